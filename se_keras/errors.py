@@ -1,0 +1,96 @@
+"""The error messages that several parts of the package share, and the exceptions a caller may want to catch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+
+def one_of(what: str, value: object, options: Iterable[str]) -> str:
+    """Returns `value` if it is one of the options.
+
+    Args:
+        what: Name of the argument, for the message.
+        value: What was received.
+        options: Every value allowed.
+
+    Raises:
+        ValueError: It is not; the message names the closest options and lists all of them.
+    """
+    options = tuple(options)
+    if isinstance(value, str) and value in options:
+        return value
+    close = difflib.get_close_matches(str(value), options, n=3)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    shown = ", ".join(map(repr, options)) if options else "(none exist)"
+    raise ValueError(f"Unknown {what} {value!r}.{hint} Options: {shown}.")
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuses whatever is not an integer of at least 1.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What was received.
+
+    Raises:
+        ValueError: `value` is below 1 or no integer; a bool is none either.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1; received {name}={value!r}.")
+
+
+def missing_package(package: str, extra: str, purpose: str) -> ImportError:
+    """The error for an optional package that is not installed.
+
+    Args:
+        package: Import name, e.g. "matplotlib".
+        extra: The extra of se_keras that installs it.
+        purpose: What needs it, as a noun phrase.
+
+    Returns:
+        An ImportError for the caller to raise.
+    """
+    return ImportError(f"{purpose} needs the package {package!r}. Install it with: pip install 'se_keras[{extra}]'")
+
+
+class WeightsMismatchError(ValueError):
+    """A checkpoint and a model that do not line up, tensor by tensor.
+
+    Attributes:
+        title: What was to be filled from what.
+        hint: A guess at what went wrong, or "".
+        expected: What the model needs and the checkpoint lacks or has in another shape: one
+            line a tensor, by its name in the checkpoint.
+        unused: What the checkpoint has and the model does not need, or needs in another shape.
+    """
+
+    def __init__(self, title: str, expected: Mapping[str, str], unused: Mapping[str, str], hint: str = "") -> None:
+        self.title = title
+        self.hint = hint
+        self.expected = dict(expected)
+        self.unused = dict(unused)
+        lines = [title]
+        lines += _listed("  - ", self.expected, "expected, absent in checkpoint")
+        lines += _listed("  + ", self.unused, "in checkpoint, never used")
+        if hint:
+            lines.append(f"Hint: {hint}")
+        super().__init__("\n".join(lines))
+
+
+def _listed(sign: str, entries: Mapping[str, str], heading: str, *, most: int = 20) -> list[str]:
+    if not entries:
+        return []
+    width = max(map(len, list(entries)[:most]))
+    lines = [f"{sign}{name:{width}}  {text}" for name, text in list(entries.items())[:most]]
+    if len(entries) > most:
+        lines.append(f"{sign}... and {len(entries) - most} more")
+    return [f"{sign}{heading}:", *lines]
+
+
+class DownloadError(OSError):
+    """No source gave a checkpoint's file."""
+
+
+class ChecksumError(OSError):
+    """A file's content is not the one that was published."""

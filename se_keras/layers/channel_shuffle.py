@@ -1,0 +1,66 @@
+"""ShuffleNet's channel shuffle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("se_keras")
+class ChannelShuffle(keras.layers.Layer):
+    """Interleaves the channels of `groups` groups, so that the next grouped convolution mixes them.
+
+    Channel `g * n + i` (the i-th of n in group g) becomes channel `i * groups + g`.
+
+    Reference: Zhang et al., "ShuffleNet", arXiv 1707.01083, section 3.1 and figure 1.
+
+    Args:
+        groups: Number of groups, at least 1; must divide the channels.
+        data_format: "channels_last" or "channels_first". Defaults to Keras' own setting.
+
+    Input shape:
+        (batch, height, width, channels), or channels second; height and width may be None.
+
+    Output shape:
+        The same as the input's.
+
+    Raises:
+        ValueError: On build, when `groups` does not divide the channels.
+
+    Example:
+
+    >>> ChannelShuffle(2)(np.arange(4.0).reshape(1, 1, 1, 4)).numpy().ravel()
+    array([0., 2., 1., 3.], dtype=float32)
+    """
+
+    def __init__(self, groups: int, *, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.groups = groups
+        self.data_format = data_format or keras.config.image_data_format()
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        channels = input_shape[-1 if self.data_format == "channels_last" else 1]
+        if channels is None or self.groups < 1 or channels % self.groups:
+            raise ValueError(
+                f"`groups` must divide the channels; received groups={self.groups} for {channels} channels."
+            )
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        shape = ops.shape(inputs)
+        # Rank 4 throughout, which is as far as mobile compilers go.
+        if self.data_format == "channels_last":
+            batch, height, width, channels = shape
+            x = ops.reshape(inputs, (batch, height * width, self.groups, channels // self.groups))
+            return ops.reshape(ops.transpose(x, (0, 1, 3, 2)), (batch, height, width, channels))
+        batch, channels, height, width = shape
+        x = ops.reshape(inputs, (batch, self.groups, channels // self.groups, height * width))
+        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, channels, height, width))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "groups": self.groups, "data_format": self.data_format}

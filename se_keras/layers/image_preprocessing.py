@@ -1,0 +1,93 @@
+"""The step from pixels to a network's scale, inside the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("se_keras")
+class ImagePreprocessing(keras.layers.Layer):
+    """Turns RGB pixels into the scale a network was trained on: (pixel / 255 - mean) / std.
+
+    Computed in float32 under every dtype policy. The layer also remembers how photos are
+    brought to the network's size, so that a saved model says by itself how it wants them.
+
+    Args:
+        mean: Mean of each channel, as a fraction of 255.
+        std: Standard deviation (not variance) of each channel, as a fraction of 255.
+        size: Height and width in pixels that the network was made for.
+        crop: Share of the shorter side that the central crop keeps, in (0, 1].
+        interpolation: "bilinear" or "bicubic", for resizing.
+        data_format: "channels_last" or "channels_first". Defaults to Keras' own setting.
+
+    Call arguments:
+        inputs: RGB images, 0 to 255, of any dtype.
+
+    Input shape:
+        (batch, height, width, 3), or channels second.
+
+    Output shape:
+        The same, float32.
+
+    Raises:
+        ValueError: `mean` and `std` differ in length, or a `std` is not positive.
+
+    Example:
+
+    >>> layer = ImagePreprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    >>> float(layer(np.full((1, 1, 1, 3), 255, "uint8"))[0, 0, 0, 0])
+    1.0
+    """
+
+    def __init__(
+        self,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int = 224,
+        crop: float = 0.875,
+        interpolation: str = "bilinear",
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs["autocast"] = False  # resized pixels, which are no whole numbers, would be rounded in half precision
+        super().__init__(**kwargs)
+        if len(mean) != len(std) or min(std) <= 0:
+            raise ValueError(
+                f"`mean` and `std` need one number a channel, `std` above 0; received mean={mean}, std={std}."
+            )
+        self.mean = tuple(float(value) for value in mean)
+        self.std = tuple(float(value) for value in std)
+        self.size = size
+        self.crop = crop
+        self.interpolation = interpolation
+        self.data_format = data_format or keras.config.image_data_format()
+
+    def call(self, inputs: Any) -> Any:
+        shape = (1, 1, 1, -1) if self.data_format == "channels_last" else (1, -1, 1, 1)
+        scale = ops.reshape(ops.convert_to_tensor([1 / (255 * std) for std in self.std], "float32"), shape)
+        offset = ops.reshape(
+            ops.convert_to_tensor([-mean / std for mean, std in zip(self.mean, self.std, strict=True)], "float32"),
+            shape,
+        )
+        return ops.cast(inputs, "float32") * scale + offset
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("autocast", None)
+        return {
+            **config,
+            "mean": self.mean,
+            "std": self.std,
+            "size": self.size,
+            "crop": self.crop,
+            "interpolation": self.interpolation,
+            "data_format": self.data_format,
+        }
