@@ -1,0 +1,142 @@
+"""Convolution, batch norm and activation: the only home of the padding rule and of the norm constants."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+from keras import layers
+
+from se_keras.layers import GroupedConv2D
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvStyle:
+    """How a family of networks pads its convolutions and normalises after them.
+
+    Args:
+        epsilon: Added to the variance.
+        momentum: Share of the old running statistic that a training step keeps: one minus
+            torch's "momentum".
+        scale: Whether the norm has a gamma.
+        symmetric: Whether a strided convolution pads as much before as after (Caffe, torch)
+            instead of as TensorFlow's "same", which pads more after.
+    """
+
+    epsilon: float
+    momentum: float
+    scale: bool = True
+    symmetric: bool = True
+
+
+TORCH = ConvStyle(epsilon=1e-5, momentum=0.9)
+TENSORFLOW = ConvStyle(epsilon=1e-3, momentum=0.99, symmetric=False)
+INCEPTION = ConvStyle(epsilon=1e-3, momentum=0.99, scale=False, symmetric=False)
+
+# Uniform, because drawing truncated normals is a third of the time that building a network takes.
+KERNEL_INITIALIZER = "he_uniform"
+
+
+def channel_axis() -> int:
+    """The axis of the channels in a batch of images under Keras' current data format: -1 or 1."""
+    return -1 if keras.config.image_data_format() == "channels_last" else 1
+
+
+def channels_of(x: Any) -> int:
+    """The number of channels of a batch of images."""
+    return x.shape[channel_axis()]
+
+
+def conv(
+    x: Any,
+    filters: int,
+    kernel_size: int | tuple[int, int] = 1,
+    *,
+    name: str,
+    strides: int = 1,
+    groups: int = 1,
+    padding: str = "style",
+    style: ConvStyle = TORCH,
+    use_bias: bool = False,
+) -> Any:
+    """A convolution with the style's padding.
+
+    Args:
+        x: Tensor of shape (batch, height, width, channels), or channels second.
+        filters: Channels of the result.
+        kernel_size: Height and width of the kernel; odd where the padding is symmetric.
+        name: Template of the layer names with one {} for the kind, e.g. "stage2_block1_{}1".
+        strides: Step along height and width.
+        groups: Number of groups; must divide both the channels and `filters`.
+        padding: "style" (output size = input size / strides, rounded up) or "valid".
+        style: Where the padding goes.
+        use_bias: Whether the convolution has a bias.
+
+    Returns:
+        Tensor of shape (batch, new height, new width, filters), or channels second.
+    """
+    layer_type = GroupedConv2D if groups > 1 else layers.Conv2D
+    x, mode = _padded(x, kernel_size, strides, padding, style, name)
+    return layer_type(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding=mode,
+        groups=groups,
+        use_bias=use_bias,
+        kernel_initializer=KERNEL_INITIALIZER,
+        name=name.format("conv"),
+    )(x)
+
+
+def depthwise_conv(
+    x: Any, kernel_size: int, *, name: str, strides: int = 1, padding: str = "style", style: ConvStyle = TORCH
+) -> Any:
+    """A convolution of each channel by itself; arguments and result as in `conv`."""
+    x, mode = _padded(x, kernel_size, strides, padding, style, name)
+    return layers.DepthwiseConv2D(
+        kernel_size,
+        strides=strides,
+        padding=mode,
+        use_bias=False,
+        depthwise_initializer=KERNEL_INITIALIZER,
+        name=name.format("conv"),
+    )(x)
+
+
+def _padded(x: Any, kernel_size: Any, strides: int, padding: str, style: ConvStyle, name: str) -> tuple[Any, str]:
+    if padding == "valid" or kernel_size == 1:
+        return x, "valid"
+    if strides == 1 or not style.symmetric:
+        return x, "same"
+    return layers.ZeroPadding2D(kernel_size // 2, name=name.format("pad"))(x), "valid"
+
+
+def norm_act(x: Any, *, name: str, style: ConvStyle = TORCH, activation: str | None = "relu") -> Any:
+    """Batch norm and, unless `activation` is None, an activation; the shape stays."""
+    x = layers.BatchNormalization(
+        axis=channel_axis(),
+        epsilon=style.epsilon,
+        momentum=style.momentum,
+        scale=style.scale,
+        name=name.format("bn"),
+    )(x)
+    if activation is None:
+        return x
+    return layers.Activation(activation, name=name.format("relu"))(x)
+
+
+def conv_norm_act(
+    x: Any,
+    filters: int,
+    kernel_size: int | tuple[int, int] = 1,
+    *,
+    name: str,
+    style: ConvStyle = TORCH,
+    activation: str | None = "relu",
+    **convolution: Any,
+) -> Any:
+    """`conv` without a bias, then `norm_act`; arguments and result as there."""
+    x = conv(x, filters, kernel_size, name=name, style=style, **convolution)
+    return norm_act(x, name=name, style=style, activation=activation)

@@ -1,0 +1,128 @@
+"""Where and how a network carries Squeeze-and-Excitation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from se_keras.blocks.conv_norm_act import channels_of
+from se_keras.errors import check_count, one_of
+from se_keras.layers import SqueezeExcite
+from se_keras.layers.squeeze_excite import GATE_INITS, GATES, SQUEEZES
+
+POSITIONS = ("standard", "pre", "post", "identity", "conv3x3")
+
+
+@dataclasses.dataclass(frozen=True)
+class SEConfig:
+    """How a network carries Squeeze-and-Excitation; `se=None` instead of a config builds the plain network.
+
+    Reference: arXiv 1709.01507v4, section 3 for the defaults, section 6 for the alternatives.
+
+    Args:
+        reduction: The paper's r, at least 1 (Table 10).
+        squeeze: "avg", "max" or "avgmax" (Table 11).
+        activation: Between the two projections, e.g. "relu".
+        gate_activation: "sigmoid", "hard_sigmoid", "tanh" or "relu" (Table 12).
+        use_bias: Whether the projections have biases: the released networks have them, the
+            paper's ablations do not.
+        position: "standard": on the residual branch after its last norm, before the addition.
+            "pre": on the branch's input, the shortcut bypassing it. "post": after the
+            addition and its ReLU. "identity": on the shortcut. "conv3x3": after the branch's
+            first 3x3 convolution, norm and ReLU (Tables 14 and 15).
+        stages: The stages that carry SE, of 1 to 5, by resolution: stage 2 is at a quarter of
+            the input's size, stage 5 at a 32nd (Table 13). None: all that the network has.
+        squeeze_divisor: The bottleneck's width is rounded to a multiple of this, and is at
+            least this. None: the network's own rule (1 for the paper's, which rounds down).
+        gate_init: "default" or "identity" (see `SqueezeExcite`).
+
+    Raises:
+        ValueError: A value outside the ranges above.
+
+    Example:
+
+    >>> SEConfig(reduction=8, stages=(3, 4)).position
+    'standard'
+    """
+
+    reduction: int = 16
+    squeeze: str = "avg"
+    activation: str = "relu"
+    gate_activation: str = "sigmoid"
+    use_bias: bool = True
+    position: str = "standard"
+    stages: tuple[int, ...] | None = None
+    squeeze_divisor: int | None = None
+    gate_init: str = "default"
+
+    def __post_init__(self) -> None:
+        one_of("squeeze", self.squeeze, SQUEEZES)
+        one_of("gate_activation", self.gate_activation, GATES)
+        one_of("position", self.position, POSITIONS)
+        one_of("gate_init", self.gate_init, GATE_INITS)
+        check_count("reduction", self.reduction)
+        if self.squeeze_divisor is not None:
+            check_count("squeeze_divisor", self.squeeze_divisor)
+        if self.stages is not None:
+            if isinstance(self.stages, Iterable):
+                object.__setattr__(self, "stages", tuple(self.stages))
+            if not isinstance(self.stages, tuple) or not self.stages or not set(self.stages) <= {1, 2, 3, 4, 5}:
+                raise ValueError(
+                    f"`stages` must name at least one of the stages 1 to 5; received stages={self.stages}. "
+                    "Use `se=None` for a network without SE."
+                )
+
+    def at_stage(self, stage: int) -> SEConfig | None:
+        """This config if the given stage (1 to 5) carries SE, else None."""
+        return self if self.stages is None or stage in self.stages else None
+
+
+def squeeze_width(channels: int, se: SEConfig) -> int:
+    """The width of the bottleneck of an SE block.
+
+    Args:
+        channels: Channels of the block's input.
+        se: `reduction` and `squeeze_divisor` are read.
+
+    Returns:
+        `channels // reduction`, or with a divisor the nearest multiple of it, at least one.
+
+    Raises:
+        ValueError: `reduction` exceeds `channels`.
+    """
+    if se.reduction > channels:
+        raise ValueError(
+            f"`reduction` must not exceed the channels of any block; received reduction={se.reduction} for a block of "
+            f"{channels} channels. Lower `reduction`, or leave out that block's stage with `stages`."
+        )
+    divisor = se.squeeze_divisor or 1
+    if divisor == 1:
+        return channels // se.reduction
+    return max(divisor, int(channels / se.reduction + divisor / 2) // divisor * divisor)
+
+
+def excite(x: Any, se: SEConfig | None, name: str, *, position: str = "standard") -> Any:
+    """Applies an SE block if the config puts one at this position; else returns `x` as it is.
+
+    Args:
+        x: Tensor of shape (batch, height, width, channels), or channels second.
+        se: The config, or None.
+        name: Name of the layer.
+        position: Where in its unit this place is, one of `POSITIONS`.
+
+    Returns:
+        Tensor of the same shape.
+    """
+    if se is None or se.position != position:
+        return x
+    return SqueezeExcite(
+        se.reduction,
+        squeeze_channels=squeeze_width(channels_of(x), se),
+        squeeze=se.squeeze,
+        activation=se.activation,
+        gate_activation=se.gate_activation,
+        gate_init=se.gate_init,
+        use_bias=se.use_bias,
+        name=name,
+    )(x)

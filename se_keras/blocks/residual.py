@@ -1,0 +1,138 @@
+"""Residual units with an SE block at any of the paper's positions."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from keras import layers
+
+from se_keras.blocks.conv_norm_act import channels_of, conv, conv_norm_act, norm_act
+from se_keras.blocks.excitation import SEConfig, excite
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnitShape:
+    """The numbers of one residual unit.
+
+    Args:
+        filters: Channels of the unit's output.
+        width: Channels of its 3x3 convolution.
+        reduce_width: Channels of the first 1x1 of a bottleneck.
+        groups: Groups of the 3x3 convolution.
+        strides: Step of the unit, 1 or 2.
+        strided_conv: Which convolution of a bottleneck carries the step: 1 (the first 1x1,
+            Caffe's SE-ResNet) or 2 (the 3x3, everything else).
+        projection_kernel: Kernel size of a projecting shortcut.
+        average_shortcut: Whether a shortcut of step 2 averages 2x2 positions and projects
+            without a step (ResNet-D, arXiv 1812.01187, figure 2c).
+        relu_before_se: Whether a ReLU follows the last norm of a basic unit (timm's legacy
+            SE-ResNet-18 and 34 were trained with one).
+    """
+
+    filters: int
+    width: int
+    reduce_width: int
+    groups: int = 1
+    strides: int = 1
+    strided_conv: int = 2
+    projection_kernel: int = 1
+    average_shortcut: bool = False
+    relu_before_se: bool = False
+
+
+def basic(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
+    """Two 3x3 convolutions and a shortcut.
+
+    Reference: He et al., arXiv 1512.03385, figure 5 left; SE as in arXiv 1709.01507v4, figures 3 and 5.
+
+    Args:
+        x: Tensor of shape (batch, height, width, channels), or channels second.
+        shape: The unit's numbers.
+        se: Its SE block, or None.
+        name: Prefix of the layer names, e.g. "stage2_block1".
+
+    Returns:
+        Tensor of shape (batch, height / strides, width / strides, filters), or channels second.
+    """
+    branch = excite(x, se, f"{name}_se", position="pre")
+    branch = conv_norm_act(branch, shape.width, 3, name=f"{name}_{{}}1", strides=shape.strides)
+    branch = excite(branch, se, f"{name}_se", position="conv3x3")
+    last = "relu" if shape.relu_before_se else None
+    branch = conv_norm_act(branch, shape.filters, 3, name=f"{name}_{{}}2", activation=last)
+    return _merge(x, branch, shape, se, name)
+
+
+def bottleneck(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
+    """1x1, 3x3 and 1x1 convolutions and a shortcut: ResNet, ResNeXt and SENet-154 by their numbers.
+
+    Reference: He et al., arXiv 1512.03385, figure 5 right; Xie et al., arXiv 1611.05431, figure 3c.
+    Arguments and result as in `basic`.
+    """
+    first, second = (shape.strides, 1) if shape.strided_conv == 1 else (1, shape.strides)
+    branch = excite(x, se, f"{name}_se", position="pre")
+    branch = conv_norm_act(branch, shape.reduce_width, 1, name=f"{name}_{{}}1", strides=first)
+    branch = conv_norm_act(branch, shape.width, 3, name=f"{name}_{{}}2", strides=second, groups=shape.groups)
+    branch = excite(branch, se, f"{name}_se", position="conv3x3")
+    branch = conv_norm_act(branch, shape.filters, 1, name=f"{name}_{{}}3", activation=None)
+    return _merge(x, branch, shape, se, name)
+
+
+def _merge(x: Any, branch: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
+    branch = excite(branch, se, f"{name}_se")
+    if shape.strides > 1 or channels_of(x) != shape.filters:
+        x = _projected(x, shape, name)
+    x = excite(x, se, f"{name}_se", position="identity")
+    x = layers.Add(name=f"{name}_add")([branch, x])
+    x = layers.Activation("relu", name=f"{name}_out")(x)
+    return excite(x, se, f"{name}_se", position="post")
+
+
+def _projected(x: Any, shape: UnitShape, name: str) -> Any:
+    strides = shape.strides
+    if shape.average_shortcut and strides > 1:
+        x = layers.AveragePooling2D(2, 2, padding="same", name=f"{name}_proj_pool")(x)
+        strides = 1
+    kernel = shape.projection_kernel
+    return conv_norm_act(x, shape.filters, kernel, name=f"{name}_proj_{{}}", strides=strides, activation=None)
+
+
+def preact_basic(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
+    """Norm and ReLU before each of two 3x3 convolutions, and a shortcut.
+
+    The shortcut of a unit that changes shape starts after the first norm and ReLU. With
+    position "pre" the SE block stands before the branch's first convolution, behind that
+    norm and ReLU; with "post" it follows the addition, after which these units have no ReLU.
+
+    Reference: He et al., "Identity mappings", arXiv 1603.05027, figure 4e; Zagoruyko and
+    Komodakis, arXiv 1605.07146, figure 1c. Arguments and result as in `basic`.
+    """
+    activated = norm_act(x, name=f"{name}_{{}}1")
+    branch = excite(activated, se, f"{name}_se", position="pre")
+    branch = conv(branch, shape.width, 3, name=f"{name}_{{}}1", strides=shape.strides)
+    branch = norm_act(branch, name=f"{name}_{{}}2")
+    branch = excite(branch, se, f"{name}_se", position="conv3x3")
+    branch = conv(branch, shape.filters, 3, name=f"{name}_{{}}2")
+    return _merge_preact(x, activated, branch, shape, se, name)
+
+
+def preact_bottleneck(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
+    """Norm and ReLU before each of a 1x1, a 3x3 and a 1x1 convolution; otherwise as `preact_basic`."""
+    activated = norm_act(x, name=f"{name}_{{}}1")
+    branch = excite(activated, se, f"{name}_se", position="pre")
+    branch = conv(branch, shape.reduce_width, 1, name=f"{name}_{{}}1")
+    branch = norm_act(branch, name=f"{name}_{{}}2")
+    branch = conv(branch, shape.width, 3, name=f"{name}_{{}}2", strides=shape.strides)
+    branch = norm_act(branch, name=f"{name}_{{}}3")
+    branch = excite(branch, se, f"{name}_se", position="conv3x3")
+    branch = conv(branch, shape.filters, 1, name=f"{name}_{{}}3")
+    return _merge_preact(x, activated, branch, shape, se, name)
+
+
+def _merge_preact(x: Any, activated: Any, branch: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
+    branch = excite(branch, se, f"{name}_se")
+    if shape.strides > 1 or channels_of(x) != shape.filters:
+        x = conv(activated, shape.filters, shape.projection_kernel, name=f"{name}_proj_{{}}", strides=shape.strides)
+    x = excite(x, se, f"{name}_se", position="identity")
+    x = layers.Add(name=f"{name}_add")([branch, x])
+    return excite(x, se, f"{name}_se", position="post")

@@ -1,0 +1,142 @@
+"""The public builders: one name a network, one signature for all."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import keras
+
+from se_keras.blocks.excitation import SEConfig
+from se_keras.models.registry import NETWORKS, create_model
+
+
+class Builder(Protocol):
+    """A function that builds one network, with the arguments of `keras.applications` and three more."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        include_top: bool = True,
+        weights: str | os.PathLike | None = ...,
+        input_tensor: Any = None,
+        input_shape: tuple[int | None, ...] | None = None,
+        pooling: str | None = None,
+        classes: int = ...,
+        classifier_activation: Any = "softmax",
+        name: str = ...,
+        *,
+        se: SEConfig | None = ...,
+        include_preprocessing: bool = True,
+        dropout: float | None = None,
+    ) -> keras.Model: ...
+
+
+_DOCSTRING = """Builds {title}.
+
+{about}
+
+Args:
+    include_top: Whether the network ends with its classifier.
+    weights: None (random), the tag of a published checkpoint, or the path of a
+        `.weights.h5` or `.keras` file. Default: {weights!r}.
+    input_tensor: A Keras tensor to use as the images, instead of a new input.
+    input_shape: (height, width, channels), or channels first under that setting of Keras;
+        height and width may be None. At least {min_size} pixels. Default: {size}x{size} RGB
+        with the classifier, any size without.
+    pooling: Without the classifier: None (a feature map), "avg" or "max" (a vector).
+    classes: Number of classes, at least 1.
+    classifier_activation: Of the predictions; None returns logits.
+    name: Name of the model.
+    se: How the network carries SE, see `SEConfig`; None builds the plain network. Stages
+        with SE: {stages}; positions: {positions}.
+    include_preprocessing: Whether the model takes RGB images of 0 to 255 (uint8 or float)
+        and normalises them itself.
+    dropout: Before the classifier, at least 0 and below 1. Default: {dropout:g}.
+
+Returns:
+    A functional `keras.Model`: images (batch, height, width, 3) in, probabilities
+    (batch, classes) out, float32 also under a half-precision policy.
+
+Raises:
+    ValueError: An argument that does not fit the network, or weights that do not exist.
+"""
+
+
+def _builder(function_name: str, identifier: str) -> Builder:
+    network = NETWORKS[identifier]
+    default_weights = "imagenet" if network.classes == 1000 else None
+
+    def build(
+        include_top: bool = True,
+        weights: str | os.PathLike | None = default_weights,
+        input_tensor: Any = None,
+        input_shape: tuple[int | None, ...] | None = None,
+        pooling: str | None = None,
+        classes: int = network.classes,
+        classifier_activation: Any = "softmax",
+        name: str = identifier,
+        *,
+        se: SEConfig | None = SEConfig(),
+        include_preprocessing: bool = True,
+        dropout: float | None = None,
+    ) -> keras.Model:
+        return create_model(
+            identifier,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            name=name,
+            se=se,
+            include_preprocessing=include_preprocessing,
+            dropout=dropout,
+        )
+
+    build.__name__ = build.__qualname__ = function_name
+    build.__doc__ = _DOCSTRING.format(
+        title=network.title,
+        about=network.about,
+        weights=default_weights,
+        min_size=network.min_size,
+        size=network.preprocessing.size,
+        stages=", ".join(map(str, network.stages)),
+        positions=", ".join(network.positions),
+        dropout=network.dropout,
+    )
+    return build
+
+
+SEResNet18 = _builder("SEResNet18", "se_resnet18")
+SEResNet34 = _builder("SEResNet34", "se_resnet34")
+SEResNet50 = _builder("SEResNet50", "se_resnet50")
+SEResNet101 = _builder("SEResNet101", "se_resnet101")
+SEResNet152 = _builder("SEResNet152", "se_resnet152")
+SEResNet152D = _builder("SEResNet152D", "se_resnet152d")
+SEResNeXt26 = _builder("SEResNeXt26", "se_resnext26")
+SEResNeXt26D = _builder("SEResNeXt26D", "se_resnext26d")
+SEResNeXt26T = _builder("SEResNeXt26T", "se_resnext26t")
+SEResNeXt50 = _builder("SEResNeXt50", "se_resnext50")
+SEResNeXt101 = _builder("SEResNeXt101", "se_resnext101")
+SEResNeXt101_64x4d = _builder("SEResNeXt101_64x4d", "se_resnext101_64x4d")
+SEResNeXt101_32x8d = _builder("SEResNeXt101_32x8d", "se_resnext101_32x8d")
+SEResNeXt101D_32x8d = _builder("SEResNeXt101D_32x8d", "se_resnext101d_32x8d")
+SENet154 = _builder("SENet154", "senet154")
+SEBNInception = _builder("SEBNInception", "se_bn_inception")
+SEInceptionV3 = _builder("SEInceptionV3", "se_inception_v3")
+SEInceptionResNetV2 = _builder("SEInceptionResNetV2", "se_inception_resnet_v2")
+SEVGG16 = _builder("SEVGG16", "se_vgg16")
+SEMobileNet = _builder("SEMobileNet", "se_mobilenet")
+SEShuffleNet = _builder("SEShuffleNet", "se_shufflenet")
+SEResNet20 = _builder("SEResNet20", "se_resnet20")
+SEResNet32 = _builder("SEResNet32", "se_resnet32")
+SEResNet44 = _builder("SEResNet44", "se_resnet44")
+SEResNet56 = _builder("SEResNet56", "se_resnet56")
+SEResNet110 = _builder("SEResNet110", "se_resnet110")
+SEPreResNet110 = _builder("SEPreResNet110", "se_preresnet110")
+SEPreResNet164 = _builder("SEPreResNet164", "se_preresnet164")
+SEWideResNet16_8 = _builder("SEWideResNet16_8", "se_wide_resnet16_8")

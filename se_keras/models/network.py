@@ -1,0 +1,179 @@
+"""What all networks share: their description, the options of a builder, and the way from input to head."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+from keras import layers
+
+from se_keras.blocks.excitation import POSITIONS, SEConfig
+from se_keras.blocks.head import average_head, output_dtype
+from se_keras.errors import check_count, one_of
+from se_keras.layers import ImagePreprocessing
+from se_keras.preprocessing import Preprocessing
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """One row of a table of variants: everything that tells a network from its neighbours.
+
+    Args:
+        title: Name as written, e.g. "SE-ResNet-50".
+        about: Sentences for the docstring: structure, source and deviations.
+        skeleton: Builds the features: (tensor, spec, SE config or None) -> tensor.
+        spec: The numbers that `skeleton` reads.
+        lineages: Other specs under which checkpoints of this network exist, by name.
+        preprocessing: Input size and normalisation for training from scratch.
+        min_size: Least height and width of an input in pixels.
+        stages: Stages that can carry SE.
+        positions: `SEConfig.position` values that the skeleton can carry out.
+        classes: Default number of classes.
+        dropout: Default dropout before the classifier: the original's.
+        head: Builds the classifier.
+    """
+
+    title: str
+    about: str
+    skeleton: Callable[[Any, Any, SEConfig | None], Any]
+    spec: Any
+    lineages: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    preprocessing: Preprocessing = Preprocessing()
+    min_size: int = 32
+    stages: tuple[int, ...] = (2, 3, 4, 5)
+    positions: tuple[str, ...] = POSITIONS
+    classes: int = 1000
+    dropout: float = 0.0
+    head: Callable[..., Any] = average_head
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """The arguments of a builder, as documented on `Builder`; None means the network's default."""
+
+    include_top: bool = True
+    input_tensor: Any = None
+    input_shape: tuple[int | None, ...] | None = None
+    pooling: str | None = None
+    classes: int | None = None
+    classifier_activation: Any = "softmax"
+    name: str | None = None
+    se: SEConfig | None = SEConfig()
+    include_preprocessing: bool = True
+    dropout: float | None = None
+
+
+def endpoint(x: Any, name: str) -> Any:
+    """Gives a feature map a name by which `model.get_layer(name)` and `feature_extractor` find it."""
+    return layers.Identity(name=name)(x)
+
+
+def assemble(identifier: str, network: Network, options: Options, *, lineage: str | None = None) -> keras.Model:
+    """Builds a network with fresh weights.
+
+    Args:
+        identifier: The network's registry name, for error messages and as default model name.
+        network: Its description.
+        options: The builder's arguments.
+        lineage: Name of one of `network.lineages`; None for the network's own structure.
+
+    Returns:
+        A functional model.
+
+    Raises:
+        ValueError: An argument that does not fit the network.
+    """
+    spec = network.spec if lineage is None else network.lineages[one_of("lineage", lineage, network.lineages)]
+    se = _checked_se(identifier, network, options.se)
+    classes = network.classes if options.classes is None else options.classes
+    _check_head(options, classes)
+    inputs = _image_input(identifier, network, options)
+    x = inputs
+    if options.include_preprocessing:
+        x = ImagePreprocessing(**dataclasses.asdict(network.preprocessing), name="preprocessing")(x)
+    x = network.skeleton(x, spec, se)
+    if options.include_top:
+        dropout = network.dropout if options.dropout is None else options.dropout
+        x = network.head(x, classes=classes, activation=options.classifier_activation, dropout=dropout)
+    elif options.pooling is not None:
+        pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[options.pooling]
+        x = pool(dtype=output_dtype(), name="pooled")(x)
+    if options.input_tensor is not None:
+        sources = keras.utils.get_source_inputs(inputs)
+        inputs = sources[0] if len(sources) == 1 else sources  # a list of one would demand lists of one
+    return keras.Model(inputs, x, name=options.name or identifier)
+
+
+def _checked_se(identifier: str, network: Network, se: SEConfig | None) -> SEConfig | None:
+    if se is None:
+        return None
+    if not isinstance(se, SEConfig):
+        raise ValueError(f"`se` must be an SEConfig, or None for the plain network; received se={se!r}.")
+    if se.position not in network.positions:
+        raise ValueError(
+            f"{identifier} cannot place SE at position={se.position!r}; it can at: {', '.join(network.positions)}."
+        )
+    if se.stages is not None and not set(se.stages) <= set(network.stages):
+        raise ValueError(f"{identifier} can carry SE in stages {network.stages}; received stages={se.stages}.")
+    return se
+
+
+def _check_head(options: Options, classes: int) -> None:
+    check_count("classes", classes)
+    if options.pooling is not None:
+        one_of("pooling", options.pooling, ("avg", "max"))
+    if options.dropout is not None and not 0 <= options.dropout < 1:
+        raise ValueError(f"`dropout` must be at least 0 and below 1; received dropout={options.dropout!r}.")
+
+
+def _image_input(identifier: str, network: Network, options: Options) -> Any:
+    if options.input_tensor is not None:
+        if not keras.backend.is_keras_tensor(options.input_tensor):
+            raise ValueError(
+                "`input_tensor` must be the output of a Keras layer or `keras.Input`; "
+                f"received {type(options.input_tensor).__name__}."
+            )
+        shape = tuple(options.input_tensor.shape[1:])
+        if options.input_shape is not None and tuple(options.input_shape) != shape:
+            raise ValueError(
+                f"`input_shape` must agree with `input_tensor`; received {tuple(options.input_shape)} and {shape}. "
+                "Pass only one of them."
+            )
+        _check_image_shape(identifier, network, options, shape)
+        return options.input_tensor
+    shape = options.input_shape or _default_shape(network, options.include_top)
+    _check_image_shape(identifier, network, options, tuple(shape))
+    return keras.Input(tuple(shape), name="images")
+
+
+def _default_shape(network: Network, include_top: bool) -> tuple[int | None, ...]:
+    size = network.preprocessing.height_width if include_top else (None, None)
+    return (*size, 3) if keras.config.image_data_format() == "channels_last" else (3, *size)
+
+
+def _check_image_shape(identifier: str, network: Network, options: Options, shape: tuple[int | None, ...]) -> None:
+    layout = keras.config.image_data_format()
+    if len(shape) != 3:
+        raise ValueError(f"`input_shape` must have 3 numbers, (height, width, channels); received input_shape={shape}.")
+    *size, channels = shape if layout == "channels_last" else (*shape[1:], shape[0])
+    if channels is None:
+        raise ValueError(f"`input_shape` must state the number of channels; received {shape} ({layout}).")
+    known = len(network.preprocessing.mean)
+    if options.include_preprocessing and channels != known:
+        raise ValueError(
+            f"The preprocessing inside {identifier} is for images of {known} channels (RGB); received "
+            f"input_shape={shape}, {channels} channels ({layout}). Pass include_preprocessing=False and normalise the "
+            "images yourself."
+        )
+    if any(value is not None and value < network.min_size for value in size):
+        raise ValueError(
+            f"{identifier} needs images of at least {network.min_size}x{network.min_size} pixels; "
+            f"received input_shape={shape}."
+        )
+    if options.include_top and network.head is not average_head and None in size:
+        raise ValueError(
+            f"The dense layers of {identifier} need a fixed input size; received input_shape={shape}. "
+            "Give height and width, or pass include_top=False."
+        )
