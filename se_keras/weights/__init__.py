@@ -1,0 +1,1 @@
+"""Published weights: what exists, and how a checkpoint becomes a Keras model."""

@@ -1,0 +1,250 @@
+"""Fetching checkpoint files: the only module that touches the network."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from se_keras.errors import ChecksumError, DownloadError, missing_package
+from se_keras.weights.home import cache_folder
+from se_keras.weights.records import HubFile, WebFile, WeightsRecord
+
+TIMEOUT = 30  # seconds without a byte
+_CHUNK = 1 << 20
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+def fetch(record: WeightsRecord) -> pathlib.Path:
+    """Brings a checkpoint's file here and verifies its content.
+
+    A mirror of one's own comes first (`SE_KERAS_WEIGHTS_MIRROR`, an address or a folder that
+    holds MODEL.TAG/FILE, and FILE.sha256 beside files whose hash the record does not know),
+    then the record's sources in order. `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_OFFLINE` work as
+    in `huggingface_hub`; with the last nothing is asked of the network.
+
+    Args:
+        record: The checkpoint.
+
+    Returns:
+        The verified file, in a cache.
+
+    Raises:
+        DownloadError: No source gave the file; the message says what each answered.
+        ImportError: `huggingface_hub` is not installed.
+    """
+    failures = []
+    for source in record.sources:
+        direct: Callable[..., pathlib.Path] = _from_hub if isinstance(source, HubFile) else _from_web
+        for attempt in (_from_mirror, direct):
+            try:
+                path = attempt(source, record)
+            except (OSError, ValueError) as error:
+                failures.append(f"{_where(source, attempt)}: {_first_line(error)}")
+                continue
+            if path is not None:
+                return path
+    offline = " HF_HUB_OFFLINE is set: unset it to download." if _is_offline() else ""
+    raise DownloadError(
+        f"The checkpoint {record.identifier!r} could not be fetched.{offline}\n"
+        + "\n".join(f"  {failure}" for failure in failures)
+        + "\nOn a machine without a network, bring the file from another one and pass its path as `weights`, or put it "
+        f"into a folder as {record.identifier}/{record.sources[0].file} and set SE_KERAS_WEIGHTS_MIRROR to that folder."
+    )
+
+
+def _where(source: HubFile | WebFile, attempt: Callable[..., Any]) -> str:
+    if attempt is _from_mirror:
+        return f"mirror {os.environ.get('SE_KERAS_WEIGHTS_MIRROR')}"
+    return f"hub {source.repository}/{source.file}" if isinstance(source, HubFile) else source.url
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+def _is_offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _from_hub(source: HubFile, record: WeightsRecord) -> pathlib.Path:
+    try:
+        import huggingface_hub as hub
+    except ImportError as error:
+        raise missing_package("huggingface_hub", "weights", "Downloading published weights") from error
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    where: dict[str, Any] = {
+        "repo_id": source.repository,
+        "filename": source.file,
+        "revision": source.revision,
+        "cache_dir": cache_folder() / "hub" if "SE_KERAS_HOME" in os.environ else None,
+    }
+    try:
+        cached = hub.hf_hub_download(**where, local_files_only=True)
+    except hub.errors.LocalEntryNotFoundError:
+        if _is_offline():
+            raise
+        # Asked first because the download itself would retry for half a minute where there is no network.
+        address = hub.hf_hub_url(source.repository, source.file, revision=source.revision, endpoint=endpoint)
+        try:
+            hub.get_hf_file_metadata(address)
+        except Exception as error:  # of whichever HTTP client this version of the hub's library uses
+            raise OSError(f"{type(error).__name__}: {_first_line(error)}") from error
+        cached = hub.hf_hub_download(**where, endpoint=endpoint)
+    path = pathlib.Path(cached)
+    blob = path.resolve()
+    # The hub names a large file's copy in the cache by the SHA-256 that it states.
+    stated = blob.name if _HEX.fullmatch(blob.name) else ""
+    try:
+        _verify(path, {"sha256": source.sha256 or stated})
+    except ChecksumError:
+        blob.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _from_web(source: WebFile, record: WeightsRecord) -> pathlib.Path:
+    known = {"sha256": source.sha256, "sha384": source.sha384}
+    return _downloaded(source.url, cache_folder() / "downloads" / record.identifier / source.file, known)
+
+
+def _from_mirror(source: HubFile | WebFile, record: WeightsRecord) -> pathlib.Path | None:
+    mirror = os.environ.get("SE_KERAS_WEIGHTS_MIRROR")
+    if not mirror:
+        return None
+    relative = f"{record.identifier}/{source.file}"
+    known = {"sha256": source.sha256, "sha384": source.sha384 if isinstance(source, WebFile) else ""}
+    if mirror.startswith(("http://", "https://")):
+        url = f"{mirror.rstrip('/')}/{relative}"
+        known["sha256"] = known["sha256"] or (not known["sha384"] and _stated(_read_text(f"{url}.sha256"))) or ""
+        return _downloaded(url, cache_folder() / "downloads" / record.identifier / source.file, known)
+    path = pathlib.Path(mirror).expanduser() / relative
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {relative}")
+    side = path.with_name(f"{path.name}.sha256")
+    known["sha256"] = known["sha256"] or (_stated(side.read_text("utf-8")) if side.is_file() else "")
+    _verify(path, known)
+    return path
+
+
+def _stated(text: str) -> str:
+    match = _HEX.search(text)
+    return match[0] if match else ""
+
+
+def _read_text(url: str) -> str:
+    import urllib.request
+
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+        return response.read(4096).decode("ascii", "replace")
+
+
+def _downloaded(url: str, target: pathlib.Path, known: dict[str, str]) -> pathlib.Path:
+    """A verified copy of an address: the one that is there already, or a new one, resumed where it broke off."""
+    import urllib.error
+
+    if _is_offline() and not target.is_file():
+        raise FileNotFoundError("not in the cache, and HF_HUB_OFFLINE is set")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target):
+        if target.is_file():
+            with contextlib.suppress(ChecksumError):
+                _verify(target, known)
+                return target
+            target.unlink()
+        part = target.with_name(f"{target.name}.part")
+        try:
+            _append_rest(url, part)
+        except urllib.error.HTTPError as error:
+            if error.code != 416:  # the part is not a beginning of this file
+                raise
+            part.unlink()
+            _append_rest(url, part)
+        try:
+            _verify(part, known)
+        except ChecksumError:
+            part.unlink()
+            raise
+        part.replace(target)
+    return target
+
+
+def _append_rest(url: str, part: pathlib.Path) -> None:
+    import urllib.request
+
+    have = part.stat().st_size if part.is_file() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+        resumed = response.status == 206
+        length = response.headers.get("Content-Length")
+        total = (have if resumed else 0) + int(length) if length else None
+        _check_space(part.parent, total)
+        with open(part, "ab" if resumed else "wb") as stream:
+            _copy(response, stream, total, have if resumed else 0, part.name)
+    got = part.stat().st_size
+    if total is not None and got != total:
+        raise OSError(f"the connection broke off at {got:,} of {total:,} bytes; the next try goes on from there")
+
+
+def _check_space(folder: pathlib.Path, needed: int | None) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed is not None and needed > free:
+        raise OSError(f"{folder} has {free / 1e6:.0f} MB free, the file needs {needed / 1e6:.0f} MB")
+
+
+def _copy(response: Any, stream: Any, total: int | None, done: int, name: str) -> None:
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=name, delay=2) as bar:
+        while chunk := response.read(_CHUNK):
+            stream.write(chunk)
+            bar.update(len(chunk))
+
+
+@contextlib.contextmanager
+def _locked(target: pathlib.Path) -> Iterator[None]:
+    from filelock import FileLock
+
+    with FileLock(f"{target}.lock"):
+        yield
+
+
+def _verify(path: pathlib.Path, known: dict[str, str]) -> None:
+    """Compares a file with hashes or their first digits.
+
+    Raises:
+        ChecksumError: They differ, or none is known.
+    """
+    known = {algorithm: digits for algorithm, digits in known.items() if digits}
+    if not known:
+        raise ChecksumError(
+            f"nothing is known that {path.name} could be held against; put {path.name}.sha256 beside it (sha256sum)"
+        )
+    for algorithm, digits in known.items():
+        with open(path, "rb") as stream:
+            found = _digest(stream, algorithm)
+        if not found.startswith(digits):
+            kind = _looks_like(path)
+            raise ChecksumError(
+                f"the content is not the published one: {algorithm} {found[:16]}..., expected {digits[:16]}...{kind}"
+            )
+
+
+def _digest(stream: Any, algorithm: str) -> str:
+    digest = hashlib.new(algorithm)
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _looks_like(path: pathlib.Path) -> str:
+    with open(path, "rb") as stream:
+        start = stream.read(512).lstrip().lower()
+    return " (it is a web page, perhaps an error or a login)" if start.startswith((b"<!doctype", b"<html")) else ""

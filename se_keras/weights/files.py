@@ -1,0 +1,227 @@
+"""Checkpoint files: what can be read, and the format that the package writes itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from se_keras.errors import WeightsMismatchError, missing_package, one_of
+from se_keras.weights.caffe import read_caffemodel
+
+OWN_FORMAT = "se_keras-1"
+
+
+class SafetensorsFile(Mapping[str, np.ndarray]):
+    """The tensors of a `.safetensors` file, each read when it is asked for.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: The file is damaged, or its header does not fit its content.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = os.fspath(path)
+        try:
+            self._file = safe_open(self.path, framework="numpy")
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{self.path!r} is damaged or no safetensors file: {error}") from error
+        self._names = frozenset(self._file.keys())
+        self.metadata: dict[str, str] = self._file.metadata() or {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether `save_safetensors` wrote it."""
+        return self.metadata.get("format") == OWN_FORMAT
+
+
+def _read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        message = "Reading a PyTorch file (most checkpoints exist as .safetensors too, which needs nothing more)"
+        raise missing_package("torch", "torch", message) from error
+    try:  # never without weights_only: a pickle may run any code
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{os.fspath(path)!r} is damaged, or holds more than tensors: {error}") from error
+    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise ValueError(f"{os.fspath(path)!r} holds no state dict (names and tensors).")
+    return {name: tensor.detach().numpy() for name, tensor in content.items()}
+
+
+READERS: dict[str, Callable[[Any], Mapping[str, np.ndarray]]] = {
+    ".safetensors": SafetensorsFile,
+    ".pth": _read_pth,
+    ".caffemodel": read_caffemodel,
+}
+"""How a checkpoint file is read, by the end of its name."""
+
+
+def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
+    """The tensors of a checkpoint file by the names that its authors gave them.
+
+    Args:
+        path: A file that ends in one of `READERS`.
+
+    Returns:
+        Arrays in the file's own layout.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is of another kind, damaged, or holds more than tensors.
+        ImportError: A package for this format is missing (the extra is named).
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no checkpoint at {os.fspath(path)!r}.")
+    return READERS[one_of("kind of checkpoint file", pathlib.Path(path).suffix, READERS)](path)
+
+
+def save_safetensors(model: keras.Model, path: str | os.PathLike) -> pathlib.Path:
+    """Writes a model's weights so that any backend can load them, and other tools can look into them.
+
+    Args:
+        model: Any built model.
+        path: The file to write, ending in .safetensors; replaced when it is whole.
+
+    Returns:
+        The file. Names are "layer/variable"; the header says what the model is.
+
+    Raises:
+        ValueError: Another ending, or a model with two variables of one name.
+    """
+    path = pathlib.Path(path)
+    one_of("kind of file to write", path.suffix, (".safetensors",))
+    arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables_by_name(model).items()}
+    header = {
+        "format": OWN_FORMAT,
+        "model": model.name,
+        "structure": structure_of(model),
+        "parameters": str(sum(array.size for array in arrays.values())),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    try:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata=header)
+        os.replace(temporary, path)
+    except SafetensorError as error:
+        raise OSError(f"{os.fspath(path)!r} could not be written: {error}") from error
+    finally:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+    return path
+
+
+def variables_by_name(model: keras.Model) -> dict[str, Any]:
+    """A model's variables as "layer/variable".
+
+    Args:
+        model: Any built model.
+
+    Returns:
+        The variables in the model's order.
+
+    Raises:
+        ValueError: Two variables of one name.
+    """
+    variables: dict[str, Any] = {}
+    for layer in model.layers:
+        for variable in layer.weights:
+            # A model inside a model: the path tells its layers apart, the bare name does not.
+            own = variable.path.split("/", 1)[-1] if isinstance(layer, keras.Model) else variable.name
+            name = f"{layer.name}/{own}"
+            if name in variables:
+                raise ValueError(f"Two variables of {model.name!r} are called {name!r}; rename one of the layers.")
+            variables[name] = variable
+    return variables
+
+
+_STRUCTURAL = ("strides", "padding", "pool_size", "groups", "squeeze", "gate_activation", "activation", "gate_init")
+
+
+def structure_of(model: keras.Model) -> str:
+    """A short fingerprint of what a model computes with its weights, where shapes do not tell.
+
+    Two lineages of a network have the same variables, but their strides sit elsewhere: weights
+    of one in the other load without a complaint and answer nonsense. Classes, input size and
+    the first layers' preprocessing do not count.
+
+    Args:
+        model: A functional model.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    rows = []
+    for layer in model.layers:
+        config = layer.get_config()
+        facts = {key: config[key] for key in _STRUCTURAL if key in config}
+        if facts and not isinstance(layer, keras.layers.Dense) and layer.name != "predictions":
+            rows.append([layer.name, type(layer).__name__, facts])
+    text = json.dumps(sorted(rows, key=lambda row: row[0]), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fill(
+    model: keras.Model,
+    tensors: Mapping[str, np.ndarray],
+    *,
+    fresh: tuple[str, ...] = (),
+    unused: tuple[str, ...] = (),
+    source: str,
+) -> None:
+    """Fills a model with tensors under our own names: all of it, or nothing.
+
+    Args:
+        model: The model.
+        tensors: Arrays by "layer/variable".
+        fresh: Layers of the model that keep their values.
+        unused: Layers whose tensors the model may do without.
+        source: What the tensors are, for the message.
+
+    Raises:
+        WeightsMismatchError: A tensor is missing, left over or of another shape.
+    """
+    variables = {
+        name: variable for name, variable in variables_by_name(model).items() if name.split("/")[0] not in fresh
+    }
+    arrays = {name: tensors[name] for name in tensors if name in variables}
+    missing = {
+        name: str(tuple(variable.shape))
+        for name, variable in variables.items()
+        if name not in arrays or arrays[name].shape != tuple(variable.shape)
+    }
+    left = {
+        name: str(tuple(tensors[name].shape))
+        for name in tensors
+        if (name not in variables or name in missing) and name.split("/")[0] not in (*fresh, *unused)
+    }
+    if missing or left:
+        count, total = len(missing.keys() | left.keys()), len(variables.keys() | tensors.keys())
+        title = f"{model.name} <- {source}: {count} of {total} tensors do not line up"
+        raise WeightsMismatchError(title, missing, left, "")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])

@@ -1,0 +1,215 @@
+"""From a record or a file to a filled model: fetching, conversion, the cache of converted weights, adaptation."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import ChainMap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from se_keras.errors import WeightsMismatchError
+from se_keras.weights.class_order import sorted_from_devkit
+from se_keras.weights.convert import convert
+from se_keras.weights.download import fetch
+from se_keras.weights.files import (
+    SafetensorsFile,
+    fill,
+    read_tensors,
+    save_safetensors,
+    structure_of,
+    variables_by_name,
+)
+from se_keras.weights.home import cache_folder
+from se_keras.weights.published import RECORDS
+from se_keras.weights.records import WeightsRecord
+from se_keras.weights.rules import FAMILIES
+
+HEAD = "logits"
+STEM = ("stem_conv/kernel", "stem_conv1/kernel")
+
+
+def load_record(model: keras.Model, record: WeightsRecord, build_full: Callable[[], keras.Model]) -> None:
+    """Fills a model with a published checkpoint, adapted to its classes and channels.
+
+    Args:
+        model: A model of the record's network and lineage.
+        record: The checkpoint.
+        build_full: Builds the network as it was published: RGB, 1,000 classes.
+
+    Raises:
+        DownloadError: The checkpoint could not be fetched.
+        WeightsMismatchError: It does not fit the network.
+    """
+    converted = cache_folder() / "converted" / f"{record.identifier}.safetensors"
+    if not converted.is_file():
+        full = model if _is_full(model) else build_full()
+        convert_file(full, fetch(record), record.family, class_order=record.class_order, channels=record.channel_order)
+        save_safetensors(full, converted)
+        if full is model:
+            return
+    try:
+        load_own(model, SafetensorsFile(converted))
+    except (ValueError, OSError) as error:
+        if isinstance(error, WeightsMismatchError):
+            raise
+        converted.unlink(missing_ok=True)  # damaged on disk: made anew from the verified download
+        load_record(model, record, build_full)
+
+
+def _is_full(model: keras.Model) -> bool:
+    variables = variables_by_name(model)
+    classes = variables[f"{HEAD}/bias"].shape[0] if f"{HEAD}/bias" in variables else 0
+    return classes == 1000 and variables[_stem(variables)].shape[2] == 3
+
+
+def _stem(names: Mapping[str, Any]) -> str:
+    return next(name for name in STEM if name in names)
+
+
+def convert_file(
+    model: keras.Model,
+    path: str | os.PathLike,
+    family: str,
+    *,
+    class_order: str = "sorted",
+    channels: str = "rgb",
+) -> None:
+    """Fills a full model with somebody else's checkpoint file.
+
+    Args:
+        model: RGB, and as many classes as the checkpoint.
+        path: The file.
+        family: How its tensors are named, a key of `rules.FAMILIES`.
+        class_order: "sorted", or "devkit" for the authors' own networks.
+        channels: "rgb", or "bgr" for the authors' own networks.
+
+    Raises:
+        WeightsMismatchError: The checkpoint does not fit; the message guesses whose it is.
+        ValueError: The file is damaged or of an unknown kind.
+    """
+    tensors = read_tensors(path)
+    try:
+        convert(tensors, model, family)
+    except WeightsMismatchError as error:
+        raise WeightsMismatchError(
+            f"{os.fspath(path)!r}: {error.title}", error.expected, error.unused, _guess(tensors) or error.hint
+        ) from error
+    if channels == "bgr":
+        kernel = variables_by_name(model)[_stem(variables_by_name(model))]
+        kernel.assign(keras.ops.convert_to_numpy(kernel)[:, :, ::-1, :])
+    if class_order == "devkit":
+        order = sorted_from_devkit()
+        for name in ("kernel", "bias"):
+            variable = variables_by_name(model)[f"{HEAD}/{name}"]
+            variable.assign(keras.ops.convert_to_numpy(variable)[..., order])
+
+
+def _guess(tensors: Mapping[str, np.ndarray]) -> str:
+    """Which networks a checkpoint may belong to, by its number of trainable parameters."""
+    statistics = re.compile(r"running_(mean|var)$|num_batches_tracked$|/bn\[\d\]$")
+    count = sum(array.size for name, array in tensors.items() if not statistics.search(name))
+    models = sorted({record.model for record in RECORDS.values() if record.parameters == count})
+    return f"its {count:,} parameters are those of {' or '.join(map(repr, models))}." if models else ""
+
+
+def family_of(path: str | os.PathLike) -> str | None:
+    """How a checkpoint file names its tensors.
+
+    Args:
+        path: A `.safetensors`, `.pth` or `.caffemodel` file.
+
+    Returns:
+        A key of `rules.FAMILIES`, or None for the package's own format.
+
+    Raises:
+        ValueError: The names are of no known family; some of them are shown.
+    """
+    tensors = read_tensors(path)
+    if isinstance(tensors, SafetensorsFile) and tensors.is_own:
+        return None
+    for family, rules in FAMILIES.items():
+        if rules.signature in tensors:
+            return family
+    shown = ", ".join(sorted(tensors)[:5])
+    raise ValueError(f"{os.fspath(path)!r} is of no family known here ({', '.join(FAMILIES)}); it holds {shown}, ...")
+
+
+def load_own(model: keras.Model, tensors: SafetensorsFile) -> None:
+    """Fills a model from a file that `save_safetensors` wrote, adapted to the model's classes and channels.
+
+    A classifier of other classes keeps its fresh weights; a stem of other channels gets the
+    file's, summed over RGB (one channel) or repeated and rescaled (any other number).
+
+    Args:
+        model: The model.
+        tensors: The file.
+
+    Raises:
+        WeightsMismatchError: Anything else differs, or the structures do although the shapes agree.
+    """
+    stated = tensors.metadata.get("structure")
+    if stated and stated != structure_of(model):
+        raise WeightsMismatchError(
+            f"{model.name} <- {tensors.path}: made for a network of another structure (strides, padding, gates), "
+            f"{stated} instead of {structure_of(model)}",
+            {},
+            {},
+            "build the model with the lineage and the `se` that the weights were saved from.",
+        )
+    _fill_adapted(model, tensors, source=tensors.path)
+
+
+def load_adapted(model: keras.Model, full: keras.Model, *, source: str) -> None:
+    """Fills a model from one of the same structure that is RGB and has the checkpoint's classes.
+
+    Args:
+        model: The model to fill, adapted as in `load_own`.
+        full: The filled model.
+        source: Where its weights are from, for the message.
+
+    Raises:
+        WeightsMismatchError: More differs than classes and channels.
+    """
+    arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables_by_name(full).items()}
+    _fill_adapted(model, arrays, source=source)
+
+
+def _fill_adapted(model: keras.Model, tensors: Mapping[str, np.ndarray], *, source: str) -> None:
+    variables = variables_by_name(model)
+    head = f"{HEAD}/kernel"
+    has_head = head in variables
+    same_classes = has_head and head in tensors and tuple(variables[head].shape) == tensors[head].shape
+    fresh = (HEAD,) if has_head and not same_classes else ()
+    unused = () if has_head else (HEAD,)
+    fill(model, _with_stem(tensors, variables), fresh=fresh, unused=unused, source=source)
+
+
+def _with_stem(tensors: Any, variables: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+    name = next((name for name in STEM if name in variables and name in tensors), None)
+    if name is None or tensors[name].shape[2] == variables[name].shape[2]:
+        return tensors
+    return ChainMap({name: adapt_channels(tensors[name], variables[name].shape[2])}, tensors)
+
+
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A first convolution's kernel for another number of input channels.
+
+    One channel: the sum over R, G and B, so that a grey image answers as its RGB copy. Others:
+    R, G, B, R, ... as often as needed, scaled so that the sum over channels stays.
+
+    Args:
+        kernel: Array of shape (height, width, 3, filters).
+        channels: The number wanted, at least 1.
+
+    Returns:
+        Array of shape (height, width, channels, filters).
+    """
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    had = kernel.shape[2]
+    repeated = np.concatenate([kernel] * -(-channels // had), axis=2)[:, :, :channels]
+    return repeated * (had / channels)

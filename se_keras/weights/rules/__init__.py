@@ -1,0 +1,15 @@
+"""Our names <- their names: one description a family of checkpoints, read by `weights.convert`."""
+
+from se_keras.weights.rules.caffe import CAFFE_BN_INCEPTION, CAFFE_RESNET
+from se_keras.weights.rules.family import Family, Source
+from se_keras.weights.rules.torch import TIMM, TIMM_D, TIMM_LEGACY
+
+FAMILIES: dict[str, Family] = {
+    "caffe_bn_inception": CAFFE_BN_INCEPTION,
+    "caffe_resnet": CAFFE_RESNET,
+    "timm_d": TIMM_D,
+    "timm": TIMM,
+    "timm_legacy": TIMM_LEGACY,
+}
+
+__all__ = ["FAMILIES", "Family", "Source"]

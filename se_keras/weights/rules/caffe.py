@@ -1,0 +1,103 @@
+"""The authors' Caffe checkpoints.
+
+A blob's name here is its layer's name and its number, e.g. "conv2_1_3x3/bn[0]": Caffe's blobs
+have no names of their own. Layer names: `hujie-frank/SENet`, models/*.prototxt.
+"""
+
+from __future__ import annotations
+
+from se_keras.weights.rules.family import Family, Source
+
+_CONV = {"kernel": Source(("[0]",), "conv"), "bias": Source(("[1]",))}
+
+# Caffe keeps sums in its BatchNorm: blob 2 is what blobs 0 and 1 are to be divided by.
+VARIABLES = {
+    "Conv2D": _CONV,
+    "GroupedConv2D": _CONV,
+    "Dense": {"kernel": Source(("[0]",), "dense"), "bias": Source(("[1]",))},
+    "BatchNormalization": {
+        "gamma": Source(("/bn/scale[0]",)),
+        "beta": Source(("/bn/scale[1]",)),
+        "moving_mean": Source(("/bn[0]", "/bn[2]"), "divided"),
+        "moving_variance": Source(("/bn[1]", "/bn[2]"), "divided"),
+    },
+    "SqueezeExcite": {
+        "reduce_kernel": Source(("_down[0]",), "pointwise"),
+        "reduce_bias": Source(("_down[1]",)),
+        "expand_kernel": Source(("_up[0]",), "pointwise"),
+        "expand_bias": Source(("_up[1]",)),
+    },
+}
+
+
+def _resnet_block(stage: int, block: int) -> str:
+    return f"conv{stage}_{block}_"
+
+
+CAFFE_RESNET = Family(
+    layers={
+        "stem_conv": "conv1/7x7_s2",
+        "stem_bn": "conv1/7x7_s2",
+        "stem_conv1": "conv1_1/3x3_s2",
+        "stem_bn1": "conv1_1/3x3_s2",
+        "stem_conv2": "conv1_2/3x3",
+        "stem_bn2": "conv1_2/3x3",
+        "stem_conv3": "conv1_3/3x3",
+        "stem_bn3": "conv1_3/3x3",
+        "logits": "classifier",
+    },
+    block=_resnet_block,
+    leaves={
+        "conv1": "1x1_reduce",
+        "bn1": "1x1_reduce",
+        "conv2": "3x3",
+        "bn2": "3x3",
+        "conv3": "1x1_increase",
+        "bn3": "1x1_increase",
+        "proj_conv": "1x1_proj",
+        "proj_bn": "1x1_proj",
+        "se": "1x1",
+    },
+    variables=VARIABLES,
+    signature="conv2_1_1x1_reduce[0]",
+)
+
+# Our stages begin with their step of 2, the authors' end with it.
+_BN_INCEPTION_BLOCKS = {3: ("3a", "3b"), 4: ("3c", "4a", "4b", "4c", "4d"), 5: ("4e", "5a", "5b")}
+
+
+def _bn_inception_block(stage: int, block: int) -> str:
+    return f"inception_{_BN_INCEPTION_BLOCKS[stage][block - 1]}"
+
+
+CAFFE_BN_INCEPTION = Family(
+    layers={
+        "stem_conv": "conv1/7x7_s2",
+        "stem_bn": "conv1/7x7_s2",
+        "stage2_conv1": "conv2/3x3_reduce",
+        "stage2_bn1": "conv2/3x3_reduce",
+        "stage2_conv2": "conv2/3x3",
+        "stage2_bn2": "conv2/3x3",
+        "logits": "classifier",
+    },
+    block=_bn_inception_block,
+    leaves={
+        "1x1_conv1": "/1x1",
+        "1x1_bn1": "/1x1",
+        "3x3_conv1": "/3x3_reduce",
+        "3x3_bn1": "/3x3_reduce",
+        "3x3_conv2": "/3x3",
+        "3x3_bn2": "/3x3",
+        "double3x3_conv1": "/double3x3_reduce",
+        "double3x3_bn1": "/double3x3_reduce",
+        "double3x3_conv2": "/double3x3a",
+        "double3x3_bn2": "/double3x3a",
+        "double3x3_conv3": "/double3x3b",
+        "double3x3_bn3": "/double3x3b",
+        "pool_conv1": "/pool_proj",
+        "pool_bn1": "/pool_proj",
+        "se": "_1x1",
+    },
+    variables=VARIABLES,
+    signature="inception_3a/1x1[0]",
+)

@@ -1,0 +1,95 @@
+"""PyTorch checkpoints of SE-ResNet, SE-ResNeXt and SENet-154.
+
+`TIMM_LEGACY` are the names of Cadene's `pretrained-models.pytorch`, which timm keeps for its
+models legacy_*; `TIMM` those of timm's other residual networks, which are torchvision's with
+an SE block.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from se_keras.weights.rules.family import Family, Source
+
+_CONV = {"kernel": Source((".weight",), "conv"), "bias": Source((".bias",))}
+
+VARIABLES = {
+    "Conv2D": _CONV,
+    "GroupedConv2D": _CONV,
+    "Dense": {"kernel": Source((".weight",), "dense"), "bias": Source((".bias",))},
+    "BatchNormalization": {
+        "gamma": Source((".weight",)),
+        "beta": Source((".bias",)),
+        "moving_mean": Source((".running_mean",)),
+        "moving_variance": Source((".running_var",)),
+    },
+    "SqueezeExcite": {
+        "reduce_kernel": Source((".fc1.weight",), "pointwise"),
+        "reduce_bias": Source((".fc1.bias",)),
+        "expand_kernel": Source((".fc2.weight",), "pointwise"),
+        "expand_bias": Source((".fc2.bias",)),
+    },
+}
+
+IGNORED = (".num_batches_tracked",)
+
+_LEAVES = {
+    "conv1": "conv1",
+    "bn1": "bn1",
+    "conv2": "conv2",
+    "bn2": "bn2",
+    "conv3": "conv3",
+    "bn3": "bn3",
+    "proj_conv": "downsample.0",
+    "proj_bn": "downsample.1",
+}
+
+
+def _block(stage: int, block: int) -> str:
+    return f"layer{stage - 1}.{block - 1}."
+
+
+TIMM_LEGACY = Family(
+    layers={
+        "stem_conv": "layer0.conv1",
+        "stem_bn": "layer0.bn1",
+        "stem_conv1": "layer0.conv1",
+        "stem_bn1": "layer0.bn1",
+        "stem_conv2": "layer0.conv2",
+        "stem_bn2": "layer0.bn2",
+        "stem_conv3": "layer0.conv3",
+        "stem_bn3": "layer0.bn3",
+        "logits": "last_linear",
+    },
+    block=_block,
+    leaves={**_LEAVES, "se": "se_module"},
+    variables=VARIABLES,
+    signature="layer1.0.se_module.fc1.weight",
+    ignored=IGNORED,
+)
+
+TIMM = Family(
+    layers={
+        "stem_conv": "conv1",
+        "stem_bn": "bn1",
+        "stem_conv1": "conv1.0",
+        "stem_bn1": "conv1.1",
+        "stem_conv2": "conv1.3",
+        "stem_bn2": "conv1.4",
+        "stem_conv3": "conv1.6",
+        "stem_bn3": "bn1",
+        "logits": "fc",
+    },
+    block=_block,
+    leaves={**_LEAVES, "se": "se"},
+    variables=VARIABLES,
+    signature="layer1.0.se.fc1.weight",
+    ignored=IGNORED,
+)
+
+# ResNet-D: the shortcut's pooling comes first and counts.
+TIMM_D = dataclasses.replace(
+    TIMM,
+    leaves={**TIMM.leaves, "proj_conv": "downsample.1", "proj_bn": "downsample.2"},
+    signature="layer1.0.downsample.2.weight",
+)
