@@ -1,0 +1,248 @@
+"""From an image file or array to a network's input, and from its output back to labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.resources
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from se_keras.errors import one_of
+
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How images are prepared for a network.
+
+    Args:
+        size: Height and width of the input in pixels: one number, or (height, width).
+        crop: Share of the shorter side that the central crop keeps, in (0, 1].
+        interpolation: "bilinear" or "bicubic"; both with antialiasing.
+        mean: Mean of R, G and B, as a fraction of 255.
+        std: Standard deviation of R, G and B, as a fraction of 255.
+
+    Raises:
+        ValueError: A value outside the ranges above.
+    """
+
+    size: int | tuple[int, int] = 224
+    crop: float = 0.875
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"`crop` must be above 0 and at most 1; received crop={self.crop!r}.")
+        if min(self.height_width) < 1:
+            raise ValueError(f"`size` must be at least 1 pixel; received size={self.size!r}.")
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    def normalize(self, images: np.ndarray) -> np.ndarray:
+        """For networks built with `include_preprocessing=False`: (pixel / 255 - mean) / std.
+
+        Args:
+            images: RGB, 0 to 255, channels last.
+
+        Returns:
+            Float32 array of the same shape.
+        """
+        return ((np.asarray(images, "float64") / 255 - self.mean) / self.std).astype("float32")
+
+
+def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.ndarray:
+    """Decodes, resizes (shorter side, antialiased) and centre-crops images to a network's input.
+
+    Args:
+        images: A path, a PIL image, an array of shape (height, width, 3) or (batch, height,
+            width, 3) with RGB values 0 to 255, or a sequence of these, of any sizes. A photo
+            is turned upright as its EXIF data say; grey and transparent images become RGB.
+        record_or_model: A `Preprocessing`, or a model with its preprocessing inside (built
+            with `include_preprocessing=True`, the default).
+
+    Returns:
+        Float32 array of shape (batch, height, width, 3), RGB, 0 to 255; channels second under
+        Keras' "channels_first" setting. Give it to the model as it is.
+
+    Raises:
+        FileNotFoundError: A path does not exist.
+        ValueError: An image cannot be read (its path is named), an array of another shape or
+            range, or a model without preprocessing inside.
+
+    Example:
+
+    >>> preprocess(np.zeros((480, 640, 3), "uint8"), Preprocessing()).shape
+    (1, 224, 224, 3)
+    """
+    record = record_or_model if isinstance(record_or_model, Preprocessing) else record_of(record_or_model)
+    batch = np.stack([_prepared(image, record) for image in _sequence(images)])
+    return batch if keras.config.image_data_format() == "channels_last" else batch.transpose(0, 3, 1, 2)
+
+
+def record_of(model: keras.Model) -> Preprocessing:
+    """How a model with its preprocessing inside wants its images.
+
+    Args:
+        model: A model whose input passes through an `ImagePreprocessing` layer.
+
+    Returns:
+        The record, with the model's own input size where that is fixed.
+
+    Raises:
+        ValueError: The model has no such layer.
+    """
+    from se_keras.layers import ImagePreprocessing
+
+    layer = next((layer for layer in model.layers if isinstance(layer, ImagePreprocessing)), None)
+    if layer is None:
+        raise ValueError(
+            f"The model {model.name!r} was built without its preprocessing, so it cannot say how it wants its images. "
+            "Pass a `Preprocessing` record instead (se_keras.get_preprocessing('se_resnet50') gives a network's own), "
+            "then call `record.normalize` on the result."
+        )
+    shape = model.input_shape[1:3] if layer.data_format == "channels_last" else model.input_shape[2:4]
+    size = layer.size if None in shape else shape
+    return Preprocessing(size=size, crop=layer.crop, interpolation=layer.interpolation, mean=layer.mean, std=layer.std)
+
+
+def _sequence(images: Any) -> Sequence[Any]:
+    if isinstance(images, str | os.PathLike | Image.Image):
+        return [images]
+    if not hasattr(images, "ndim"):
+        if len(images) == 0:
+            raise ValueError("`images` is empty; pass at least one image.")
+        return images
+    if images.ndim not in (3, 4) or images.shape[-1] != 3 or images.shape[0] == 0:
+        raise ValueError(
+            "An array of images has shape (height, width, 3) or (batch, height, width, 3); "
+            f"received shape {tuple(images.shape)}."
+        )
+    return images if images.ndim == 4 else images[None]
+
+
+def _prepared(image: Any, record: Preprocessing) -> np.ndarray:
+    image = load_image(image) if isinstance(image, str | os.PathLike) else image
+    if isinstance(image, Image.Image):
+        image = _rgb(image)
+    else:
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[-1] != 3:
+            raise ValueError(f"An image array has shape (height, width, 3); received shape {image.shape}.")
+        if image.dtype == np.uint8:
+            image = Image.fromarray(image)
+    height, width = record.height_width
+    if isinstance(image, Image.Image):
+        return np.asarray(_resized_and_cropped(image, record), "float32")
+    if not np.isfinite(image).all() or image.min() < 0 or image.max() > 255:
+        raise ValueError(
+            f"Image values must lie between 0 and 255; received {image.min():.4g} to {image.max():.4g}. "
+            "Undo any normalisation first: the network does its own."
+        )
+    planes = [Image.fromarray(image[..., channel].astype("float32")) for channel in range(3)]
+    return np.stack([np.asarray(_resized_and_cropped(plane, record)) for plane in planes], axis=-1).reshape(
+        height, width, 3
+    )
+
+
+def _resized_and_cropped(image: Image.Image, record: Preprocessing) -> Image.Image:
+    height, width = record.height_width
+    scale = max(math.floor(height / record.crop) / image.height, math.floor(width / record.crop) / image.width)
+    # The shorter side is met exactly; the longer is cut down to whole pixels, as torchvision does.
+    new_width = max(int(image.width * scale + 1e-6), width)
+    new_height = max(int(image.height * scale + 1e-6), height)
+    image = image.resize((new_width, new_height), INTERPOLATIONS[record.interpolation])
+    left, top = round((new_width - width) / 2), round((new_height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
+
+
+def load_image(path: str | os.PathLike) -> Image.Image:
+    """Reads an image file as upright RGB.
+
+    Args:
+        path: Any format that Pillow reads.
+
+    Returns:
+        A PIL image of mode "RGB".
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is empty, truncated or no image; the message names it.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no image file at {os.fspath(path)!r}.")
+    if os.path.getsize(path) == 0:
+        raise ValueError(f"The image file {os.fspath(path)!r} is empty (0 bytes).")
+    try:
+        with Image.open(path) as image:
+            return _rgb(image)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"The file {os.fspath(path)!r} cannot be read as an image: {error}") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255 instead of scaling
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype("uint8"))
+    return image.convert("RGB")
+
+
+def decode_predictions(
+    probabilities: Any, top: int = 5, labels: Sequence[str] | None = None
+) -> list[list[tuple[str, str, float]]]:
+    """Names the most probable classes.
+
+    Args:
+        probabilities: Array of shape (batch, classes), each a fraction of 1.
+        top: How many classes a row, at least 1.
+        labels: The names of the classes in the order of the network's outputs. Defaults to
+            ImageNet's 1,000 in sorted-WNID order.
+
+    Returns:
+        For each row the triples (WNID, name, probability), most probable first. With
+        `labels`, the first of a triple is the class index as text.
+
+    Raises:
+        ValueError: Another shape, labels that do not fit the number of classes, or `top` < 1.
+
+    Example:
+
+    >>> decode_predictions(np.eye(1000)[:1], top=1)
+    [[('n01440764', 'tench', 1.0)]]
+    """
+    probabilities = keras.ops.convert_to_numpy(probabilities)
+    pairs = imagenet_labels() if labels is None else tuple((str(index), label) for index, label in enumerate(labels))
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(pairs):
+        remedy = " Pass the names of your own classes as `labels`." if labels is None else ""
+        raise ValueError(
+            f"`probabilities` must have shape (batch, {len(pairs)}), one column a label; "
+            f"received shape {probabilities.shape}.{remedy}"
+        )
+    if top < 1:
+        raise ValueError(f"`top` must be at least 1; received top={top!r}.")
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [[(*pairs[i], float(row[i])) for i in best] for row, best in zip(probabilities, order, strict=True)]
+
+
+@functools.cache
+def imagenet_labels() -> tuple[tuple[str, str], ...]:
+    """ImageNet's 1,000 classes.
+
+    Returns:
+        (WNID, name) pairs in sorted-WNID order, e.g. ("n01440764", "tench").
+    """
+    text = importlib.resources.files("se_keras").joinpath("data/imagenet_labels.txt").read_text("utf-8")
+    return tuple((wnid, name) for wnid, name in (line.split(" ", 1) for line in text.splitlines()))
