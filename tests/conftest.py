@@ -1,0 +1,102 @@
+"""What all tests share: quiet runtimes, a clean Keras before every test, and networks built once for several tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gc
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it has no effect
+
+import keras
+import numpy as np
+import pytest
+
+import se_keras
+from se_keras.models.network import Options, assemble
+from se_keras.models.registry import NETWORKS
+
+
+@pytest.fixture(autouse=True)
+def _clean_keras(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The same random numbers, layer names, dtype policy and data format for every test, in whatever order they run."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    policy, layout = keras.config.dtype_policy(), keras.config.image_data_format()
+    yield
+    keras.config.set_dtype_policy(policy)
+    keras.config.set_image_data_format(layout)
+    if request.node.get_closest_marker("slow"):
+        gc.collect()  # a network refers to itself in circles, and the large ones fill the memory before Python looks
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What several tests ask of one network, without the memory of its weights."""
+
+    tree: dict[str, list[int]]
+    trainable: int
+    non_trainable: int
+    info: se_keras.ModelInfo
+    layer_names: tuple[str, ...]
+
+
+@functools.cache
+def _built(identifier: str, lineage: str | None = None, **options: object) -> Built:
+    model = assemble(identifier, NETWORKS[identifier], Options(**options), lineage=lineage)
+    return Built(
+        tree={weight.path: list(weight.shape) for weight in model.weights},
+        trainable=sum(math.prod(weight.shape) for weight in model.trainable_weights),
+        non_trainable=sum(math.prod(weight.shape) for weight in model.non_trainable_weights),
+        info=se_keras.model_info(model),
+        layer_names=tuple(layer.name for layer in model.layers),
+    )
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[..., Built]:
+    """`built(identifier, lineage=None, **options)`: each network is built once a session and forgotten."""
+    return _built
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., str]:
+    """`run_python(code, NAME="value", ...)`: the output of code run in a fresh process with these variables."""
+
+    def run(code: str, **environment: str) -> str:
+        result = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        assert result.returncode == 0, result.stderr[-4000:]
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def producers() -> Callable[[keras.Model], dict[str, list[str]]]:
+    """`producers(model)`: for each layer by name, the names of the layers that its inputs come from, in order."""
+
+    def of(model: keras.Model) -> dict[str, list[str]]:
+        layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+        return {
+            layer.name: [tensor._keras_history.operation.name for tensor in keras.tree.flatten(layer.input)]
+            for layer in layers
+        }
+
+    return of

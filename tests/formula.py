@@ -1,0 +1,93 @@
+"""Weights and inputs by formula: the same numbers on every machine, in every library, without a generator.
+
+A value depends on the tensor's name and its index only, so that a golden made by another
+implementation, from its own names and its own layout, is about the very network that we build.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+KERNEL_GAIN = 1.3
+INCEPTION_KERNEL_GAIN = 1.7  # without shortcuts every gate would halve the signal once more
+LAST_NORM_GAIN = 0.4
+SE_GAIN = 1.7
+CAFFE_COUNT = 998.5  # what Caffe's norm divides its sums by
+
+_LAST_NORMS = ("bn3.weight", "1x1_increase/bn/scale[0]")
+_SE_PARTS = ("se.fc", "se_module.fc", "_down[", "_up[")
+
+
+def uniform(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers of -1 (included) to 1, spread evenly: a hash of the name and of each index.
+
+    Args:
+        name: Any text; another name gives other numbers.
+        shape: Shape of the result.
+
+    Returns:
+        float32 array.
+    """
+    count = int(np.prod(shape))
+    x = np.arange(count, dtype=np.uint32)
+    x += np.uint32(zlib.crc32(name.encode()))
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        x ^= x >> np.uint32(shift)
+        x *= np.uint32(factor)
+    x ^= x >> np.uint32(16)
+    # 24 bits are what a float32 holds exactly
+    return ((x >> np.uint32(8)).astype(np.float32) * np.float32(2**-23) - np.float32(1)).reshape(shape)
+
+
+def fill(name: str, shape: tuple[int, ...], fan_in: int | None = None) -> np.ndarray:
+    """The value of one tensor of a checkpoint.
+
+    Scales keep a network of 150 layers finite, and let the gates of SE blocks differ visibly.
+
+    Args:
+        name: The tensor's name in its checkpoint: torch's, or Caffe's layer and blob number.
+        shape: Its shape there; kernels have the output channels first.
+        fan_in: Numbers that enter one output; default: those of a kernel of this shape.
+
+    Returns:
+        float32 array.
+    """
+    values = uniform(name, shape)
+    if name.endswith("/bn[2]"):
+        return np.full(shape, CAFFE_COUNT, np.float32)
+    if name.endswith("running_var"):
+        return 1 + np.float32(0.2) * values
+    if name.endswith("/bn[1]"):
+        return np.float32(CAFFE_COUNT) * (1 + np.float32(0.2) * values)
+    if name.endswith("/bn[0]"):
+        return np.float32(0.1 * CAFFE_COUNT) * values
+    if len(shape) == 1:
+        is_scale = name.endswith((".weight", "/scale[0]"))
+        gain = LAST_NORM_GAIN if name.endswith(_LAST_NORMS) else 1
+        return np.float32(gain) * ((1 if is_scale else 0) + np.float32(0.1) * values)
+    gain = INCEPTION_KERNEL_GAIN if name.startswith("inception_") else KERNEL_GAIN
+    if any(part in name for part in _SE_PARTS):
+        gain = SE_GAIN
+    fan_in = fan_in or int(np.prod(shape[1:]))
+    return np.float32(gain * np.sqrt(3 / fan_in)) * values
+
+
+def images(size: tuple[int, int], batch: int = 2) -> np.ndarray:
+    """A batch of normalised images: noise around a colour of their own, which deep layers do not average away.
+
+    Args:
+        size: Height and width in pixels.
+        batch: Number of images.
+
+    Returns:
+        float32 array of shape (batch, 3, height, width), of -3 to 3.
+    """
+    shape = (batch, 3, *size)
+    return uniform(f"noise {shape}", shape) + np.float32(2) * uniform("colours", (batch, 3, 1, 1))
+
+
+def thin(values: np.ndarray) -> np.ndarray:
+    """What a golden keeps of gates (batch, channels) or of features (batch, channels, height, width)."""
+    return values[:, ::7] if values.ndim == 2 else values[:, ::14, ::2, ::2]

@@ -1,0 +1,124 @@
+"""Networks by name: listed, created, and refused with the closest names."""
+
+from __future__ import annotations
+
+import pytest
+
+import se_keras
+from se_keras import create_model, get_preprocessing, list_models, list_weights
+from se_keras.models import registry
+from se_keras.models.registry import NETWORKS
+
+NAMES = [
+    "se_bn_inception",
+    "se_inception_resnet_v2",
+    "se_inception_v3",
+    "se_mobilenet",
+    "se_preresnet110",
+    "se_preresnet164",
+    "se_resnet101",
+    "se_resnet110",
+    "se_resnet152",
+    "se_resnet152d",
+    "se_resnet18",
+    "se_resnet20",
+    "se_resnet32",
+    "se_resnet34",
+    "se_resnet44",
+    "se_resnet50",
+    "se_resnet56",
+    "se_resnext101",
+    "se_resnext101_32x8d",
+    "se_resnext101_64x4d",
+    "se_resnext101d_32x8d",
+    "se_resnext26",
+    "se_resnext26d",
+    "se_resnext26t",
+    "se_resnext50",
+    "se_shufflenet",
+    "se_vgg16",
+    "se_wide_resnet16_8",
+    "senet154",
+]
+
+
+def test_list_models_names_every_network_once_and_sorted():
+    assert list_models() == NAMES
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*inception*", ["se_bn_inception", "se_inception_resnet_v2", "se_inception_v3"]),
+        ("se_resnext101*4d", ["se_resnext101_64x4d"]),
+        ("se_resnet50", ["se_resnet50"]),
+        ("nothing*", []),
+    ],
+)
+def test_list_models_filters(pattern, names):
+    assert list_models(pattern) == names
+
+
+def test_two_tables_cannot_name_the_same_network():
+    table = {"se_resnet50": NETWORKS["se_resnet50"]}
+    with pytest.raises(ValueError, match=r"Two tables name the same network: \['se_resnet50'\]"):
+        registry._union(table, table)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("se_resnet51", r"Unknown model 'se_resnet51'\. Did you mean .*'se_resnet50'.*\? Options: .*'senet154'"),
+        ("SEResNet50", r"Unknown model 'SEResNet50'\..*Options: .*'se_resnet50'"),
+        ("resnet", r"Unknown model 'resnet'\."),
+        ("", r"Unknown model ''\. Options: "),
+    ],
+)
+@pytest.mark.parametrize("function", [create_model, get_preprocessing, list_weights])
+def test_unknown_name_is_refused_with_the_closest(function, name, message):
+    with pytest.raises(ValueError, match=message):
+        function(name)
+
+
+def test_a_tag_in_the_name_stands_for_weights():
+    with pytest.raises(ValueError, match=r"No weights .* 'se_resnet20'; received weights='nothing'\. Pass weights"):
+        create_model("se_resnet20.nothing")
+    with pytest.raises(ValueError, match=r"'se_resnet20\.nothing' names weights already; received weights='other'"):
+        create_model("se_resnet20.nothing", weights="other")
+
+
+def test_create_model_has_random_weights_by_default():
+    first, second = create_model("se_resnet20"), create_model("se_resnet20")
+    assert (first.get_weights()[0] != second.get_weights()[0]).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_preprocessing_fits_the_network(name):
+    record, network = get_preprocessing(name), NETWORKS[name]
+    inception = ("se_inception_v3", "se_inception_resnet_v2")
+    assert record.size == (32 if network.classes == 10 else 299 if name in inception else 224)
+    assert record is network.preprocessing
+    assert min(record.height_width) >= network.min_size
+    if network.classes == 10:
+        assert record.crop == 1
+    elif name in inception:
+        assert record.crop == pytest.approx(299 / 352)
+    else:
+        assert record.crop == pytest.approx(224 / 256)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_tells_its_source(name):
+    about = NETWORKS[name].about
+    assert "arXiv" in about or "keras.applications" in about
+    assert about.endswith(".")
+
+
+def test_builders_carry_the_documentation_of_their_network():
+    text = se_keras.SEInceptionV3.__doc__
+    assert text.startswith("Builds SE-Inception-v3.\n")
+    assert "Default: 299x299 RGB" in text
+    assert "At least 75 pixels" in text
+    assert "positions: standard." in text
+    assert "Default: 0.2." in text
+    assert "Stages\n        with SE: 2, 3, 4;" in se_keras.SEResNet20.__doc__

@@ -1,0 +1,236 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import se_keras
+import se_keras_cli
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "model.keras"
+    se_keras.SEResNet20(classes=3).save(path)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.arange(48 * 64 * 3, dtype="uint8").reshape(48, 64, 3)).save(path)
+    return path
+
+
+@pytest.fixture
+def labels(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("ant\nbee\ncat\n")
+    return path
+
+
+def run(capsys, *arguments):
+    code = se_keras_cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_list_shows_every_network(capsys):
+    code, out, _ = run(capsys, "list", "--json")
+    assert code == 0
+    assert [row["model"] for row in json.loads(out)] == se_keras.list_models()
+
+
+def test_list_table_is_filtered(capsys):
+    code, out, _ = run(capsys, "list", "*inception*")
+    assert code == 0
+    assert "SE-BN-Inception" in out
+    assert "resnext" not in out
+
+
+def test_list_without_match_fails(capsys):
+    code, out, err = run(capsys, "list", "nothing*")
+    assert (code, out) == (1, "")
+    assert "No network matches 'nothing*'" in err
+
+
+def test_list_weights_is_sorted(capsys):
+    code, out, _ = run(capsys, "list", "--weights", "--sort", "accuracy", "--json")
+    assert code == 0
+    rows = json.loads(out)
+    accuracies = [row["accuracy"][0]["top1"] for row in rows]
+    assert len(rows) == 29
+    assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_list_weights_of_one_network(capsys):
+    code, out, _ = run(capsys, "list", "--weights", "se_resnet50")
+    assert code == 0
+    assert "se_resnet50.ra2_in1k" in out
+    assert "se_resnet50.legacy_in1k" in out
+    assert "se_resnext50" not in out
+
+
+def test_sorting_networks_is_refused(capsys):
+    code, _, err = run(capsys, "list", "--sort", "accuracy")
+    assert code == 1
+    assert "add --weights" in err
+
+
+def test_info_of_a_record(capsys):
+    code, out, _ = run(capsys, "info", "se_resnet50.a3_in1k")
+    assert code == 0
+    for text in ("75.10 %", "160 px", "licence", "not verified", "timm/seresnet50.a3_in1k/model.safetensors"):
+        assert text in out
+
+
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5", ".safetensors"])
+def test_convert_a_file(capsys, ending, tmp_path):
+    source = se_keras.save_safetensors(se_keras.SEResNet20(), tmp_path / "source.safetensors")
+    target = tmp_path / f"model{ending}"
+    code, _, err = run(capsys, "convert", source, "--model", "se_resnet20", "--to", target)
+    assert (code, err) == (0, "")
+    images = np.full((1, 32, 32, 3), 99, "uint8")
+    expected = se_keras.SEResNet20(weights=source).predict(images, verbose=0)
+    np.testing.assert_array_equal(se_keras.SEResNet20(weights=target).predict(images, verbose=0), expected)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, target.name])
+
+
+def test_convert_keeps_an_existing_file(capsys, tmp_path):
+    source = se_keras.save_safetensors(se_keras.SEResNet20(), tmp_path / "source.safetensors")
+    target = tmp_path / "model.keras"
+    target.write_text("precious")
+    arguments = ["convert", source, "--model", "se_resnet20", "--to", target]
+    code, _, err = run(capsys, *arguments)
+    assert code == 1
+    assert "--overwrite" in err
+    assert target.read_text() == "precious"
+    assert run(capsys, *arguments, "--overwrite")[0] == 0
+
+
+def test_convert_needs_to_know_the_network_of_a_file(capsys, tmp_path):
+    source = se_keras.save_safetensors(se_keras.SEResNet20(), tmp_path / "source.safetensors")
+    code, _, err = run(capsys, "convert", source, "--to", tmp_path / "model.keras")
+    assert code == 1
+    assert "--model" in err
+    code, _, err = run(capsys, "convert", source, "--model", "se_resnet20", "--to", tmp_path / "model.onnx")
+    assert code == 1
+    assert "ends in .keras" in err
+
+
+def test_info_totals_are_the_published_ones(capsys):
+    code, out, _ = run(capsys, "info", "se_resnet50", "--json")
+    assert code == 0
+    info = json.loads(out)
+    assert info["total"]["trainable"] == 28_088_024
+    assert list(info["stages"]) == ["stem", "stage2", "stage3", "stage4", "stage5", "head"]
+
+
+def test_info_table_names_stages_and_total(capsys):
+    code, out, _ = run(capsys, "info", "se_resnet20")
+    assert code == 0
+    assert "stage4" in out
+    assert "274,847" in out
+
+
+def test_info_plain_and_size(capsys):
+    code, out, _ = run(capsys, "info", "se_resnet20", "--plain", "--size", "64", "--json")
+    assert code == 0
+    info = json.loads(out)
+    assert info["input_shape"] == [64, 64, 3]
+    assert info["se_blocks"] == 0
+
+
+def test_info_of_a_saved_model(capsys, model_file):
+    code, out, _ = run(capsys, "info", model_file, "--json")
+    assert code == 0
+    assert json.loads(out)["se_blocks"] == 9
+
+
+def test_unknown_model_suggests_names(capsys):
+    code, _, err = run(capsys, "info", "se_resnet5")
+    assert code == 1
+    assert "Did you mean 'se_resnet5" in err
+    assert "Traceback" not in err
+
+
+def test_predict_agrees_with_the_model(capsys, model_file, photo, labels):
+    code, out, _ = run(capsys, "predict", photo, photo, "--model", model_file, "--labels", labels, "--top", 2, "--json")
+    assert code == 0
+    rows = json.loads(out)
+    model = keras.models.load_model(model_file)
+    expected = model.predict(se_keras.preprocess(photo, model), verbose=0)[0]
+    assert len(rows) == 2
+    assert rows[0]["predictions"][0]["label"] == ["ant", "bee", "cat"][expected.argmax()]
+    assert rows[0]["predictions"][0]["probability"] == pytest.approx(expected.max(), rel=1e-5)
+
+
+def test_predict_table(capsys, model_file, photo, labels):
+    code, out, _ = run(capsys, "predict", photo, "--model", model_file, "--labels", labels)
+    assert code == 0
+    assert "bee" in out
+    assert "%" in out
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all"])
+def test_predict_names_the_unreadable_file(capsys, model_file, labels, tmp_path, content):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(content)
+    code, out, err = run(capsys, "predict", broken, "--model", model_file, "--labels", labels)
+    assert (code, out) == (1, "")
+    assert str(broken) in err
+
+
+def test_predict_on_a_missing_file(capsys, model_file):
+    code, _, err = run(capsys, "predict", "nowhere.jpg", "--model", model_file)
+    assert code == 1
+    assert "There is no image file at 'nowhere.jpg'" in err
+
+
+def test_predict_with_a_missing_model(capsys, photo):
+    code, _, err = run(capsys, "predict", photo, "--model", "nowhere.keras")
+    assert code == 1
+    assert "There is no model file at 'nowhere.keras'" in err
+
+
+def test_predict_needs_labels_for_own_classes(capsys, model_file, photo):
+    code, _, err = run(capsys, "predict", photo, "--model", model_file)
+    assert code == 1
+    assert "--labels" in err
+
+
+def test_predict_refuses_labels_that_do_not_fit(capsys, model_file, photo, tmp_path):
+    labels = tmp_path / "two.txt"
+    labels.write_text("ant\nbee\n")
+    code, _, err = run(capsys, "predict", photo, "--model", model_file, "--labels", labels)
+    assert code == 1
+    assert "3 classes" in err
+    assert "2 labels" in err
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["predict"], ["demo", "--epochs", "0"], ["info"]])
+def test_usage_errors_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        se_keras_cli.main(arguments)
+    assert exit_info.value.code == 2
+    assert "usage: se-keras" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["list", "info", "predict", "convert", "demo"])
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        se_keras_cli.main([command, "--help"])
+    assert exit_info.value.code == 0
+    assert f"se-keras {command}" in capsys.readouterr().out.split("example:")[1]
+
+
+def test_terminal_shows_no_framework_noise():
+    done = subprocess.run([sys.executable, "-m", "se_keras_cli", "info", "se_resnet20"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.startswith("se_resnet20")

@@ -1,0 +1,298 @@
+"""From photo to input and from output to label: crops by arithmetic, every kind of image, and every kind of bad one."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import se_keras
+from se_keras import Preprocessing, decode_predictions, preprocess
+from se_keras.preprocessing import imagenet_labels, load_image, record_of
+
+WHOLE = Preprocessing(size=32, crop=1.0)
+
+
+@pytest.fixture
+def photo():
+    """Smooth, so that resizing says something, and different along height, width and channels: (96, 128, 3)."""
+    rows, columns = np.mgrid[0:96, 0:128]
+    channels = [rows * 2, columns * 1.5 + 20, 255 - rows - columns]
+    return np.stack(channels, axis=-1).round().astype("uint8")
+
+
+# Geometry. At the right size nothing is resampled, so that the crop can be read off exactly.
+
+
+def test_image_of_the_right_size_is_returned_as_it_is(photo):
+    image = photo[:32, :32]
+    outputs = preprocess(image, WHOLE)
+    assert (outputs.shape, outputs.dtype) == ((1, 32, 32, 3), np.float32)
+    np.testing.assert_array_equal(outputs[0], image)
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns"),
+    [
+        ((256, 256), slice(16, 240), slice(16, 240)),
+        ((256, 300), slice(16, 240), slice(38, 262)),
+        ((400, 256), slice(88, 312), slice(16, 240)),
+        ((256, 257), slice(16, 240), slice(16, 240)),  # 16.5 rounds to the even 16
+    ],
+)
+def test_central_crop(shape, rows, columns, rng):
+    image = rng.integers(0, 256, size=(*shape, 3)).astype("uint8")
+    np.testing.assert_array_equal(preprocess(image, Preprocessing())[0], image[rows, columns])
+
+
+def test_shorter_side_becomes_size_over_crop_and_the_longer_follows(photo):
+    # 96x128 to a shorter side of 28 / 0.875 = 32: 32x42 (42.67 cut down), of which the middle 28x28.
+    resized = Image.fromarray(photo).resize((42, 32), Image.Resampling.BILINEAR)
+    expected = np.asarray(resized)[2:30, 7:35]
+    np.testing.assert_array_equal(preprocess(photo, Preprocessing(size=28))[0], expected)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("crop", [1.0, 0.9, 0.875, 224 / 256, 299 / 352])
+@pytest.mark.parametrize("shape", [(96, 128), (128, 96), (31, 200), (20, 20)])
+def test_size_is_always_the_records(interpolation, crop, shape, rng):
+    image = rng.integers(0, 256, size=(*shape, 3)).astype("uint8")
+    record = Preprocessing(size=(30, 41), crop=crop, interpolation=interpolation)
+    assert preprocess(image, record).shape == (1, 30, 41, 3)
+
+
+def test_resizing_is_antialiased(rng):
+    # Ten times smaller: every pixel is a mean over many; without antialiasing the noise would stay.
+    noise = rng.integers(0, 256, size=(320, 320, 3)).astype("uint8")
+    assert noise.std() > 70
+    assert preprocess(noise, WHOLE).std() < 12
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_float_and_uint8_agree_to_one_step_of_uint8(interpolation, photo):
+    record = Preprocessing(size=28, interpolation=interpolation)
+    as_float, as_uint8 = preprocess(photo.astype("float32"), record), preprocess(photo, record)
+    assert as_float.dtype == np.float32
+    np.testing.assert_allclose(np.clip(as_float, 0, 255), as_uint8, atol=1)
+    np.testing.assert_array_equal(preprocess(photo.astype("int64"), record), as_float)
+
+
+# Kinds of images.
+
+
+def test_batches_sequences_paths_and_pil_images_are_the_same(photo, tmp_path):
+    record = Preprocessing(size=28)
+    expected = preprocess(photo, record)
+    image = Image.fromarray(photo)
+    image.save(tmp_path / "photo.png")
+    path = tmp_path / "photo.png"
+    for given in (photo[None], [photo], (photo,), image, [image], path, str(path), [path]):
+        np.testing.assert_array_equal(preprocess(given, record), expected)
+    mixed = preprocess([photo, path, image, photo.astype("float32")], record)
+    assert mixed.shape == (4, 28, 28, 3)
+    np.testing.assert_array_equal(
+        preprocess([photo, photo[:50, :60]], record)[1], preprocess(photo[:50, :60], record)[0]
+    )
+
+
+def test_tensors_are_taken_as_arrays(photo):
+    tensor = keras.ops.convert_to_tensor(photo)
+    np.testing.assert_array_equal(preprocess(tensor, WHOLE), preprocess(photo, WHOLE))
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(3, 2), (6, 3), (8, 1)])
+def test_photo_is_turned_upright_as_exif_says(orientation, turn, photo, tmp_path):
+    image = Image.fromarray(photo)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "turned.png", exif=exif)
+    upright = np.rot90(photo, turn)
+    np.testing.assert_array_equal(np.asarray(load_image(tmp_path / "turned.png")), upright)
+    np.testing.assert_array_equal(preprocess(tmp_path / "turned.png", WHOLE), preprocess(upright, WHOLE))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "RGBA", "CMYK", "I;16"])
+def test_other_kinds_of_images_become_rgb(mode, tmp_path):
+    grey = (np.arange(32 * 32).reshape(32, 32) // 4 % 256).astype("uint8")
+    rgb = np.stack([grey] * 3, axis=-1)
+    image = Image.fromarray(grey.astype("uint16") * 257) if mode == "I;16" else Image.fromarray(rgb).convert(mode)
+    suffix = "tif" if mode == "CMYK" else "png"
+    image.save(tmp_path / f"image.{suffix}")
+    outputs = preprocess(tmp_path / f"image.{suffix}", WHOLE)
+    assert outputs.shape == (1, 32, 32, 3)
+    if mode not in ("1", "P"):  # these have fewer colours
+        np.testing.assert_allclose(outputs[0], rgb, atol=1)
+
+
+def test_transparency_is_dropped_not_blended(tmp_path):
+    pixels = np.zeros((32, 32, 4), "uint8")
+    pixels[..., 0] = 200
+    Image.fromarray(pixels).save(tmp_path / "clear.png")
+    np.testing.assert_array_equal(preprocess(tmp_path / "clear.png", WHOLE)[0, 0, 0], [200, 0, 0])
+
+
+def test_channels_first(photo):
+    expected = preprocess(photo, WHOLE)
+    keras.config.set_image_data_format("channels_first")
+    np.testing.assert_array_equal(preprocess(photo, WHOLE), expected.transpose(0, 3, 1, 2))
+
+
+def test_normalize_equals_the_formula_by_hand():
+    record = Preprocessing()
+    outputs = record.normalize(np.full((1, 1, 1, 3), 128, "uint8"))
+    assert outputs.dtype == np.float32
+    np.testing.assert_allclose(outputs[0, 0, 0], [0.074065, 0.205182, 0.426492], atol=2e-6)
+
+
+# What a model knows about its images.
+
+
+@pytest.mark.parametrize("name", ["se_resnet20", "se_mobilenet"])
+def test_record_of_a_model_is_the_networks_own(name):
+    model = se_keras.create_model(name)
+    record, own = record_of(model), se_keras.get_preprocessing(name)
+    assert (record.crop, record.interpolation, record.mean, record.std) == (
+        own.crop,
+        own.interpolation,
+        own.mean,
+        own.std,
+    )
+    assert record.height_width == own.height_width
+
+
+def test_record_follows_the_input_size_and_survives_saving(tmp_path):
+    fixed = se_keras.SEResNet20(input_shape=(48, 40, 3))
+    assert record_of(fixed).height_width == (48, 40)
+    fixed.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert record_of(loaded) == record_of(fixed)
+    assert preprocess(np.zeros((60, 60, 3), "uint8"), loaded).shape == (1, 48, 40, 3)
+    assert record_of(se_keras.SEResNet20(input_shape=(None, None, 3))).height_width == (32, 32)
+
+
+def test_record_under_channels_first():
+    keras.config.set_image_data_format("channels_first")
+    inputs = keras.Input((3, 48, 40))
+    layer = se_keras.layers.ImagePreprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert record_of(keras.Model(inputs, layer(inputs))).height_width == (48, 40)
+
+
+def test_model_without_preprocessing_is_refused_with_the_way_out(photo):
+    model = se_keras.SEResNet20(include_preprocessing=False)
+    message = r"'se_resnet20' was built without its preprocessing.*get_preprocessing.*`record\.normalize`"
+    with pytest.raises(ValueError, match=message):
+        preprocess(photo, model)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"interpolation": "nearest"}, r"Unknown interpolation 'nearest'.*Options: 'bilinear', 'bicubic'"),
+        ({"crop": 0}, r"`crop` must be above 0 and at most 1; received crop=0"),
+        ({"crop": 1.5}, r"`crop` must be above 0 and at most 1; received crop=1\.5"),
+        ({"size": 0}, r"`size` must be at least 1 pixel; received size=0"),
+        ({"size": (32, 0)}, r"`size` must be at least 1 pixel; received size=\(32, 0\)"),
+    ],
+)
+def test_bad_record_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Preprocessing(**options)
+
+
+# Bad images.
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no image file at '.*nowhere\.png'"):
+        preprocess(tmp_path / "nowhere.png", WHOLE)
+    with pytest.raises(FileNotFoundError, match=r"no image file at"):
+        preprocess(tmp_path, WHOLE)  # a folder
+
+
+def test_empty_truncated_and_other_files_are_named(tmp_path, rng):
+    (tmp_path / "empty.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"'.*empty\.png' is empty \(0 bytes\)"):
+        preprocess(tmp_path / "empty.png", WHOLE)
+
+    Image.fromarray(rng.integers(0, 256, size=(64, 64, 3)).astype("uint8")).save(tmp_path / "whole.png")
+    Image.open(tmp_path / "whole.png").save(tmp_path / "whole.jpg")
+    for kind in ("png", "jpg"):
+        data = (tmp_path / f"whole.{kind}").read_bytes()
+        (tmp_path / f"cut.{kind}").write_bytes(data[: len(data) // 2])
+        with pytest.raises(ValueError, match=rf"'.*cut\.{kind}' cannot be read as an image: "):
+            preprocess([tmp_path / f"whole.{kind}", tmp_path / f"cut.{kind}"], WHOLE)
+
+    (tmp_path / "notes.png").write_text("not an image")
+    with pytest.raises(ValueError, match=r"'.*notes\.png' cannot be read as an image: "):
+        preprocess(tmp_path / "notes.png", WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((32, 32)), r"\(height, width, 3\) or \(batch, height, width, 3\); received shape \(32, 32\)"),
+        (np.zeros((32, 32, 4)), r"\(batch, height, width, 3\); received shape \(32, 32, 4\)"),
+        (np.zeros((1, 3, 32, 32)), r"received shape \(1, 3, 32, 32\)"),
+        (np.zeros((0, 32, 32, 3)), r"received shape \(0, 32, 32, 3\)"),
+        ([np.zeros((32, 32, 1))], r"An image array has shape \(height, width, 3\); received shape \(32, 32, 1\)"),
+        ([], r"`images` is empty; pass at least one image"),
+        (np.full((32, 32, 3), -0.5), r"between 0 and 255; received -0\.5 to -0\.5\. Undo any normalisation first"),
+        (np.full((32, 32, 3), 256.0), r"between 0 and 255; received 256 to 256"),
+        (np.full((32, 32, 3), np.nan), r"between 0 and 255; received nan"),
+    ],
+)
+def test_bad_array_is_refused(array, message):
+    with pytest.raises(ValueError, match=message):
+        preprocess(array, WHOLE)
+
+
+# Labels.
+
+
+def test_imagenet_labels_are_a_thousand_in_sorted_order():
+    labels = imagenet_labels()
+    wnids = [wnid for wnid, _ in labels]
+    assert len(labels) == len(set(wnids)) == 1000
+    assert wnids == sorted(wnids)
+    assert all(len(wnid) == 9 and wnid[0] == "n" and wnid[1:].isdigit() for wnid in wnids)
+    assert all(name and name == name.strip() for _, name in labels)
+    known = {0: "n01440764", 207: "n02099601", 281: "n02123045", 817: "n04285008", 999: "n15075141"}
+    assert {index: wnids[index] for index in known} == known
+    assert [labels[index][1] for index in (0, 207)] == ["tench", "golden retriever"]
+
+
+def test_decode_predictions_sorts_and_cuts():
+    probabilities = np.zeros((2, 1000))
+    probabilities[0, [0, 207]] = 0.25, 0.75
+    probabilities[1, 999] = 1
+    first, second = decode_predictions(probabilities, top=2)
+    assert first == [("n02099601", "golden retriever", 0.75), ("n01440764", "tench", 0.25)]
+    assert second[0][:1] == ("n15075141",)
+    assert [len(row) for row in decode_predictions(probabilities)] == [5, 5]
+    assert all(isinstance(value, float) for _, _, value in first)
+
+
+def test_decode_predictions_with_labels_of_ones_own():
+    probabilities = keras.ops.convert_to_tensor([[0.25, 0.5, 0.25]])
+    assert decode_predictions(probabilities, labels=["cat", "dog", "eel"], top=9) == [
+        [("1", "dog", 0.5), ("0", "cat", 0.25), ("2", "eel", 0.25)]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((2, 10), {}, r"must have shape \(batch, 1000\).*received shape \(2, 10\)\. Pass the names of your own"),
+        ((1000,), {}, r"must have shape \(batch, 1000\).*received shape \(1000,\)"),
+        (
+            (2, 3),
+            {"labels": ["a", "b"]},
+            r"must have shape \(batch, 2\), one column a label; received shape \(2, 3\)\.$",
+        ),
+        ((2, 1000), {"top": 0}, r"`top` must be at least 1; received top=0"),
+    ],
+)
+def test_bad_predictions_are_refused(shape, options, message):
+    with pytest.raises(ValueError, match=message):
+        decode_predictions(np.zeros(shape), **options)

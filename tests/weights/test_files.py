@@ -1,0 +1,221 @@
+"""Checkpoint files: every format, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import se_keras
+from se_keras.errors import WeightsMismatchError
+from se_keras.models.network import Options, assemble
+from se_keras.models.registry import NETWORKS
+from se_keras.weights.caffe import net_parameter_class, read_caffemodel
+from se_keras.weights.files import SafetensorsFile, read_tensors, save_safetensors, structure_of
+from se_keras.weights.load import load_own
+
+
+@pytest.fixture
+def model():
+    return se_keras.SEResNet20()
+
+
+def test_own_file_travels(model, tmp_path):
+    path = save_safetensors(model, tmp_path / "weights.safetensors")
+    other = se_keras.SEResNet20(weights=path)
+    for ours, theirs in zip(model.variables, other.variables, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(ours), keras.ops.convert_to_numpy(theirs))
+    header = SafetensorsFile(path)
+    assert header.metadata["model"] == "se_resnet20"
+    assert "stage2_block1_se/reduce_kernel" in header
+    assert os.listdir(tmp_path) == ["weights.safetensors"]
+
+
+def test_own_file_of_another_lineage_finds_its_structure(tmp_path):
+    network = NETWORKS["se_resnet18"]
+    trained = assemble("se_resnet18", network, Options(input_shape=(64, 64, 3)), lineage="legacy")
+    path = save_safetensors(trained, tmp_path / "weights.safetensors")
+    loaded = se_keras.SEResNet18(weights=path, input_shape=(64, 64, 3))
+    images = np.arange(64 * 64 * 3, dtype="float32").reshape(1, 64, 64, 3) % 256
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), trained.predict(images, verbose=0))
+
+
+def test_same_shapes_of_another_structure_are_refused(tmp_path):
+    network = NETWORKS["se_resnet50"]
+    options = Options(input_shape=(None, None, 3), include_preprocessing=False)
+    official, torch_like = (assemble("se_resnet50", network, options, lineage=lineage) for lineage in (None, "timm"))
+    assert [v.shape for v in official.variables] == [v.shape for v in torch_like.variables]
+    assert structure_of(official) != structure_of(torch_like)
+    path = save_safetensors(official, tmp_path / "weights.safetensors")
+    with pytest.raises(WeightsMismatchError, match="another structure"):
+        load_own(torch_like, SafetensorsFile(path))
+
+
+def test_structure_does_not_depend_on_size_classes_or_head():
+    fingerprints = {
+        structure_of(se_keras.SEResNet20(input_shape=(64, 40, 3), classes=3)),
+        structure_of(se_keras.SEResNet20(include_top=False, include_preprocessing=False)),
+        structure_of(se_keras.SEResNet20(dropout=0.5, classifier_activation=None)),
+    }
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+def test_keras_files_by_path(ending, model, tmp_path):
+    path = tmp_path / f"model{ending}"
+    model.save_weights(path) if ending == ".weights.h5" else model.save(path)
+    other = se_keras.SEResNet20(weights=path)
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(model.get_layer("logits").kernel),
+        keras.ops.convert_to_numpy(other.get_layer("logits").kernel),
+    )
+
+
+def test_pth_without_torch_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "model.pth").write_bytes(b"whatever")
+    with pytest.raises(ImportError, match=r"\.safetensors.*pip install 'se_keras\[torch\]'"):
+        read_tensors(tmp_path / "model.pth")
+
+
+@pytest.mark.torch
+def test_pth_holds_the_same_tensors(tmp_path, legacy18):
+    torch = pytest.importorskip("torch")
+    state = {name: torch.from_numpy(array) for name, array in legacy18.items()}
+    for content in (state, {"state_dict": state}):
+        torch.save(content, tmp_path / "model.pth")
+        read = read_tensors(tmp_path / "model.pth")
+        assert read.keys() == legacy18.keys()
+        np.testing.assert_array_equal(read["last_linear.bias"], legacy18["last_linear.bias"])
+
+
+class _Malicious:
+    def __reduce__(self):
+        return (os.system, (f"touch {_Malicious.proof}",))
+
+    proof = ""
+
+
+@pytest.mark.torch
+def test_malicious_pickle_is_refused_and_not_run(tmp_path):
+    torch = pytest.importorskip("torch")
+    _Malicious.proof = str(tmp_path / "run")
+    torch.save({"weights": _Malicious()}, tmp_path / "new.pth")
+    (tmp_path / "old.pth").write_bytes(pickle.dumps(_Malicious()))
+    for name in ("new.pth", "old.pth"):
+        with pytest.raises(ValueError, match="damaged, or holds more than tensors"):
+            read_tensors(tmp_path / name)
+    assert not os.path.exists(_Malicious.proof)
+
+
+def _header(entries: dict) -> bytes:
+    text = json.dumps(entries).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"short",
+        struct.pack("<Q", 1 << 60) + b"{}",
+        _header({"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}) + bytes(8),
+        _header({"x": {"dtype": "F32", "shape": [400], "data_offsets": [0, 16]}}) + bytes(16),
+        _header({"x": {"dtype": "F32", "shape": [4], "data_offsets": [8, 24]}}) + bytes(16),
+        b"<!DOCTYPE html><html>please log in</html>",
+    ],
+    ids=["empty", "short", "huge header", "truncated", "shape lies", "offset lies", "web page"],
+)
+def test_damaged_safetensors_are_refused(content, tmp_path):
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"bad\.safetensors' is damaged or no safetensors file"):
+        read_tensors(path)
+
+
+def caffemodel(**layers: list[tuple[tuple[int, ...], int]]) -> bytes:
+    """A Caffe network whose blobs say a shape and hold a number of values."""
+    network = net_parameter_class()(name="test")
+    for name, blobs in layers.items():
+        layer = network.layer.add(name=name, type="Convolution")
+        for shape, count in blobs:
+            blob = layer.blobs.add(data=range(count))
+            blob.shape.dim.extend(shape)
+    return network.SerializeToString()
+
+
+def test_caffemodel_blobs_by_layer_and_number(tmp_path):
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(caffemodel(conv=[((2, 3), 6), ((2,), 2)]))
+    blobs = read_caffemodel(path)
+    assert blobs.keys() == {"conv[0]", "conv[1]"}
+    assert blobs["conv[0]"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (caffemodel(conv=[((2, 3), 5)]), r"says that its shape is \(2, 3\), but holds 5 numbers"),
+        (caffemodel(conv=[((1 << 40, 1 << 20), 1)]), "but holds 1 numbers"),
+        (caffemodel(), "holds no weights"),
+        (b"\xa2\x06\xff\xff\xff\xff\x07abc", "damaged or no Caffe network"),
+        (b"\x0b" * 100_000, "damaged or no Caffe network"),
+        (b"<!DOCTYPE html>", "damaged or no Caffe network"),
+    ],
+    ids=["shape lies", "huge shape", "empty", "length lies", "nested 100,000 deep", "web page"],
+)
+def test_damaged_caffemodels_are_refused(content, message, tmp_path):
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_caffemodel(path)
+
+
+def test_unknown_ending_and_missing_file(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"Unknown kind of checkpoint file '\.onnx'"):
+        read_tensors(tmp_path / "model.onnx")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*gone\.safetensors"):
+        read_tensors(tmp_path / "gone.safetensors")
+    with pytest.raises(ValueError, match="Unknown kind of file to write"):
+        save_safetensors(se_keras.SEResNet20(), tmp_path / "model.h5")
+
+
+def test_failed_write_leaves_what_was_there(model, tmp_path, monkeypatch):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"old")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("se_keras.weights.files.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_safetensors(model, path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["weights.safetensors"]
+
+
+def test_names_that_look_like_paths_stay_names(model, tmp_path):
+    path = tmp_path / "evil.safetensors"
+    safetensors.numpy.save_file({"../../escape": np.zeros(1, "float32")}, path)
+    with pytest.raises(ValueError, match=r"of no family known here.*\.\./\.\./escape"):
+        se_keras.SEResNet20(weights=path)
+    assert sorted(os.listdir(tmp_path)) == ["evil.safetensors"]
+
+
+def test_archive_with_a_path_outside_writes_nothing(model, tmp_path):
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    model.save(folder / "model.keras")
+    with zipfile.ZipFile(folder / "model.keras", "a") as archive:
+        archive.writestr("../escape", "x")
+    se_keras.SEResNet20(weights=folder / "model.keras")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["inner", "model.keras"]

@@ -1,0 +1,87 @@
+"""Every record of a published checkpoint: complete, and true of the network that it names."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from se_keras.models.network import Options, assemble
+from se_keras.models.registry import NETWORKS, list_weights
+from se_keras.weights.published import DEFAULT_TAGS, RECORDS
+from se_keras.weights.records import HubFile, WebFile
+from se_keras.weights.rules import FAMILIES
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_record_is_complete(name):
+    record = RECORDS[name]
+    network = NETWORKS[record.model]
+    assert name == f"{record.model}.{record.tag}"
+    assert record.family in FAMILIES
+    assert record.lineage is None or record.lineage in network.lineages
+    for text in (record.licence, record.provenance, record.unverified):
+        assert len(text) > 10
+    assert record.accuracy[0].size == record.preprocessing.size
+    for row in record.accuracy:
+        assert 60 < row.top1 < row.top5 < 100
+        assert row.measured_by
+    for source in record.sources:
+        if isinstance(source, WebFile):
+            assert source.url.startswith("https://")
+            assert len(source.sha256 or source.sha384) >= 8
+        else:
+            assert isinstance(source, HubFile)
+            assert source.file.endswith(".safetensors")
+
+
+def test_authors_networks_are_bgr_and_in_devkit_order_and_no_others():
+    for record in RECORDS.values():
+        is_caffe = record.family.startswith("caffe")
+        assert (record.class_order, record.channel_order) == (("devkit", "bgr") if is_caffe else ("sorted", "rgb"))
+        assert (record.preprocessing.std == (1 / 255,) * 3) == is_caffe
+
+
+def test_alias_exists_for_every_network_with_weights():
+    assert DEFAULT_TAGS.keys() == {record.model for record in RECORDS.values()}
+    for model, tag in DEFAULT_TAGS.items():
+        assert f"{model}.{tag}" in RECORDS
+    assert list_weights() == sorted(RECORDS)
+
+
+STRUCTURES = sorted({(r.model, r.lineage, r.preprocessing.size) for r in RECORDS.values()}, key=str)
+
+
+@pytest.mark.parametrize(
+    ("model", "lineage", "size"),
+    [
+        pytest.param(*row, marks=() if row[0] in ("se_resnet18", "se_resnext26d") else pytest.mark.slow)
+        for row in STRUCTURES
+    ],
+)
+def test_recorded_counts_are_the_networks(model, lineage, size):
+    from se_keras import model_info
+
+    built = assemble(model, NETWORKS[model], Options(input_shape=(size, size, 3)), lineage=lineage)
+    trainable = sum(math.prod(variable.shape) for variable in built.trainable_variables)
+    macs = model_info(built).total.macs
+    for record in RECORDS.values():
+        if (record.model, record.lineage, record.preprocessing.size) == (model, lineage, size):
+            assert (record.parameters, record.macs) == (trainable, macs)
+
+
+def test_generated_tables_are_current():
+    done = subprocess.run(
+        [sys.executable, ROOT / "pretrained/make_tables.py", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_plain_address_without_a_hash_is_refused():
+    with pytest.raises(ValueError, match="needs a known hash"):
+        WebFile(url="https://example.org/model.pth")
