@@ -1,0 +1,89 @@
+"""Writes the README's tables between their markers, from the registry and from benchmarks/results.
+
+python benchmarks/readme.py            # --check only says whether they are current
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import pathlib
+import re
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def models_table() -> str:
+    import se_keras
+    from se_keras import create_model, model_info
+    from se_keras.models.registry import NETWORKS
+
+    builders = [name for name in se_keras.__all__ if name.startswith("SE") and name != "SEConfig"]
+    # A builder's default model name is the registry name.
+    names = {inspect.signature(getattr(se_keras, name)).parameters["name"].default: name for name in builders}
+    titles = ("Builder", "Name", "Input", "Parameters", "without SE", "GMACs", "without SE", "Weights (top-1, %)")
+    lines = [f"| {' | '.join(titles)} |", "| --- | --- | --: | --: | --: | --: | --: | --- |"]
+    for identifier, network in NETWORKS.items():
+        with_se, plain = (model_info(create_model(identifier, **options)).total for options in ({}, {"se": None}))
+        size = network.preprocessing.size
+        lines.append(
+            f"| `{names[identifier]}` | `{identifier}` | {size} | {with_se.trainable:,} | {plain.trainable:,} "
+            f"| {with_se.macs / 1e9:.3f} | {plain.macs / 1e9:.3f} | {_weights(identifier)} |"
+        )
+    return "\n".join(lines)
+
+
+def _weights(identifier: str) -> str:
+    """Tags and accuracies of a network's published weights, the default one first."""
+    from se_keras.weights.published import DEFAULT_TAGS, RECORDS
+
+    records = [record for record in RECORDS.values() if record.model == identifier]
+    records.sort(key=lambda record: (record.tag != DEFAULT_TAGS[identifier], record.tag))
+    return ", ".join(f"`{record.tag}` {record.top1:.2f}" for record in records)
+
+
+def _result(name: str) -> dict:
+    return json.loads((ROOT / f"benchmarks/results/{name}.json").read_text("utf-8"))
+
+
+def grouped_sentence() -> str:
+    result = _result("grouped_conv")
+    rows = next(value for key, value in result.items() if key.startswith("SE-ResNeXt-50 stage 2"))
+    ours, theirs = rows["training step, se_keras"]["median_s"], rows["training step, Keras"]["median_s"]
+    where = f"{result['machine']}, {result['date']}, `python benchmarks/grouped_conv.py`"
+    return f"{ours * 1e3:.0f} ms instead of {theirs:.1f} s ({where})"
+
+
+def costs_table() -> str:
+    lines = ["| What it costs | Measured | Limit |", "| --- | --: | --: |"]
+    for name in ("build", "weights"):
+        result = _result(name)
+        lines += [f"| {label} | {row['value']:.3f} | {row['limit']} |" for label, row in result["limits"].items()]
+    where = f"{result['machine']}, {result['date']}"
+    return "\n".join([*lines, "", f"`make benchmarks` on {where}; medians of interleaved runs."])
+
+
+def replaced(text: str, marker: str, content: str, separator: str = "\n") -> str:
+    pattern = re.compile(rf"(<!-- {marker}:begin -->).*?(<!-- {marker}:end -->)", re.DOTALL)
+    return pattern.sub(lambda match: f"{match[1]}{separator}{content}{separator}{match[2]}", text)
+
+
+def main() -> int:
+    path = ROOT / "README.md"
+    old = path.read_text("utf-8")
+    new = replaced(old, "models", models_table())
+    new = replaced(new, "grouped", grouped_sentence(), separator="")
+    new = replaced(new, "costs", costs_table())
+    if "--check" in sys.argv:
+        print("README.md is current" if new == old else "README.md is out of date: python benchmarks/readme.py")
+        return int(new != old)
+    path.write_text(new, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Side-by-side timing: the contestants take turns, so that a drift of the machine's speed hits all alike."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+def interleaved(
+    contestants: Mapping[str, Callable[[], Any]], *, rounds: int, warmups: int = 1
+) -> dict[str, list[float]]:
+    """Calls each contestant in turn, round after round.
+
+    Args:
+        contestants: Name and what to time.
+        rounds: Counted rounds, at least 1.
+        warmups: Rounds before them that are not counted.
+
+    Returns:
+        The seconds of each counted call, by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(warmups + rounds):
+        for name, run in contestants.items():
+            started = time.perf_counter()
+            run()
+            if number >= warmups:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def summary(seconds: Mapping[str, list[float]], *, reference: str) -> dict[str, dict[str, float]]:
+    """Median, least and greatest seconds, and the median over rounds of the ratio to the reference.
+
+    Args:
+        seconds: What `interleaved` returns.
+        reference: The contestant that the ratios refer to.
+
+    Returns:
+        A dictionary by contestant.
+    """
+    return {
+        name: {
+            "median_s": statistics.median(values),
+            "min_s": min(values),
+            "max_s": max(values),
+            "ratio": statistics.median(a / b for a, b in zip(values, seconds[reference], strict=True)),
+        }
+        for name, values in seconds.items()
+    }
+
+
+def report(name: str, sections: Mapping[str, Any], *, limits: Mapping[str, tuple[float, float]] | None = None) -> int:
+    """Prints the results, writes them to `benchmarks/results/<name>.json`, and compares figures with their limits.
+
+    Args:
+        name: Name of the benchmark.
+        sections: Results to write, by section.
+        limits: Figures with the greatest value allowed: label -> (value, limit).
+
+    Returns:
+        Exit code: 1 if a figure is over its limit.
+    """
+    limits = limits or {}
+    record = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "python": platform.python_version(),
+        "packages": {package: _version(package) for package in ("keras", "tensorflow", "jax", "torch", "numpy")},
+        "limits": {label: {"value": value, "limit": limit} for label, (value, limit) in limits.items()},
+        **sections,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    for title, section in sections.items():
+        print(title)
+        for contestant, row in section.items():
+            print(f"  {contestant:<44}" + "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
+    failed = [label for label, (value, limit) in limits.items() if value > limit]
+    for label, (value, limit) in limits.items():
+        print(f"{'over' if label in failed else 'ok':<5}{label}: {value:.3f}, limit {limit}")
+    print(f"written: {path}")
+    return 1 if failed else 0
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,57 @@
+"""Classifies photos with a saved model.
+
+    python examples/predict.py --model model.keras --labels labels.txt photo.jpg another.png
+
+Without arguments it trains a small network on the bundled images for one epoch first, saves
+it, loads it again and classifies four test images: the way is the same, the answers are poor.
+"""
+
+import argparse
+import pathlib
+import tempfile
+
+import keras
+from PIL import Image
+
+import se_keras
+from se_keras.training.data import load_sample
+
+
+def train_small_model(folder: pathlib.Path) -> tuple[pathlib.Path, list[str], list[pathlib.Path]]:
+    """Trains SE-ResNet-20 for one epoch; returns its file, the class names and some test photos."""
+    sample = load_sample()
+    model = se_keras.SEResNet20()
+    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+    model.fit(sample.x_train, sample.y_train, batch_size=50, epochs=1, verbose=2)
+    model.save(folder / "model.keras")
+    photos = []
+    for index in range(0, 500, 125):
+        photos.append(folder / f"{sample.class_names[sample.y_test[index]]}_{index}.png")
+        Image.fromarray(sample.x_test[index]).save(photos[-1])
+    return folder / "model.keras", list(sample.class_names), photos
+
+
+def predict(model_file: pathlib.Path, labels: list[str] | None, photos: list[pathlib.Path]) -> None:
+    model = keras.models.load_model(model_file)  # `import se_keras` is all it needs to know the layers
+    images = se_keras.preprocess(photos, model)  # decoded, resized and cropped as the model wants it
+    rows = se_keras.decode_predictions(model.predict(images, verbose=0), top=3, labels=labels)
+    for photo, row in zip(photos, rows, strict=True):
+        print(photo.name.ljust(24), ", ".join(f"{name} {probability:.1%}" for _, name, probability in row))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", nargs="*", type=pathlib.Path)
+    parser.add_argument("--model", type=pathlib.Path)
+    parser.add_argument("--labels", type=pathlib.Path, help="one class name a line; default: ImageNet's")
+    options = parser.parse_args()
+    if options.model:
+        labels = options.labels.read_text("utf-8").split("\n") if options.labels else None
+        predict(options.model, [label for label in labels if label] if labels else None, options.photos)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        predict(*train_small_model(pathlib.Path(folder)))
+
+
+if __name__ == "__main__":
+    main()
