@@ -1,0 +1,51 @@
+# Everything runs in .venv, which the targets make themselves. PYTHON chooses the interpreter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Further packages for the tests, e.g. TEST_PACKAGES=torch to run them on PyTorch too.
+TEST_PACKAGES ?=
+# setuptools warns at length of what every editable installation is.
+INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable
+
+.PHONY: demo test test-slow lint format benchmarks clean
+
+demo: $(VENV)/.demo
+	$(BIN)/se-keras demo --output demo_output
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmarks: $(VENV)/.dev
+	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/grouped_conv.py
+	$(BIN)/python benchmarks/weights.py
+	$(BIN)/python benchmarks/readme.py
+
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml
+	$(INSTALL) ".[tensorflow,litert]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	$(INSTALL) ".[dev]" $(TEST_PACKAGES)
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache
