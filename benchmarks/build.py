@@ -4,12 +4,13 @@
 
 Three comparisons, each interleaved, medians: `import se_keras` beside `import keras` in fresh
 processes; building SEResNet50 beside `keras.applications.ResNet50`; a training step of
-SEResNet50 beside the same network with `se=None`, on the CPU, as `compile` sets it up by default
-("auto"), and with `jit_compile=False` for comparison.
+SEResNet50 beside the same network with `se=None`, on the CPU, on TensorFlow as `compile` sets it up
+by default (no XLA on a CPU), on TensorFlow with XLA, and on JAX.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -20,11 +21,15 @@ from timing import interleaved, report, summary
 
 
 def time_imports() -> dict[str, dict[str, float]]:
+    # An installed package is compiled once; without this, a shell that forbids it would time the compiler.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
     def importing(module: str):
-        return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True, capture_output=True)
+        command = [sys.executable, "-c", f"import {module}"]
+        return lambda: subprocess.run(command, check=True, capture_output=True, env=environment)
 
     contestants = {"import keras": importing("keras"), "import se_keras": importing("se_keras")}
-    return summary(interleaved(contestants, rounds=9), reference="import keras")
+    return summary(interleaved(contestants, rounds=15, warmups=1), reference="import keras")
 
 
 def time_building() -> dict[str, dict[str, float]]:
@@ -47,7 +52,7 @@ def time_building() -> dict[str, dict[str, float]]:
     return summary(interleaved(contestants, rounds=9), reference="keras.applications.ResNet50")
 
 
-def time_training(jit_compile: bool | str, size: int, batch: int) -> dict[str, dict[str, float]]:
+def time_training(jit_compile: bool | str, size: int = 224, batch: int = 8) -> dict[str, dict[str, float]]:
     import keras
     import numpy as np
 
@@ -64,22 +69,34 @@ def time_training(jit_compile: bool | str, size: int, batch: int) -> dict[str, d
     return summary(interleaved(steps, rounds=9, warmups=2), reference="se=None")
 
 
+def time_training_on_jax() -> dict[str, dict[str, float]]:
+    """A process of its own, because a process has one backend."""
+    program = "import json, build; print(json.dumps(build.time_training('auto')))"
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    folder = os.path.dirname(os.path.abspath(__file__))
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, check=True, capture_output=True, env=environment, cwd=folder)
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
 def main() -> int:
     imports, building = time_imports(), time_building()
-    default, without_xla = time_training("auto", 224, 8), time_training(False, 224, 8)
+    default, with_xla, on_jax = time_training("auto"), time_training(True), time_training_on_jax()
     extra = imports["import se_keras"]["median_s"] - imports["import keras"]["median_s"]
     return report(
         "build",
         {
             "import (s)": imports,
             "building (s)": building,
-            "training step, 224 px, batch 8, default compile (s)": default,
-            "training step, 224 px, batch 8, jit_compile=False (s)": without_xla,
+            "training step, 224 px, batch 8, TensorFlow (s)": default,
+            "training step, 224 px, batch 8, TensorFlow with XLA (s)": with_xla,
+            "training step, 224 px, batch 8, JAX (s)": on_jax,
         },
         limits={
             "seconds of import se_keras over import keras": (extra, 0.2),
             "building SEResNet50 over keras.applications.ResNet50": (building["SEResNet50"]["ratio"], 1.3),
-            "training step with SE over se=None, default compile": (default["SE"]["ratio"], 1.05),
+            "training step with SE over se=None, TensorFlow": (default["SE"]["ratio"], 1.05),
+            "training step with SE over se=None, JAX": (on_jax["SE"]["ratio"], 1.05),
         },
     )
 
