@@ -192,7 +192,7 @@ class SqueezeExcite(keras.layers.Layer):
         return ops.reshape(x, (-1, *ones, channels) if self.data_format == "channels_last" else (-1, channels, *ones))
 
     def _squeezed(self, inputs: Any, axes: tuple[int, ...]) -> Any:
-        dtype = self._float32_or_wider()
+        dtype = self.gate_dtype()
         parts = []
         if "avg" in self.squeeze:
             parts.append(ops.mean(ops.cast(inputs, dtype), axis=axes, keepdims=True))
@@ -205,7 +205,8 @@ class SqueezeExcite(keras.layers.Layer):
         x = ops.conv(x, kernel, padding="valid", data_format="channels_last")
         return x if bias is None else x + ops.cast(bias, x.dtype)
 
-    def _float32_or_wider(self) -> str:
+    def gate_dtype(self) -> str:
+        """The dtype of everything between the input and the gate: float32, or float64 under that policy."""
         return "float64" if self.compute_dtype == "float64" else "float32"
 
     def call(self, inputs: Any) -> Any:

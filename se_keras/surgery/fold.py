@@ -1,0 +1,184 @@
+"""Batch norm folded into the convolution or dense layer before it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from se_keras.layers import GroupedConv2D
+from se_keras.surgery.graph import Call, Graph, new_layer
+
+
+def _last_axis(kernel: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    return kernel * factor
+
+
+def _transposed(kernel: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    return kernel * factor[:, None]
+
+
+def _depthwise(kernel: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    return kernel * factor.reshape(kernel.shape[-2:])
+
+
+# How a factor for each output channel goes into a layer's last kernel.
+SCALE_KERNEL: dict[type, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    layers.Dense: _last_axis,
+    layers.Conv1D: _last_axis,
+    layers.Conv2D: _last_axis,
+    layers.Conv3D: _last_axis,
+    GroupedConv2D: _last_axis,
+    layers.SeparableConv1D: _last_axis,
+    layers.SeparableConv2D: _last_axis,
+    layers.DepthwiseConv1D: _depthwise,
+    layers.DepthwiseConv2D: _depthwise,
+    layers.Conv1DTranspose: _transposed,
+    layers.Conv2DTranspose: _transposed,
+    layers.Conv3DTranspose: _transposed,
+}
+
+# An affine map of each channel passes through these unchanged: they pick, repeat or average positions.
+TRANSPARENT = (
+    layers.Identity,
+    layers.Cropping1D,
+    layers.Cropping2D,
+    layers.Cropping3D,
+    layers.UpSampling1D,
+    layers.UpSampling3D,
+)
+PADDINGS = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
+
+
+@dataclasses.dataclass(frozen=True)
+class Affine:
+    """What batch norm does at inference: x * factor + shift, each of shape (channels,), float64."""
+
+    factor: np.ndarray
+    shift: np.ndarray
+
+
+def affine_of(norm: layers.BatchNormalization) -> Affine:
+    """The inference form of a built batch norm, from its moving statistics."""
+    mean, variance = float64(norm.moving_mean), float64(norm.moving_variance)
+    factor = 1.0 / np.sqrt(variance + norm.epsilon)
+    if norm.scale:
+        factor = factor * float64(norm.gamma)
+    shift = -mean * factor
+    if norm.center:
+        shift = shift + float64(norm.beta)
+    return Affine(factor, shift)
+
+
+def fold_batch_norms(graph: Graph) -> tuple[Graph, list[tuple[Call, Call]], list[tuple[Call, str]]]:
+    """Folds every batch norm for which that is exact.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        The new graph; the pairs (batch norm, layer it went into); and the batch norms that
+        were kept, each with the reason.
+    """
+    producers, consumers, times = graph.producers(), graph.consumers(), graph.times_called()
+    replacements: dict[Call, Sequence[Call]] = {}
+    aliases: dict[int, Any] = {}
+    folded, kept = [], []
+    for call in graph.calls:
+        if type(call.operation) is not layers.BatchNormalization:
+            continue
+        target, reason = _target(call, producers, consumers, times, set(replacements))
+        if target is None:
+            kept.append((call, reason))
+            continue
+        replacements[target] = [_with_affine(target, affine_of(call.operation))]
+        replacements[call] = []
+        aliases[id(call.outputs[0])] = call.inputs[0]
+        folded.append((call, target))
+    return graph.rewritten(replacements, aliases), folded, kept
+
+
+def _target(norm: Call, producers: dict, consumers: dict, times: dict, taken: set[Call]) -> tuple[Call | None, str]:
+    """The layer that a batch norm can go into, or None and why there is none."""
+    if times[id(norm.operation)] > 1:
+        return None, "it is shared by several calls"
+    if norm.kwargs.get("training"):
+        return None, "it is called with training=True, so that it uses the statistics of the batch"
+    if norm.kwargs.get("mask") is not None:
+        return None, "it is called with a mask"
+    tensor, is_padded = norm.inputs[0], False
+    while True:
+        call = producers.get(id(tensor))
+        if call is None:
+            return None, "it stands at the model's input"
+        if len(consumers[id(tensor)]) > 1:
+            return None, f"the output of {call.name!r} is used elsewhere, too"
+        if type(call.operation) in SCALE_KERNEL:
+            break
+        if isinstance(call.operation, PADDINGS):
+            is_padded = True
+        elif not _is_transparent(call.operation):
+            return None, f"{call.name!r} ({type(call.operation).__name__}) stands before it"
+        tensor = call.inputs[0]
+    if is_padded and np.any(affine_of(norm.operation).shift != 0):
+        return None, "zeros are padded before it, which it would shift"
+    reason = _why_layer_cannot_take(call, norm, times, taken)
+    return (None, reason) if reason else (call, "")
+
+
+def _why_layer_cannot_take(call: Call, norm: Call, times: dict, taken: set[Call]) -> str:
+    layer = call.operation
+    if call in taken:
+        return f"another batch norm goes into {call.name!r}"
+    if times[id(layer)] > 1:
+        return f"{call.name!r} is shared by several calls"
+    if layer.activation not in (None, keras.activations.linear):
+        return f"{call.name!r} has an activation of its own"
+    if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
+        return f"{call.name!r} is quantised or has LoRA weights"
+    if channel_axis(layer, len(call.outputs[0].shape)) != norm.operation.axis % len(norm.inputs[0].shape):
+        return f"it normalises another axis than the channels of {call.name!r}"
+    return ""
+
+
+def _is_transparent(layer: Any) -> bool:
+    if isinstance(layer, layers.Activation):
+        return layer.activation is keras.activations.linear
+    if isinstance(layer, (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)):
+        return layer.padding == "valid"  # beyond it, backends differ in what they divide by
+    if isinstance(layer, layers.UpSampling2D):
+        return layer.interpolation in ("nearest", "bilinear")
+    return isinstance(layer, TRANSPARENT)
+
+
+def channel_axis(layer: Any, rank: int) -> int:
+    """The axis of a layer's output channels, from its data format."""
+    first = getattr(layer, "data_format", "channels_last") == "channels_first"
+    return 1 if first else rank - 1
+
+
+def _with_affine(call: Call, affine: Affine) -> Call:
+    """The same call of a layer that also does what the batch norm did."""
+    layer = call.operation
+    *others, kernel = kernels_of(layer)
+    bias = affine.shift + (float64(layer.bias) * affine.factor if layer.use_bias else 0.0)
+    config = {**layer.get_config(), "use_bias": True}
+    weights = [*others, SCALE_KERNEL[type(layer)](kernel, affine.factor), bias]
+    folded = new_layer(type(layer).from_config(config), call.inputs[0].shape, weights)
+    return dataclasses.replace(call, operation=folded, is_new=True)
+
+
+def kernels_of(layer: Any) -> list[np.ndarray]:
+    """The kernels of a layer of `SCALE_KERNEL`, float64; the last one gives the output channels."""
+    is_separable = isinstance(layer, (layers.SeparableConv1D, layers.SeparableConv2D))
+    names = ("depthwise_kernel", "pointwise_kernel") if is_separable else ("kernel",)
+    return [float64(getattr(layer, name)) for name in names]
+
+
+def float64(variable: Any) -> np.ndarray:
+    """The values of a variable as float64."""
+    return np.asarray(keras.ops.convert_to_numpy(variable)).astype("float64")

@@ -1,0 +1,244 @@
+"""A functional model as a list of calls that can be rewritten, and back.
+
+The only place that reads Keras' record of a graph: a tensor's `_keras_history` and the node behind it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """One call of a layer or operation.
+
+    Args:
+        operation: The layer or operation. One that occurs in several calls is shared.
+        args: Positional arguments, with symbolic tensors in them.
+        kwargs: Keyword arguments, likewise.
+        outputs: The symbolic tensors it gave.
+        is_new: Whether the layer was made for this graph, so that it need not be copied.
+    """
+
+    operation: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outputs: tuple[Any, ...]
+    is_new: bool = False
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """The symbolic tensors among the arguments."""
+        return tuple(x for x in keras.tree.flatten((self.args, dict(self.kwargs))) if keras.backend.is_keras_tensor(x))
+
+    @property
+    def name(self) -> str:
+        """The name of the layer or operation."""
+        return self.operation.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """A functional model as calls in an order in which they can be carried out.
+
+    Args:
+        inputs: The model's inputs, in the structure in which it takes them.
+        outputs: Its outputs, likewise.
+        calls: The calls; rewriting makes a new graph with other calls.
+        name: The model's name.
+    """
+
+    inputs: Any
+    outputs: Any
+    calls: tuple[Call, ...]
+    name: str
+
+    def producers(self) -> dict[int, Call]:
+        """From the id of a tensor to the call that gives it; inputs of the model are missing."""
+        return {id(tensor): call for call in self.calls for tensor in call.outputs}
+
+    def consumers(self) -> dict[int, list[Call | None]]:
+        """From the id of a tensor to the calls that take it; None stands for the model's own output."""
+        found: dict[int, list[Call | None]] = {}
+        for call in self.calls:
+            for tensor in call.inputs:
+                found.setdefault(id(tensor), []).append(call)
+        for tensor in keras.tree.flatten(self.outputs):
+            found.setdefault(id(tensor), []).append(None)
+        return found
+
+    def times_called(self) -> dict[int, int]:
+        """From the id of an operation to the number of its calls."""
+        counts: dict[int, int] = {}
+        for call in self.calls:
+            counts[id(call.operation)] = counts.get(id(call.operation), 0) + 1
+        return counts
+
+    def rewritten(self, replacements: Mapping[Call, Sequence[Call]], aliases: Mapping[int, Any]) -> Graph:
+        """The graph with some calls replaced.
+
+        Args:
+            replacements: From a call to those that take its place, possibly none.
+            aliases: From the id of a tensor that is no longer given to the one that stands for it.
+
+        Returns:
+            A new graph.
+        """
+
+        def renamed(x: Any) -> Any:
+            while id(x) in aliases:
+                x = aliases[id(x)]
+            return x
+
+        def mapped(structure: Any) -> Any:
+            return keras.tree.map_structure(renamed, structure)
+
+        calls = [
+            dataclasses.replace(new, args=mapped(new.args), kwargs=mapped(dict(new.kwargs)))
+            for call in self.calls
+            for new in replacements.get(call, (call,))
+        ]
+        return Graph(self.inputs, mapped(self.outputs), tuple(calls), self.name)
+
+
+def is_functional(model: Any) -> bool:
+    """Whether a model is a graph of layers: functional, or sequential and built; a subclassed one is not."""
+    if isinstance(model, keras.Sequential):
+        return model.built and all(hasattr(x, "_keras_history") for x in model.outputs)
+    return isinstance(model, keras.Model) and isinstance(model, keras.Function)
+
+
+def read_graph(model: keras.Model) -> Graph:
+    """Reads a functional model, with the models nested in it laid open.
+
+    Args:
+        model: Functional, or sequential and built.
+
+    Returns:
+        The graph; its operations are the model's own.
+
+    Raises:
+        ValueError: A subclassed model, or a sequential one without an input shape.
+    """
+    if not is_functional(model):
+        raise ValueError(
+            f"Only functional models (and built sequential ones) can be rewritten, because only they record their "
+            f"graph; received {type(model).__name__} {getattr(model, 'name', '')!r}. Build it with keras.Input and "
+            "keras.Model(inputs, outputs)."
+        )
+    sequential = isinstance(model, keras.Sequential)
+    inputs = model.inputs[0] if sequential else model._inputs_struct
+    outputs = model.outputs[0] if sequential else model._outputs_struct
+    return Graph(inputs, outputs, tuple(_calls(model.inputs, model.outputs)), model.name)
+
+
+def _calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
+    calls: list[Call] = []
+    renames: dict[int, Any] = {}
+    for node in _nodes(inputs, outputs):
+        args, kwargs = _renamed((node.arguments.args, dict(node.arguments.kwargs)), renames)
+        call = Call(node.operation, args, kwargs, tuple(node.outputs))
+        if is_functional(node.operation) and len(node.operation.inputs) == len(call.inputs):
+            inner, given = _laid_open(call)
+            calls += inner
+            renames.update(given)
+        else:
+            calls.append(call)
+    # A nested model may hand back a tensor of its own as the model's output.
+    ends = {id(tensor) for tensor in outputs} & set(renames)
+    for tensor in outputs:
+        if id(tensor) in ends:
+            calls.append(Call(keras.layers.Identity(), (renames[id(tensor)],), {}, (tensor,), is_new=True))
+    return calls
+
+
+def _laid_open(call: Call) -> tuple[list[Call], dict[int, Any]]:
+    """The calls inside a nested model, on the tensors it was called with; and what its outputs are now.
+
+    Every call of a nested model gets tensors of its own, because it may be called more than once.
+    """
+    model = call.operation
+    tensors = dict(zip((id(x) for x in model.inputs), call.inputs, strict=True))
+    inner = []
+    for one in _calls(model.inputs, model.outputs):
+        outputs = tuple(keras.KerasTensor(x.shape, dtype=x.dtype, name=x.name) for x in one.outputs)
+        args, kwargs = _renamed((one.args, dict(one.kwargs)), tensors)
+        inner.append(dataclasses.replace(one, args=args, kwargs=kwargs, outputs=outputs))
+        tensors.update(zip((id(x) for x in one.outputs), outputs, strict=True))
+    given = {id(x): tensors[id(y)] for x, y in zip(call.outputs, model.outputs, strict=True)}
+    return inner, given
+
+
+def _renamed(structure: Any, renames: Mapping[int, Any]) -> Any:
+    return keras.tree.map_structure(lambda x: renames.get(id(x), x), structure)
+
+
+def _nodes(inputs: Iterable[Any], outputs: Iterable[Any]) -> list[Any]:
+    """The recorded calls between inputs and outputs, each after those it depends on."""
+    known = {id(x) for x in inputs}
+    ordered: dict[int, Any] = {}
+    pending = [(x, False) for x in reversed(list(outputs))]
+    while pending:
+        tensor, is_ready = pending.pop()
+        if id(tensor) in known:
+            continue
+        operation, index, _ = tensor._keras_history
+        node = operation._inbound_nodes[index]
+        if id(node) in ordered or node.is_input:
+            continue
+        if is_ready:
+            ordered[id(node)] = node
+        else:
+            pending.append((tensor, True))
+            pending += [(x, False) for x in reversed(node.input_tensors)]
+    return list(ordered.values())
+
+
+def build_model(graph: Graph) -> keras.Model:
+    """Builds a graph as a model of new layers with the same weights.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        A functional model that shares nothing with the one the graph was read from.
+    """
+    made: dict[int, Any] = {}
+    names: set[str] = set()
+    tensors: dict[int, Any] = {}
+    for x in keras.tree.flatten(graph.inputs):
+        tensors[id(x)] = keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name, sparse=x.sparse)
+    for call in graph.calls:
+        operation = call.operation
+        is_first = id(operation) not in made
+        if is_first:
+            made[id(operation)] = operation if call.is_new else _copied(operation, names)
+            names.add(made[id(operation)].name)
+        args, kwargs = _renamed((call.args, dict(call.kwargs)), tensors)
+        results = keras.tree.flatten(made[id(operation)](*args, **kwargs))
+        if is_first and not call.is_new and isinstance(operation, keras.layers.Layer):
+            made[id(operation)].set_weights(operation.get_weights())
+        tensors.update(zip((id(x) for x in call.outputs), results, strict=True))
+    inputs, outputs = _renamed((graph.inputs, graph.outputs), tensors)
+    return keras.Model(inputs, outputs, name=graph.name)
+
+
+def new_layer(layer: Any, input_shape: Sequence[int | None], weights: Sequence[np.ndarray] = ()) -> Any:
+    """Builds a layer that is part of a rewriting, and gives it its weights."""
+    layer.build(tuple(input_shape))
+    layer.set_weights(weights)
+    return layer
+
+
+def _copied(operation: Any, names: set[str]) -> Any:
+    if isinstance(operation, keras.Model):
+        return keras.models.clone_model(operation)
+    config = operation.get_config()
+    if operation.name in names:  # layers of different nested models may have one name
+        config["name"] = next(n for n in (f"{operation.name}_{i}" for i in range(1, len(names) + 2)) if n not in names)
+    return type(operation).from_config(config)

@@ -1,0 +1,121 @@
+"""The squeeze moved in front of the 1x1 convolution before it, where the map has fewer channels.
+
+    z = mean(W3 y + b3) = W3 mean(y) + b3
+    W1 z + b1 = (W1 W3) mean(y) + (W1 b3 + b1)
+
+The mean commutes with what is affine at every position. Once batch norm is folded, the last
+convolution of a bottleneck is that, so that the block can read its narrow input (a quarter of the
+channels in SE-ResNet, half in SE-ResNeXt), and the gate is known before the wide map exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from se_keras.layers import SqueezeExcite
+from se_keras.surgery.fold import float64
+from se_keras.surgery.graph import Call, Graph, new_layer
+
+# By the rank of the block's input: sequences, images, volumes.
+POOLINGS = {3: layers.GlobalAveragePooling1D, 4: layers.GlobalAveragePooling2D, 5: layers.GlobalAveragePooling3D}
+CONVOLUTIONS = {3: layers.Conv1D, 4: layers.Conv2D, 5: layers.Conv3D}
+
+
+def hoist_squeezes(graph: Graph) -> tuple[Graph, list[tuple[Call, Call]], list[tuple[Call, str]]]:
+    """Moves every squeeze for which that is exact and cheaper in front of its convolution.
+
+    Args:
+        graph: The graph, with batch norm folded.
+
+    Returns:
+        The new graph; the pairs (SE block, convolution); and the SE blocks that were left as
+        they are, each with the reason.
+    """
+    producers, consumers, times = graph.producers(), graph.consumers(), graph.times_called()
+    replacements: dict[Call, Sequence[Call]] = {}
+    hoisted, kept = [], []
+    for call in graph.calls:
+        if type(call.operation) is not SqueezeExcite:
+            continue
+        convolution, reason = _convolution_before(call, producers, consumers, times)
+        if convolution is None:
+            kept.append((call, reason))
+        else:
+            replacements[call] = _hoisted(call, convolution)
+            hoisted.append((call, convolution))
+    return graph.rewritten(replacements, {}), hoisted, kept
+
+
+def _convolution_before(se: Call, producers: Mapping, consumers: Mapping, times: Mapping) -> tuple[Call | None, str]:
+    block, tensor = se.operation, se.inputs[0]
+    call = producers.get(id(tensor))
+    rank = len(tensor.shape)
+    if block.squeeze != "avg":
+        return None, f"squeeze={block.squeeze!r} does not commute with a convolution"
+    if times[id(block)] > 1:
+        return None, "it is shared by several calls"
+    if call is None or type(call.operation) is not CONVOLUTIONS[rank]:
+        return None, f"{_what(call)} stands before it, no convolution"
+    layer = call.operation
+    if len(consumers[id(tensor)]) > 1:
+        return None, f"the output of {call.name!r} is used elsewhere, too"
+    if times[id(layer)] > 1:
+        return None, f"{call.name!r} is shared by several calls"
+    if set(layer.kernel_size) != {1} or set(layer.strides) != {1} or layer.groups != 1:
+        return None, f"{call.name!r} is no plain 1x1 convolution"
+    if layer.activation not in (None, keras.activations.linear):
+        return None, f"{call.name!r} has an activation"
+    if layer.data_format != block.data_format:
+        return None, f"{call.name!r} has another data format"
+    before, after = layer.kernel.shape[-2:]
+    if before >= after:
+        return None, f"{call.name!r} does not widen the map ({before} to {after} channels)"
+    return call, ""
+
+
+def _what(call: Call | None) -> str:
+    return "the model's input" if call is None else f"{call.name!r} ({type(call.operation).__name__})"
+
+
+def _hoisted(se: Call, convolution: Call) -> list[Call]:
+    """The block as pooling of the convolution's input, two 1x1 convolutions, a gate and a product."""
+    block, layer = se.operation, convolution.operation
+    source, wide = convolution.inputs[0], se.inputs[0]
+    rank = len(source.shape)
+    common = {"data_format": block.data_format, "dtype": block.gate_dtype()}
+
+    before, reduce = float64(layer.kernel).reshape(layer.kernel.shape[-2:]), float64(block.reduce_kernel)
+    bias = float64(layer.bias) @ reduce if layer.use_bias else np.zeros(reduce.shape[1])
+    if block.use_bias:
+        bias = bias + float64(block.reduce_bias)
+    expand = [float64(block.expand_kernel)] + ([float64(block.expand_bias)] if block.use_bias else [])
+
+    def project(tensor: Any, name: str, weights: list[np.ndarray], activation: Any) -> Call:
+        kernel, *others = weights
+        projection = CONVOLUTIONS[rank](
+            kernel.shape[1], 1, activation=activation, use_bias=bool(others), name=f"{block.name}_{name}", **common
+        )
+        return _call(projection, tensor, [kernel.reshape(*(1,) * (rank - 2), *kernel.shape), *others])
+
+    squeezed = _call(POOLINGS[rank](keepdims=True, name=f"{block.name}_squeeze", **common), source)
+    reduced = project(squeezed.outputs[0], "reduce", [before @ reduce, bias], block.activation)
+    gate = project(reduced.outputs[0], "expand", expand, block.gate_activation)
+    calls = [squeezed, reduced, gate]
+    if block.gate_scale != 1.0:
+        rescaling = layers.Rescaling(block.gate_scale, name=f"{block.name}_scale", dtype=common["dtype"])
+        calls.append(_call(rescaling, gate.outputs[0]))
+    product = layers.Multiply(name=block.name, dtype=block.dtype_policy)
+    factors = [wide, calls[-1].outputs[0]]
+    product.build([tuple(x.shape) for x in factors])
+    return [*calls, Call(product, (factors,), {}, se.outputs, is_new=True)]
+
+
+def _call(layer: Any, tensor: Any, weights: Sequence[np.ndarray] = ()) -> Call:
+    new_layer(layer, tensor.shape, weights)
+    output = keras.KerasTensor(layer.compute_output_shape(tuple(tensor.shape)), dtype=layer.compute_dtype)
+    return Call(layer, (tensor,), {}, (output,), is_new=True)
