@@ -2,43 +2,316 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import os
 import pathlib
+import re
 import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 
+from se_keras.errors import missing_package, one_of
 from se_keras.export.files import native_output_held, replacing
+from se_keras.export.headroom import headroom_of_model
+from se_keras.export.images import check_range, preparation_of, real_images
+from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.runtime import require_tensorflow
 from se_keras.export.saved_model import write_archive
+from se_keras.preprocessing import record_of
+from se_keras.surgery import deploy, in_float32, stage_squeezes
+
+DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
+SQUEEZES = ("auto", "mean", "staged")
+INPUT_TYPES = ("float32", "uint8", "int8")
+CALIBRATED = ("int8", "int16x8")
+LEAST_IMAGES = 100
+MOST_IMAGES = 200
+SAFE_RATIO = 2.0  # how far half precision's largest number must stay above the largest sum seen
 
 
-def tflite(model: keras.Model, path: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:
-    """Writes a model as a `.tflite` file for one image at a time, float32, built-in operations only.
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """The images that a file was calibrated with.
 
     Args:
-        model: A functional or sequential model with one input of fixed height and width.
+        images: Float32 array of shape (n, height, width, channels).
+        low: The smallest value in them.
+        high: The largest.
+    """
+
+    images: np.ndarray
+    low: float
+    high: float
+
+
+def tflite(
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    dtype: str = "fp32",
+    representative_data: Any = None,
+    input_type: str = "float32",
+    labels: Sequence[str] | None = None,
+    batch_size: int = 1,
+    squeeze: str = "auto",
+    overwrite: bool = False,
+) -> pathlib.Path:
+    """Writes a model as a `.tflite` file with a description beside it, built-in operations only.
+
+    The model is brought into its inference form first (`surgery.deploy`), half-precision
+    policies into float32. All shapes are fixed, and no tensor has more than 4 axes, as GPU and
+    NPU compilers demand. `FILE.json` beside it says what goes in and out: labels, size, range,
+    how photos are cropped, what it was calibrated with.
+
+    Args:
+        model: A functional or sequential model with one input of fixed height and width, and
+            one output.
         path: The file to write.
-        overwrite: Whether an existing file is replaced.
+        dtype: "fp32"; "fp16": weights in half precision, half the size; "int8": all weights
+            and activations; "int8_weights": weights only, computed in float; "dynamic": weights
+            in 8 bits, activations quantised while it runs (loses accuracy in many networks
+            with SE: verify); "int16x8": 8-bit weights, 16-bit activations.
+        representative_data: For "int8" and "int16x8": at least 100 different images like those
+            the model will see: a folder, an array of shape (n, height, width, channels), or a
+            `tf.data` pipeline, of 0 to 255 for the networks of this package. At most 200 are
+            used. With the other dtypes it only serves `squeeze="auto"`.
+        input_type: Of an int8 file: "float32", "uint8" or "int8"; of any other "float32".
+        labels: Names of the classes, in order. They go into the description, and into the file
+            as metadata, so that MediaPipe's ImageClassifier loads it as it is.
+        batch_size: Images a call, at least 1. More than one keeps GPUs from running the file.
+        squeeze: How the mean over a map is taken: "mean", in one operation; "staged", as exact
+            average pools of small windows, whose sums cannot overflow where a GPU adds in half
+            precision; "auto": staged where a sum came near that on `representative_data`,
+            else "mean".
+        overwrite: Whether existing files are replaced.
 
     Returns:
         The file.
 
     Raises:
         FileExistsError: The file exists and `overwrite` is False.
+        ImportError: "int8_weights" without the package that quantises.
         RuntimeError: Keras does not run on TensorFlow.
-        ValueError: The model leaves its input size open.
+        ValueError: A model with an open input size, several inputs or outputs, or an operation
+            outside TFLite's built-in ones (named); unknown arguments; too few different images,
+            or images of 0 to 1 for a network that takes 0 to 255.
     """
-    tf = require_tensorflow("A .tflite file")
+    require_tensorflow("A .tflite file")
+    one_of("dtype", dtype, DTYPES)
+    one_of("input_type", input_type, INPUT_TYPES)
+    one_of("squeeze", squeeze, SQUEEZES)
+    shape = _fixed_input_shape(model)
+    if input_type != "float32" and dtype != "int8":
+        raise ValueError(f"Only dtype='int8' has integer inputs; received input_type={input_type!r}, dtype={dtype!r}.")
+    if dtype in CALIBRATED and representative_data is None:
+        raise ValueError(
+            f"dtype={dtype!r} needs representative_data: at least {LEAST_IMAGES} different images like those the model "
+            "will see, as a folder, an array or a tf.data pipeline."
+        )
+    _check_labels(model, labels)
+    calibration = None
+    if representative_data is not None:
+        calibration = calibrate(model, representative_data, least=LEAST_IMAGES if dtype in CALIBRATED else 1)
+    deployed = _prepared(model, squeeze, calibration)
+    content = (
+        _quantised_weights(_converted(deployed, "fp32", None, "float32", batch_size))
+        if (dtype == "int8_weights")
+        else _converted(deployed, dtype, calibration, input_type, batch_size)
+    )
+    if labels is not None:
+        content = add_classifier_metadata(content, labels=labels, mean=0.0, std=1.0, name=model.name)
+    description = describe(model, dtype=dtype, input_type=input_type, labels=labels, calibration=calibration)
+    final = pathlib.Path(path)
+    with (
+        replacing(final.with_suffix(".json"), overwrite=overwrite) as beside,
+        replacing(final, overwrite=overwrite) as target,
+    ):
+        beside.write_text(json.dumps({**description, "shape": [batch_size, *shape]}, indent=1) + "\n", "utf-8")
+        target.write_bytes(content)
+    return final
+
+
+def describe(
+    model: keras.Model,
+    *,
+    dtype: str,
+    input_type: str,
+    labels: Sequence[str] | None,
+    calibration: Calibration | None,
+) -> dict[str, Any]:
+    """What goes into an exported file and what comes out of it, as written beside it.
+
+    Args:
+        model: The model it was made of.
+        dtype: One of `DTYPES`.
+        input_type: One of `INPUT_TYPES`.
+        labels: Names of the classes, or None.
+        calibration: The images it was calibrated with, or None.
+
+    Returns:
+        A dictionary for JSON.
+    """
+    height, width = model.inputs[0].shape[1:3]
+    record = preparation_of(model, (height, width))
+    last = model.layers[-1]
+    gives_probabilities = getattr(getattr(last, "activation", None), "__name__", "") in ("softmax", "sigmoid")
+    return {
+        "model": model.name,
+        "dtype": dtype,
+        "input": {
+            "height": height,
+            "width": width,
+            "dtype": input_type,
+            "range": [0, 255] if _takes_pixels(model) else None,
+            "crop_pct": record.crop,
+            "interpolation": record.interpolation,
+        },
+        "output": "probabilities" if gives_probabilities else "logits",
+        "labels": list(labels) if labels is not None else None,
+        "calibration": None
+        if calibration is None
+        else {"images": len(calibration.images), "range": [calibration.low, calibration.high]},
+        "keras": keras.__version__,
+    }
+
+
+def calibrate(model: keras.Model, data: Any, *, least: int = LEAST_IMAGES) -> Calibration:
+    """Reads and checks the images for calibration.
+
+    Args:
+        model: The model, which says how photos are resized and what range it takes.
+        data: A folder, an array or a `tf.data` pipeline.
+        least: How many different images there must be.
+
+    Returns:
+        At most 200 images, and their range.
+
+    Raises:
+        ValueError: Fewer than `least` different images, values that are not finite, or images
+            of 0 to 1 for a model that takes 0 to 255.
+    """
+    shape = _fixed_input_shape(model)
+    found = real_images(data, None, shape, record=preparation_of(model, shape[:2]), most=MOST_IMAGES).images
+    different = len({image.tobytes() for image in found})
+    if different < least:
+        raise ValueError(
+            f"Calibration needs at least {least} different images, so that no activation is cut off; received "
+            f"{different} different ones of {len(found)}. Give more photos of the kind the model will see."
+        )
+    if not np.isfinite(found).all():
+        raise ValueError("The images for calibration must be finite; received NaN or infinite values.")
+    if _takes_pixels(model):
+        check_range(found)
+    return Calibration(found, float(found.min()), float(found.max()))
+
+
+def _takes_pixels(model: keras.Model) -> bool:
+    try:
+        record_of(model)
+    except ValueError:
+        return False
+    return True
+
+
+def _fixed_input_shape(model: keras.Model) -> tuple[int, ...]:
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"A .tflite file is written of a model with one input and one output; {model.name!r} has "
+            f"{len(model.inputs)} and {len(model.outputs)}. Make a model of the part you need with keras.Model."
+        )
     shape = tuple(model.inputs[0].shape[1:])
     if None in shape:
         raise ValueError(
             f"A .tflite file has a fixed input size; the input of {model.name!r} is {shape}. Build the model with an "
             "`input_shape` that states height and width, and load the weights into it."
         )
-    with replacing(path, overwrite=overwrite) as target, native_output_held(), tempfile.TemporaryDirectory() as folder:
-        write_archive(model, folder, batch=1)
+    return shape
+
+
+def _check_labels(model: keras.Model, labels: Sequence[str] | None) -> None:
+    classes = model.outputs[0].shape[-1]
+    if labels is not None and len(labels) != classes:
+        raise ValueError(f"`labels` must name each of the {classes} classes; received {len(labels)} names.")
+
+
+def _prepared(model: keras.Model, squeeze: str, calibration: Calibration | None) -> keras.Model:
+    deployed = deploy(in_float32(model)).model
+    if squeeze == "staged":
+        return stage_squeezes(deployed)
+    if squeeze == "mean" or calibration is None:
+        return deployed
+    found = headroom_of_model(deployed, calibration.images[:32])
+    near = [entry.name for entry in found if entry.ratio < SAFE_RATIO]
+    return stage_squeezes(deployed, near) if near else deployed
+
+
+def _converted(
+    model: keras.Model, dtype: str, calibration: Calibration | None, input_type: str, batch_size: int
+) -> bytes:
+    import tensorflow as tf
+
+    with native_output_held(), tempfile.TemporaryDirectory() as folder:
+        write_archive(model, folder, batch=batch_size)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        target.write_bytes(converter.convert())
-    return pathlib.Path(path)
+        converter.target_spec.supported_ops = [_operations(dtype)]
+        if dtype != "fp32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if dtype == "fp16":
+            converter.target_spec.supported_types = [tf.float16]
+        if dtype in CALIBRATED:
+            converter.representative_dataset = lambda: _batches(calibration, batch_size)
+        if dtype == "int8":
+            converter.inference_input_type = tf.dtypes.as_dtype(input_type)
+            converter.inference_output_type = tf.dtypes.as_dtype(input_type)
+        with _named_operations():
+            return converter.convert()
+
+
+def _operations(dtype: str) -> Any:
+    import tensorflow as tf
+
+    sets = {
+        "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+        "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+    }
+    return sets.get(dtype, tf.lite.OpsSet.TFLITE_BUILTINS)
+
+
+def _batches(calibration: Calibration | None, size: int) -> Iterator[list[np.ndarray]]:
+    images = calibration.images if calibration is not None else np.empty((0,))
+    for start in range(0, len(images) - size + 1, size):
+        yield [images[start : start + size]]
+
+
+@contextlib.contextmanager
+def _named_operations() -> Iterator[None]:
+    """Turns the converter's refusal of an operation into an error that names it."""
+    try:
+        yield
+    except Exception as error:
+        missing = sorted(set(re.findall(r"tf\.(\w+) op|'tf\.(\w+)' op", str(error))))
+        names = sorted({first or second for first, second in missing})
+        if not names:
+            raise
+        raise ValueError(
+            f"TFLite has no built-in operation for: {', '.join(names)}. A file that needs TensorFlow's own operations "
+            "runs on few devices and is not written; replace the layer that uses them."
+        ) from error
+
+
+def _quantised_weights(content: bytes) -> bytes:
+    try:
+        from ai_edge_quantizer import quantizer, recipe
+    except ImportError as error:
+        raise missing_package("ai_edge_quantizer", "quantize", "dtype='int8_weights'") from error
+    with native_output_held(), tempfile.TemporaryDirectory() as folder:
+        source = pathlib.Path(folder, "model.tflite")
+        source.write_bytes(content)
+        engine = quantizer.Quantizer(os.fspath(source))
+        engine.load_quantization_recipe(recipe.weight_only_wi8_afp32())
+        return bytes(engine.quantize().quantized_model)

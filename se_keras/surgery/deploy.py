@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import NamedTuple
 
 import keras
@@ -11,6 +12,7 @@ from keras import layers
 from se_keras.surgery.fold import fold_batch_norms
 from se_keras.surgery.graph import Graph, build_model, read_graph
 from se_keras.surgery.hoist import hoist_squeezes
+from se_keras.surgery.stage import open_blocks, stage_pools
 
 # Layers that hand on their input at inference.
 TRAINING_ONLY = (
@@ -121,3 +123,40 @@ def _without_training_only(graph: Graph) -> tuple[Graph, list[str]]:
     ]
     aliases = {id(call.outputs[0]): call.inputs[0] for call in calls}
     return graph.rewritten({call: [] for call in calls}, aliases), [call.name for call in calls]
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same model with every layer computing in float32, whatever its dtype policy.
+
+    Args:
+        model: A functional model, or a sequential one that has been built.
+
+    Returns:
+        A new functional model with the same weights.
+
+    Raises:
+        ValueError: As `deploy`.
+    """
+    return build_model(read_graph(model), dtype="float32")
+
+
+def stage_squeezes(model: keras.Model, names: Collection[str] | None = None) -> keras.Model:
+    """Takes means over a whole map as exact average pools of small windows.
+
+    A GPU may add the positions of a map in half precision, where a sum above 65,504 is
+    infinite: for 56x56 positions a mean of 21 is enough. The sums of small windows stay small.
+
+    Args:
+        model: A functional model, or a sequential one that has been built.
+        names: Which `SqueezeExcite` and `GlobalAveragePooling2D` layers; None: all. Squeezes
+            other than the mean, and maps of at most 8x8 or open size, stay as they are.
+
+    Returns:
+        A new functional model with the same answers up to rounding.
+
+    Raises:
+        ValueError: As `deploy`.
+    """
+    graph, opened = open_blocks(read_graph(model), names)
+    pools = None if names is None else {*names, *opened}
+    return build_model(stage_pools(graph, pools))

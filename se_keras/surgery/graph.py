@@ -199,11 +199,12 @@ def _nodes(inputs: Iterable[Any], outputs: Iterable[Any]) -> list[Any]:
     return list(ordered.values())
 
 
-def build_model(graph: Graph) -> keras.Model:
+def build_model(graph: Graph, *, dtype: str | None = None) -> keras.Model:
     """Builds a graph as a model of new layers with the same weights.
 
     Args:
         graph: The graph.
+        dtype: Dtype policy of all layers, e.g. "float32"; None keeps each layer's own.
 
     Returns:
         A functional model that shares nothing with the one the graph was read from.
@@ -217,7 +218,7 @@ def build_model(graph: Graph) -> keras.Model:
         operation = call.operation
         is_first = id(operation) not in made
         if is_first:
-            made[id(operation)] = operation if call.is_new else _copied(operation, names)
+            made[id(operation)] = operation if call.is_new else _copied(operation, names, dtype)
             names.add(made[id(operation)].name)
         args, kwargs = _renamed((call.args, dict(call.kwargs)), tensors)
         results = keras.tree.flatten(made[id(operation)](*args, **kwargs))
@@ -235,10 +236,12 @@ def new_layer(layer: Any, input_shape: Sequence[int | None], weights: Sequence[n
     return layer
 
 
-def _copied(operation: Any, names: set[str]) -> Any:
+def _copied(operation: Any, names: set[str], dtype: str | None) -> Any:
     if isinstance(operation, keras.Model):
         return keras.models.clone_model(operation)
     config = operation.get_config()
     if operation.name in names:  # layers of different nested models may have one name
         config["name"] = next(n for n in (f"{operation.name}_{i}" for i in range(1, len(names) + 2)) if n not in names)
+    if dtype is not None and "dtype" in config:
+        config["dtype"] = dtype
     return type(operation).from_config(config)

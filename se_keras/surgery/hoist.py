@@ -83,39 +83,52 @@ def _what(call: Call | None) -> str:
 
 
 def _hoisted(se: Call, convolution: Call) -> list[Call]:
-    """The block as pooling of the convolution's input, two 1x1 convolutions, a gate and a product."""
     block, layer = se.operation, convolution.operation
-    source, wide = convolution.inputs[0], se.inputs[0]
-    rank = len(source.shape)
-    common = {"data_format": block.data_format, "dtype": block.gate_dtype()}
-
     before, reduce = float64(layer.kernel).reshape(layer.kernel.shape[-2:]), float64(block.reduce_kernel)
     bias = float64(layer.bias) @ reduce if layer.use_bias else np.zeros(reduce.shape[1])
     if block.use_bias:
         bias = bias + float64(block.reduce_bias)
-    expand = [float64(block.expand_kernel)] + ([float64(block.expand_bias)] if block.use_bias else [])
+    return opened(se, convolution.inputs[0], before @ reduce, bias)
 
-    def project(tensor: Any, name: str, weights: list[np.ndarray], activation: Any) -> Call:
-        kernel, *others = weights
+
+def opened(se: Call, source: Any, reduce_kernel: np.ndarray, reduce_bias: np.ndarray) -> list[Call]:
+    """An SE block of average squeeze as ordinary layers: pooling, two 1x1 convolutions with a gate, and a product.
+
+    Args:
+        se: The call of the block.
+        source: The tensor that is squeezed; the product is always with the block's input.
+        reduce_kernel: Kernel of the first projection, (channels of `source`, hidden width).
+        reduce_bias: Its bias, (hidden width,).
+
+    Returns:
+        The calls that take the block's place.
+    """
+    block, wide = se.operation, se.inputs[0]
+    rank = len(source.shape)
+    common = {"data_format": block.data_format, "dtype": block.gate_dtype()}
+
+    def project(tensor: Any, name: str, kernel: np.ndarray, biases: list[np.ndarray], activation: Any) -> Call:
         projection = CONVOLUTIONS[rank](
-            kernel.shape[1], 1, activation=activation, use_bias=bool(others), name=f"{block.name}_{name}", **common
+            kernel.shape[1], 1, activation=activation, use_bias=bool(biases), name=f"{block.name}_{name}", **common
         )
-        return _call(projection, tensor, [kernel.reshape(*(1,) * (rank - 2), *kernel.shape), *others])
+        return new_call(projection, tensor, [kernel.reshape(*(1,) * (rank - 2), *kernel.shape), *biases])
 
-    squeezed = _call(POOLINGS[rank](keepdims=True, name=f"{block.name}_squeeze", **common), source)
-    reduced = project(squeezed.outputs[0], "reduce", [before @ reduce, bias], block.activation)
-    gate = project(reduced.outputs[0], "expand", expand, block.gate_activation)
+    squeezed = new_call(POOLINGS[rank](keepdims=True, name=f"{block.name}_squeeze", **common), source)
+    reduced = project(squeezed.outputs[0], "reduce", reduce_kernel, [reduce_bias], block.activation)
+    expand_bias = [float64(block.expand_bias)] if block.use_bias else []
+    gate = project(reduced.outputs[0], "expand", float64(block.expand_kernel), expand_bias, block.gate_activation)
     calls = [squeezed, reduced, gate]
     if block.gate_scale != 1.0:
         rescaling = layers.Rescaling(block.gate_scale, name=f"{block.name}_scale", dtype=common["dtype"])
-        calls.append(_call(rescaling, gate.outputs[0]))
+        calls.append(new_call(rescaling, gate.outputs[0]))
     product = layers.Multiply(name=block.name, dtype=block.dtype_policy)
     factors = [wide, calls[-1].outputs[0]]
     product.build([tuple(x.shape) for x in factors])
     return [*calls, Call(product, (factors,), {}, se.outputs, is_new=True)]
 
 
-def _call(layer: Any, tensor: Any, weights: Sequence[np.ndarray] = ()) -> Call:
+def new_call(layer: Any, tensor: Any, weights: Sequence[np.ndarray] = ()) -> Call:
+    """Builds a new layer with its weights, and calls it on a symbolic tensor."""
     new_layer(layer, tensor.shape, weights)
     output = keras.KerasTensor(layer.compute_output_shape(tuple(tensor.shape)), dtype=layer.compute_dtype)
     return Call(layer, (tensor,), {}, (output,), is_new=True)

@@ -1,0 +1,109 @@
+"""Global averages in stages, so that no sum along the way exceeds half precision.
+
+A mean over 56x56 positions adds up 3,136 values before it divides; on a GPU that adds in float16 the
+sum overflows at a mean of 21. An average over 8x8 windows of 7x7 averages is the same number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from keras import layers
+
+from se_keras.layers import SqueezeExcite
+from se_keras.surgery.fold import float64
+from se_keras.surgery.graph import Call, Graph
+from se_keras.surgery.hoist import new_call, opened
+
+LARGEST_WINDOW = 8
+
+
+def open_blocks(graph: Graph, names: Collection[str] | None = None) -> tuple[Graph, list[str]]:
+    """Turns SE blocks on images that squeeze by the mean into ordinary layers.
+
+    Args:
+        graph: The graph.
+        names: Names of the blocks; None: all.
+
+    Returns:
+        The new graph, and the names of the pools that squeeze in it now.
+    """
+    replacements, pools = {}, []
+    for call in graph.calls:
+        block = call.operation
+        if type(block) is not SqueezeExcite or (names is not None and block.name not in names):
+            continue
+        if block.squeeze == "avg" and len(call.inputs[0].shape) == 4:
+            kernel = float64(block.reduce_kernel)
+            bias = float64(block.reduce_bias) if block.use_bias else np.zeros(kernel.shape[1])
+            replacements[call] = opened(call, call.inputs[0], kernel, bias)
+            pools.append(replacements[call][0].name)
+    return graph.rewritten(replacements, {}), pools
+
+
+def stage_pools(graph: Graph, names: Collection[str] | None = None) -> Graph:
+    """Splits global average pools of a fixed size into average pools of small windows that divide it exactly.
+
+    Args:
+        graph: The graph.
+        names: Names of the `GlobalAveragePooling2D` layers to split; None: all.
+
+    Returns:
+        The new graph. A map of at most 8x8, or whose size is open or prime, stays as it is.
+    """
+    replacements = {}
+    for call in graph.calls:
+        layer = call.operation
+        if type(layer) is not layers.GlobalAveragePooling2D or (names is not None and layer.name not in names):
+            continue
+        first = layer.data_format == "channels_first"
+        height, width = call.inputs[0].shape[2:4] if first else call.inputs[0].shape[1:3]
+        if height is None or width is None:
+            continue
+        windows = pool_windows(height, width)
+        if len(windows) > 1:
+            replacements[call] = _staged(call, windows)
+    return graph.rewritten(replacements, {})
+
+
+def pool_windows(height: int, width: int) -> list[tuple[int, int]]:
+    """Window sizes whose average pools, one after the other, are the mean over a map.
+
+    Args:
+        height: Of the map, at least 1.
+        width: Of the map, at least 1.
+
+    Returns:
+        (height, width) of each window; each at most 8 where the size has divisors that allow it.
+
+    Example:
+
+    >>> pool_windows(56, 56)
+    [(8, 8), (7, 7)]
+    """
+    rows, columns = _factors(height), _factors(width)
+    count = max(len(rows), len(columns))
+    pad = [1] * count
+    return list(zip((rows + pad)[:count], (columns + pad)[:count], strict=True))
+
+
+def _factors(size: int) -> list[int]:
+    factors = []
+    while size > LARGEST_WINDOW:
+        divisor = next((d for d in range(LARGEST_WINDOW, 1, -1) if size % d == 0), size)
+        factors.append(divisor)
+        size //= divisor
+    return factors + [size] if size > 1 or not factors else factors
+
+
+def _staged(call: Call, windows: list[tuple[int, int]]) -> list[Call]:
+    layer = call.operation
+    common = {"data_format": layer.data_format, "dtype": layer.dtype_policy}
+    calls, tensor = [], call.inputs[0]
+    for number, window in enumerate(windows[:-1], start=1):
+        pool = layers.AveragePooling2D(window, window, name=f"{layer.name}_stage{number}", **common)
+        calls.append(new_call(pool, tensor))
+        tensor = calls[-1].outputs[0]
+    last = layers.GlobalAveragePooling2D(keepdims=layer.keepdims, name=layer.name, **common)
+    return [*calls, Call(last, (tensor,), {}, call.outputs, is_new=True)]
