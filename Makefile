@@ -7,9 +7,22 @@ TEST_PACKAGES ?=
 # setuptools warns at length of what every editable installation is.
 INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable
 
-.PHONY: demo test test-slow lint format benchmarks clean
+# The model that `make web` shows; a .keras file of your own: make web MODEL=model.keras LABELS=labels.txt
+MODEL ?= demo_output/model.keras
+LABELS ?= $(if $(filter demo_output/model.keras,$(MODEL)),demo_output/labels.txt)
+
+.PHONY: demo web test test-slow lint format benchmarks clean
 
 demo: $(VENV)/.demo
+	$(BIN)/se-keras demo --output demo_output
+
+web: $(VENV)/.demo $(MODEL)
+	npm ci --prefix examples/web --no-audit --no-fund
+	npm run --prefix examples/web --silent build
+	$(BIN)/python examples/web/make_model.py --model $(MODEL) $(if $(LABELS),--labels $(LABELS))
+	$(BIN)/python examples/web/serve.py
+
+demo_output/model.keras: | $(VENV)/.demo
 	$(BIN)/se-keras demo --output demo_output
 
 test: $(VENV)/.dev
@@ -49,3 +62,4 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf examples/web/node_modules examples/web/public

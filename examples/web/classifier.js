@@ -1,0 +1,184 @@
+// A .tflite classifier in LiteRT.js.
+
+import { getWebGpuDevice, loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
+
+// LiteRT.js reports that a run failed here only, and gives whatever was in the output's memory.
+const faults = [];
+const printErr = (line) => (line.startsWith("ERROR") ? faults.push(line) : console.debug(line));
+
+const TYPES = { float32: Float32Array, uint8: Uint8Array };
+
+/**
+ * Starts LiteRT.js; to be called once.
+ *
+ * @param {string} wasmFolder - Address of the folder of its wasm files.
+ * @returns {Promise<{threads: boolean, gpu: boolean}>} Whether it runs on several threads, and whether there is a GPU.
+ */
+export async function startRuntime(wasmFolder) {
+  // Threads share memory, which browsers allow only on pages isolated from others by two headers: see serve.py.
+  const threads =
+    globalThis.crossOriginIsolated && (await supportsFeature("threads")) && (await supportsFeature("relaxedSimd"));
+  globalThis.Module = { printErr }; // Emscripten's settings
+  await loadLiteRt(wasmFolder, { threads });
+  return { threads, gpu: getWebGpuDevice() !== null };
+}
+
+/**
+ * Fetches model.tflite and, where it exists, its side-car model.json.
+ *
+ * @param {string} folder - Address of the folder they are in, with a slash at its end.
+ * @returns {Promise<{bytes: Uint8Array, sidecar: object}>} The model, and an empty object without a side-car.
+ */
+export async function fetchModel(folder) {
+  const [model, sidecar] = await Promise.all([fetch(`${folder}model.tflite`), fetch(`${folder}model.json`)]);
+  if (!model.ok) {
+    throw new Error(
+      "There is no model.tflite beside this page. Make one with examples/web/make_model.py, or copy your own there.",
+    );
+  }
+  const bytes = new Uint8Array(await model.arrayBuffer());
+  if (new TextDecoder("latin1").decode(bytes.subarray(4, 8)) !== "TFL3") {
+    throw new Error(`model.tflite is no TFLite model, or is damaged (${bytes.length} bytes).`);
+  }
+  const text = sidecar.ok ? await sidecar.text() : "{}";
+  try {
+    return { bytes, sidecar: JSON.parse(text) };
+  } catch (error) {
+    throw new Error(`model.json is damaged: ${error.message}. Export the model again.`);
+  }
+}
+
+/** A compiled model together with what its side-car says. */
+export class Classifier {
+  /**
+   * @param {{bytes: Uint8Array, sidecar: object}} model - From `fetchModel`.
+   * @param {"wasm"|"webgpu"} accelerator - Where it shall run.
+   * @returns {Promise<Classifier>} Warmed up: the first run is slower than the others.
+   */
+  static async compile({ bytes, sidecar }, accelerator) {
+    const compiled = await loadAndCompile(bytes, {
+      accelerator,
+      // Half precision is LiteRT's default on a GPU. Large activations overflow in it, so it is not for every network.
+      gpuOptions: { precision: "fp32" },
+    }).catch((error) => {
+      throw explained(error);
+    });
+    try {
+      // Without the check a model that does not fit would run on the CPU, and the page would name the wrong processor.
+      if (accelerator === "webgpu" && !(compiled.options.accelerator === "webgpu" && compiled.isFullyAccelerated)) {
+        throw new Error("The GPU cannot run every operation of this model, so it stays on the CPU.");
+      }
+      const classifier = new Classifier(compiled, sidecar);
+      const { height, width } = classifier.input;
+      await classifier.classify(new ImageData(width, height));
+      return classifier;
+    } catch (error) {
+      compiled.delete();
+      throw error;
+    }
+  }
+
+  constructor(compiled, sidecar) {
+    this.compiled = compiled;
+    this.sidecar = sidecar;
+    this.accelerator = compiled.options.accelerator;
+    this.input = inputOf(compiled.getInputDetails()[0], sidecar.input ?? {});
+    this.classes = compiled.getOutputDetails()[0].shape.at(-1);
+    this.labels = labelsOf(this.classes, sidecar.labels ?? []);
+  }
+
+  /**
+   * @param {ImageData} pixels - RGBA, 0 to 255, in the input's size.
+   * @returns {Promise<{probabilities: Float32Array, milliseconds: number}>} One probability a class, and the time from
+   *     the input's copy into the runtime to the output's copy out of it.
+   */
+  async classify(pixels) {
+    const { dtype, range, shape } = this.input;
+    const data = inputData(pixels.data, dtype, range);
+    faults.length = 0;
+    const start = performance.now();
+    const tensor = new Tensor(data, shape);
+    try {
+      const outputs = await this.compiled.run(tensor);
+      try {
+        const scores = await outputs[0].data();
+        if (faults.length > 0) throw new Error(`LiteRT.js cannot run this model: ${faults.join(" ")}`);
+        return { milliseconds: performance.now() - start, probabilities: probabilitiesOf(scores, this.sidecar.output) };
+      } finally {
+        outputs.forEach((output) => output.delete());
+      }
+    } finally {
+      tensor.delete();
+    }
+  }
+
+  delete() {
+    this.compiled.delete();
+  }
+}
+
+/** The most probable classes, most probable first. */
+export function topClasses(probabilities, labels, count = 5) {
+  return Array.from(probabilities, (probability, i) => ({ label: labels[i], probability }))
+    .sort((a, b) => b.probability - a.probability)
+    .slice(0, count);
+}
+
+function explained(error) {
+  if (!/(Element type|DType) .* is not supported/.test(error.message)) {
+    return new Error(`LiteRT.js cannot load model.tflite, which may be damaged: ${error.message}.`);
+  }
+  return new Error(
+    `LiteRT.js takes and gives float32 and uint8, and this model something else (${error.message}) ` +
+      "Export it with float32 or uint8 as its input's and output's type.",
+  );
+}
+
+function inputOf({ shape, dtype }, { height, width, range = [0, 255], crop_pct: crop = 1, interpolation = "bicubic" }) {
+  const dimensions = [...shape];
+  if (dimensions.length !== 4 || dimensions[0] !== 1 || dimensions[3] !== 3 || !(dtype in TYPES)) {
+    throw new Error(
+      "This page gives a model one RGB image, float32 or uint8, of shape (1, height, width, 3); " +
+        `the model's input is ${dtype} of shape (${dimensions.join(", ")}).`,
+    );
+  }
+  const [, modelHeight, modelWidth] = dimensions;
+  if ((height ?? modelHeight) !== modelHeight || (width ?? modelWidth) !== modelWidth) {
+    throw new Error(
+      `model.json tells of an input of ${height} × ${width} pixels, and model.tflite has one of ` +
+        `${modelHeight} × ${modelWidth}. They belong to two models; export yours again.`,
+    );
+  }
+  return { height: modelHeight, width: modelWidth, shape: dimensions, dtype, range, crop, interpolation };
+}
+
+function labelsOf(classes, labels) {
+  if (labels.length === classes) return labels;
+  if (labels.length > 0) {
+    throw new Error(`model.json names ${labels.length} classes, and model.tflite has ${classes}. Export it again.`);
+  }
+  return Array.from({ length: classes }, (_, i) => `Class ${i}`);
+}
+
+/** RGBA pixels as the numbers that the network wants; a uint8 input takes the pixels as they are. */
+function inputData(rgba, dtype, [low, high]) {
+  const data = new TYPES[dtype]((rgba.length / 4) * 3);
+  const factor = dtype === "uint8" ? 1 : (high - low) / 255;
+  const offset = dtype === "uint8" ? 0 : low;
+  for (let from = 0, to = 0; from < rgba.length; from += 4) {
+    data[to++] = rgba[from] * factor + offset;
+    data[to++] = rgba[from + 1] * factor + offset;
+    data[to++] = rgba[from + 2] * factor + offset;
+  }
+  return data;
+}
+
+function probabilitiesOf(scores, kind) {
+  if (scores instanceof Uint8Array) return Float32Array.from(scores, (score) => score / 256); // TFLite's fixed scale
+  const isDistribution = scores.every((p) => p >= 0) && Math.abs(scores.reduce((sum, p) => sum + p, 0) - 1) < 0.01;
+  if (kind === "probabilities" || (kind === undefined && isDistribution)) return scores;
+  const greatest = scores.reduce((a, b) => Math.max(a, b));
+  const powers = scores.map((score) => Math.exp(score - greatest));
+  const sum = powers.reduce((total, power) => total + power, 0);
+  return powers.map((power) => power / sum);
+}
