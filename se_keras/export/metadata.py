@@ -1,0 +1,327 @@
+"""Labels and normalisation inside a `.tflite` file, where MediaPipe Tasks and Android's code generators look for them.
+
+The format is TFLite Metadata: a flatbuffer of its own, kept in one more buffer of the model, and behind the model a
+zip archive of the files that it names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from se_keras.export import flatbuffer
+
+ENTRY = "TFLITE_METADATA"
+LABELS_FILE = "labels.txt"
+MODEL_IDENTIFIER, METADATA_IDENTIFIER = b"TFL3", b"M001"
+PARSER_VERSION = "1.0.0"  # the schema's first, which has all that is written here
+AXIS_LABELS = 2  # the kind of an associated file
+COLOR_SPACES = {3: 1, 1: 2}  # RGB and grey, by channels
+FLOAT32, UINT8, INT16, INT8 = 0, 3, 7, 9  # of a tensor's type
+RANGES = {UINT8: (0, 255), INT16: (-32768, 32767), INT8: (-128, 127)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierMetadata:
+    """What a `.tflite` file says about itself.
+
+    Args:
+        name: The model's name.
+        description: What the model does.
+        labels: Names of the classes in the order of the output; empty if the file has none.
+        mean: What is subtracted from a pixel of 0 to 255: one value, or one a channel; empty
+            if the file does not say.
+        std: What the difference is divided by; as many values as `mean`.
+    """
+
+    name: str
+    description: str
+    labels: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def add_classifier_metadata(
+    model: bytes,
+    *,
+    labels: Sequence[str],
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+    name: str,
+    description: str = "",
+) -> bytes:
+    """Puts into a TFLite model what MediaPipe's `ImageClassifier` needs to run it as it is.
+
+    The model's own bytes follow unchanged behind the new beginning. MediaPipe takes a float32 input, which it
+    fills with (pixel - mean) / std, or a uint8 input, which it fills with the pixels whatever its quantisation
+    parameters say; it refuses int8 and int16 inputs, and a batch other than 1.
+
+    Args:
+        model: Content of a `.tflite` file with one input of shape (batch, height, width, 3 or 1)
+            and one output of shape (batch, classes). Earlier metadata are replaced.
+        labels: Names of the classes in the order of the output.
+        mean: What is subtracted from a pixel of 0 to 255: one value, or one a channel. 0 for
+            a network with its preprocessing inside.
+        std: What the difference is divided by, above 0; 1 for a network with its preprocessing
+            inside. For a quantised input, values as before its quantisation.
+        name: The model's name.
+        description: What the model does.
+
+    Returns:
+        Content of a `.tflite` file that computes exactly the same.
+
+    Raises:
+        ImportError: The package `flatbuffers` is not installed.
+        ValueError: No TFLite model of one image and one vector of scores, labels that do not
+            fit the output, or another normalisation than above.
+    """
+    content = _without_own_head(_split(model)[0])
+    head = _model(content)
+    image, scores = _classifier_tensors(content, head)
+    _check_labels(labels, scores["shape"][-1])
+    channels = int(image["shape"][-1])
+    statement = _statement(
+        image,
+        normalization=_normalization(mean, std, channels),
+        color_space=COLOR_SPACES[channels],
+        name=name,
+        description=description,
+    )
+    return _with_labels(_with_head(content, head, statement), labels)
+
+
+def read_metadata(model: bytes) -> ClassifierMetadata | None:
+    """What a TFLite model says about itself, whoever wrote it.
+
+    Args:
+        model: Content of a `.tflite` file.
+
+    Returns:
+        The metadata, or None if there are none.
+
+    Raises:
+        ImportError: The package `flatbuffers` is not installed.
+        ValueError: The content is no TFLite model, or is damaged.
+    """
+    content, files = _split(model)
+    with _damage_reported():
+        statement = _statement_span(content)
+        if statement is None:
+            return None
+        fields = flatbuffer.read_root(content[statement], "ModelMetadata")
+    subgraph: dict[str, Any] = next(iter(fields.get("subgraph_metadata", [])), {})
+    normalization = _normalization_in(subgraph)
+    return ClassifierMetadata(
+        name=fields.get("name", ""),
+        description=fields.get("description", ""),
+        labels=_labels_in(subgraph, files),
+        mean=tuple(map(float, normalization.get("mean", ()))),
+        std=tuple(map(float, normalization.get("std", ()))),
+    )
+
+
+# Reading.
+
+
+@contextlib.contextmanager
+def _damage_reported() -> Iterator[None]:
+    try:
+        yield
+    except (LookupError, ValueError) as error:
+        raise ValueError(f"The TFLite model is truncated or damaged ({error}). Export it again.") from error
+
+
+def _split(model: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """The flatbuffer, and the files of the archive behind it by their names."""
+    if model[4:8] != MODEL_IDENTIFIER:
+        raise ValueError(
+            f"A TFLite model has {MODEL_IDENTIFIER!r} as its bytes 4 to 7; received {len(model)} bytes with "
+            f"{bytes(model[4:8])!r} there. Pass the content of a .tflite file."
+        )
+    try:
+        with zipfile.ZipFile(io.BytesIO(model)) as archive:
+            entries = archive.infolist()
+            end = min((entry.header_offset for entry in entries), default=archive.start_dir)
+            return model[:end], {entry.filename: archive.read(entry) for entry in entries}
+    except zipfile.BadZipFile:  # none there
+        return model, {}
+
+
+def _model(content: bytes) -> dict[str, Any]:
+    """The model's first table, if metadata can be added to it."""
+    with _damage_reported():
+        model = flatbuffer.read_root(content, "Model")
+        unknown = flatbuffer.unknown_fields(content, "Model")
+        buffers = [flatbuffer.read(content, position, "Buffer") for position in model["buffers"]]
+        needed = max(
+            (flatbuffer.span(content, buffer["data"]).stop for buffer in buffers if "data" in buffer), default=0
+        )
+        if needed > len(content):
+            raise ValueError(f"{len(content)} of at least {needed} bytes are there")
+    if unknown:
+        raise ValueError(
+            f"The model has parts that this version of se_keras does not know (numbers {unknown}) and would lose. "
+            "Update se_keras, or leave out the metadata."
+        )
+    if any(buffer.get("offset", 0) > 1 for buffer in buffers):
+        raise ValueError(
+            "The model keeps weights behind its flatbuffer, as models above 2 GB do, and metadata would move them. "
+            "Leave out the metadata."
+        )
+    return model
+
+
+def _statement_span(content: bytes) -> slice | None:
+    """Where in a model its metadata are."""
+    model = flatbuffer.read_root(content, "Model")
+    index = next((entry.get("buffer", 0) for entry in model.get("metadata", []) if entry.get("name") == ENTRY), None)
+    if index is None:
+        return None
+    return flatbuffer.span(content, flatbuffer.read(content, model["buffers"][index], "Buffer")["data"])
+
+
+def _classifier_tensors(content: bytes, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Shape and type of the image and of the scores."""
+    with _damage_reported():
+        subgraph = flatbuffer.read(content, model["subgraphs"][0], "SubGraph")
+        inputs, outputs = (
+            [flatbuffer.read(content, subgraph["tensors"][index], "Tensor") for index in subgraph[side]]
+            for side in ("inputs", "outputs")
+        )
+    shapes = [[tuple(map(int, tensor.get("shape", ()))) for tensor in tensors] for tensors in (inputs, outputs)]
+    fits = len(inputs) == len(outputs) == 1 and len(shapes[0][0]) == 4 and shapes[0][0][-1] in COLOR_SPACES
+    if not fits or not shapes[1][0]:
+        raise ValueError(
+            "Classifier metadata need one input of shape (batch, height, width, 3 or 1) and one output of shape "
+            f"(batch, classes); received inputs of shapes {shapes[0]} and outputs of shapes {shapes[1]}. Leave out the "
+            "metadata."
+        )
+    if inputs[0].get("type", FLOAT32) not in (FLOAT32, *RANGES):
+        raise ValueError(
+            "The image of a classifier is float32, uint8, int8 or int16; received the TFLite tensor type number "
+            f"{inputs[0]['type']}."
+        )
+    return inputs[0], outputs[0]
+
+
+def _normalization_in(subgraph: dict[str, Any]) -> dict[str, Any]:
+    image: dict[str, Any] = next(iter(subgraph.get("input_tensor_metadata", [])), {})
+    options = (unit.get("options", ("", {})) for unit in image.get("process_units", []))
+    return next((fields for kind, fields in options if kind == "NormalizationOptions"), {})
+
+
+def _labels_in(subgraph: dict[str, Any], files: dict[str, bytes]) -> tuple[str, ...]:
+    scores: dict[str, Any] = next(iter(subgraph.get("output_tensor_metadata", [])), {})
+    names = [file.get("name", "") for file in scores.get("associated_files", []) if file.get("type") == AXIS_LABELS]
+    if not names:
+        return ()
+    with _damage_reported():
+        return tuple(files[names[0]].decode().splitlines())
+
+
+# Checking.
+
+
+def _check_labels(labels: Sequence[str], classes: int) -> None:
+    if isinstance(labels, str) or len(labels) != classes:
+        received = "one text" if isinstance(labels, str) else f"{len(labels)}"
+        raise ValueError(f"`labels` must name each of the model's {classes} classes; received {received}.")
+    for index, label in enumerate(labels):
+        if not isinstance(label, str) or label.splitlines() != [label] or not label.strip():
+            raise ValueError(f"A label is one line of text that is not blank; received labels[{index}]={label!r}.")
+
+
+def _normalization(mean: float | Sequence[float], std: float | Sequence[float], channels: int) -> dict[str, np.ndarray]:
+    values = {"mean": np.atleast_1d(np.asarray(mean, "float32")), "std": np.atleast_1d(np.asarray(std, "float32"))}
+    for name, array in values.items():
+        if array.shape not in ((1,), (channels,)) or not np.isfinite(array).all():
+            raise ValueError(
+                f"`{name}` must be one finite number, or one for each of {channels} channels; received {array}."
+            )
+    if not (values["std"] > 0).all():
+        raise ValueError(f"`std` must be above 0; received {values['std']}.")
+    # MediaPipe wants as many values of the one as of the other.
+    return dict(zip(values, np.broadcast_arrays(*values.values()), strict=True))
+
+
+# Writing.
+
+
+def _statement(
+    image: dict[str, Any], *, normalization: dict[str, np.ndarray], color_space: int, name: str, description: str
+) -> bytes:
+    """The metadata's own flatbuffer."""
+    if image.get("type", FLOAT32) == FLOAT32:
+        lowest, highest = ((pixel - normalization["mean"]) / normalization["std"] for pixel in (0, 255))
+    else:
+        lowest, highest = ([value] for value in RANGES[image["type"]])
+    image_metadata = {
+        "name": "image",
+        "description": "Image to be classified, resized to the size of the input.",
+        "content": {"content_properties": ("ImageProperties", {"color_space": color_space})},
+        "process_units": [{"options": ("NormalizationOptions", normalization)}],
+        "stats": {"max": highest, "min": lowest},
+    }
+    scores_metadata = {
+        "name": "scores",
+        "description": "Score of each class.",
+        "content": {"content_properties": ("FeatureProperties", {})},
+        "associated_files": [
+            {"name": LABELS_FILE, "description": "Names of the classes, one a line.", "type": AXIS_LABELS}
+        ],
+    }
+    metadata = {
+        "name": name,
+        "description": description,
+        "subgraph_metadata": [
+            {"input_tensor_metadata": [image_metadata], "output_tensor_metadata": [scores_metadata]},
+        ],
+        "min_parser_version": PARSER_VERSION,
+    }
+    builder = flatbuffer.new_builder()
+    builder.Finish(flatbuffer.write(builder, "ModelMetadata", metadata), METADATA_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _with_head(content: bytes, model: dict[str, Any], statement: bytes) -> bytes:
+    """The model with the statement as one more buffer.
+
+    A flatbuffer's table may point to anything behind it. So a new beginning, with longer lists of buffers and
+    metadata, points into the old file, which follows whole: nothing is lost or unaligned, however large it is.
+    """
+    builder = flatbuffer.new_builder()
+    # First written, last in place: `_without_own_head` finds the old file behind it.
+    buffer = flatbuffer.write(builder, "Buffer", {"data": flatbuffer.write_bytes(builder, statement)})
+    # The builder counts from its end backwards, and the old file begins at that end.
+    numbers = {"version": model.get("version", 0)}
+    parts = {name: -value for name, value in model.items() if isinstance(value, int) and name not in numbers}
+    lists = {name: [-position for position in model[name]] for name in ("subgraphs", "buffers")}
+    entries = [entry for entry in model.get("metadata", []) if entry.get("name") != ENTRY]
+    entries.append({"name": ENTRY, "buffer": len(lists["buffers"])})
+    head = {**numbers, **parts, **lists, "buffers": [*lists["buffers"], buffer], "metadata": entries}
+    builder.Finish(flatbuffer.write(builder, "Model", head), MODEL_IDENTIFIER)
+    return bytes(builder.Output()) + content
+
+
+def _without_own_head(content: bytes) -> bytes:
+    """The file as it was before `_with_head`; any other file unchanged."""
+    with _damage_reported():
+        statement = _statement_span(content)
+    if statement is None:
+        return content
+    end = statement.stop + (statement.start - statement.stop) % flatbuffer.ALIGNMENT
+    return content[end:] if content[end + 4 : end + 8] == MODEL_IDENTIFIER else content
+
+
+def _with_labels(content: bytes, labels: Sequence[str]) -> bytes:
+    file = io.BytesIO()
+    file.write(content)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # readers map the files and cannot decompress
+        archive.writestr(zipfile.ZipInfo(LABELS_FILE), "".join(f"{label}\n" for label in labels))
+    return file.getvalue()
