@@ -170,7 +170,7 @@ def _export_and_compare(model: keras.Model, data: Sample, output: pathlib.Path) 
     runner = TFLiteRunner(output / "model.tflite")
     runs = {
         "Keras": ("model.keras", lambda x: reloaded.predict_on_batch(x)),
-        "SavedModel": ("saved_model", lambda x: served(images=tf.constant(x))["output_0"].numpy()),
+        "SavedModel": ("saved_model", lambda x: served(images=tf.constant(x))["probabilities"].numpy()),
         "TFLite": ("model.tflite", runner),
     }
     return [_compared(name, output / file, run, images, expected) for name, (file, run) in runs.items()]

@@ -1,40 +1,113 @@
-"""SavedModel: for servers and TensorFlow programs."""
+"""SavedModel: for servers, TF Hub and TensorFlow programs."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 
+from se_keras import surgery
+from se_keras.errors import check_count
 from se_keras.export.files import native_output_held, replacing
+from se_keras.export.image_bytes import decoded, resized_and_cropped, stretched
 from se_keras.export.runtime import require_tensorflow
+from se_keras.export.warm_up import write_warm_up
+from se_keras.preprocessing import Preprocessing, record_of
 
 
-def saved_model(model: keras.Model, path: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:
-    """Writes a model as a SavedModel with a dynamic batch.
+def saved_model(
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    labels: Sequence[str] | None = None,
+    deploy: bool = True,
+    top: int = 5,
+    preprocessing: Preprocessing | None = None,
+    overwrite: bool = False,
+) -> pathlib.Path:
+    """Writes a model as a SavedModel for TensorFlow Serving, TF Hub, `TFSMLayer` and plain TensorFlow.
+
+    Neither Keras nor this package is needed to load it. The batch is dynamic and outputs are float32,
+    also of a model in half precision. Its signatures:
+
+    - "serving_default": `images` to "probabilities" if the model ends in softmax or sigmoid, "logits"
+      if it ends in a dense layer without activation, and "output" otherwise. `images` has the model's
+      own input shape and dtype: float32, RGB 0 to 255 for a network of this package. Cast uint8
+      pixels; do not divide them.
+    - "serve_bytes": `image_bytes`, a vector of whole JPEG or PNG files ({"b64": ...} in a REST request),
+      to "probabilities" (batch, classes) and the best `top` of them as "labels" and "scores"
+      (batch, top), best first; without `labels` the class indices as text. Logits pass a softmax
+      (one logit: a sigmoid). Each image is decoded, turned upright, resized and cropped as
+      `preprocess` does it. Where the two differ, it is by one level of 255 (bicubic: by at most four
+      seen), in one pixel of 50 or, for tall images, of five. Bytes that are no image end in
+      InvalidArgumentError. The signature is missing where the model is no classifier of RGB images
+      (channels last), or its input size is unknown.
+    - "features": `images` to "pooled", what the classifier sees: the layer named "pooled", else the
+      last global pooling. Missing where there is neither.
+
+    The loaded object itself can be called, `loaded(images, training=False)`, and has `variables`,
+    `trainable_variables` and `regularization_losses` (functions without arguments, for weight decay by
+    regularizers): what `hub.load` and `hub.KerasLayer(path, trainable=True)` in tf_keras use. For
+    `keras.layers.TFSMLayer(path, call_endpoint="serve", call_training_endpoint="serve_train")` it has
+    these two functions. TensorFlow Serving finds a request for each signature in `assets.extra`, and
+    runs them before it lets users in. `assets/labels.txt` repeats the labels for people and programs.
 
     Args:
-        model: A functional or sequential model with one input.
+        model: A functional or built sequential model with one input and one output.
         path: The folder to write.
+        labels: The names of the classes, in the order of the model's outputs.
+        deploy: True for inference: the model goes through `surgery.deploy`, has no trainable
+            variables and no "serve_train", and computes the same under `training=True`. False for
+            fine-tuning: batch norm and dropout obey `training`, and the variables that are trainable
+            in `model` are trainable.
+        top: How many labels "serve_bytes" names, at least 1; no more than there are classes.
+        preprocessing: How "serve_bytes" resizes, crops and normalises for a model built without its
+            preprocessing. Left out, such a model gets pixels from 0 to 255, both sides stretched to
+            its input size.
         overwrite: Whether an existing folder is replaced.
 
     Returns:
-        The folder. Its signature "serving_default" takes the images as float32 and returns the
-        model's output; no custom code is needed to run it.
+        The folder.
 
     Raises:
         FileExistsError: The folder exists and `overwrite` is False.
         RuntimeError: Keras does not run on TensorFlow.
+        ValueError: Several inputs or outputs, a subclassed or unbuilt model, labels that do not fit the
+            outputs, or `preprocessing` for a model that has its own.
     """
     require_tensorflow("A SavedModel")
-    with replacing(path, overwrite=overwrite) as target, native_output_held():
-        write_archive(model, target, batch=None)
+    check_count("top", top)
+    _check_single_tensors(model)
+    labels = None if labels is None else _checked_labels(model, labels)
+    photos = _photos(model, preprocessing)
+    name = output_name(model)
+    served = surgery.deploy(model).model if deploy else model
+    with (
+        replacing(path, overwrite=overwrite) as target,
+        native_output_held(),
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        loaded, predict = _reusable(served, is_trainable=not deploy)
+        signatures = _image_signatures(served, name, predict)
+        if photos is not None:
+            signatures["serve_bytes"] = _bytes_signature(name, predict, photos, labels, top)
+        if labels is not None:
+            loaded.labels = _labels_asset(pathlib.Path(scratch), labels)
+        _save(loaded, signatures, target)
+        write_warm_up(target, model.name, _warm_up_requests(model, signatures, photos))
+    _warn_of_compiled_functions(pathlib.Path(path))
     return pathlib.Path(path)
 
 
 def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | None) -> None:
-    """Writes the inference function of a model as a SavedModel folder.
+    """Writes the inference function of a model as a SavedModel folder, with nothing else in it.
 
     Args:
         model: A functional or sequential model with one input.
@@ -52,3 +125,267 @@ def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | N
         input_signature=[tf.TensorSpec((batch, *images.shape[1:]), images.dtype, name="images")],
     )
     archive.write_out(os.fspath(path), verbose=False)
+
+
+def output_name(model: keras.Model) -> str:
+    """What a model's output is, told from its last operation.
+
+    Args:
+        model: A functional or sequential model with one output.
+
+    Returns:
+        "probabilities" after softmax or sigmoid, "logits" after a dense layer without activation, of
+        shape (batch, classes); "output" for everything else.
+    """
+    if len(model.outputs[0].shape) != 2:
+        return "output"
+    operation = model.outputs[0]._keras_history.operation
+    if isinstance(operation, keras.Model):
+        return output_name(operation)
+    activation = getattr(operation, "activation", None)
+    is_probability = activation in (keras.activations.softmax, keras.activations.sigmoid)
+    if is_probability or type(operation).__name__ in ("Softmax", "Sigmoid"):
+        return "probabilities"
+    is_linear = activation in (None, keras.activations.linear)
+    return "logits" if isinstance(operation, keras.layers.Dense) and is_linear else "output"
+
+
+def pooled_output(model: keras.Model) -> Any:
+    """The features that a model's classifier sees.
+
+    Args:
+        model: A functional or sequential model.
+
+    Returns:
+        The symbolic tensor of shape (batch, features) that comes from the layer named "pooled", or
+        else from the last global pooling; None where there is neither, or it is used several times.
+    """
+    named = [layer for layer in model.layers if layer.name == "pooled"]
+    pooling = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
+    for layer in named or [layer for layer in reversed(model.layers) if isinstance(layer, pooling)]:
+        output = layer.output
+        if len(layer._inbound_nodes) == 1 and keras.backend.is_keras_tensor(output) and len(output.shape) == 2:
+            return output
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Photos:
+    """How the bytes of a photo become an input of `size`; stretched if there is no record."""
+
+    record: Preprocessing | None
+    size: tuple[int, int]
+    is_normalized: bool
+    dtype: str
+
+    def __call__(self, contents: Any) -> Any:
+        import tensorflow as tf
+
+        image = decoded(contents)
+        image = stretched(image, self.size) if self.record is None else resized_and_cropped(image, self.record)
+        if self.record is not None and self.is_normalized:
+            image = (image / 255 - self.record.mean) / self.record.std
+        return tf.cast(image, self.dtype)
+
+
+def _check_single_tensors(model: keras.Model) -> None:
+    inputs, outputs = (getattr(model, side, None) for side in ("inputs", "outputs"))
+    if not inputs or not outputs:
+        raise ValueError(
+            f"The model {model.name!r} ({type(model).__name__}) has no input of known shape. Export a functional "
+            "model, or a sequential one after `model.build(input_shape)`."
+        )
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ValueError(
+            f"A model to export has one input and one output; {model.name!r} has {len(inputs)} and {len(outputs)}. "
+            "Make a `keras.Model` from one of its inputs to one of its outputs."
+        )
+
+
+def _checked_labels(model: keras.Model, labels: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(labels, str):
+        raise ValueError(f"`labels` must be a sequence of names, one a class; received the text {labels[:40]!r}.")
+    labels = tuple(labels)
+    shape = tuple(model.outputs[0].shape)
+    if len(shape) != 2 or shape[1] != len(labels):
+        raise ValueError(
+            f"`labels` must name each of the model's classes; received {len(labels)} labels for outputs of shape "
+            f"{shape}."
+        )
+    wrong = [label for label in labels if not isinstance(label, str) or len(label.splitlines()) != 1]
+    if wrong:
+        raise ValueError(f"Each of `labels` must be text of one line, because labels.txt has one a line: {wrong[0]!r}.")
+    return labels
+
+
+def _photos(model: keras.Model, preprocessing: Preprocessing | None) -> _Photos | None:
+    """How photos become inputs of the model; None if it is no classifier of RGB images."""
+    own = _own_record(model)
+    if own is not None and preprocessing is not None:
+        raise ValueError(
+            f"The model {model.name!r} has its preprocessing inside, and is fed by that; leave out `preprocessing`."
+        )
+    record = own or preprocessing
+    shape = tuple(model.inputs[0].shape[1:])
+    is_rgb = len(shape) == 3 and shape[-1] == 3 and keras.config.image_data_format() == "channels_last"
+    if not is_rgb or output_name(model) == "output":
+        return None
+    if None not in shape:
+        size = shape[:2]
+    elif record is not None:
+        size = record.height_width
+    else:
+        return None
+    record = record and dataclasses.replace(record, size=size)
+    return _Photos(record, size, is_normalized=preprocessing is not None, dtype=model.inputs[0].dtype)
+
+
+def _own_record(model: keras.Model) -> Preprocessing | None:
+    """The record of the model, or of a nested one that its input goes straight into."""
+    first = next((layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)), None)
+    if isinstance(first, keras.Model):
+        return _own_record(first)
+    try:
+        return record_of(model)
+    except ValueError:
+        return None
+
+
+def _reusable(model: keras.Model, *, is_trainable: bool) -> tuple[Any, Any]:
+    """The object to save, and the function from images to {"output": ..., "pooled": ...} at inference."""
+    import tensorflow as tf
+
+    pooled = pooled_output(model)
+    outputs = {"output": model.outputs[0]} | ({} if pooled is None else {"pooled": pooled})
+    network = keras.Model(model.inputs[0], outputs, name=model.name)
+    # Variables of TensorFlow's own, because a Keras variable keeps the trainable flag that it was made with.
+    copies = {id(variable): _copy(variable, is_trainable=is_trainable) for variable in network.variables}
+
+    def forward(images: Any, training: bool) -> dict[str, Any]:
+        trainable = [tf.convert_to_tensor(copies[id(variable)]) for variable in network.trainable_variables]
+        others = [copies[id(variable)] for variable in network.non_trainable_variables]
+        before = [tf.convert_to_tensor(variable) for variable in others]
+        outputs, after = network.stateless_call(trainable, before, images, training=training)
+        for variable, old, new in zip(others, before, after, strict=True):
+            if training and new is not old:
+                variable.assign(new)
+        return {name: _in_float32(tensor) for name, tensor in outputs.items()}
+
+    spec = tf.TensorSpec((None, *model.inputs[0].shape[1:]), model.inputs[0].dtype, name="images")
+    predict = tf.function(lambda images: forward(images, False), input_signature=[spec], autograph=False)
+    train = tf.function(lambda images: forward(images, True), input_signature=[spec], autograph=False)
+
+    def call(images: Any, training: bool = False) -> Any:
+        return (train if training and is_trainable else predict)(images)["output"]
+
+    loaded = tf.train.Checkpoint()
+    loaded.__call__ = tf.function(call, autograph=False)
+    for training in (False, True):
+        loaded.__call__.get_concrete_function(spec, training=training)
+    loaded.serve = tf.function(lambda images: call(images), input_signature=[spec], autograph=False)
+    if is_trainable:
+        loaded.serve_train = tf.function(lambda images: call(images, True), input_signature=[spec], autograph=False)
+    loaded.variables = list(copies.values())
+    loaded.trainable_variables = [variable for variable in copies.values() if variable.trainable]
+    loaded.regularization_losses = [
+        _penalty(variable.regularizer, copies[id(variable)])
+        for variable in network.trainable_variables
+        if is_trainable and variable.regularizer is not None
+    ]
+    return loaded, predict
+
+
+def _copy(variable: Any, *, is_trainable: bool) -> Any:
+    import tensorflow as tf
+
+    value = keras.ops.convert_to_numpy(variable)
+    return tf.Variable(value, dtype=variable.dtype, trainable=is_trainable and variable.trainable, name=variable.path)
+
+
+def _in_float32(tensor: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.cast(tensor, tf.float32) if tensor.dtype.is_floating else tensor
+
+
+def _penalty(regularizer: Callable, variable: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.function(lambda: regularizer(variable), input_signature=[], autograph=False)
+
+
+def _image_signatures(model: keras.Model, name: str, predict: Any) -> dict[str, Any]:
+    import tensorflow as tf
+
+    def signature(output: str, key: str) -> Any:
+        return tf.function(
+            lambda images: {output: predict(images)[key]}, input_signature=predict.input_signature, autograph=False
+        )
+
+    signatures = {"serving_default": signature(name, "output")}
+    if pooled_output(model) is not None:
+        signatures["features"] = signature("pooled", "pooled")
+    return signatures
+
+
+def _bytes_signature(name: str, predict: Any, photos: _Photos, labels: tuple[str, ...] | None, top: int) -> Any:
+    import tensorflow as tf
+
+    def serve_bytes(image_bytes: Any) -> dict[str, Any]:
+        images = tf.map_fn(photos, image_bytes, fn_output_signature=photos.dtype)
+        probabilities = predict(images)["output"]
+        classes = probabilities.shape[-1]
+        if name == "logits":
+            probabilities = tf.nn.softmax(probabilities) if classes > 1 else tf.sigmoid(probabilities)
+        scores, indices = tf.math.top_k(probabilities, min(top, classes))
+        names = tf.constant(labels or [str(index) for index in range(classes)])
+        return {"probabilities": probabilities, "labels": tf.gather(names, indices), "scores": scores}
+
+    spec = tf.TensorSpec((None,), tf.string, name="image_bytes")
+    return tf.function(serve_bytes, input_signature=[spec], autograph=False)
+
+
+def _labels_asset(folder: pathlib.Path, labels: Sequence[str]) -> Any:
+    import tensorflow as tf
+
+    file = folder / "labels.txt"
+    file.write_text("".join(f"{label}\n" for label in labels), "utf-8")
+    return tf.saved_model.Asset(os.fspath(file))
+
+
+def _save(loaded: Any, signatures: Mapping[str, Any], target: pathlib.Path) -> None:
+    import tensorflow as tf
+
+    tf.saved_model.save(loaded, os.fspath(target), signatures=dict(signatures))
+
+
+def _warm_up_requests(
+    model: keras.Model, signatures: Mapping[str, Any], photos: _Photos | None
+) -> dict[str, dict[str, Any]]:
+    import tensorflow as tf
+
+    shape = list(model.inputs[0].shape[1:])
+    if photos is not None:
+        shape[:2] = photos.size
+    requests = {}
+    for name in signatures:
+        if name == "serve_bytes":
+            grey = tf.fill((*photos.size, 3), tf.constant(127, tf.uint8))  # type: ignore[union-attr]
+            requests[name] = {"image_bytes": [tf.io.encode_jpeg(grey).numpy()]}
+        elif None not in shape:
+            requests[name] = {"images": np.full((1, *shape), 127, model.inputs[0].dtype)}
+    return requests
+
+
+def _warn_of_compiled_functions(folder: pathlib.Path) -> None:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    functions = [function for graph in saved.meta_graphs for function in graph.graph_def.library.function]
+    if any(function.attr["_XlaMustCompile"].b for function in functions):
+        warnings.warn(
+            "The SavedModel holds functions that must be compiled by XLA, which servers without XLA refuse. Keras "
+            "writes one for each grouped convolution of its own; `se_keras.layers.GroupedConv2D` has the same weights "
+            "and needs none.",
+            stacklevel=3,
+        )

@@ -6,8 +6,6 @@ import os
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 import se_keras
 from se_keras import export
@@ -38,28 +36,11 @@ def grouped():
 
 
 @pytest.mark.parametrize("name", ["small", "grouped"])
-def test_saved_model_equals_keras(name, request, tmp_path):
-    model = request.getfixturevalue(name)
-    path = export.saved_model(model, tmp_path / "saved")
-    images = images_for(model)
-    served = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(images))
-    np.testing.assert_allclose(served["output_0"].numpy(), model.predict(images, verbose=0), rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["small", "grouped"])
 def test_tflite_equals_keras(name, request, tmp_path):
     model = request.getfixturevalue(name)
     runner = TFLiteRunner(export.tflite(model, tmp_path / "model.tflite"))
     images = images_for(model)
     np.testing.assert_allclose(runner(images), model.predict(images, verbose=0), rtol=1e-4, atol=1e-6)
-
-
-def test_saved_model_holds_no_must_compile_function(grouped, tmp_path):
-    path = export.saved_model(grouped, tmp_path / "saved")
-    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
-    functions = saved.meta_graphs[0].graph_def.library.function
-    assert functions
-    assert not [f.signature.name for f in functions if f.attr["_XlaMustCompile"].b]
 
 
 def test_tflite_has_one_native_operation_a_grouped_convolution(grouped, tmp_path):
