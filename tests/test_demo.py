@@ -32,6 +32,7 @@ def test_demo_end_to_end(tmp_path, capsys):
         assert picture.size == (816, 880)
     assert sorted(path.name for path in output.iterdir()) == [
         "labels.txt",
+        "model.json",
         "model.keras",
         "model.tflite",
         "predictions.png",

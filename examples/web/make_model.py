@@ -8,25 +8,16 @@ Without arguments it takes the network that `make demo` has trained.
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 
 import keras
 
 import se_keras
 from se_keras import export
-from se_keras.preprocessing import Preprocessing, imagenet_labels, record_of
+from se_keras.preprocessing import imagenet_labels
 
 PUBLIC = pathlib.Path(__file__).parent / "public"
 DEMO = pathlib.Path("demo_output")
-
-
-def sidecar(record: Preprocessing, labels: list[str]) -> dict[str, object]:
-    """What the page must know beside the model: its classes and how to prepare a photo."""
-    height, width = record.height_width
-    pixels = {"height": height, "width": width, "dtype": "float32", "range": [0, 255]}
-    resampling = {"crop_pct": record.crop, "interpolation": record.interpolation}
-    return {"labels": labels, "input": {**pixels, **resampling}, "output": "probabilities"}
 
 
 def read_labels(path: pathlib.Path | None, classes: int) -> list[str]:
@@ -51,9 +42,7 @@ def main() -> None:
         raise SystemExit(f"There is no model at {str(path)!r}. Run `make demo` to train one, or pass --model.")
     model = keras.models.load_model(path)  # `import se_keras` is all it needs to know the layers
     labels = read_labels(options.labels or (None if options.model else DEMO / "labels.txt"), model.output_shape[-1])
-    target = export.tflite(model, options.output / "model.tflite", overwrite=True)
-    text = json.dumps(sidecar(record_of(model), labels), indent=1)
-    target.with_suffix(".json").write_text(text, "utf-8")
+    target = export.tflite(model, options.output / "model.tflite", labels=labels or None, overwrite=True)
     print(f"se_keras {se_keras.__version__} wrote {target} and {target.with_suffix('.json').name}.")
 
 

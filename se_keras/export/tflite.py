@@ -20,10 +20,10 @@ from se_keras.export.files import native_output_held, replacing
 from se_keras.export.headroom import headroom_of_model
 from se_keras.export.images import check_range, preparation_of, real_images
 from se_keras.export.metadata import add_classifier_metadata
-from se_keras.export.runtime import require_tensorflow
+from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.export.saved_model import write_archive
 from se_keras.preprocessing import record_of
-from se_keras.surgery import deploy, in_float32, stage_squeezes
+from se_keras.surgery import deploy, in_float32, stage_squeezes, without_dead_blocks
 
 DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
 SQUEEZES = ("auto", "mean", "staged")
@@ -114,25 +114,25 @@ def tflite(
             "will see, as a folder, an array or a tf.data pipeline."
         )
     _check_labels(model, labels)
-    calibration = None
-    if representative_data is not None:
-        calibration = calibrate(model, representative_data, least=LEAST_IMAGES if dtype in CALIBRATED else 1)
-    deployed = _prepared(model, squeeze, calibration)
-    content = (
-        _quantised_weights(_converted(deployed, "fp32", None, "float32", batch_size))
-        if (dtype == "int8_weights")
-        else _converted(deployed, dtype, calibration, input_type, batch_size)
-    )
-    if labels is not None:
-        content = add_classifier_metadata(content, labels=labels, mean=0.0, std=1.0, name=model.name)
-    description = describe(model, dtype=dtype, input_type=input_type, labels=labels, calibration=calibration)
     final = pathlib.Path(path)
     with (
         replacing(final.with_suffix(".json"), overwrite=overwrite) as beside,
         replacing(final, overwrite=overwrite) as target,
     ):
-        beside.write_text(json.dumps({**description, "shape": [batch_size, *shape]}, indent=1) + "\n", "utf-8")
+        calibration = None
+        if representative_data is not None:
+            calibration = calibrate(model, representative_data, least=LEAST_IMAGES if dtype in CALIBRATED else 1)
+        deployed = _prepared(model, dtype, squeeze, calibration)
+        if dtype == "int8_weights":
+            content = _quantised_weights(converted(deployed, "fp32", None, "float32", batch_size))
+        else:
+            content = converted(deployed, dtype, calibration, input_type, batch_size)
+        if labels is not None:
+            content = add_classifier_metadata(content, labels=labels, mean=0.0, std=1.0, name=model.name)
         target.write_bytes(content)
+        _check_loads(target)
+        description = describe(model, dtype=dtype, input_type=input_type, labels=labels, calibration=calibration)
+        beside.write_text(json.dumps({**description, "shape": [batch_size, *shape]}, indent=1) + "\n", "utf-8")
     return final
 
 
@@ -205,9 +205,12 @@ def calibrate(model: keras.Model, data: Any, *, least: int = LEAST_IMAGES) -> Ca
         )
     if not np.isfinite(found).all():
         raise ValueError("The images for calibration must be finite; received NaN or infinite values.")
+    low, high = float(found.min()), float(found.max())
     if _takes_pixels(model):
         check_range(found)
-    return Calibration(found, float(found.min()), float(found.max()))
+        # So that the scale of an integer input is exactly 1: MediaPipe feeds pixels whatever the file says.
+        found[0, 0, 0], found[0, 0, 1] = 0.0, 255.0
+    return Calibration(found, low, high)
 
 
 def _takes_pixels(model: keras.Model) -> bool:
@@ -239,8 +242,11 @@ def _check_labels(model: keras.Model, labels: Sequence[str] | None) -> None:
         raise ValueError(f"`labels` must name each of the {classes} classes; received {len(labels)} names.")
 
 
-def _prepared(model: keras.Model, squeeze: str, calibration: Calibration | None) -> keras.Model:
-    deployed = deploy(in_float32(model)).model
+def _prepared(model: keras.Model, dtype: str, squeeze: str, calibration: Calibration | None) -> keras.Model:
+    single = in_float32(model)
+    if calibration is not None and dtype in CALIBRATED:
+        single = without_dead_blocks(single, calibration.images)
+    deployed = deploy(single).model
     if squeeze == "staged":
         return stage_squeezes(deployed)
     if squeeze == "mean" or calibration is None:
@@ -250,9 +256,24 @@ def _prepared(model: keras.Model, squeeze: str, calibration: Calibration | None)
     return stage_squeezes(deployed, near) if near else deployed
 
 
-def _converted(
+def converted(
     model: keras.Model, dtype: str, calibration: Calibration | None, input_type: str, batch_size: int
 ) -> bytes:
+    """Converts a model as it is, without preparing or checking anything.
+
+    Args:
+        model: A model with one input of fixed size, computing in float32.
+        dtype: One of `DTYPES`, but not "int8_weights".
+        calibration: Needed for "int8" and "int16x8".
+        input_type: One of `INPUT_TYPES`.
+        batch_size: Images a call.
+
+    Returns:
+        The content of a `.tflite` file.
+
+    Raises:
+        ValueError: An operation outside the built-in ones.
+    """
     import tensorflow as tf
 
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
@@ -270,6 +291,17 @@ def _converted(
             converter.inference_output_type = tf.dtypes.as_dtype(input_type)
         with _named_operations():
             return converter.convert()
+
+
+def _check_loads(path: pathlib.Path) -> None:
+    """Runtimes refuse some quantised files as a whole, which nobody should learn on a phone."""
+    try:
+        TFLiteRunner(path)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"The converted file does not load: {error}. If it is quantised, the outputs of some layer were all but "
+            "constant on representative_data; give photos like those the model was trained on."
+        ) from error
 
 
 def _operations(dtype: str) -> Any:

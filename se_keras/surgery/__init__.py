@@ -1,5 +1,5 @@
 """Graph to graph: functional models rewritten so that they compute the same with less."""
 
-from se_keras.surgery.deploy import Change, Deployment, deploy, in_float32, stage_squeezes
+from se_keras.surgery.deploy import Change, Deployment, deploy, in_float32, stage_squeezes, without_dead_blocks
 
-__all__ = ["Change", "Deployment", "deploy", "in_float32", "stage_squeezes"]
+__all__ = ["Change", "Deployment", "deploy", "in_float32", "stage_squeezes", "without_dead_blocks"]

@@ -7,11 +7,13 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import layers
 
 from se_keras.surgery.fold import fold_batch_norms
 from se_keras.surgery.graph import Graph, build_model, read_graph
 from se_keras.surgery.hoist import hoist_squeezes
+from se_keras.surgery.prune import constant_gates, dead_blocks
 from se_keras.surgery.stage import open_blocks, stage_pools
 
 # Layers that hand on their input at inference.
@@ -73,7 +75,7 @@ class Deployment(NamedTuple):
 
 
 def deploy(model: keras.Model) -> Deployment:
-    """Rewrites a model for inference; its answers stay the same up to rounding.
+    """Rewrites a model for inference; it answers as `model(x, training=False)` does, up to rounding.
 
     Batch norm goes into the convolution or dense layer before it; the squeeze of an SE block
     reads the narrow input of the 1x1 convolution before it; dropout and augmentation go;
@@ -118,7 +120,6 @@ def _without_training_only(graph: Graph) -> tuple[Graph, list[str]]:
         call
         for call in graph.calls
         if type(call.operation) in types
-        and not call.kwargs.get("training")
         and call.inputs[0].dtype == call.outputs[0].dtype  # augmentation may turn integers into floats
     ]
     aliases = {id(call.outputs[0]): call.inputs[0] for call in calls}
@@ -160,3 +161,21 @@ def stage_squeezes(model: keras.Model, names: Collection[str] | None = None) -> 
     graph, opened = open_blocks(read_graph(model), names)
     pools = None if names is None else {*names, *opened}
     return build_model(stage_pools(graph, pools))
+
+
+def without_dead_blocks(model: keras.Model, images: np.ndarray) -> keras.Model:
+    """Turns the gates of SE blocks whose hidden units are all off into constants, as quantisation would anyway.
+
+    Args:
+        model: A functional model, or a sequential one that has been built.
+        images: Images like those the model will see, in the scale of its input.
+
+    Returns:
+        A new functional model that answers the same on these images; `model` itself where no
+        block is dead.
+
+    Raises:
+        ValueError: As `deploy`.
+    """
+    gates = dead_blocks(model, images)
+    return build_model(constant_gates(read_graph(model), gates)) if gates else model

@@ -106,8 +106,6 @@ def _target(norm: Call, producers: dict, consumers: dict, times: dict, taken: se
     """The layer that a batch norm can go into, or None and why there is none."""
     if times[id(norm.operation)] > 1:
         return None, "it is shared by several calls"
-    if norm.kwargs.get("training"):
-        return None, "it is called with training=True, so that it uses the statistics of the batch"
     if norm.kwargs.get("mask") is not None:
         return None, "it is called with a mask"
     tensor, is_padded = norm.inputs[0], False

@@ -216,13 +216,13 @@ def build_model(graph: Graph, *, dtype: str | None = None) -> keras.Model:
         tensors[id(x)] = keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name, sparse=x.sparse)
     for call in graph.calls:
         operation = call.operation
-        is_first = id(operation) not in made
-        if is_first:
-            made[id(operation)] = operation if call.is_new else _copied(operation, names, dtype)
+        is_copied = id(operation) not in made and not (call.is_new and operation.name not in names)
+        if id(operation) not in made:
+            made[id(operation)] = _copied(operation, names, dtype) if is_copied else operation
             names.add(made[id(operation)].name)
         args, kwargs = _renamed((call.args, dict(call.kwargs)), tensors)
         results = keras.tree.flatten(made[id(operation)](*args, **kwargs))
-        if is_first and not call.is_new and isinstance(operation, keras.layers.Layer):
+        if is_copied and isinstance(operation, keras.layers.Layer):
             made[id(operation)].set_weights(operation.get_weights())
         tensors.update(zip((id(x) for x in call.outputs), results, strict=True))
     inputs, outputs = _renamed((graph.inputs, graph.outputs), tensors)

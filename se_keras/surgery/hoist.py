@@ -73,8 +73,8 @@ def _convolution_before(se: Call, producers: Mapping, consumers: Mapping, times:
     if layer.data_format != block.data_format:
         return None, f"{call.name!r} has another data format"
     before, after = layer.kernel.shape[-2:]
-    if before >= after:
-        return None, f"{call.name!r} does not widen the map ({before} to {after} channels)"
+    if before > after:
+        return None, f"{call.name!r} narrows the map ({before} to {after} channels), so that its input costs more"
     return call, ""
 
 

@@ -94,7 +94,7 @@ def _factors(size: int) -> list[int]:
         divisor = next((d for d in range(LARGEST_WINDOW, 1, -1) if size % d == 0), size)
         factors.append(divisor)
         size //= divisor
-    return factors + [size] if size > 1 or not factors else factors
+    return [*factors, size] if size > 1 or not factors else factors
 
 
 def _staged(call: Call, windows: list[tuple[int, int]]) -> list[Call]:

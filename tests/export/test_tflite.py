@@ -1,0 +1,267 @@
+"""TFLite files in every precision, reloaded in their own runtime, against the Keras model."""
+
+import dataclasses
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import se_keras
+from se_keras import export
+from se_keras.export.metadata import read_metadata
+from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.tflite import calibrate, describe
+from se_keras.models.network import Options, assemble
+from se_keras.models.registry import NETWORKS
+from se_keras.training.data import load_sample
+
+LABELS = [f"class {number}" for number in range(10)]
+
+
+def images_for(model, count=3):
+    shape = (count, *model.input_shape[1:])
+    return (np.arange(np.prod(shape)) * 7919 % 256).reshape(shape).astype("float32")
+
+
+def ready(runner):
+    return [operation["op_name"] for operation in runner.interpreter._get_ops_details()]
+
+
+@pytest.fixture(scope="module")
+def small():
+    keras.utils.set_random_seed(0)
+    return se_keras.SEResNet20()
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """One SE block a stage and two epochs: enough for gates and classes to differ."""
+    keras.utils.set_random_seed(0)
+    network = NETWORKS["se_resnet20"]
+    network = dataclasses.replace(network, spec=dataclasses.replace(network.spec, num_blocks=1))
+    model = assemble("tiny", network, Options(se=se_keras.SEConfig(reduction=4)))
+    sample = load_sample()
+    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
+    model.fit(sample.x_train, sample.y_train, batch_size=64, epochs=3, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def grouped():
+    """SE-ResNeXt with one unit a stage: every kind of layer, little to convert."""
+    keras.utils.set_random_seed(0)
+    network = NETWORKS["se_resnext50"]
+    network = dataclasses.replace(network, spec=dataclasses.replace(network.spec, num_blocks=(1, 1, 1, 1)))
+    return assemble("tiny", network, Options(input_shape=(64, 64, 3), classes=5))
+
+
+@pytest.mark.parametrize("name", ["small", "grouped"])
+def test_fp32_equals_keras(name, request, tmp_path):
+    model = request.getfixturevalue(name)
+    runner = TFLiteRunner(export.tflite(model, tmp_path / "model.tflite"))
+    images = images_for(model)
+    np.testing.assert_allclose(runner(images), model.predict(images, verbose=0), rtol=1e-4, atol=1e-6)
+
+
+def test_one_native_operation_a_convolution_and_nothing_else(grouped, tmp_path):
+    runner = TFLiteRunner(export.tflite(grouped, tmp_path / "model.tflite"))
+    operations = ready(runner)
+    convolutions = [layer for layer in grouped.layers if type(layer).__name__ in ("Conv2D", "GroupedConv2D")]
+    excitations = [layer for layer in grouped.layers if isinstance(layer, se_keras.SqueezeExcite)]
+    assert operations.count("CONV_2D") == len(convolutions) + 2 * len(excitations)
+    assert operations.count("MEAN") == len(excitations) + 1
+    assert not {"SPLIT", "SPLIT_V", "RESHAPE", "BROADCAST_TO", "TRANSPOSE"} & set(operations)
+    shapes = [tensor["shape_signature"] for tensor in runner.interpreter.get_tensor_details()]
+    assert max(len(shape) for shape in shapes) <= 4
+    assert all((shape > 0).all() for shape in shapes)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "difference", "share"),
+    [("fp16", 0.01, 0.55), ("dynamic", 0.1, 0.6), ("int16x8", 0.05, 0.6), ("int8", 0.15, 0.6)],
+)
+def test_smaller_files_agree(dtype, difference, share, trained, tmp_path):
+    sample = load_sample()
+    full = export.tflite(trained, tmp_path / "full.tflite")
+    data = sample.x_train[:200] if "int" in dtype else None
+    path = export.tflite(trained, tmp_path / "model.tflite", dtype=dtype, representative_data=data)
+    assert path.stat().st_size < share * full.stat().st_size
+    expected = trained.predict(sample.x_test[:100], verbose=0)
+    found = TFLiteRunner(path)(sample.x_test[:100])
+    assert np.abs(found - expected).mean() < difference / 5
+    assert np.abs(found - expected).max() < difference
+    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.9
+
+
+def test_weights_alone_in_8_bits(trained, tmp_path):
+    pytest.importorskip("ai_edge_quantizer")
+    sample = load_sample()
+    path = export.tflite(trained, tmp_path / "model.tflite", dtype="int8_weights")
+    expected = trained.predict(sample.x_test[:50], verbose=0)
+    found = TFLiteRunner(path)(sample.x_test[:50])
+    assert path.stat().st_size < 0.6 * trained.count_params() * 4
+    assert np.abs(found - expected).max() < 0.1
+
+
+def test_weights_alone_name_the_missing_package(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ai_edge_quantizer", None)
+    with pytest.raises(ImportError, match="quantize"):
+        export.tflite(small, tmp_path / "model.tflite", dtype="int8_weights")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("input_type", "zero"), [("uint8", 0), ("int8", -128)])
+def test_integer_inputs_take_pixels_as_they_are(input_type, zero, trained, tmp_path):
+    sample = load_sample()
+    path = export.tflite(
+        trained,
+        tmp_path / "model.tflite",
+        dtype="int8",
+        input_type=input_type,
+        representative_data=sample.x_train[:150],
+    )
+    runner = TFLiteRunner(path)
+    assert runner.input["dtype"] == np.dtype(input_type).type
+    assert runner.input["quantization"] == (1.0, zero)
+    assert {tensor["dtype"] for tensor in runner.interpreter.get_tensor_details()} <= {np.int8, np.uint8, np.int32}
+    expected = trained.predict(sample.x_test[:50], verbose=0)
+    assert (runner(sample.x_test[:50]).argmax(1) == expected.argmax(1)).mean() >= 0.85
+
+
+def test_dead_blocks_become_constants(small, tmp_path):
+    model = keras.models.clone_model(small)
+    block = model.get_layer("stage2_block2_se")
+    block.reduce_bias.assign(block.reduce_bias - 1e4)
+    block.expand_bias.assign(np.linspace(-1, 1, 16))
+    images = np.random.default_rng(0).integers(0, 256, (120, 32, 32, 3)).astype("uint8")
+    path = export.tflite(model, tmp_path / "model.tflite", dtype="int8", representative_data=images)
+    assert ready(TFLiteRunner(path)).count("LOGISTIC") < 9
+    difference = TFLiteRunner(path)(images[:20]) - model.predict(images[:20], verbose=0)
+    assert np.abs(difference).max() < 0.05
+
+
+def test_squeeze_in_stages(small, tmp_path):
+    images = images_for(small)
+    expected = small.predict(images, verbose=0)
+    counts = {}
+    for squeeze in ("mean", "staged"):
+        runner = TFLiteRunner(export.tflite(small, tmp_path / f"{squeeze}.tflite", squeeze=squeeze))
+        np.testing.assert_allclose(runner(images), expected, rtol=1e-4, atol=1e-6)
+        counts[squeeze] = ready(runner).count("AVERAGE_POOL_2D")
+    assert counts["mean"] == 0
+    assert counts["staged"] == 6  # maps of 32 and 16; those of 8 are one window
+
+
+def test_squeeze_is_staged_where_half_precision_would_overflow(tmp_path):
+    images = keras.Input((32, 32, 3))
+    loud = layers.Rescaling(10.0)(images)  # sums of up to 2.6 million
+    squeezed = layers.GlobalAveragePooling2D(keepdims=True, name="loud")(loud)
+    quiet = layers.GlobalAveragePooling2D(keepdims=True, name="quiet")(layers.Rescaling(0.01)(images))
+    model = keras.Model(images, layers.Flatten()(layers.Add()([squeezed, quiet])))
+    data = np.full((4, 32, 32, 3), 200, "float32")
+    for representative_data, pools in ((None, 0), (data, 1)):
+        path = export.tflite(model, tmp_path / "m.tflite", representative_data=representative_data, overwrite=True)
+        assert ready(TFLiteRunner(path)).count("AVERAGE_POOL_2D") == pools
+
+
+def test_half_precision_models_are_exported_in_single(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    model = se_keras.SEResNet20()
+    path = export.tflite(model, tmp_path / "model.tflite")
+    runner = TFLiteRunner(path)
+    assert {tensor["dtype"] for tensor in runner.interpreter.get_tensor_details()} <= {np.float32, np.int32}
+    images = images_for(model)
+    np.testing.assert_allclose(runner(images), model.predict(images, verbose=0), atol=2e-2)
+
+
+def test_labels_go_into_the_file_and_beside_it(small, tmp_path):
+    path = export.tflite(small, tmp_path / "model.tflite", labels=LABELS)
+    assert read_metadata(path.read_bytes()).labels == tuple(LABELS)
+    beside = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    assert beside["labels"] == LABELS
+    assert beside["shape"] == [1, 32, 32, 3]
+    assert beside["output"] == "probabilities"
+    assert beside["input"]["range"] == [0, 255]
+    assert sorted(os.listdir(tmp_path)) == ["model.json", "model.tflite"]
+
+
+def test_description_of_a_foreign_model():
+    images = keras.Input((8, 8, 3))
+    model = keras.Model(images, layers.Dense(2)(layers.Flatten()(images)))
+    found = describe(model, dtype="fp32", input_type="float32", labels=None, calibration=None)
+    assert found["output"] == "logits"
+    assert found["input"]["range"] is None
+    assert found["calibration"] is None
+
+
+def test_calibration_reports_what_it_saw(small):
+    images = np.random.default_rng(0).integers(10, 200, (130, 32, 32, 3))
+    found = calibrate(small, images)
+    assert (found.low, found.high) == (10, 199)
+    assert (found.images.min(), found.images.max()) == (0, 255)  # so that an integer input has the scale 1
+    assert len(calibrate(small, np.concatenate([images, images])).images) == 200
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.zeros((150, 32, 32, 3)), "at least 100 different images.*1 different ones of 150"),
+        (np.random.default_rng(0).random((150, 32, 32, 3)), "0 to 255"),
+        (np.full((150, 32, 32, 3), np.nan), "different"),
+    ],
+)
+def test_poor_calibration_data_is_refused(data, message, small, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export.tflite(small, tmp_path / "model.tflite", dtype="int8", representative_data=data)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "int4"}, "int8"),
+        ({"dtype": "int8"}, "needs representative_data"),
+        ({"input_type": "uint8"}, "Only dtype='int8' has integer inputs"),
+        ({"squeeze": "sum"}, "mean"),
+        ({"labels": ["one"]}, "each of the 10 classes; received 1"),
+    ],
+)
+def test_wrong_arguments(options, message, small, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export.tflite(small, tmp_path / "model.tflite", **options)
+    assert os.listdir(tmp_path) == []
+
+
+def test_operation_outside_the_built_in_ones_is_named(tmp_path):
+    images = keras.Input((8, 8, 1))
+    model = keras.Model(images, keras.ops.erfinv(keras.ops.mean(images, axis=(1, 2, 3)) / 300))
+    with pytest.raises(ValueError, match="no built-in operation for: Erfinv"):
+        export.tflite(model, tmp_path / "model.tflite")
+    assert os.listdir(tmp_path) == []
+
+
+def test_several_inputs_are_refused(tmp_path):
+    a, b = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    with pytest.raises(ValueError, match=r"one input and one output.*2 and 1"):
+        export.tflite(keras.Model([a, b], layers.Add()([a, b])), tmp_path / "model.tflite")
+
+
+def test_existing_target_is_kept_unless_told_otherwise(small, tmp_path):
+    target = tmp_path / "model.tflite"
+    target.write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="Pass overwrite=True to replace it"):
+        export.tflite(small, target)
+    assert target.read_bytes() == b"precious"
+    export.tflite(small, target, overwrite=True)
+    assert target.read_bytes()[4:8] == b"TFL3"
+    assert sorted(os.listdir(tmp_path)) == ["model.json", "model.tflite"]
+
+
+def test_open_input_size_is_refused(tmp_path):
+    model = se_keras.SEResNet20(input_shape=(None, None, 3))
+    with pytest.raises(ValueError, match=r"fixed input size.*\(None, None, 3\)"):
+        export.tflite(model, tmp_path / "model.tflite")
+    assert os.listdir(tmp_path) == []
