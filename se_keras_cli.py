@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 EXAMPLES = """examples:
   se-keras list "se_resnet*"
@@ -19,6 +19,9 @@ EXAMPLES = """examples:
   se-keras info se_resnet50
   se-keras convert SE-ResNet-50.caffemodel --model se_resnet50 --to model.keras
   se-keras predict photo.jpg --model demo_output/model.keras --labels demo_output/labels.txt
+  se-keras export se_resnet50 --format tflite --dtype int8 --data photos
+  se-keras verify out/model.tflite --model se_resnet50 --data photos
+  se-keras benchmark out/model.tflite out/model.onnx --threads 1 2
   se-keras demo --output demo_output
 """
 
@@ -76,10 +79,95 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument("--model", help="the network that a file belongs to (see `se-keras list`)")
     convert.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
+    _add_export(command)
+    _add_verify(command)
+    _add_benchmark(command)
+
     demo = command("demo", "train, save, export and compare on bundled images", "se-keras demo --output demo_output")
     demo.add_argument("--output", default="demo_output", help="folder to write to (default: demo_output)")
     demo.add_argument("--epochs", type=_at_least_one, default=15, help="passes over the images (default: 15)")
     return main_parser
+
+
+Command = Callable[[str, str, str], argparse.ArgumentParser]
+
+
+def _add_export(command: Command) -> None:
+    export = command(
+        "export",
+        "write a model for servers, phones or ONNX Runtime, and verify the file",
+        "se-keras export se_resnet50 --format tflite --dtype fp16 --output out/model.tflite",
+    )
+    export.add_argument("model", help="a network's name, published weights (model.tag), or a .keras file")
+    export.add_argument("--format", choices=("saved_model", "tflite", "onnx"), required=True)
+    export.add_argument(
+        "--dtype",
+        choices=("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8"),
+        default="fp32",
+        help="how a .tflite file computes (default: fp32); int8 and int16x8 need --data",
+    )
+    export.add_argument(
+        "--input-type", choices=("float32", "uint8", "int8"), help="what an int8 file takes (default: float32)"
+    )
+    export.add_argument("--weights", choices=("imagenet", "none"), help="of a network without a tag: none are random")
+    export.add_argument("--size", type=_at_least_one, help="height and width of a network's input in pixels")
+    export.add_argument("--labels", help="text file with one class name a line, to put into the export")
+    export.add_argument("--data", help="folder of photos, to calibrate with and to verify on")
+    export.add_argument("--output", help="what to write (default: out/model.tflite, out/model.onnx, out/saved_model)")
+    export.add_argument("--overwrite", action="store_true", help="replace what exists")
+    _add_verdict(export)
+
+
+def _add_verify(command: Command) -> None:
+    verify = command(
+        "verify",
+        "run an exported file in its own runtime and compare it with its model; exit code 1 if it fails",
+        "se-keras verify out/model.tflite --model model.keras --data photos --report out/report",
+    )
+    verify.add_argument("file", help="a SavedModel folder, or a .tflite, .onnx or .keras file, made here or elsewhere")
+    verify.add_argument("--model", help="what it should compute: a .keras file, model.tag, or another exported file")
+    verify.add_argument("--data", help="folder of photos, in subfolders by class or not")
+    _add_verdict(verify)
+
+
+def _add_verdict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--report", help="folder for report.json and report.md")
+    parser.add_argument(
+        "--target",
+        choices=("cpu", "gpu", "edgetpu", "serving"),
+        action="append",
+        default=[],
+        help="what has to accept the file; may be repeated",
+    )
+    parser.add_argument("--threads", type=_at_least_one, default=1, help="CPU threads when timing (default: 1)")
+    parser.add_argument("--images", type=_at_least_one, default=256, help="photos at most (default: 256)")
+    parser.add_argument("--max-relative-error", type=_fraction, help="of the logits (default: by dtype)")
+    parser.add_argument("--min-top1-agreement", type=_fraction, help="share of the photos (default: by dtype)")
+    parser.add_argument("--max-accuracy-drop", type=_fraction, help="as a fraction of 1 (default: by dtype)")
+
+
+def _add_benchmark(command: Command) -> None:
+    benchmark = command(
+        "benchmark",
+        "time exported files and models beside each other",
+        "se-keras benchmark out/model.tflite out/model.onnx se_resnet50 --threads 1 2 --batch-sizes 1 8",
+    )
+    benchmark.add_argument("models", nargs="+", help="exported files and folders, .keras files, or networks' names")
+    benchmark.add_argument("--threads", type=_at_least_one, nargs="+", default=[1], help="CPU threads (default: 1)")
+    benchmark.add_argument("--batch-sizes", type=_at_least_one, nargs="+", default=[1], help="images (default: 1)")
+    benchmark.add_argument("--repeats", type=_at_least_one, default=30, help="counted runs (default: 30)")
+    benchmark.add_argument("--warmups", type=_at_least_one, default=5, help="runs before them (default: 5)")
+    benchmark.add_argument("--gpu", action="store_true", help="time .tflite files in LiteRT's GPU runtime")
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
+    return value
 
 
 def _at_least_one(text: str) -> int:

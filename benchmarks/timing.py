@@ -60,13 +60,20 @@ def summary(seconds: Mapping[str, list[float]], *, reference: str) -> dict[str, 
     }
 
 
-def report(name: str, sections: Mapping[str, Any], *, limits: Mapping[str, tuple[float, float]] | None = None) -> int:
+def report(
+    name: str,
+    sections: Mapping[str, Any],
+    *,
+    limits: Mapping[str, tuple[float, float]] | None = None,
+    packages: Mapping[str, str] | None = None,
+) -> int:
     """Prints the results, writes them to `benchmarks/results/<name>.json`, and compares figures with their limits.
 
     Args:
         name: Name of the benchmark.
         sections: Results to write, by section.
         limits: Figures with the greatest value allowed: label -> (value, limit).
+        packages: Versions of further packages that took part.
 
     Returns:
         Exit code: 1 if a figure is over its limit.
@@ -76,7 +83,10 @@ def report(name: str, sections: Mapping[str, Any], *, limits: Mapping[str, tuple
         "date": datetime.date.today().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "python": platform.python_version(),
-        "packages": {package: _version(package) for package in ("keras", "tensorflow", "jax", "torch", "numpy")},
+        "packages": {
+            **{package: _version(package) for package in ("keras", "tensorflow", "jax", "torch", "numpy")},
+            **(packages or {}),
+        },
         "limits": {label: {"value": value, "limit": limit} for label, (value, limit) in limits.items()},
         **sections,
     }

@@ -16,8 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from se_keras import export
 from se_keras.demo import DemoResult, run_demo
 from se_keras.export.files import replacing
+from se_keras.export.report import LIMITS, Limits
+from se_keras.export.runtime import RUNTIMES, format_of
+from se_keras.export.structure import structure_of
 from se_keras.inference import classify
 from se_keras.models.info import ModelInfo, model_info
 from se_keras.models.registry import NETWORKS, create_model, list_models, list_weights
@@ -238,11 +242,153 @@ def _labels(path: str | None, model: keras.Model) -> list[str] | None:
         if classes != len(imagenet_labels()):
             raise ValueError(f"The model has {classes} classes of its own. Name them with --labels FILE, one a line.")
         return None
-    with open(path, encoding="utf-8") as lines:
-        labels = [line.strip() for line in lines if line.strip()]
+    labels = _lines(path)
     if len(labels) != classes:
         raise ValueError(f"The model has {classes} classes, but {path!r} holds {len(labels)} labels, one a line.")
     return labels
+
+
+OUTPUTS = {"saved_model": "out/saved_model", "tflite": "out/model.tflite", "onnx": "out/model.onnx"}
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Writes a model for a runtime, and prints the report on what was written."""
+    if options.format != "tflite" and (options.dtype != "fp32" or options.input_type):
+        raise ValueError(f"--dtype and --input-type are for --format tflite; {options.format} files are written fp32.")
+    target = pathlib.Path(options.output or OUTPUTS[options.format])
+    if target.exists() and not options.overwrite:
+        raise FileExistsError(f"{os.fspath(target)!r} exists already. Add --overwrite to replace it.")
+    model = _model_to_export(options)
+    with progress_console.status(f"Writing {target}"):
+        _write_export(model, target, options)
+    return _verify(target, model, options)
+
+
+def _model_to_export(options: argparse.Namespace) -> keras.Model:
+    if options.model.endswith(".keras"):
+        if options.weights or options.size:
+            raise ValueError("--weights and --size build a network; they cannot be applied to a .keras file.")
+        return _load(options.model)
+    shape: dict[str, Any] = {"input_shape": (options.size, options.size, 3)} if options.size else {}
+    if options.weights == "none":
+        return create_model(options.model, **shape)
+    return create_model(options.model if "." in options.model else f"{options.model}.imagenet", **shape)
+
+
+def _write_export(model: keras.Model, target: pathlib.Path, options: argparse.Namespace) -> None:
+    labels = _lines(options.labels) if options.labels else None
+    if options.format == "saved_model":
+        export.saved_model(model, target, labels=labels, overwrite=options.overwrite)
+    elif options.format == "onnx":
+        if labels:
+            raise ValueError("An .onnx file holds no labels; leave out --labels.")
+        export.onnx(model, target, overwrite=options.overwrite)
+    else:
+        export.tflite(
+            model,
+            target,
+            dtype=options.dtype,
+            representative_data=options.data,
+            input_type=options.input_type or "float32",
+            labels=labels,
+            overwrite=options.overwrite,
+        )
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Compares an exported file with its model and prints the report; fails if the report does."""
+    format_of(options.file)  # says what is wrong before any model is built
+    return _verify(options.file, _model_to_compare(options.model), options)
+
+
+def _model_to_compare(name: str | None) -> keras.Model | str | None:
+    if name is None or (os.path.exists(name) and not name.endswith(".keras")):
+        return name
+    return _load(name) if name.endswith(".keras") else _published(name)
+
+
+def _verify(file: str | os.PathLike, model: keras.Model | str | None, options: argparse.Namespace) -> int:
+    with progress_console.status(f"Verifying {os.fspath(file)}"):
+        report = export.verify(
+            file,
+            model,
+            data=options.data,
+            limits=_limits(structure_of(file).dtype, options),
+            targets=options.target,
+            most_images=options.images,
+            threads=options.threads,
+        )
+    print(report.to_json() if options.json else report)
+    if options.report:
+        export.write_report(report, options.report)
+    return 0 if report.passed else 1
+
+
+def _limits(dtype: str, options: argparse.Namespace) -> Limits:
+    chosen = {
+        "relative_error": options.max_relative_error,
+        "top1_agreement": options.min_top1_agreement,
+        "accuracy_drop": options.max_accuracy_drop,
+    }
+    return dataclasses.replace(LIMITS[dtype], **{name: value for name, value in chosen.items() if value is not None})
+
+
+def run_benchmark(options: argparse.Namespace) -> int:
+    """Times exported files and models side by side and prints a table."""
+    # Descriptions lie beside the exports, where `out/*` finds them too.
+    names = [name for name in options.models if not name.endswith(".json")]
+    contestants = {
+        name: name if os.path.exists(name) or name.endswith(ENDINGS) else create_model(name) for name in names
+    }
+    tflite_files = [name for name in contestants if name.endswith(".tflite")]
+    rows = export.benchmark(
+        contestants,
+        threads=options.threads,
+        batch_sizes=options.batch_sizes,
+        repeats=options.repeats,
+        warmups=options.warmups,
+        gpu=tflite_files if options.gpu else (),
+        progress=_bar("Timing"),
+    )
+    if options.json:
+        print(json.dumps([row.to_dict() for row in rows], indent=2))
+        return 0
+    for setting in dict.fromkeys((row.speed.threads, row.speed.batch) for row in rows):
+        console.print(_benchmark_table([row for row in rows if (row.speed.threads, row.speed.batch) == setting]))
+    console.print(
+        "Spread: the middle half of the runs, as a share of the median. MB: added to the idle runtime's memory."
+    )
+    return 0
+
+
+def _benchmark_table(rows: list[export.Measurement]) -> Table:
+    table = _table("model", "runtime", "median ms", "least ms", "spread", "images/s", "MB")
+    table.columns[0].overflow = "fold"
+    table.columns[1].no_wrap = True
+    threads, batch = rows[0].speed.threads, rows[0].speed.batch
+    table.title = f"{threads} thread{'s' if threads > 1 else ''}, batch {batch}"
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in rows:
+        speed = row.speed
+        table.add_row(
+            row.name,
+            RUNTIMES[speed.runtime],
+            f"{1e3 * speed.median:.2f}",
+            f"{1e3 * speed.least:.2f}",
+            f"{(speed.quartiles[1] - speed.quartiles[0]) / speed.median:.0%}",
+            f"{row.images_per_second:,.0f}",
+            f"{speed.peak_memory / 1e6:.0f}",
+        )
+    return table
+
+
+ENDINGS = (".tflite", ".onnx", ".keras")
+
+
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8") as lines:
+        return [line.strip() for line in lines if line.strip()]
 
 
 def run_demonstration(options: argparse.Namespace) -> int:
@@ -341,5 +487,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "info": run_info,
     "convert": run_convert,
     "predict": run_predict,
+    "export": run_export,
+    "verify": run_verify,
+    "benchmark": run_benchmark,
     "demo": run_demonstration,
 }

@@ -213,7 +213,92 @@ def test_predict_refuses_labels_that_do_not_fit(capsys, model_file, photo, tmp_p
     assert "2 labels" in err
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["predict"], ["demo", "--epochs", "0"], ["info"]])
+@pytest.fixture(scope="module")
+def tflite_file(model_file):
+    path = model_file.with_name("model.tflite")
+    assert se_keras_cli.main(["export", str(model_file), "--format", "tflite", "--output", str(path), "--json"]) == 0
+    return path
+
+
+def test_export_writes_verifies_and_reports(capsys, model_file, tmp_path, labels):
+    arguments = ["export", model_file, "--format", "saved_model", "--labels", labels, "--output", tmp_path / "saved"]
+    code, out, err = run(capsys, *arguments, "--report", tmp_path / "report")
+    assert (code, err) == (0, "")
+    assert "TensorFlow" in out
+    assert out.rstrip().endswith("passed")
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["format"] == "saved_model"
+    code, _, err = run(capsys, *arguments)
+    assert code == 1
+    assert "--overwrite" in err
+
+
+def test_export_of_a_network_without_weights(capsys, tmp_path):
+    target = tmp_path / "model.tflite"
+    arguments = ["export", "se_resnet20", "--weights", "none", "--size", 48, "--format", "tflite", "--dtype", "fp16"]
+    code, out, _ = run(capsys, *arguments, "--output", target, "--target", "cpu", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert report["dtype"] == "fp16"
+    assert "(1, 48, 48, 3)" in report["inputs"][0]
+    assert report["size"] == target.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["se_resnet20", "--format", "onnx", "--dtype", "fp16"], "--dtype and --input-type are for --format tflite"),
+        (["se_resnet20", "--weights", "none", "--format", "tflite", "--dtype", "int8"], "representative_data"),
+        (["se_resnet20", "--weights", "none", "--format", "onnx", "--labels", "labels.txt"], "holds no labels"),
+        (["nowhere.keras", "--format", "tflite"], "There is no model file"),
+    ],
+)
+def test_export_says_what_is_wrong(capsys, arguments, reason, tmp_path, labels, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "export", *arguments)
+    assert code == 1
+    assert reason in err
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_verify_passes_and_fails_by_exit_code(capsys, tflite_file, model_file, photo):
+    arguments = ["verify", tflite_file, "--model", model_file, "--data", photo.parent]
+    code, out, err = run(capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert "1 real" in out
+    code, out, _ = run(capsys, *arguments, "--max-relative-error", 0, "--json")
+    assert code == 1
+    assert "differ by" in json.loads(out)["failures"][0]
+    code, out, _ = run(capsys, "verify", tflite_file, "--target", "edgetpu")
+    assert code == 1
+    assert "Edge TPU" in out
+
+
+def test_verify_names_a_damaged_file(capsys, tflite_file, tmp_path):
+    path = tmp_path / "half.tflite"
+    path.write_bytes(tflite_file.read_bytes()[:9999])
+    code, out, err = run(capsys, "verify", path)
+    assert (code, out) == (1, "")
+    assert "damaged or cut short" in err
+    code, _, err = run(capsys, "verify", "nowhere.tflite")
+    assert code == 1
+    assert "There is no exported model at 'nowhere.tflite'" in err
+
+
+def test_benchmark_shows_every_contestant(capsys, tflite_file):
+    beside = tflite_file.with_suffix(".json")
+    arguments = ["benchmark", tflite_file, beside, "se_resnet20", "--repeats", 2, "--warmups", 1]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    for text in ("LiteRT", "Keras", "images/s", "Spread"):
+        assert text in out
+    code, out, _ = run(capsys, *arguments, "--batch-sizes", 1, 2, "--json")
+    assert code == 0
+    assert [row["speed"]["batch"] for row in json.loads(out)] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["predict"], ["demo", "--epochs", "0"], ["info"], ["verify"], ["export", "x"]]
+)
 def test_usage_errors_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as exit_info:
         se_keras_cli.main(arguments)
@@ -221,7 +306,7 @@ def test_usage_errors_exit_with_2(arguments, capsys):
     assert "usage: se-keras" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["list", "info", "predict", "convert", "demo"])
+@pytest.mark.parametrize("command", ["list", "info", "predict", "convert", "export", "verify", "benchmark", "demo"])
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as exit_info:
         se_keras_cli.main([command, "--help"])

@@ -1,6 +1,20 @@
-"""Exports, each written under a temporary name first and renamed when it is whole."""
+"""Exports, each written under a temporary name first and renamed when it is whole, and their verification."""
 
+from se_keras.export.benchmark import Measurement, benchmark
+from se_keras.export.onnx import onnx
+from se_keras.export.report import Limits, Report, write_report
 from se_keras.export.saved_model import saved_model
 from se_keras.export.tflite import tflite
+from se_keras.export.verify import verify
 
-__all__ = ["saved_model", "tflite"]
+__all__ = [
+    "Limits",
+    "Measurement",
+    "Report",
+    "benchmark",
+    "onnx",
+    "saved_model",
+    "tflite",
+    "verify",
+    "write_report",
+]

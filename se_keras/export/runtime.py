@@ -1,15 +1,30 @@
-"""The runtimes that exports are made with and checked in."""
+"""The runtimes that exports are made for and checked in: one class each, called with images, giving float outputs.
+
+Nothing here imports Keras before it is needed: these classes also run in processes that measure time and memory.
+"""
 
 from __future__ import annotations
 
+import abc
 import os
+import pathlib
+from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
-from se_keras.errors import missing_package
+from se_keras.errors import missing_package, one_of
 from se_keras.export.files import native_output_held
+
+LARGEST_BATCH = 32  # images given at once to a runtime that takes any number
+ANSWERS = ("probabilities", "predictions", "logits", "output", "output_0")  # names of the prediction, most usual first
+RUNTIMES = {
+    "saved_model": "TensorFlow",
+    "tflite": "LiteRT CPU",
+    "tflite_gpu": "LiteRT GPU",
+    "onnx": "ONNX Runtime",
+    "keras": "Keras",
+}
 
 
 def require_tensorflow(what: str) -> Any:
@@ -24,6 +39,8 @@ def require_tensorflow(what: str) -> Any:
     Raises:
         RuntimeError: Keras runs on another backend.
     """
+    import keras
+
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise RuntimeError(
@@ -35,49 +52,332 @@ def require_tensorflow(what: str) -> Any:
     return tensorflow
 
 
-class TFLiteRunner:
-    """A `.tflite` file in its own runtime.
+def format_of(path: str | os.PathLike) -> str:
+    """What an exported file is, by its content.
+
+    Args:
+        path: A file or folder.
+
+    Returns:
+        "saved_model", "tflite", "onnx" or "keras".
+
+    Raises:
+        FileNotFoundError: There is nothing at `path`.
+        ValueError: It is none of these, or does not hold what its name says.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no exported model at {os.fspath(path)!r}.")
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return "saved_model"
+        raise ValueError(f"The folder {os.fspath(path)!r} is no SavedModel: it holds no file saved_model.pb.")
+    with open(path, "rb") as file:
+        head = file.read(8)
+    if head[4:8] == b"TFL3":
+        return "tflite"
+    if path.suffix == ".keras" and head[:2] == b"PK":
+        return "keras"
+    if path.suffix == ".onnx" and head:
+        return "onnx"
+    raise ValueError(
+        f"The file {os.fspath(path)!r} is no model that can be run here: it begins with {head!r}. Accepted are .tflite "
+        "files (they hold TFL3 in bytes 4 to 7), .onnx files, .keras files and SavedModel folders."
+    )
+
+
+class Runner(abc.ABC):
+    """A model in one runtime.
+
+    Attributes:
+        input_shape: (batch, height, width, channels); None where the runtime takes any number.
+    """
+
+    input_shape: tuple[int | None, ...]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Runs images, in batches of the model's own size.
+
+        Args:
+            images: Array of shape (n, height, width, channels) in the scale of the model's
+                input (for this package's networks: RGB, 0 to 255), of any dtype.
+
+        Returns:
+            Float32 array of shape (n, classes), or whatever else a row of the output is.
+        """
+        step = self.input_shape[0] or LARGEST_BATCH
+        return np.concatenate([self._padded(images[start : start + step]) for start in range(0, len(images), step)])
+
+    def _padded(self, images: np.ndarray) -> np.ndarray:
+        batch = self.input_shape[0]
+        if batch is None or len(images) == batch:
+            return self.run_one(images)
+        filled = np.concatenate([images, np.repeat(images[-1:], batch - len(images), axis=0)])
+        return self.run_one(filled)[: len(images)]
+
+    @abc.abstractmethod
+    def run_one(self, images: np.ndarray) -> np.ndarray:
+        """Runs one batch of the model's own size; arguments and result as in a call."""
+
+
+class TFLiteRunner(Runner):
+    """A `.tflite` file on the CPU. Quantised inputs and outputs are converted from and to floats.
+
+    Args:
+        path: The file.
+        threads: CPU threads, at least 1.
+        kernels: "default" (XNNPACK where it can), or "reference": TFLite's own, one operation
+            after the other, and every tensor readable afterwards.
+
+    Raises:
+        ImportError: Neither `ai_edge_litert` nor TensorFlow is installed.
+        RuntimeError: The runtime refuses the model.
+        ValueError: The file is no TFLite model.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, threads: int = 1, kernels: str = "default") -> None:
+        module = interpreter_module()
+        plain: dict[str, Any] = {}
+        if one_of("kernels", kernels, ("default", "reference")) == "reference":
+            plain = {
+                "experimental_op_resolver_type": module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                "experimental_preserve_all_tensors": True,
+            }
+        with native_output_held():
+            self.interpreter = module.Interpreter(model_path=os.fspath(path), num_threads=threads, **plain)
+            self.interpreter.allocate_tensors()
+        self.input = self.interpreter.get_input_details()[0]
+        self.output = self.interpreter.get_output_details()[0]
+        self.input_shape = tuple(int(size) for size in self.input["shape"])
+
+    def run_one(self, images: np.ndarray) -> np.ndarray:
+        """Runs a batch of the model's own size; arguments and result as in a call."""
+        self.interpreter.set_tensor(self.input["index"], quantized(images, self.input))
+        self.interpreter.invoke()
+        return dequantized(self.interpreter.get_tensor(self.output["index"]), self.output)
+
+
+class TFLiteGpuRunner(Runner):
+    """A `.tflite` file on a GPU through WebGPU, with nothing left to the CPU.
+
+    Half precision is allowed, as in an application: the GPU computes in it where it can. For a
+    machine without a graphics card see `se_keras.export.process.gpu_environment`. A GPU driver can
+    end the whole process: use it through `se_keras.export.process.Worker`.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ImportError: `ai_edge_litert` is not installed.
+        RuntimeError: There is no GPU driver, or an operation does not run on the GPU.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        try:
+            from ai_edge_litert.compiled_model import CompiledModel
+            from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+        except ImportError as error:
+            raise missing_package("ai_edge_litert", "litert", "Running a .tflite file on a GPU") from error
+        interpreter = interpreter_module().Interpreter(model_path=os.fspath(path))
+        self.input = interpreter.get_input_details()[0]
+        self.output = interpreter.get_output_details()[0]
+        self.input_shape = tuple(int(size) for size in self.input["shape"])
+        self.model = CompiledModel.from_file(os.fspath(path), hardware_accel=HardwareAccelerator.GPU)
+        if not self.model.is_fully_accelerated():
+            raise RuntimeError("Some operations of the file do not run on the GPU.")
+        self.inputs = self.model.create_input_buffers(0)
+        self.outputs = self.model.create_output_buffers(0)
+
+    def run_one(self, images: np.ndarray) -> np.ndarray:
+        """Runs a batch of the model's own size; arguments and result as in a call."""
+        self.inputs[0].write(np.ascontiguousarray(quantized(images, self.input)))
+        self.model.run_by_index(0, self.inputs, self.outputs)
+        shape = tuple(self.output["shape"])
+        values = self.outputs[0].read(int(np.prod(shape)), self.output["dtype"])
+        return dequantized(np.reshape(values, shape), self.output)
+
+
+class SavedModelRunner(Runner):
+    """A SavedModel's signature "serving_default" in TensorFlow.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ImportError: TensorFlow is not installed.
+        ValueError: The folder has no such signature, or one of several inputs.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise missing_package("tensorflow", "tensorflow", "Running a SavedModel") from error
+        with native_output_held():
+            self.loaded = tf.saved_model.load(os.fspath(path))
+        if "serving_default" not in self.loaded.signatures:
+            raise ValueError(
+                f"The SavedModel {os.fspath(path)!r} has no signature 'serving_default'; it has "
+                f"{sorted(self.loaded.signatures)}. Export it with `se_keras.export.saved_model`."
+            )
+        self.function = self.loaded.signatures["serving_default"]
+        specs = self.function.structured_input_signature[1]
+        if len(specs) != 1:
+            raise ValueError(f"Only models of one input are run here; 'serving_default' takes {sorted(specs)}.")
+        self.input_name, self.spec = next(iter(specs.items()))
+        self.input_shape = tuple(self.spec.shape)
+
+    def run_one(self, images: np.ndarray) -> np.ndarray:
+        """Runs a batch; arguments and result as in a call."""
+        import tensorflow as tf
+
+        outputs = self.function(**{self.input_name: tf.cast(tf.constant(images), self.spec.dtype)})
+        return np.asarray(outputs[answer_among(list(outputs))], "float32")
+
+
+class OnnxRunner(Runner):
+    """An `.onnx` file in ONNX Runtime on the CPU.
 
     Args:
         path: The file.
         threads: CPU threads, at least 1.
 
     Raises:
-        ImportError: Neither `ai_edge_litert` nor TensorFlow is installed.
-        ValueError: The file is no TFLite model.
+        ImportError: `onnxruntime` is not installed.
+        ValueError: The file is no ONNX model, or the runtime refuses it.
     """
 
     def __init__(self, path: str | os.PathLike, *, threads: int = 1) -> None:
-        with native_output_held():
-            self.interpreter = _interpreter_class()(model_path=os.fspath(path), num_threads=threads)
-            self.interpreter.allocate_tensors()
-        self.input = self.interpreter.get_input_details()[0]
-        self.output = self.interpreter.get_output_details()[0]
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise missing_package("onnxruntime", "onnx", "Running an .onnx file") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no common base of their own
+            raise ValueError(f"ONNX Runtime cannot run {os.fspath(path)!r}: {error}") from error
+        self.input = self.session.get_inputs()[0]
+        self.dtype = {"tensor(uint8)": "uint8", "tensor(float16)": "float16"}.get(self.input.type, "float32")
+        self.input_shape = tuple(size if isinstance(size, int) else None for size in self.input.shape)
+        self.answer = answer_among([output.name for output in self.session.get_outputs()])
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Runs the images one by one.
-
-        Args:
-            images: Array of shape (n, height, width, channels) in the scale of the model's input.
-
-        Returns:
-            Array of shape (n, classes).
-        """
-        return np.concatenate([self.run_one(image[None]) for image in images])
-
-    def run_one(self, image: np.ndarray) -> np.ndarray:
-        """Runs a batch of the model's own size; arguments and result as in a call."""
-        self.interpreter.set_tensor(self.input["index"], image.astype(self.input["dtype"]))
-        self.interpreter.invoke()
-        return self.interpreter.get_tensor(self.output["index"])
+    def run_one(self, images: np.ndarray) -> np.ndarray:
+        """Runs a batch; arguments and result as in a call."""
+        feed = {self.input.name: np.ascontiguousarray(images, dtype=self.dtype)}
+        return np.asarray(self.session.run([self.answer], feed)[0], "float32")
 
 
-def _interpreter_class() -> Any:
+class KerasRunner(Runner):
+    """A Keras model of one input and one output.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.input_shape = tuple(model.inputs[0].shape)
+
+    def run_one(self, images: np.ndarray) -> np.ndarray:
+        """Runs a batch; arguments and result as in a call."""
+        return np.asarray(self.model.predict_on_batch(images), "float32")
+
+
+def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads: int = 1) -> Runner:
+    """Opens an exported file in a runtime.
+
+    Args:
+        path: The file or folder.
+        runtime: A key of `RUNTIMES`. Default: the file's own; for `.tflite` that is the CPU.
+        threads: CPU threads, at least 1. TensorFlow's are its process's own and stay as they are.
+
+    Returns:
+        A runner.
+
+    Raises:
+        FileNotFoundError: There is nothing at `path`.
+        ValueError: The file is no model that can be run here.
+        ImportError: The runtime is not installed.
+        RuntimeError: The runtime refuses the file.
+    """
+    runtime = one_of("runtime", runtime or format_of(path), RUNTIMES)
+    if runtime == "tflite":
+        return TFLiteRunner(path, threads=threads)
+    if runtime == "tflite_gpu":
+        return TFLiteGpuRunner(path)
+    if runtime == "onnx":
+        return OnnxRunner(path, threads=threads)
+    if runtime == "saved_model":
+        return SavedModelRunner(path)
+    import keras
+
+    import se_keras.layers  # noqa: F401  they have to be known to Keras
+
+    return KerasRunner(keras.models.load_model(path, compile=False))
+
+
+def quantized(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
+    """Converts real values to what a TFLite tensor stores.
+
+    Args:
+        values: Real values, of any dtype.
+        tensor: The tensor's details, as the interpreter gives them.
+
+    Returns:
+        Array of the tensor's dtype and the same shape; out of range is cut off.
+    """
+    scale, zero_point = tensor["quantization"]
+    dtype = np.dtype(tensor["dtype"])
+    if not scale:
+        return np.asarray(values).astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.round(np.asarray(values, "float32") / scale) + zero_point, limits.min, limits.max).astype(dtype)
+
+
+def dequantized(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
+    """Converts what a TFLite tensor stores to real values.
+
+    Args:
+        values: Array of the tensor's dtype.
+        tensor: The tensor's details, as the interpreter gives them.
+
+    Returns:
+        Float32 array of the same shape.
+    """
+    scale, zero_point = tensor["quantization"]
+    values = np.asarray(values, "float32")
+    return (values - zero_point) * np.float32(scale) if scale else values
+
+
+def answer_among(names: Sequence[str]) -> str:
+    """Which of several outputs is the prediction.
+
+    Args:
+        names: Names of the outputs, at least one.
+
+    Returns:
+        The first of `ANSWERS` that is among them, else the first name.
+    """
+    return next((name for name in ANSWERS if name in names), names[0])
+
+
+def interpreter_module() -> Any:
+    """The module of TFLite's interpreter, from `ai_edge_litert` or else from TensorFlow.
+
+    Returns:
+        A module with `Interpreter` and `OpResolverType`.
+
+    Raises:
+        ImportError: Neither is installed.
+    """
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert import interpreter
     except ImportError:
         try:
-            from tensorflow.lite import Interpreter
+            from tensorflow.lite.python import interpreter
         except ImportError as error:
             raise missing_package("ai_edge_litert", "litert", "Running a .tflite file") from error
-    return Interpreter
+    return interpreter

@@ -1,0 +1,109 @@
+"""One contestant of cpu_inference.py: loads a network, then times one call for every line it reads.
+
+    python benchmarks/inference_worker.py KIND PATH THREADS
+
+Needs the packages of its own kind only, so that each contestant can live in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+IMAGE = np.random.default_rng(0).uniform(0, 255, (1, 224, 224, 3)).astype("float32")
+NORMALISED = ((IMAGE.transpose(0, 3, 1, 2) - 116.0) / 58.0).astype("float32")
+
+
+def tflite(path: str, threads: int) -> Callable[[], object]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=path, num_threads=threads)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], IMAGE)
+    return interpreter.invoke
+
+
+def saved_model(path: str, threads: int) -> Callable[[], object]:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    loaded = tf.saved_model.load(path)
+    run = loaded.signatures["serving_default"]
+    name = next(iter(run.structured_input_signature[1]))
+    images = tf.constant(IMAGE)
+    return lambda: next(iter(run(**{name: images}).values())).numpy()
+
+
+def torch_eager(path: str, threads: int) -> Callable[[], object]:
+    import timm
+    import torch
+
+    torch.set_num_threads(threads)
+    model = timm.create_model(path).eval()
+    images = torch.from_numpy(NORMALISED)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return model(images)
+
+    return run
+
+
+def torch_compiled(path: str, threads: int) -> Callable[[], object]:
+    import timm
+    import torch
+
+    torch.set_num_threads(threads)
+    model = torch.compile(timm.create_model(path).eval())
+    images = torch.from_numpy(NORMALISED)
+
+    def run() -> object:
+        with torch.no_grad():
+            return model(images)
+
+    return run
+
+
+def onnxruntime(path: str, threads: int) -> Callable[[], object]:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda: session.run(None, {name: NORMALISED})
+
+
+def openvino(path: str, threads: int) -> Callable[[], object]:
+    import openvino as ov
+
+    core = ov.Core()
+    compiled = core.compile_model(path, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads})
+    request = compiled.create_infer_request()
+    return lambda: request.infer([NORMALISED])
+
+
+KINDS = {run.__name__: run for run in (tflite, saved_model, torch_eager, torch_compiled, onnxruntime, openvino)}
+
+
+def main() -> None:
+    kind, path, threads = sys.argv[1:]
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    run = KINDS[kind](path, int(threads))
+    for _ in range(5):
+        run()
+    print("ready", file=answers, flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        run()
+        print(time.perf_counter() - started, file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""How fast exported files and models are beside each other, each in its own process, taking turns."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from se_keras.errors import check_count
+from se_keras.export.process import Worker
+from se_keras.export.report import Speed
+from se_keras.export.runtime import format_of
+from se_keras.export.structure import size_of, structure_of
+from se_keras.export.verify import speed_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One contestant in one setting.
+
+    Args:
+        name: The contestant.
+        dtype: How it computes.
+        size: Bytes of its file.
+        speed: Seconds a call of the whole batch, and memory.
+    """
+
+    name: str
+    dtype: str
+    size: int
+    speed: Speed
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput at the median."""
+        return self.speed.batch / self.speed.median
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measurement as dictionaries, numbers and text, for JSON."""
+        return {**dataclasses.asdict(self), "images_per_second": self.images_per_second}
+
+
+def benchmark(
+    contestants: Mapping[str, keras.Model | str | os.PathLike] | Sequence[str | os.PathLike],
+    *,
+    threads: Sequence[int] = (1,),
+    batch_sizes: Sequence[int] = (1,),
+    repeats: int = 30,
+    warmups: int = 5,
+    gpu: Sequence[str] = (),
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> list[Measurement]:
+    """Times exported files and Keras models side by side.
+
+    The contestants take turns, round after round, so that a drift of the machine's speed hits
+    all alike. Each has a process of its own: its threads and memory are its own.
+
+    Args:
+        contestants: Paths of SavedModels, `.tflite`, `.onnx` and `.keras` files; or a mapping
+            from names to paths or Keras models.
+        threads: Numbers of CPU threads, at least 1 each. A setting of its own each.
+        batch_sizes: Numbers of images a call, at least 1 each. A file of a fixed batch, such as
+            a `.tflite` file, computes them one after the other.
+        repeats: Counted calls in each setting, at least 1.
+        warmups: Calls before them that are not counted, at least 1.
+        gpu: Names of `.tflite` contestants that are timed in LiteRT's GPU runtime instead.
+        progress: Wraps the iteration over rounds, e.g. to show a bar.
+
+    Returns:
+        A `Measurement` for each setting and contestant.
+
+    Raises:
+        FileNotFoundError: There is nothing at a path.
+        RuntimeRefusedError: A runtime does not run a contestant.
+        ValueError: No contestant, a file that is no model, or a number below 1.
+    """
+    for name, counts in (("threads", threads), ("batch_sizes", batch_sizes), ("repeats", [repeats])):
+        for count in counts:
+            check_count(name, count)
+    check_count("warmups", warmups)
+    if not contestants:
+        raise ValueError("Give at least one file or model to time.")
+    named = contestants if isinstance(contestants, Mapping) else {os.fspath(path): path for path in contestants}
+    found = []
+    with _as_files(named) as files:
+        for count in threads:
+            with _workers(files, count, gpu) as workers:
+                for batch in batch_sizes:
+                    seconds = _take_turns(workers, batch, progress(range(warmups + repeats)), warmups)
+                    found += [
+                        _measurement(name, files[name], workers[name], count, batch, seconds[name]) for name in files
+                    ]
+    return found
+
+
+@contextlib.contextmanager
+def _as_files(contestants: Mapping[str, Any]) -> Iterator[dict[str, pathlib.Path]]:
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
+        for number, (name, contestant) in enumerate(contestants.items()):
+            if isinstance(contestant, keras.Model):
+                files[name] = pathlib.Path(folder) / f"{number}.keras"
+                contestant.save(files[name])
+            else:
+                files[name] = pathlib.Path(contestant)
+                format_of(contestant)  # says what is wrong before anything is timed
+        yield files
+
+
+@contextlib.contextmanager
+def _workers(files: Mapping[str, pathlib.Path], threads: int, gpu: Sequence[str]) -> Iterator[dict[str, Worker]]:
+    with contextlib.ExitStack() as stack:
+        yield {
+            name: stack.enter_context(Worker(path, runtime="tflite_gpu" if name in gpu else None, threads=threads))
+            for name, path in files.items()
+        }
+
+
+def _take_turns(
+    workers: Mapping[str, Worker], batch: int, rounds: Iterable[int], warmups: int
+) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    for number in rounds:
+        for name, worker in workers.items():
+            taken = worker.time(batch)
+            if number >= warmups:
+                seconds[name].append(taken)
+    return seconds
+
+
+def _measurement(
+    name: str, path: pathlib.Path, worker: Worker, threads: int, batch: int, seconds: list[float]
+) -> Measurement:
+    speed = speed_of(worker.runtime, threads, seconds, worker.peak_memory(), batch=batch)
+    return Measurement(name=name, dtype=structure_of(path).dtype, size=size_of(path), speed=speed)

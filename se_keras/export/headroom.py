@@ -1,0 +1,128 @@
+"""How far every squeeze stays from the largest number of half precision.
+
+A GPU adds up the positions of a map in half precision, whatever the file says, and a sum beyond 65,504 is infinite
+there. The mean that comes out may be small all the same: it is the sum on the way that overflows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import keras
+import numpy as np
+
+from se_keras.export.inspect_tflite import Operation, TFLiteGraph
+from se_keras.export.runtime import TFLiteRunner
+from se_keras.layers import SqueezeExcite
+
+LARGEST_HALF = 65504.0  # of IEEE 754 binary16
+IMAGES_AT_ONCE = 4  # the maps before every squeeze of a network are kept at the same time
+LEAST_POSITIONS = 10  # means of fewer cannot overflow before their input does, for all practical purposes
+
+
+@dataclasses.dataclass(frozen=True)
+class Headroom:
+    """One squeeze, seen on images.
+
+    Args:
+        name: The layer, or the tensor that a file's operation reads.
+        positions: How many positions it adds up.
+        largest_sum: The largest sum of a channel, in any order of adding: positive and negative
+            values are summed apart.
+    """
+
+    name: str
+    positions: int
+    largest_sum: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times larger the sum could be; below 1 it overflows."""
+        return LARGEST_HALF / self.largest_sum if self.largest_sum > 0 else float("inf")
+
+
+def headroom_of_tflite(path: str | os.PathLike, graph: TFLiteGraph, images: np.ndarray) -> tuple[Headroom, ...]:
+    """The head-room of every mean in a `.tflite` file that computes on floats.
+
+    Args:
+        path: The file.
+        graph: Its structure.
+        images: What to run it on, shape (n, height, width, channels).
+
+    Returns:
+        One entry for each mean over ten positions or more, in the order of the file.
+    """
+    squeezes = [operation for operation in graph.operations if _is_squeeze(operation)]
+    if not squeezes:
+        return ()
+    runner = TFLiteRunner(path, kernels="reference")
+    largest = [0.0] * len(squeezes)
+    for image in images:
+        runner(image[None])
+        for number, operation in enumerate(squeezes):
+            values = runner.interpreter.get_tensor(operation.inputs[0].index)
+            largest[number] = max(largest[number], _largest_sum(values, _window(operation, values)))
+    return tuple(
+        Headroom(operation.inputs[0].name, int(np.prod(_window(operation, None))), value)
+        for operation, value in zip(squeezes, largest, strict=True)
+    )
+
+
+def _is_squeeze(operation: Operation) -> bool:
+    if operation.name not in ("MEAN", "SUM", "AVERAGE_POOL_2D") or operation.inputs[0].dtype != "FLOAT32":
+        return False
+    shape = operation.inputs[0].shape
+    if len(shape) != 4 or np.prod(_window(operation, None)) < LEAST_POSITIONS:
+        return False
+    return operation.window is not None or np.prod(operation.outputs[0].shape) == shape[0] * shape[3]
+
+
+def _window(operation: Operation, values: np.ndarray | None) -> tuple[int, int]:
+    height, width = (operation.inputs[0].shape if values is None else values.shape)[1:3]
+    window = operation.window or (height, width)
+    return min(window[0], height), min(window[1], width)
+
+
+def headroom_of_model(model: keras.Model, images: np.ndarray) -> tuple[Headroom, ...]:
+    """The head-room of every squeeze and global pool of a Keras model.
+
+    Args:
+        model: A functional model.
+        images: What to run it on, in the scale of its input.
+
+    Returns:
+        One entry for each layer that averages over ten positions or more, in the model's order.
+    """
+    layers = [layer for layer in model.layers if _averages(layer)]
+    if not layers:
+        return ()
+    inner = keras.Model(model.inputs[0], [layer.input for layer in layers])
+    found: dict[str, Headroom] = {}
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        maps = inner.predict_on_batch(images[start : start + IMAGES_AT_ONCE])
+        for layer, values in zip(layers, maps if isinstance(maps, list | tuple) else [maps], strict=True):
+            values = np.asarray(values, "float32")
+            values = values if layer.data_format == "channels_last" else np.moveaxis(values, 1, -1)
+            window = values.shape[1:3]
+            before = found[layer.name].largest_sum if layer.name in found else 0.0
+            largest = max(before, _largest_sum(values, window))
+            found[layer.name] = Headroom(layer.name, int(np.prod(window)), largest)
+    return tuple(entry for entry in found.values() if entry.positions >= LEAST_POSITIONS)
+
+
+def _averages(layer: Any) -> bool:
+    squeezes = isinstance(layer, SqueezeExcite) and "avg" in layer.squeeze and len(layer.input.shape) == 4
+    return squeezes or isinstance(layer, keras.layers.GlobalAveragePooling2D)
+
+
+def _largest_sum(values: np.ndarray, window: tuple[int, int]) -> float:
+    largest = 0.0
+    for part in (np.maximum(values, 0), np.maximum(-values, 0)):
+        # Sums of all windows at once, as differences of running sums in double precision.
+        total = np.pad(part.astype("float64").cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0), (0, 0)))
+        high, low = total[:, window[0] :], total[:, : -window[0]]
+        sums = high[:, :, window[1] :] - high[:, :, : -window[1]] - low[:, :, window[1] :] + low[:, :, : -window[1]]
+        largest = max(largest, float(sums.max()))
+    return largest

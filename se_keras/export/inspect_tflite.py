@@ -1,0 +1,292 @@
+"""What a `.tflite` file consists of, and what the chips it may be meant for would refuse; nothing is run."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import os
+import pathlib
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from se_keras.errors import missing_package
+from se_keras.export.runtime import format_of
+
+TARGETS = {
+    "cpu": "LiteRT with its built-in operations",
+    "gpu": "GPUs: every operation has to run there, in half precision",
+    "edgetpu": "Edge TPU and NPUs like it: 8-bit integers throughout",
+    "serving": "servers whose TensorFlow is built without XLA",
+}
+
+# What LiteRT's GPU compiler (ML Drift) runs: what TFLite's older delegate did, and what version 2.3 was seen to take.
+_GPU = """
+    ABS ADD ARG_MAX ATAN2 AVERAGE_POOL_2D BATCH_MATMUL CAST CEIL CONCATENATION CONV_2D COS CUMSUM DEPTHWISE_CONV_2D
+    DEPTH_TO_SPACE DEQUANTIZE DIV ELU EMBEDDING_LOOKUP EQUAL EXP EXPAND_DIMS FLOOR FLOOR_DIV FLOOR_MOD FULLY_CONNECTED
+    GATHER GELU GREATER GREATER_EQUAL HARD_SWISH LEAKY_RELU LESS LESS_EQUAL LOG LOGICAL_AND LOGISTIC LSTM MAXIMUM
+    MAX_POOL_2D MEAN MINIMUM MIRROR_PAD MUL NEG NOT_EQUAL ONE_HOT PACK PAD PADV2 POW PRELU QUANTIZE REDUCE_ANY
+    REDUCE_MAX REDUCE_MIN REDUCE_PROD RELU RELU6 RELU_N1_TO_1 RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR
+    REVERSE_V2 ROUND RSQRT SELECT SELECT_V2 SIGN SIN SLICE SOFTMAX SPACE_TO_DEPTH SPLIT SPLIT_V SQRT SQUARE
+    SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM TANH TILE TOPK_V2 TRANSPOSE TRANSPOSE_CONV UNPACK"""
+GPU_OPERATIONS = frozenset(_GPU.split())
+GPU_REASONS = {
+    "BROADCAST_TO": "the GPU compiler rejects it at any rank; let the operation after it broadcast",
+    "RELU_0_TO_1": "rejected since LiteRT 2.1.5; write a hard sigmoid as relu6(x + 3) / 6",
+}
+# coral.ai/docs/edgetpu/models-intro, "Supported operations".
+_EDGETPU = """
+    ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED L2_NORMALIZATION LOGISTIC
+    LSTM MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL PACK PAD PRELU QUANTIZE REDUCE_MAX REDUCE_MIN RELU RELU6 RELU_N1_TO_1
+    RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SLICE SOFTMAX SPACE_TO_DEPTH SPLIT SQUARED_DIFFERENCE SQUEEZE
+    STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV"""
+EDGETPU_OPERATIONS = frozenset(_EDGETPU.split())
+INTEGERS = ("INT8", "UINT8")
+RIM = ("QUANTIZE", "DEQUANTIZE")  # between floats outside and integers inside
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A tensor of the graph.
+
+    Args:
+        index: Its number in the file.
+        name: Its name.
+        shape: Its shape; -1 where it is open.
+        dtype: As in the schema, e.g. "FLOAT32", "INT8".
+        constant: Whether the file holds its values.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    constant: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """An operation of the graph.
+
+    Args:
+        name: As in the schema, e.g. "CONV_2D"; for a custom one, its own name.
+        custom: Whether it is none of TFLite's own. Those of TensorFlow begin with "Flex".
+        inputs: What it reads.
+        outputs: What it writes.
+        window: Height and width of a pool, else None.
+        strides: Step along height and width of a pool, else None.
+    """
+
+    name: str
+    custom: bool
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    window: tuple[int, int] | None = None
+    strides: tuple[int, int] | None = None
+
+    def activations(self) -> Iterator[Tensor]:
+        """What flows through it: inputs and outputs that are computed."""
+        return (tensor for tensor in (*self.inputs, *self.outputs) if not tensor.constant)
+
+
+@dataclasses.dataclass(frozen=True)
+class TFLiteGraph:
+    """The main graph of a `.tflite` file.
+
+    Args:
+        operations: In the order in which they run.
+        inputs: The tensors to fill.
+        outputs: The tensors to read.
+    """
+
+    operations: tuple[Operation, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def counts(self) -> dict[str, int]:
+        """How often each operation occurs, the most frequent first."""
+        return dict(collections.Counter(operation.name for operation in self.operations).most_common())
+
+    def dtype(self) -> str:
+        """How the file computes: one of the `dtype`s of `se_keras.export.tflite`."""
+        inner = [operation for operation in self.operations if operation.name not in RIM]
+        flowing = {tensor.dtype for operation in inner for tensor in operation.activations()}
+        stored = {tensor.dtype for operation in self.operations for tensor in operation.inputs if tensor.constant}
+        weights = {tensor.dtype for operation in inner for tensor in operation.inputs if tensor.constant}
+        if "INT16" in flowing:
+            return "int16x8"
+        if flowing & set(INTEGERS) and not _is_float_inside(inner):
+            return "int8"
+        if "INT8" in weights:
+            return "dynamic"
+        if "INT8" in stored or "INT4" in stored:
+            return "int8_weights"
+        return "fp16" if "FLOAT16" in stored else "fp32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """Something in a file that a target would not run, or not well.
+
+    Args:
+        target: A key of `TARGETS`.
+        subject: The operation or tensor.
+        reason: Why.
+        count: How often it occurs.
+    """
+
+    target: str
+    subject: str
+    reason: str
+    count: int = 1
+
+
+def read_tflite(path: str | os.PathLike) -> TFLiteGraph:
+    """Reads the structure of a `.tflite` file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its main graph.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ImportError: Neither `ai_edge_litert` nor TensorFlow is installed.
+        ValueError: The file is no TFLite model, or a damaged one.
+    """
+    if format_of(path) != "tflite":
+        raise ValueError(f"The file {os.fspath(path)!r} is no .tflite file; it lacks TFL3 in bytes 4 to 7.")
+    schema = _schema()
+    try:
+        model = schema.ModelT.InitFromPackedBuf(pathlib.Path(path).read_bytes(), 0)
+        return _graph(model, schema)
+    except (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+        raise ValueError(
+            f"The file {os.fspath(path)!r} begins like a .tflite file but is damaged or cut short ({error}). Write or "
+            "download it again."
+        ) from error
+
+
+def _graph(model: Any, schema: Any) -> TFLiteGraph:
+    graph = model.subgraphs[0]
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    dtypes = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
+    tensors = [_tensor(index, tensor, model.buffers, dtypes) for index, tensor in enumerate(graph.tensors)]
+
+    def operation(part: Any) -> Operation:
+        code = model.operatorCodes[part.opcodeIndex]
+        custom = code.customCode is not None
+        options = part.builtinOptions
+        pool = isinstance(options, schema.Pool2DOptionsT)
+        return Operation(
+            code.customCode.decode() if custom else names[max(code.builtinCode, code.deprecatedBuiltinCode)],
+            custom,
+            tuple(tensors[i] for i in part.inputs if i >= 0),
+            tuple(tensors[i] for i in part.outputs),
+            (options.filterHeight, options.filterWidth) if pool else None,
+            (options.strideH, options.strideW) if pool else None,
+        )
+
+    return TFLiteGraph(
+        tuple(operation(part) for part in graph.operators),
+        tuple(tensors[i] for i in graph.inputs),
+        tuple(tensors[i] for i in graph.outputs),
+    )
+
+
+def _tensor(index: int, tensor: Any, buffers: Any, dtypes: dict[int, str]) -> Tensor:
+    buffer = buffers[tensor.buffer]
+    constant = (buffer.data is not None and len(buffer.data) > 0) or buffer.size > 0
+    shape = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
+    shape = () if shape is None else tuple(int(size) for size in shape)
+    return Tensor(index, (tensor.name or b"").decode(errors="replace"), shape, dtypes[tensor.type], constant)
+
+
+def _is_float_inside(operations: list[Operation]) -> bool:
+    """Whether most of the work is done on floats, as in a file with a few integer operations."""
+    work = [o for o in operations if o.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")]
+    floats = sum(any(tensor.dtype == "FLOAT32" for tensor in operation.outputs) for operation in work)
+    return 2 * floats > len(work)
+
+
+def refusals(graph: TFLiteGraph) -> tuple[Refusal, ...]:
+    """What each target would refuse.
+
+    Args:
+        graph: What `read_tflite` returns.
+
+    Returns:
+        One entry for each kind of refusal, by target; none for a target that takes the whole file.
+    """
+    found = [*_cpu(graph), *_gpu(graph), *_edgetpu(graph)]
+    counts = collections.Counter(found)
+    return tuple(dataclasses.replace(refusal, count=count) for refusal, count in counts.items())
+
+
+def _cpu(graph: TFLiteGraph) -> Iterator[Refusal]:
+    for operation in graph.operations:
+        if operation.custom:
+            yield Refusal("cpu", operation.name, _custom_reason(operation))
+
+
+def _custom_reason(operation: Operation) -> str:
+    if operation.name.startswith("Flex"):
+        return "is TensorFlow's own operation (Flex), which LiteRT runs only with TensorFlow added to it"
+    return "is a custom operation; the application has to bring it along"
+
+
+def _gpu(graph: TFLiteGraph) -> Iterator[Refusal]:
+    yield from _open_or_batched(graph, "gpu")
+    for operation in graph.operations:
+        if operation.custom:
+            yield Refusal("gpu", operation.name, _custom_reason(operation))
+        elif operation.name not in GPU_OPERATIONS:
+            reason = GPU_REASONS.get(operation.name, "is not among the operations that GPUs run")
+            yield Refusal("gpu", operation.name, reason)
+        if any(len(tensor.shape) > 4 for tensor in operation.activations()):
+            yield Refusal("gpu", operation.name, "has a tensor of more than four dimensions")
+        if any(tensor.dtype == "INT16" for tensor in operation.activations()):
+            yield Refusal("gpu", operation.name, "computes on 16-bit integers")
+
+
+def _edgetpu(graph: TFLiteGraph) -> Iterator[Refusal]:
+    if graph.dtype() != "int8":
+        reason = "does not compute on 8-bit integers throughout; export with dtype='int8'"
+        yield Refusal("edgetpu", "the whole file", reason)
+        return
+    yield from _open_or_batched(graph, "edgetpu")
+    for operation in graph.operations:
+        if operation.name in RIM and _touches_rim(operation, graph):
+            continue
+        if operation.custom or operation.name not in EDGETPU_OPERATIONS:
+            yield Refusal("edgetpu", operation.name, "is not among its operations and would run on the CPU")
+        elif any(tensor.dtype not in INTEGERS for tensor in operation.activations()):
+            yield Refusal("edgetpu", operation.name, "does not compute on 8-bit integers")
+        elif operation.name == "CONV_2D" and operation.inputs[0].shape[-1] != operation.inputs[1].shape[-1]:
+            yield Refusal("edgetpu", operation.name, "is a grouped convolution")
+
+
+def _touches_rim(operation: Operation, graph: TFLiteGraph) -> bool:
+    return bool({*operation.inputs, *operation.outputs} & {*graph.inputs, *graph.outputs})
+
+
+def _open_or_batched(graph: TFLiteGraph, target: str) -> Iterator[Refusal]:
+    for tensor in graph.inputs:
+        if -1 in tensor.shape:
+            yield Refusal(target, tensor.name, f"leaves its shape {tensor.shape} open; export with a fixed size")
+        elif tensor.shape and tensor.shape[0] != 1:
+            yield Refusal(target, tensor.name, f"takes {tensor.shape[0]} images at once; export with batch 1")
+
+
+@functools.cache
+def _schema() -> Any:
+    try:
+        from ai_edge_litert import schema_py_generated as schema
+    except ImportError:
+        try:
+            from tensorflow.lite.python import schema_py_generated as schema
+        except ImportError as error:
+            raise missing_package("ai_edge_litert", "litert", "Reading a .tflite file") from error
+    return schema

@@ -1,0 +1,173 @@
+"""A model in a process of its own: where its threads and memory are its own, and a crash is an answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from se_keras.errors import one_of
+from se_keras.export.runtime import RUNTIMES, format_of
+
+# `worker.py` is run through `runpy` so that the folder it lies in, with its onnx.py, is not put on the import path.
+_START = "import runpy, sys; sys.path[:] = [p for p in sys.path if p]; runpy.run_path(sys.argv[1], run_name='__main__')"
+# Where Chromium and Chrome keep the driver that computes on the CPU what a graphics card would.
+SOFTWARE_DRIVERS = (
+    "/usr/lib/chromium/vk_swiftshader_icd.json",
+    "/usr/lib/chromium-browser/vk_swiftshader_icd.json",
+    "/usr/lib64/chromium-browser/vk_swiftshader_icd.json",
+    "/opt/google/chrome/vk_swiftshader_icd.json",
+)
+DRIVER_FOLDERS = ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d")
+DRIVER_VARIABLES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
+
+
+class RuntimeRefusedError(RuntimeError):
+    """A runtime that does not open or run a model, or that ended in doing so; the message holds its own words."""
+
+
+class Worker:
+    """One model in one runtime, in a fresh process; a context manager.
+
+    Args:
+        path: The file or folder.
+        runtime: A key of `RUNTIMES`. Default: the file's own.
+        threads: CPU threads, at least 1.
+
+    Attributes:
+        input_shape: (batch, height, width, channels); None where any number is taken.
+
+    Raises:
+        RuntimeRefusedError: The runtime does not open the model.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, runtime: str | None = None, threads: int = 1) -> None:
+        self.runtime = one_of("runtime", runtime or format_of(path), RUNTIMES)
+        self.folder = tempfile.TemporaryDirectory(prefix="se_keras_worker")
+        self.messages = open(os.path.join(self.folder.name, "messages"), "w+b")  # noqa: SIM115  closed with the worker
+        here = pathlib.Path(__file__).parent
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": str(threads)}
+        if self.runtime == "tflite_gpu":
+            environment |= gpu_environment(self.folder.name)
+        if self.runtime == "keras":
+            import keras
+
+            environment["KERAS_BACKEND"] = keras.backend.backend()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _START, os.fspath(here / "worker.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.messages,
+            env=environment,
+            text=True,
+        )
+        setup = {
+            "path": os.path.abspath(path),
+            "runtime": self.runtime,
+            "threads": threads,
+            "root": os.fspath(here.parent.parent),
+        }
+        try:
+            self.input_shape = tuple(self._ask(setup)["input_shape"])
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.messages):
+            if stream is not None:
+                stream.close()
+        self.folder.cleanup()
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Runs images; arguments and result as in a call of a `Runner`."""
+        files = {name: os.path.join(self.folder.name, f"{name}.npy") for name in ("images", "outputs")}
+        np.save(files["images"], images)
+        self._ask({"command": "run", **files})
+        return np.load(files["outputs"])
+
+    def time(self, batch: int = 1) -> float:
+        """Seconds that one call with so many images takes.
+
+        Args:
+            batch: Number of images, at least 1. A file of a fixed batch runs one after the other.
+
+        Returns:
+            Wall-clock seconds, of the runtime alone.
+        """
+        return self._ask({"command": "time", "batch": batch})["seconds"]
+
+    def peak_memory(self) -> int:
+        """Bytes that opening and running the model so far has added, at most, to what its runtime holds when idle."""
+        return self._ask({"command": "memory"})["peak_bytes"]
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        stdin, stdout = self.process.stdin, self.process.stdout
+        try:
+            if stdin is None or stdout is None:
+                raise RuntimeRefusedError(f"{RUNTIMES[self.runtime]} has been closed.")
+            stdin.write(json.dumps(question) + "\n")
+            stdin.flush()
+            line = stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        answer = json.loads(line) if line else {"error": f"its process ended with code {self.process.wait()}"}
+        if "error" in answer:
+            raise RuntimeRefusedError(
+                f"{RUNTIMES[self.runtime]} refuses the model: {answer['error']}{self._last_words()}"
+            )
+        return answer
+
+    def _last_words(self) -> str:
+        self.messages.seek(0)
+        lines = self.messages.read().decode(errors="replace").splitlines()
+        words = [line for line in lines if line.startswith(("ERROR", "E0", "Error")) or "not supported" in line]
+        return "\n" + "\n".join(words[-5:]) if words else ""
+
+
+def gpu_environment(folder: str | os.PathLike) -> dict[str, str]:
+    """The environment variables with which LiteRT finds a Vulkan driver.
+
+    A driver that the environment names or the system has installed is left to be used. Without one, the software
+    driver that comes with Chromium is named: it computes on the CPU what a graphics card would, only slower.
+
+    Args:
+        folder: A folder for the driver's own use, for a machine that gives a process none.
+
+    Returns:
+        Variables to add to the environment.
+    """
+    variables = {} if "XDG_RUNTIME_DIR" in os.environ else {"XDG_RUNTIME_DIR": os.fspath(folder)}
+    named = any(name in os.environ for name in DRIVER_VARIABLES)
+    if named or any(any(pathlib.Path(place).glob("*.json")) for place in DRIVER_FOLDERS):
+        return variables
+    driver = next((path for path in SOFTWARE_DRIVERS if os.path.isfile(path)), None)
+    return {**variables, **(dict.fromkeys(DRIVER_VARIABLES, driver) if driver else {})}
+
+
+def is_missing_driver(refusal: RuntimeRefusedError) -> bool:
+    """Whether a GPU's refusal is for want of a driver or package, and so says nothing about the model.
+
+    Args:
+        refusal: What a `Worker` of runtime "tflite_gpu" raised.
+
+    Returns:
+        True if there is no GPU to ask.
+    """
+    signs = ("No adapters found", "WebGPU environment", "GPU accelerator could not", "No module named", "ImportError")
+    return any(sign in str(refusal) for sign in signs)

@@ -1,0 +1,170 @@
+"""What an exported file consists of, read without running it: one record for all formats."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from se_keras.errors import missing_package
+from se_keras.export.inspect_tflite import Refusal, TFLiteGraph, read_tflite, refusals
+from se_keras.export.runtime import answer_among, format_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Structure:
+    """The structure of an exported model.
+
+    Args:
+        format: "saved_model", "tflite", "onnx" or "keras".
+        dtype: How it computes, one of the `dtype`s of `se_keras.export.tflite`.
+        inputs: Each as text: name, shape and dtype.
+        outputs: As `inputs`.
+        operations: How often each operation occurs, the most frequent first.
+        opset: An ONNX file's operation set, else None.
+        refusals: What a target would refuse.
+        graph: A `.tflite` file's operations one by one, else None.
+    """
+
+    format: str
+    dtype: str = "fp32"
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    operations: dict[str, int] = dataclasses.field(default_factory=dict)
+    opset: int | None = None
+    refusals: tuple[Refusal, ...] = ()
+    graph: TFLiteGraph | None = None
+
+
+def structure_of(path: str | os.PathLike) -> Structure:
+    """Reads what an exported file or folder consists of.
+
+    Args:
+        path: A `.tflite`, `.onnx` or `.keras` file, or a SavedModel folder.
+
+    Returns:
+        A `Structure`; of a `.keras` file only its format.
+
+    Raises:
+        FileNotFoundError: There is nothing at `path`.
+        ImportError: The package that reads the format is not installed.
+        ValueError: It is none of these, or damaged.
+    """
+    form = format_of(path)
+    if form == "tflite":
+        return _of_tflite(path)
+    if form == "onnx":
+        return _of_onnx(path)
+    if form == "saved_model":
+        return _of_saved_model(path)
+    return Structure(format=form)
+
+
+def size_of(path: str | os.PathLike) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    path = pathlib.Path(path)
+    return sum(part.stat().st_size for part in path.rglob("*") if part.is_file()) or path.stat().st_size
+
+
+def _of_tflite(path: str | os.PathLike) -> Structure:
+    graph = read_tflite(path)
+
+    def described(tensors: Any) -> tuple[str, ...]:
+        return tuple(f"{tensor.name} {_shape(tensor.shape)} {tensor.dtype.lower()}" for tensor in tensors)
+
+    return Structure(
+        format="tflite",
+        dtype=graph.dtype(),
+        inputs=described(graph.inputs),
+        outputs=described(graph.outputs),
+        operations=graph.counts(),
+        refusals=refusals(graph),
+        graph=graph,
+    )
+
+
+def _of_onnx(path: str | os.PathLike) -> Structure:
+    try:
+        import onnx
+    except ImportError as error:
+        raise missing_package("onnx", "onnx", "Reading an .onnx file") from error
+    try:
+        model = onnx.load(os.fspath(path), load_external_data=False)
+    except Exception as error:  # protobuf's own errors have no public class
+        raise ValueError(f"The file {os.fspath(path)!r} is no ONNX model, or damaged: {error}") from error
+
+    def described(values: Any) -> tuple[str, ...]:
+        return tuple(_onnx_value(value, onnx) for value in values)
+
+    names = [node.op_type for node in model.graph.node]
+    own = {"", "ai.onnx", "ai.onnx.ml"}
+    foreign = collections.Counter(node.op_type for node in model.graph.node if node.domain not in own)
+    dtypes = {tensor.data_type for tensor in model.graph.initializer}
+    dtype = "fp16" if onnx.TensorProto.FLOAT16 in dtypes else "fp32"
+    return Structure(
+        format="onnx",
+        dtype="int8" if {"QuantizeLinear", "DynamicQuantizeLinear"} & set(names) else dtype,
+        inputs=described(model.graph.input),
+        outputs=described(model.graph.output),
+        operations=dict(collections.Counter(names).most_common()),
+        opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None),
+        refusals=tuple(
+            Refusal("cpu", name, "is not an operation of ONNX itself", count) for name, count in foreign.items()
+        ),
+    )
+
+
+def _onnx_value(value: Any, onnx: Any) -> str:
+    tensor = value.type.tensor_type
+    shape = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim)
+    dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    return f"{value.name} {_shape(shape)} {'float32' if dtype == 'float' else dtype}"
+
+
+def _of_saved_model(path: str | os.PathLike) -> Structure:
+    try:
+        import tensorflow as tf
+        from tensorflow.core.protobuf import saved_model_pb2
+    except ImportError as error:
+        raise missing_package("tensorflow", "tensorflow", "Reading a SavedModel") from error
+    content = (pathlib.Path(path) / "saved_model.pb").read_bytes()
+    try:
+        meta = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0]
+    except Exception as error:  # protobuf's own errors have no public class
+        raise ValueError(f"The SavedModel {os.fspath(path)!r} is damaged: {error}") from error
+
+    def described(tensors: Any) -> tuple[str, ...]:
+        return tuple(
+            f"{name} {_shape(tuple(size.size for size in info.tensor_shape.dim))} {tf.as_dtype(info.dtype).name}"
+            for name, info in sorted(tensors.items())
+        )
+
+    signature = meta.signature_def["serving_default"]
+    nodes = [node for function in meta.graph_def.library.function for node in function.node_def]
+    half = {tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum}
+    compiled = sum(function.attr["_XlaMustCompile"].b for function in meta.graph_def.library.function)
+    reason = "must be compiled by XLA; a server without it refuses the model"
+    counted = collections.Counter(node.op for node in nodes if node.op in COMPUTING)
+    outputs = dict(signature.outputs)
+    chosen = {answer_among(list(outputs)): None} if outputs else {}
+    return Structure(
+        format="saved_model",
+        dtype="fp16" if any(node.op == "Conv2D" and node.attr["T"].type in half for node in nodes) else "fp32",
+        inputs=described(signature.inputs),
+        outputs=described({name: outputs[name] for name in [*chosen, *outputs]}),
+        operations=dict(counted.most_common()),
+        refusals=(Refusal("serving", "a function", reason, compiled),) if compiled else (),
+    )
+
+
+# The operations of a SavedModel that do the work, over all of its functions; the rest is its bookkeeping.
+_COMPUTING = """
+    Add AddV2 AvgPool BatchMatMulV2 BiasAdd Conv2D ConcatV2 DepthwiseConv2dNative FusedBatchNormV3 MatMul MaxPool
+    Mean Mul Pad PadV2 Relu Relu6 Sigmoid Softmax Sub Tanh Transpose"""
+COMPUTING = frozenset(_COMPUTING.split())
+
+
+def _shape(sizes: tuple[int, ...]) -> str:
+    return "(" + ", ".join("any" if size < 0 else str(size) for size in sizes) + ")"

@@ -1,0 +1,106 @@
+"""The other side of `se_keras.export.process`: runs one model in a process of its own, a command a line.
+
+This file is started as a script. Its first lines make the package importable without `se_keras/__init__.py`,
+because that imports Keras and its backend, whose start and memory are not those of the model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sys
+import time
+import types
+from typing import Any
+
+
+def main() -> None:
+    """Reads the model to run as JSON from the first line, then commands, and answers each with a line of JSON."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what the runtimes print is no answer
+    setup = json.loads(sys.stdin.readline())
+    try:
+        _import_runtime(setup)
+        before = _memory()
+        started = time.perf_counter()
+        runner = _opened(setup)
+        answers.write(json.dumps({"input_shape": runner.input_shape, "seconds": time.perf_counter() - started}) + "\n")
+        for line in sys.stdin:
+            answers.write(json.dumps(_answer(runner, json.loads(line), before)) + "\n")
+    except Exception as error:
+        answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
+
+
+def _import_runtime(setup: dict[str, Any]) -> None:
+    """Loads the packages first, so that their memory is not counted as the model's."""
+    if setup["runtime"] != "keras":
+        for name in ("se_keras", "se_keras.export"):
+            package = types.ModuleType(name)
+            package.__path__ = [os.path.join(setup["root"], *name.split("."))]
+            sys.modules[name] = package
+    if setup["runtime"] in ("tflite", "tflite_gpu"):
+        from se_keras.export.runtime import interpreter_module
+
+        interpreter_module()
+    elif setup["runtime"] == "onnx":
+        import onnxruntime  # noqa: F401
+    else:
+        _limit_threads(setup["threads"], setup["runtime"])
+
+
+def _limit_threads(threads: int, runtime: str) -> None:
+    if runtime == "keras":
+        import keras
+
+        if keras.backend.backend() == "torch":
+            import torch
+
+            torch.set_num_threads(threads)
+        if keras.backend.backend() != "tensorflow":
+            return
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def _opened(setup: dict[str, Any]) -> Any:
+    from se_keras.export.runtime import open_runner
+
+    return open_runner(setup["path"], runtime=setup["runtime"], threads=setup["threads"])
+
+
+def _answer(runner: Any, command: dict[str, Any], before: int) -> dict[str, Any]:
+    import numpy as np
+
+    if command["command"] == "run":
+        np.save(command["outputs"], runner(np.load(command["images"])))
+        return {}
+    if command["command"] == "time":
+        images = _noise(runner.input_shape, command["batch"])
+        started = time.perf_counter()
+        runner(images)
+        return {"seconds": time.perf_counter() - started}
+    return {"peak_bytes": max(_memory() - before, 0)}
+
+
+def _noise(shape: tuple[int | None, ...], batch: int) -> Any:
+    import numpy as np
+
+    return np.random.default_rng(0).uniform(0, 255, (batch, *(size or 224 for size in shape[1:]))).astype("float32")
+
+
+def _memory() -> int:
+    """The most memory this process has held so far, in bytes."""
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    import resource  # elsewhere than on Linux
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    main()

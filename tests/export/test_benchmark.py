@@ -1,0 +1,70 @@
+"""Timing side by side: the settings, the turns, and what is refused. Numbers are only checked for being there."""
+
+import json
+
+import keras
+import pytest
+
+import se_keras
+from se_keras import export
+from se_keras.export.process import RuntimeRefusedError
+from se_keras.export.verify import speed_of
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return se_keras.SEResNet20()
+
+
+@pytest.fixture(scope="module")
+def file(model, tmp_path_factory):
+    return export.tflite(model, tmp_path_factory.mktemp("benchmark") / "model.tflite")
+
+
+def test_every_setting_of_every_contestant(model, file):
+    rounds = []
+
+    def progress(items):
+        rounds.append(list(items))
+        return rounds[-1]
+
+    rows = export.benchmark(
+        {"keras": model, "tflite": file}, threads=(1, 2), batch_sizes=(1, 3), repeats=2, warmups=1, progress=progress
+    )
+    settings = [(row.speed.threads, row.speed.batch, row.name) for row in rows]
+    assert settings == [(t, b, name) for t in (1, 2) for b in (1, 3) for name in ("keras", "tflite")]
+    assert rounds == [[0, 1, 2]] * 4
+    for row in rows:
+        assert isinstance(row, export.Measurement)
+        assert row.speed.runtime == row.name
+        assert row.speed.runs == 2
+        assert 0 < row.speed.least <= row.speed.median
+        assert row.images_per_second == pytest.approx(row.speed.batch / row.speed.median)
+        assert row.size > 1e6
+        assert row.dtype == "fp32"
+    assert json.loads(json.dumps(rows[0].to_dict()))["speed"]["batch"] == 1
+
+
+def test_summary_of_runs():
+    speed = speed_of("tflite", 2, [4.0, 1.0, 2.0, 3.0, 5.0], 7, batch=3)
+    assert (speed.median, speed.least, speed.quartiles, speed.runs) == (3.0, 1.0, (2.0, 4.0), 5)
+
+
+def test_bad_arguments_are_refused(file, tmp_path):
+    with pytest.raises(ValueError, match="at least one file"):
+        export.benchmark([])
+    for name in ("threads", "batch_sizes"):
+        with pytest.raises(ValueError, match=f"`{name}` must be an integer of at least 1"):
+            export.benchmark([file], **{name: [0]})
+    with pytest.raises(ValueError, match="`repeats`"):
+        export.benchmark([file], repeats=0)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        export.benchmark([tmp_path / "nowhere.tflite"])
+
+
+def test_contestant_that_does_not_run_is_named(file, tmp_path):
+    path = tmp_path / "half.tflite"
+    path.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(RuntimeRefusedError, match="LiteRT CPU refuses the model"):
+        export.benchmark([path])

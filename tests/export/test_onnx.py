@@ -1,0 +1,108 @@
+"""ONNX: names, dynamic batch, operation sets, and the same answers in ONNX Runtime; skipped without the extra."""
+
+import collections
+import os
+
+import keras
+import numpy as np
+import pytest
+
+import se_keras
+from se_keras import export
+from se_keras.export.onnx import OPSET
+from se_keras.export.structure import structure_of
+
+onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
+pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
+if keras.backend.backend() == "tensorflow":
+    pytest.importorskip("tf2onnx", reason="needs the extra 'onnx'")
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return se_keras.SEResNet20()
+
+
+@pytest.fixture(scope="module")
+def file(model, tmp_path_factory):
+    return export.onnx(model, tmp_path_factory.mktemp("onnx") / "model.onnx")
+
+
+def test_file_passes_in_its_own_runtime(model, file, rng):
+    images = rng.uniform(0, 255, (5, 32, 32, 3)).astype("float32")
+    report = export.verify(file, model, data=images, labels=[0, 1, 2, 3, 4], repeats=2)
+    assert report.passed, report.failures
+    assert report.agreements[1].relative_error < 1e-5
+    assert report.agreements[1].runtime == "onnx"
+    assert report.speeds[0].median > 0
+    assert len(report.headrooms) == 10
+
+
+def test_names_batch_and_operation_set(file):
+    structure = structure_of(file)
+    assert structure.inputs == ("images (any, 32, 32, 3) float32",)
+    assert structure.outputs == ("output_0 (any, 10) float32",)
+    assert structure.opset == OPSET
+    assert structure.refusals == ()
+    assert structure.dtype == "fp32"
+    onnx.checker.check_model(os.fspath(file))
+    assert onnx.load(file).graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_grouped_convolution_is_one_operation(tmp_path, rng):
+    inputs = keras.Input((16, 16, 8))
+    x = se_keras.layers.GroupedConv2D(16, 3, groups=4)(inputs)
+    model = keras.Model(inputs, se_keras.SqueezeExcite(reduction=4)(x))
+    path = export.onnx(model, tmp_path / "grouped.onnx")
+    nodes = onnx.load(path).graph.node
+    counts = collections.Counter(node.op_type for node in nodes)
+    assert counts["Conv"] == 3  # and the two of the block
+    assert "Split" not in counts
+    groups = [attribute.i for node in nodes for attribute in node.attribute if attribute.name == "group"]
+    assert max(groups) == 4
+    assert export.verify(path, model, repeats=0).passed
+
+
+def test_half_precision_policy_is_exported_in_float32(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    model = se_keras.SEResNet20()
+    path = export.onnx(model, tmp_path / "mixed.onnx")
+    assert structure_of(path).dtype == "fp32"
+    assert export.verify(path, model, limits=export.Limits(relative_error=1e-2), repeats=0).passed
+
+
+def test_operation_set_is_chosen_or_refused(model, tmp_path):
+    assert structure_of(export.onnx(model, tmp_path / "a.onnx", opset=15)).opset == 15
+    with pytest.raises(ValueError, match="Opset 99"):
+        export.onnx(model, tmp_path / "b.onnx", opset=99)
+    assert os.listdir(tmp_path) == ["a.onnx"]
+
+
+def test_existing_file_and_wrong_ending_are_refused(model, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_text("precious")
+    with pytest.raises(FileExistsError, match="Pass overwrite=True"):
+        export.onnx(model, path)
+    assert path.read_text() == "precious"
+    with pytest.raises(ValueError, match=r"must end in \.onnx"):
+        export.onnx(model, tmp_path / "model.pb")
+
+
+def test_damaged_file_is_named(file, tmp_path):
+    path = tmp_path / "half.onnx"
+    path.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"half\.onnx.*no ONNX model, or damaged"):
+        export.verify(path)
+
+
+def test_several_inputs_are_refused(tmp_path):
+    inputs = [keras.Input((4,)), keras.Input((4,))]
+    with pytest.raises(ValueError, match="one input"):
+        export.onnx(keras.Model(inputs, keras.layers.Add()(inputs)), tmp_path / "model.onnx")
+
+
+def test_uneven_batches(model, file):
+    runner = export.runtime.open_runner(file)
+    images = np.full((33, 32, 32, 3), 128, "float32")
+    assert runner(images).shape == (33, 10)
