@@ -15,6 +15,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks/results"
 
 
 def models_table() -> str:
@@ -47,7 +48,7 @@ def _weights(identifier: str) -> str:
 
 
 def _result(name: str) -> dict:
-    return json.loads((ROOT / f"benchmarks/results/{name}.json").read_text("utf-8"))
+    return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
 
 
 def grouped_sentence() -> str:
@@ -67,6 +68,36 @@ def costs_table() -> str:
     return "\n".join([*lines, "", f"`make benchmarks` on {where}; medians of interleaved runs."])
 
 
+def overhead_table() -> str:
+    titles = ("Network", "Precision", "without SE, ms", "deployed, ms", "over without SE", "only folded")
+    lines = [f"| {' | '.join(titles)} |", "| --- | --- | --: | --: | --: | --: |"]
+    for path in sorted(RESULTS.glob("se_overhead_*.json")):
+        result = json.loads(path.read_text("utf-8"))
+        for title, rows in result.items():
+            if not title.endswith("(s)"):
+                continue
+            name, dtype, *_ = title.split(", ")
+            plain, hoisted, folded = (rows[form] for form in ("without SE", "SE hoisted", "SE folded"))
+            lines.append(
+                f"| `{name}` | {dtype} | {plain['median_s'] * 1e3:.1f} | {hoisted['median_s'] * 1e3:.1f} "
+                f"| {hoisted['ratio']:.3f} | {folded['ratio']:.3f} |"
+            )
+    where = f"{result['machine']}, {result['date']}"
+    return "\n".join([*lines, "", f"LiteRT, 2 threads, batch 1, `python benchmarks/se_overhead.py` on {where}."])
+
+
+def inference_table() -> str:
+    result = _result("cpu_inference")
+    rows = next(value for key, value in result.items() if key.endswith("(s)"))
+    lines = ["| | median, ms | least, ms | over our TFLite fp32 |", "| --- | --: | --: | --: |"]
+    lines += [
+        f"| {name} | {row['median_s'] * 1e3:.1f} | {row['min_s'] * 1e3:.1f} | {row['ratio']:.2f} |"
+        for name, row in rows.items()
+    ]
+    where = f"{result['machine']}, {result['date']}"
+    return "\n".join([*lines, "", f"224 px, batch 1, 2 threads, `python benchmarks/cpu_inference.py` on {where}."])
+
+
 def replaced(text: str, marker: str, content: str, separator: str = "\n") -> str:
     pattern = re.compile(rf"(<!-- {marker}:begin -->).*?(<!-- {marker}:end -->)", re.DOTALL)
     return pattern.sub(lambda match: f"{match[1]}{separator}{content}{separator}{match[2]}", text)
@@ -78,6 +109,8 @@ def main() -> int:
     new = replaced(old, "models", models_table())
     new = replaced(new, "grouped", grouped_sentence(), separator="")
     new = replaced(new, "costs", costs_table())
+    new = replaced(new, "overhead", overhead_table())
+    new = replaced(new, "inference", inference_table())
     if "--check" in sys.argv:
         print("README.md is current" if new == old else "README.md is out of date: python benchmarks/readme.py")
         return int(new != old)

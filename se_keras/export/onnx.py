@@ -11,7 +11,8 @@ import keras
 
 from se_keras.errors import missing_package
 from se_keras.export.files import native_output_held, replacing
-from se_keras.surgery import deploy, in_float32
+from se_keras.export.inference_form import inference_form
+from se_keras.surgery import in_float32
 
 OPSET = 17  # of 2022: ONNX Runtime 1.12 and later; from 18 on the squeeze is no GlobalAveragePool any more
 CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "torch"}
@@ -44,7 +45,7 @@ def onnx(model: keras.Model, path: str | os.PathLike, *, opset: int = OPSET, ove
     if len(model.inputs) != 1:
         raise ValueError(f"Only models of one input are exported; {model.name!r} has {len(model.inputs)}.")
     _require(CONVERTERS.get(keras.backend.backend(), "tf2onnx"))
-    deployed = deploy(in_float32(model)).model
+    deployed = inference_form(in_float32(model))
     images = deployed.inputs[0]
     spec = keras.InputSpec(shape=images.shape, dtype=keras.backend.standardize_dtype(images.dtype), name="images")
     with replacing(path, overwrite=overwrite) as target:

@@ -13,10 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras import surgery
 from se_keras.errors import check_count
 from se_keras.export.files import native_output_held, replacing
 from se_keras.export.image_bytes import decoded, resized_and_cropped, stretched
+from se_keras.export.inference_form import inference_form
 from se_keras.export.runtime import require_tensorflow
 from se_keras.export.warm_up import write_warm_up
 from se_keras.preprocessing import Preprocessing, record_of
@@ -88,7 +88,7 @@ def saved_model(
     labels = None if labels is None else _checked_labels(model, labels)
     photos = _photos(model, preprocessing)
     name = output_name(model)
-    served = surgery.deploy(model).model if deploy else model
+    served = inference_form(model) if deploy else model
     with (
         replacing(path, overwrite=overwrite) as target,
         native_output_held(),

@@ -19,11 +19,12 @@ from se_keras.errors import missing_package, one_of
 from se_keras.export.files import native_output_held, replacing
 from se_keras.export.headroom import headroom_of_model
 from se_keras.export.images import check_range, preparation_of, real_images
+from se_keras.export.inference_form import inference_form
 from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.export.saved_model import write_archive
 from se_keras.preprocessing import record_of
-from se_keras.surgery import deploy, in_float32, stage_squeezes, without_dead_blocks
+from se_keras.surgery import in_float32, stage_squeezes, without_dead_blocks
 
 DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
 SQUEEZES = ("auto", "mean", "staged")
@@ -246,7 +247,7 @@ def _prepared(model: keras.Model, dtype: str, squeeze: str, calibration: Calibra
     single = in_float32(model)
     if calibration is not None and dtype in CALIBRATED:
         single = without_dead_blocks(single, calibration.images)
-    deployed = deploy(single).model
+    deployed = inference_form(single)
     if squeeze == "staged":
         return stage_squeezes(deployed)
     if squeeze == "mean" or calibration is None:

@@ -1,0 +1,40 @@
+"""What is written was compared with the model first."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import se_keras
+from se_keras.export import inference_form as module
+from se_keras.export.inference_form import inference_form, relative_difference
+from se_keras.surgery import Deployment, deploy
+
+
+def test_form_computes_the_same():
+    model = se_keras.SEResNet20(include_top=False, input_shape=(None, None, 3))
+    form = inference_form(model)
+    x = np.random.default_rng(0).uniform(0, 255, (1, 40, 32, 3)).astype("float32")
+    assert relative_difference(form.predict(x, verbose=0), model.predict(x, verbose=0)) < 1e-5
+    assert not any(isinstance(layer, layers.BatchNormalization) for layer in form.layers)
+
+
+def test_form_that_answers_differently_is_not_written(monkeypatch):
+    def broken(model):
+        deployed, changes = deploy(model)
+        deployed.get_layer("logits").bias.assign(np.full(10, 0.5) * np.arange(10))
+        return Deployment(deployed, changes)
+
+    monkeypatch.setattr(module, "deploy", broken)
+    with pytest.raises(ValueError, match="answers differently"):
+        inference_form(se_keras.SEResNet20())
+
+
+def test_half_precision_is_not_held_to_single(monkeypatch):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    assert inference_form(se_keras.SEResNet20()).name == "se_resnet20"
+
+
+def test_relative_difference():
+    assert relative_difference(np.array([1.0, 3.0]), np.array([1.0, 4.0])) == 0.25
+    assert relative_difference(np.zeros(2), np.zeros(2)) == 0
