@@ -27,7 +27,7 @@ CONVOLUTIONS = {3: layers.Conv1D, 4: layers.Conv2D, 5: layers.Conv3D}
 
 
 def hoist_squeezes(graph: Graph) -> tuple[Graph, list[tuple[Call, Call]], list[tuple[Call, str]]]:
-    """Moves every squeeze for which that is exact and cheaper in front of its convolution.
+    """Moves every squeeze for which that is exact and costs no more in front of its convolution.
 
     Args:
         graph: The graph, with batch norm folded.

@@ -2,19 +2,11 @@
 
 import json
 
-import keras
 import pytest
 
-import se_keras
 from se_keras import export
 from se_keras.export.process import RuntimeRefusedError
 from se_keras.export.verify import speed_of
-
-
-@pytest.fixture(scope="module")
-def model():
-    keras.utils.set_random_seed(0)
-    return se_keras.SEResNet20()
 
 
 @pytest.fixture(scope="module")

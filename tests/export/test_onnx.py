@@ -19,12 +19,6 @@ if keras.backend.backend() == "tensorflow":
 
 
 @pytest.fixture(scope="module")
-def model():
-    keras.utils.set_random_seed(0)
-    return se_keras.SEResNet20()
-
-
-@pytest.fixture(scope="module")
 def file(model, tmp_path_factory):
     return export.onnx(model, tmp_path_factory.mktemp("onnx") / "model.onnx")
 
