@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from se_keras.layers import GroupedConv2D
+from se_keras.layers import BatchNormalization, GroupedConv2D
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ def _padded(x: Any, kernel_size: Any, strides: int, padding: str, style: ConvSty
 
 def norm_act(x: Any, *, name: str, style: ConvStyle = TORCH, activation: str | None = "relu") -> Any:
     """Batch norm and, unless `activation` is None, an activation; the shape stays."""
-    x = layers.BatchNormalization(
+    x = BatchNormalization(
         axis=channel_axis(),
         epsilon=style.epsilon,
         momentum=style.momentum,

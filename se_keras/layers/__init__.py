@@ -1,8 +1,9 @@
 """Layers: everything here that owns weights or needs a name when a model is saved."""
 
+from se_keras.layers.batch_normalization import BatchNormalization
 from se_keras.layers.channel_shuffle import ChannelShuffle
 from se_keras.layers.grouped_conv2d import GroupedConv2D
 from se_keras.layers.image_preprocessing import ImagePreprocessing
 from se_keras.layers.squeeze_excite import SqueezeExcite
 
-__all__ = ["ChannelShuffle", "GroupedConv2D", "ImagePreprocessing", "SqueezeExcite"]
+__all__ = ["BatchNormalization", "ChannelShuffle", "GroupedConv2D", "ImagePreprocessing", "SqueezeExcite"]

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from se_keras.layers.tensorflow_devices import tensorflow_has_gpu
+
 
 @keras.saving.register_keras_serializable("se_keras")
 class GroupedConv2D(keras.layers.Conv2D):
@@ -35,7 +37,7 @@ class GroupedConv2D(keras.layers.Conv2D):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if keras.backend.backend() == "tensorflow" and not _tensorflow_has_gpu():
+        if keras.backend.backend() == "tensorflow" and not tensorflow_has_gpu():
             # XLA's gradient of a grouped convolution is what makes it slow on a CPU; this lets
             # `jit_compile="auto"`, the default of `compile`, decide against XLA for the model.
             self.supports_jit = False
@@ -112,18 +114,11 @@ def _pad_same(inputs: Any, kernel_size: tuple[int, int], strides: tuple[int, int
 
 
 @functools.cache
-def _tensorflow_has_gpu() -> bool:
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
-
-
-@functools.cache
 def _tensorflow_is_native() -> bool:
     """Whether TensorFlow's own kernel has the gradient here: tried, because no public call tells."""
     import tensorflow as tf
 
-    if _tensorflow_has_gpu():
+    if tensorflow_has_gpu():
         return True
     with tf.init_scope():
         try:

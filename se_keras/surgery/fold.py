@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from se_keras.layers import GroupedConv2D
+from se_keras.layers import BatchNormalization, GroupedConv2D
 from se_keras.surgery.graph import Call, Graph, new_layer
 
 
@@ -51,6 +51,7 @@ TRANSPARENT = (
     layers.UpSampling1D,
     layers.UpSampling3D,
 )
+BATCH_NORMS = (layers.BatchNormalization, BatchNormalization)
 PADDINGS = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
 
 
@@ -89,7 +90,7 @@ def fold_batch_norms(graph: Graph) -> tuple[Graph, list[tuple[Call, Call]], list
     aliases: dict[int, Any] = {}
     folded, kept = [], []
     for call in graph.calls:
-        if type(call.operation) is not layers.BatchNormalization:
+        if type(call.operation) not in BATCH_NORMS:
             continue
         target, reason = _target(call, producers, consumers, times, set(replacements))
         if target is None:

@@ -179,8 +179,10 @@ TRAIN = """
 def test_trains_where_tensorflow_lacks_the_grouped_gradient(run_python):
     # Without oneDNN, TensorFlow's CPU kernel has no gradient with groups: the layer must notice.
     check = """
-    from se_keras.layers.grouped_conv2d import _tensorflow_has_gpu, _tensorflow_is_native
-    assert _tensorflow_has_gpu() or not _tensorflow_is_native()
+    from se_keras.layers.grouped_conv2d import _tensorflow_is_native
+    from se_keras.layers.tensorflow_devices import tensorflow_has_gpu
+
+    assert tensorflow_has_gpu() or not _tensorflow_is_native()
     """
     code = TRAIN.format(jit_compile=False) + check
     assert "trained on tensorflow" in run_python(code, KERAS_BACKEND="tensorflow", TF_ENABLE_ONEDNN_OPTS="0")
