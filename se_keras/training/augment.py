@@ -1,0 +1,190 @@
+"""Steps of augmentation: small records that change an image with a generator they are given.
+
+They work on NumPy arrays with Pillow's resampling, and not on tensors, so that a training sees the
+same pixels on every backend, and so that a step depends on the seed, the epoch and the image alone:
+that is what lets a training continue exactly where it was stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+
+class Transform(Protocol):
+    """Changes one image: uint8, 0 to 255, shape (height, width, channels)."""
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The changed image, uint8."""
+
+
+class BatchTransform(Protocol):
+    """Changes a batch of images and their one-hot labels."""
+
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The changed images, 0 to 255, and labels of shape (n, classes), float32."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomFlip:
+    """Mirrors half of the images left to right."""
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The image or its mirror image."""
+        return image[:, ::-1] if rng.random() < 0.5 else image
+
+
+@dataclasses.dataclass(frozen=True)
+class PadAndCrop:
+    """Adds a black border and cuts the old size out of the result (He et al., arXiv 1512.03385, section 4.2).
+
+    Args:
+        padding: Pixels on each side.
+    """
+
+    padding: int = 4
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """An image of the same size."""
+        height, width, _ = image.shape
+        p = self.padding
+        top, left = rng.integers(0, 2 * p + 1, 2)
+        padded = np.zeros((height + 2 * p, width + 2 * p, image.shape[2]), image.dtype)
+        padded[p : p + height, p : p + width] = image
+        return padded[top : top + height, left : left + width]
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomAreaCrop:
+    """Cuts out a part of random area and aspect and resizes it (Szegedy et al., arXiv 1409.4842, section 6).
+
+    Args:
+        size: Height and width of the result in pixels; None takes the network's input size.
+        least_area: Smallest share of the image's area.
+        aspect: Greatest width over height; the smallest is its inverse.
+    """
+
+    size: tuple[int, int] | None = None
+    least_area: float = 0.08
+    aspect: float = 4 / 3
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """An image of shape (*size, channels), or of its old size where that is None."""
+        height, width, _ = image.shape
+        box = (0.0, 0.0, float(width), float(height))
+        for _ in range(10):
+            area = height * width * rng.uniform(self.least_area, 1)
+            aspect = math.exp(rng.uniform(-math.log(self.aspect), math.log(self.aspect)))
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                left, top = rng.integers(0, width - w + 1), rng.integers(0, height - h + 1)
+                box = (float(left), float(top), float(left + w), float(top + h))
+                break
+        rows, columns = self.size or (height, width)
+        resized = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+        return np.asarray(resized)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomRotation:
+    """Turns by a random angle; corners become black.
+
+    Args:
+        degrees: Greatest angle either way.
+    """
+
+    degrees: float = 10.0
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """An image of the same size."""
+        angle = rng.uniform(-self.degrees, self.degrees)
+        return np.asarray(Image.fromarray(image).rotate(angle, Image.Resampling.BILINEAR))
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelJitter:
+    """Adds one random number to every channel.
+
+    Args:
+        amount: Greatest change either way, of 255.
+    """
+
+    amount: int = 20
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """An image of the same size."""
+        shift = rng.integers(-self.amount, self.amount + 1, image.shape[2])
+        return np.clip(image.astype(np.int16) + shift, 0, 255).astype(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutout:
+    """Blacks out one square, which may stick out of the image (DeVries and Taylor, arXiv 1708.04552).
+
+    Args:
+        length: Height and width of the square in pixels.
+    """
+
+    length: int = 8
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """An image of the same size."""
+        height, width, _ = image.shape
+        y, x = rng.integers(0, height), rng.integers(0, width)
+        half = self.length // 2
+        image = image.copy()
+        image[max(y - half, 0) : y - half + self.length, max(x - half, 0) : x - half + self.length] = 0
+        return image
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixup:
+    """Blends each image with another (Zhang et al., arXiv 1710.09412).
+
+    Args:
+        alpha: Of the beta distribution of the share.
+    """
+
+    alpha: float = 0.2
+
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Images as float32, labels blended alike."""
+        share = np.float32(rng.beta(self.alpha, self.alpha))
+        other = rng.permutation(len(images))
+        blended = share * images.astype(np.float32) + (1 - share) * images[other]
+        return blended, share * labels + (1 - share) * labels[other]
+
+
+@dataclasses.dataclass(frozen=True)
+class CutMix:
+    """Replaces a rectangle of each image with another image's (Yun et al., arXiv 1905.04899).
+
+    Args:
+        alpha: Of the beta distribution of the share.
+    """
+
+    alpha: float = 1.0
+
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Images of the same dtype, labels by the share of pixels."""
+        _, height, width, _ = images.shape
+        cut = math.sqrt(1 - rng.beta(self.alpha, self.alpha))
+        y, x = rng.integers(0, height), rng.integers(0, width)
+        half_height, half_width = round(height * cut / 2), round(width * cut / 2)
+        rows = slice(max(y - half_height, 0), min(y + half_height, height))
+        columns = slice(max(x - half_width, 0), min(x + half_width, width))
+        other = rng.permutation(len(images))
+        mixed = images.copy()
+        mixed[:, rows, columns] = images[other][:, rows, columns]
+        share = np.float32(1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width))
+        return mixed, share * labels + (1 - share) * labels[other]

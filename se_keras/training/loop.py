@@ -1,0 +1,457 @@
+"""`model.fit` with a recipe, that can be stopped anywhere and goes on exactly there."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import platform
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from se_keras.export.files import replacing
+from se_keras.layers import BatchNormalization
+from se_keras.preprocessing import Preprocessing, record_of
+from se_keras.training.data import Data, evaluation_batches, training_batches
+from se_keras.training.recipes import Phase, Recipe, make_optimizer
+from se_keras.training.state import Position, read_position, restore_state, save_state, state_variables
+
+STATE_FILE = "state.safetensors"
+RUN_FILE = "run.json"
+BEST_FILE = "best.keras"
+FINAL_FILE = "model.keras"
+EVALUATION_BATCH = 128
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """What a training gave.
+
+    Args:
+        history: Metrics of every epoch, in order.
+        best: Best validation accuracy, a fraction of 1.
+        folder: The run's folder.
+    """
+
+    history: tuple[dict[str, float], ...]
+    best: float
+    folder: pathlib.Path
+
+
+def train(
+    model: keras.Model,
+    data: Data,
+    recipe: Recipe,
+    folder: str | os.PathLike,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    patience: int | None = None,
+    save_every: float = 600.0,
+    threads: int = 2,
+    jit_compile: bool | str = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    notes: dict[str, Any] | None = None,
+) -> TrainingResult:
+    """Trains a model and leaves everything that is needed to go on, or to know what was done.
+
+    The folder holds `run.json` (recipe, network, data, versions, seed), `log.csv`, the state
+    (`state.safetensors`), the model of the best epoch by validation accuracy (`best.keras`) and, when
+    the training is done, the last one (`model.keras`). The state is saved after each epoch, every `save_every`
+    seconds in between, and on Ctrl-C, after the step that was under way. A resumed training
+    sees the same images in the same order and ends with the same weights.
+
+    Args:
+        model: A model with its preprocessing inside (`include_preprocessing=True`) whose output are probabilities.
+        data: What to train and validate on.
+        recipe: How.
+        folder: The run's folder.
+        seed: Of the order, the augmentation and dropout; an integer from 0. Weights are drawn before, by the caller.
+        resume: Whether to go on with what the folder holds.
+        patience: Epochs without a better validation accuracy after which to stop; None: never.
+        save_every: Seconds.
+        threads: How many threads read and augment.
+        jit_compile: As in `keras.Model.compile`.
+        callbacks: Of Keras, e.g. for TensorBoard.
+        notes: What else `run.json` should say; compared on resuming, too.
+
+    Returns:
+        The `TrainingResult`.
+
+    Raises:
+        FileExistsError: The folder holds a run already and `resume` is False.
+        FileNotFoundError: It holds none and `resume` is True.
+        ValueError: Another model, recipe, data or seed than the run was begun with; a model of
+            another number of classes than the data.
+        TrainingDivergedError: The loss became infinite or NaN; the last good state is kept.
+        KeyboardInterrupt: On Ctrl-C, after saving.
+    """
+    classes = len(data.train.class_names)
+    if model.output_shape[-1] != classes:
+        raise ValueError(
+            f"The model answers with {model.output_shape[-1]} classes, but {data.name!r} has {classes}. Build it with "
+            f"classes={classes}."
+        )
+    folder = pathlib.Path(folder)
+    prepared = record_of(model)
+    facts = _facts(model, data, recipe, seed, notes or {})
+    _begin_run(folder, facts, resume)
+    state_file = folder / STATE_FILE
+    position = read_position(state_file) if state_file.exists() else Position()
+    run = _Run(folder, state_file, save_every, patience, position)
+    with _signals_noted(run):
+        _run_phases(model, data, recipe, prepared, run, _Settings(seed, threads, jit_compile, tuple(callbacks)))
+    with replacing(folder / FINAL_FILE, overwrite=True) as temporary:
+        model.save(temporary)
+    return TrainingResult(run.position.history, run.position.best or 0.0, folder)
+
+
+@contextlib.contextmanager
+def _signals_noted(run: _Run) -> Iterator[None]:
+    """Lets Ctrl-C, and a scheduler's SIGTERM, be noted instead of breaking a step in its middle."""
+    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+        yield
+        return
+
+    def note(number: int, frame: Any) -> None:
+        run.interrupted = True
+
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _run_phases(
+    model: keras.Model,
+    data: Data,
+    recipe: Recipe,
+    prepared: Preprocessing,
+    run: _Run,
+    settings: _Settings,
+) -> None:
+    """Runs what is left of the phases after `run.position`, which is kept up to date."""
+    resumed = run.state_file.exists()
+    for index in range(run.position.phase, len(recipe.phases)):
+        phase = recipe.phases[index]
+        if index != run.position.phase:
+            run.position = dataclasses.replace(run.position, phase=index, epoch=0, step=0)
+        _set_trainable(model, phase)
+        keras.utils.set_random_seed(settings.seed + index)
+        model.compile(
+            make_optimizer(recipe, phase, len(data.train) // recipe.batch_size),
+            keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+            metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+            jit_compile=settings.jit_compile,
+        )
+        model.optimizer.build(model.trainable_variables)
+        if resumed and run.position.step:
+            # Keras makes the metrics' variables at the first batch, but an epoch that was begun restores them before.
+            height, width = prepared.height_width
+            classes = len(data.train.class_names)
+            model.test_on_batch(np.zeros((1, height, width, 3), np.uint8), np.eye(1, classes, dtype=np.float32))
+        _fit(model, data, recipe, phase, prepared, run, settings, restore=resumed)
+        resumed = False
+        if run.stopped_early:
+            return
+
+
+def _fit(
+    model: keras.Model,
+    data: Data,
+    recipe: Recipe,
+    phase: Phase,
+    prepared: Preprocessing,
+    run: _Run,
+    settings: _Settings,
+    *,
+    restore: bool,
+) -> None:
+    """Fits what is left of one phase; an epoch that was begun is finished by a shorter fit of its own."""
+    steps = len(data.train) // recipe.batch_size
+    seed = settings.seed + run.position.phase
+    validation = evaluation_batches(
+        data.validation, prepared, batch_size=EVALUATION_BATCH, epochs=phase.epochs, threads=settings.threads
+    )
+    for begin, end, step in _spans(run.position, phase):
+        batches = training_batches(
+            data.train,
+            prepared,
+            batch_size=recipe.batch_size,
+            seed=seed,
+            transforms=recipe.transforms,
+            batch_transforms=recipe.batch_transforms,
+            epochs=phase.epochs,
+            start=begin * steps + step,
+            threads=settings.threads,
+        )
+        model.fit(
+            batches,
+            epochs=end,
+            initial_epoch=begin,
+            steps_per_epoch=steps - step,
+            shuffle=False,
+            validation_data=validation,
+            validation_steps=math.ceil(len(data.validation) / EVALUATION_BATCH),
+            callbacks=[_Keeper(run, step, restores=restore, averages=recipe.average is not None), *settings.callbacks],
+            verbose=0,
+        )
+        # Keras ends a fit by putting the averaged weights in place; what goes on needs the raw ones.
+        restore = recipe.average is not None
+        if run.interrupted:
+            raise KeyboardInterrupt
+        if run.stopped_early:
+            return
+
+
+def _spans(position: Position, phase: Phase) -> list[tuple[int, int, int]]:
+    """First epoch, last epoch and first step of the fits that are left of a phase."""
+    if position.epoch >= phase.epochs:
+        return []
+    if not position.step:
+        return [(position.epoch, phase.epochs, 0)]
+    begun = (position.epoch, position.epoch + 1, position.step)
+    whole = (position.epoch + 1, phase.epochs, 0)
+    return [begun, whole] if position.epoch + 1 < phase.epochs else [begun]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    """What stays the same over a run, beside the recipe."""
+
+    seed: int
+    threads: int
+    jit_compile: bool | str
+    callbacks: tuple[keras.callbacks.Callback, ...]
+
+
+@dataclasses.dataclass
+class _Run:
+    """What the callbacks of one run share."""
+
+    folder: pathlib.Path
+    state_file: pathlib.Path
+    save_every: float
+    patience: int | None
+    position: Position
+    interrupted: bool = False
+    stopped_early: bool = False
+    saved_at: float = dataclasses.field(default_factory=time.monotonic)
+
+    def save(self, model: keras.Model) -> None:
+        save_state(self.state_file, model, self.position)
+        self.saved_at = time.monotonic()
+
+    def is_stale(self) -> bool:
+        """Whether epochs have passed without a better validation accuracy, more than `patience`."""
+        if self.patience is None or not self.position.history:
+            return False
+        accuracies = [row["val_accuracy"] for row in self.position.history]
+        return len(accuracies) - 1 - int(np.argmax(accuracies)) >= self.patience
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Saves and restores the state, keeps the best model and the log, and stops where it has to."""
+
+    def __init__(self, run: _Run, first_step: int, *, restores: bool, averages: bool) -> None:
+        super().__init__()
+        self.run, self.first_step, self.restores, self.averages = run, first_step, restores, averages
+        self.raw: list[np.ndarray] | None = None
+        self.started = time.perf_counter()
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self.restores:
+            variables = state_variables(self.model)
+            restore_state(self.run.state_file, variables[: len(variables) - len(self.model.metrics_variables)])
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.started = time.perf_counter()
+        if self.restores and self.first_step:
+            restore_state(self.run.state_file, state_variables(self.model))  # Keras has just reset the metrics
+        self.restores = False
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        step = self.first_step + batch + 1
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            epoch = len(self.run.position.history) + 1
+            raise TrainingDivergedError(
+                f"The loss became {loss} in step {step} of epoch {epoch}. The last good state is in "
+                f"{os.fspath(self.run.state_file)!r}; try a lower learning rate, a longer warm-up or clip_norm."
+            )
+        overdue = time.monotonic() - self.run.saved_at > self.run.save_every
+        if self.run.interrupted or overdue:
+            self.run.position = dataclasses.replace(self.run.position, step=step)
+            self.run.save(self.model)
+        if self.run.interrupted:
+            # Keras would validate and end the epoch as if it were whole.
+            raise KeyboardInterrupt
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        if self.averages:
+            model = self.model
+            self.raw = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in model.trainable_variables]
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        accuracy, best = float((logs or {})["accuracy"]), self.run.position.best
+        if best is None or accuracy > best:
+            with replacing(self.run.folder / BEST_FILE, overwrite=True) as temporary:
+                self.model.save(temporary)
+            self.run.position = dataclasses.replace(self.run.position, best=accuracy)
+        if self.raw is not None:
+            for variable, value in zip(self.model.trainable_variables, self.raw, strict=True):
+                variable.assign(value)
+            self.raw = None
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        row = {
+            "epoch": len(self.run.position.history) + 1,
+            **{name: float(value) for name, value in (logs or {}).items()},
+            "seconds": round(time.perf_counter() - self.started, 2),
+        }
+        self.first_step = 0
+        history = (*self.run.position.history, row)
+        self.run.position = dataclasses.replace(self.run.position, epoch=epoch + 1, step=0, history=history)
+        self.run.save(self.model)
+        write_log(self.run.folder / "log.csv", history)
+        if self.run.is_stale():
+            self.run.stopped_early = True
+            self.model.stop_training = True
+        if self.run.interrupted:
+            self.model.stop_training = True
+
+
+def write_log(path: pathlib.Path, history: Sequence[dict[str, float]]) -> None:
+    """Writes the metrics of all epochs as a table.
+
+    Args:
+        path: A `.csv` file; replaced in one step.
+        history: One row an epoch, all with the same names.
+    """
+    with replacing(path, overwrite=True) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _set_trainable(model: keras.Model, phase: Phase) -> None:
+    for layer in model.layers:
+        layer.trainable = phase.trainable != "head"
+        if phase.trainable == "without_norms" and isinstance(
+            layer, BatchNormalization | keras.layers.BatchNormalization
+        ):
+            layer.trainable = False
+    if phase.trainable == "head":
+        last = next(layer for layer in reversed(model.layers) if layer.weights)
+        last.trainable = True
+
+
+def _facts(model: keras.Model, data: Data, recipe: Recipe, seed: int, notes: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same for a run to be the same."""
+    return {
+        "model": {
+            "name": model.name,
+            "parameters": model.count_params(),
+            "input_shape": list(model.input_shape),
+        },
+        "data": {
+            "name": data.name,
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "classes": list(data.train.class_names),
+            "fingerprint": [data.train.fingerprint, data.validation.fingerprint],
+        },
+        "recipe": _as_json(recipe),
+        "seed": seed,
+        "backend": keras.backend.backend(),
+        **notes,
+    }
+
+
+def _as_json(recipe: Recipe) -> dict[str, Any]:
+    def named(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            content = {field.name: named(getattr(value, field.name)) for field in dataclasses.fields(value)}
+            return {"type": type(value).__name__, **content}
+        return [named(item) for item in value] if isinstance(value, tuple | list) else value
+
+    return named(recipe)
+
+
+def _begin_run(folder: pathlib.Path, facts: dict[str, Any], resume: bool) -> None:
+    file = folder / RUN_FILE
+    if resume:
+        if not file.exists():
+            raise FileNotFoundError(f"There is no run to resume in {os.fspath(folder)!r}: {RUN_FILE} is missing.")
+        _compare(json.loads(file.read_text("utf-8"))["facts"], facts, folder)
+        return
+    if file.exists():
+        raise FileExistsError(
+            f"{os.fspath(folder)!r} holds a run already. Resume it, or choose another folder for a new one."
+        )
+    content = {"facts": facts, "versions": _versions(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+    with replacing(file, overwrite=False) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+def _compare(then: dict[str, Any], now: dict[str, Any], folder: pathlib.Path) -> None:
+    now = json.loads(json.dumps(now))
+    differences = list(_differences(then, now, ""))
+    if differences:
+        raise ValueError(
+            f"The run in {os.fspath(folder)!r} was begun with other settings; resume it with the same, or choose "
+            f"another folder. Different: {'; '.join(differences)}."
+        )
+
+
+def _differences(then: Any, now: Any, name: str) -> list[str]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        found = []
+        for key in sorted({*then, *now}):
+            found += _differences(then.get(key), now.get(key), f"{name}.{key}" if name else key)
+        return found
+    return [] if then == now else [f"{name} was {then!r}, is {now!r}"]
+
+
+def _versions() -> dict[str, str]:
+    packages = ("keras", "tensorflow", "jax", "torch", "numpy", "grain", "pillow", "se_keras")
+    versions = {"python": platform.python_version(), "machine": f"{os.cpu_count()} cores, {platform.machine()}"}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        versions["commit"] = commit + (" with changes" if _git("status", "--porcelain") else "")
+    return versions
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the folder that this package lies in; "" where it lies in none."""
+    here = pathlib.Path(__file__).parent
+    command: Callable[..., subprocess.CompletedProcess] = subprocess.run
+    try:
+        done = command(["git", "-C", os.fspath(here), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

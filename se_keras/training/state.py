@@ -1,0 +1,114 @@
+"""The whole state of a training in one file, written so that it is always there whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from se_keras.export.files import replacing
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """How far a training has come.
+
+    Args:
+        phase: Index of the phase.
+        epoch: Whole epochs done in this phase.
+        step: Steps done in the epoch that was begun.
+        history: Metrics of every epoch done, over all phases.
+        best: Best validation accuracy so far, a fraction of 1; None before the first.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+    history: tuple[dict[str, float], ...] = ()
+    best: float | None = None
+
+
+def state_variables(model: keras.Model) -> list[Any]:
+    """What a training step reads and writes: weights, statistics, seeds, optimiser, and then the metrics.
+
+    Args:
+        model: A compiled model whose optimiser is built.
+    """
+    metrics = {id(variable) for variable in model.metrics_variables}
+    own = [variable for variable in model.variables if id(variable) not in metrics]
+    return [*own, *model.optimizer.variables, *model.metrics_variables]
+
+
+def save_state(path: str | os.PathLike, model: keras.Model, position: Position) -> None:
+    """Writes the state of a training.
+
+    Args:
+        path: The file; it is replaced in one step, so that a crash leaves the old one.
+        model: See `state_variables`.
+        position: How far it has come.
+    """
+    arrays = {
+        f"{index}:{variable.path}": np.array(keras.ops.convert_to_numpy(variable.value), order="C")
+        for index, variable in enumerate(state_variables(model))
+    }
+    with replacing(path, overwrite=True) as temporary:
+        try:
+            save_file(arrays, temporary, metadata={"position": json.dumps(dataclasses.asdict(position))})
+        except SafetensorError as error:
+            raise OSError(
+                f"The state of the training could not be written to {os.fspath(path)!r}, which still holds the one "
+                f"before: {error}. Make room and resume."
+            ) from error
+        # Renaming is atomic for whoever reads, but only what is on the disk outlives a power cut.
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+
+
+def read_position(path: str | os.PathLike) -> Position:
+    """How far the training in a file had come.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            content = json.loads((file.metadata() or {})["position"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)!r} is damaged or no state of a training: {error}") from error
+    return Position(**{**content, "history": tuple(content["history"])})
+
+
+def restore_state(path: str | os.PathLike, variables: Sequence[Any]) -> None:
+    """Assigns what `save_state` wrote.
+
+    Args:
+        path: The file.
+        variables: `state_variables` of the same model in the same phase, or a tail of it left out.
+
+    Raises:
+        ValueError: The file's variables have other shapes or another order.
+    """
+    with safe_open(os.fspath(path), framework="numpy") as file:
+        names = sorted(file.keys(), key=lambda name: int(name.partition(":")[0]))
+        if len(names) < len(variables):
+            raise ValueError(
+                f"{os.fspath(pathlib.Path(path))!r} holds {len(names)} variables, but this training has "
+                f"{len(variables)}; it is of another model, recipe or version of Keras."
+            )
+        for name, variable in zip(names, variables, strict=False):
+            value = file.get_tensor(name)
+            if value.shape != tuple(variable.shape) or name.partition(":")[2] != variable.path:
+                raise ValueError(
+                    f"{name!r} in {os.fspath(path)!r} has shape {value.shape}, but the training needs "
+                    f"{variable.path!r} of shape {tuple(variable.shape)}; it is of another model, recipe or version "
+                    "of Keras."
+                )
+            variable.assign(value)
