@@ -19,6 +19,10 @@ EXAMPLES = """examples:
   se-keras info se_resnet50
   se-keras convert SE-ResNet-50.caffemodel --model se_resnet50 --to model.keras
   se-keras predict photo.jpg --model demo_output/model.keras --labels demo_output/labels.txt
+  se-keras predict --input photos --output labels.parquet --model se_resnet50
+  se-keras train --model se_resnet50 --weights imagenet --data photos --recipe finetune --out runs/photos
+  se-keras train --resume runs/photos
+  se-keras evaluate runs/photos/model.keras --data photos
   se-keras export se_resnet50 --format tflite --dtype int8 --data photos
   se-keras verify out/model.tflite --model se_resnet50 --data photos
   se-keras benchmark out/model.tflite out/model.onnx --threads 1 2
@@ -63,11 +67,7 @@ def parser() -> argparse.ArgumentParser:
     info.add_argument("--size", type=_at_least_one, help="height and width of the input in pixels")
     info.add_argument("--plain", action="store_true", help="the same network without SE")
 
-    predict = command("predict", "classify image files", "se-keras predict a.jpg b.png --model model.keras --top 3")
-    predict.add_argument("images", nargs="+", help="image files")
-    predict.add_argument("--model", required=True, help="a .keras file, or a published checkpoint (model.tag)")
-    predict.add_argument("--labels", help="text file with one class name a line; default: ImageNet's")
-    predict.add_argument("--top", type=_at_least_one, default=5, help="how many classes an image (default: 5)")
+    _add_predict(command)
 
     convert = command(
         "convert",
@@ -79,6 +79,8 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument("--model", help="the network that a file belongs to (see `se-keras list`)")
     convert.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
+    _add_train(command)
+    _add_evaluate(command)
     _add_export(command)
     _add_verify(command)
     _add_benchmark(command)
@@ -90,6 +92,92 @@ def parser() -> argparse.ArgumentParser:
 
 
 Command = Callable[[str, str, str], argparse.ArgumentParser]
+
+
+def _add_predict(command: Command) -> None:
+    predict = command(
+        "predict",
+        "classify image files, or all of a folder",
+        "se-keras predict a.jpg b.png --model model.keras --top 3\n"
+        "  se-keras predict --input photos --output labels.parquet --model se_resnet50",
+    )
+    what = predict.add_mutually_exclusive_group(required=True)
+    what.add_argument("images", nargs="*", default=[], help="image files")
+    what.add_argument("--input", metavar="FOLDER", help="a folder of any number of images, with subfolders")
+    predict.add_argument("--model", required=True, help="a .keras file, or a published checkpoint (model.tag)")
+    predict.add_argument("--labels", help="text file with one class name a line; default: ImageNet's")
+    predict.add_argument("--top", type=_at_least_one, default=5, help="how many classes an image (default: 5)")
+    folder = predict.add_argument_group(
+        "with --input",
+        "Files that cannot be read are listed beside the output.\n"
+        "Interrupted in whatever way, the same command goes on where it was.",
+    )
+    folder.add_argument("--output", metavar="FILE", help="the table to write: .parquet or .csv")
+    folder.add_argument("--batch-size", type=_at_least_one, default=32, help="images at a time (default: 32)")
+    folder.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    folder.add_argument(
+        "--engine", choices=("local", "ray"), help="this process (the default), or a Ray cluster (see RAY_ADDRESS)"
+    )
+    folder.add_argument("--workers", type=_at_least_one, help="tasks at most on the cluster (default: one a CPU)")
+    folder.add_argument("--gpus-per-worker", type=_positive, help="GPUs, or share of one, a task (default: none)")
+
+
+def _add_train(command: Command) -> None:
+    train = command(
+        "train",
+        "train a network by a recipe, or go on with a training that was stopped",
+        "se-keras train --model se_resnet50 --weights imagenet --data photos --recipe finetune --out runs/photos\n"
+        "  se-keras train --resume runs/photos",
+    )
+    train.add_argument("--model", help="a network's name, or a .keras file")
+    train.add_argument(
+        "--data",
+        help="folder of images in one folder a class (or train/ and val/), .npz file, cifar10, cifar100, sample",
+    )
+    train.add_argument("--out", help="folder of the run; it must hold no other")
+    train.add_argument("--resume", metavar="FOLDER", help="go on with the run in this folder, with its own settings")
+    train.add_argument("--recipes", action="store_true", help="list the recipes and what is known of them")
+    what = train.add_argument_group(
+        "what decides the result", "Kept in the run's folder; --resume takes it from there."
+    )
+    what.add_argument("--recipe", help="name of a recipe (default: finetune)")
+    what.add_argument("--weights", help="to begin with: a checkpoint's tag or a file (default: random)")
+    what.add_argument("--plain", action="store_true", default=None, help="the same network without SE")
+    what.add_argument("--reduction", type=_at_least_one, help="of the SE blocks (default: the network's)")
+    what.add_argument("--size", type=_at_least_one, help="height and width of the input in pixels")
+    what.add_argument("--epochs", type=_at_least_one, help="in place of the recipe's; phases keep their share")
+    what.add_argument("--batch-size", type=_at_least_one, help="in place of the recipe's; learning rates in proportion")
+    what.add_argument("--seed", type=_natural, help="of weights, order and augmentation (default: 0)")
+    what.add_argument(
+        "--precision",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+        help="Keras' dtype policy (default: float32)",
+    )
+    what.add_argument("--validation-split", type=_fraction, help="held back of a folder without val/ (default: 0.2)")
+    what.add_argument("--strict", action="store_true", default=None, help="refuse files that cannot be read")
+    train.add_argument("--patience", type=_at_least_one, help="stop after so many epochs without a better one")
+    train.add_argument(
+        "--save-every", type=_positive, default=10, help="minutes between saves in an epoch (default: 10)"
+    )
+    train.add_argument("--threads", type=_at_least_one, default=2, help="threads that read images (default: 2)")
+    train.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into the run's folder")
+
+
+def _add_evaluate(command: Command) -> None:
+    evaluate = command(
+        "evaluate",
+        "measure the accuracy of a model or an exported file on labelled images",
+        "se-keras evaluate runs/photos/model.keras --data photos",
+    )
+    evaluate.add_argument("model", help="a .keras file, an exported file, or published weights (model.tag)")
+    evaluate.add_argument("--data", required=True, help="as of `se-keras train`")
+    evaluate.add_argument(
+        "--split", choices=("validation", "train"), default="validation", help="(default: validation)"
+    )
+    evaluate.add_argument("--strict", action="store_true", help="refuse files that cannot be read")
+    evaluate.add_argument("--threads", type=_at_least_one, default=2, help="CPU threads (default: 2)")
+    evaluate.add_argument("--report", metavar="FOLDER", help="write metrics.json and confusion.png into it")
+    evaluate.add_argument("--min-accuracy", type=_fraction, help="exit with 1 below it, as a fraction of 1")
 
 
 def _add_export(command: Command) -> None:
@@ -168,6 +256,22 @@ def _fraction(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
     return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return value
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, not {text!r}")
+    return int(text)
 
 
 def _at_least_one(text: str) -> int:

@@ -35,12 +35,13 @@ ALLOWED = {
     # These are given a model and never build one:
     "inference": BASE,
     "surgery": BASE,
-    "analysis": BASE,
     "training": BASE,
     "export": {*BASE, "surgery"},
+    "analysis": {*BASE, "surgery", "export"},
+    "prediction": {*BASE, "inference"},
     # These put everything together:
     "demo": {*BASE, "weights", "models", "inference", "surgery", "analysis", "training", "export"},
-    "cli": {*BASE, "weights", "models", "inference", "surgery", "analysis", "training", "export", "demo"},
+    "cli": {*BASE, "weights", "models", "inference", "prediction", "surgery", "analysis", "training", "export", "demo"},
 }
 
 
@@ -100,6 +101,8 @@ OPTIONAL = {
     "matplotlib",
     "onnx",
     "onnxruntime",
+    "pyarrow",
+    "ray",
     "tensorflow",
     "tensorflow_hub",
     "tf2onnx",

@@ -11,6 +11,7 @@ EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 PROOF = {
     "predict.py": r"cat_0\.png +\w+ \d+\.\d%, \w+ \d+\.\d%, \w+ \d+\.\d%",
     "feature_extraction.py": r"stage2: 16x16 positions, 64 channels[\s\S]*same class for (1[3-9]|[2-9]\d)%",
+    "gates.py": r"stage4_block3_se: \d+% of the variance[\s\S]*9 of 9 SE blocks[\s\S]*wrote classes\.csv, classes\.png",
     "transfer_learning.py": r"body frozen: validation accuracy \d[\s\S]*whole network: .* \d+\.\d% on ship, truck",
 }
 

@@ -70,19 +70,25 @@ def find_record(identifier: str, weights: str) -> WeightsRecord:
             f"No weights have been published for {identifier!r}; received weights={weights!r}. Pass weights=None for a "
             "network with random weights, or the path of a file."
         )
-    if weights == ALIAS:
+    aliases = (ALIAS,) if identifier in DEFAULT_TAGS else ()
+    if weights in aliases:
         return tags[DEFAULT_TAGS[identifier]]
+    if weights == ALIAS:
+        raise ValueError(
+            f"{identifier!r} has no ImageNet weights; received weights={weights!r}. Its own: {', '.join(sorted(tags))}."
+        )
     others = sorted(record.model for record in RECORDS.values() if record.tag == weights)
     if weights not in tags and others:
         raise ValueError(
             f"{identifier!r} has no checkpoint {weights!r}; {', '.join(others)} have. "
             f"Its own: {', '.join(sorted(tags))}."
         )
-    return tags[one_of(f"weights of {identifier!r}", weights, (ALIAS, *sorted(tags)))]
+    return tags[one_of(f"weights of {identifier!r}", weights, (*aliases, *sorted(tags)))]
 
 
 def _with_record(identifier: str, network: Network, record: WeightsRecord, options: Options) -> keras.Model:
     adapted = dataclasses.replace(network, preprocessing=_for_channels(record.preprocessing, options))
+    options = dataclasses.replace(options, se=None) if record.plain else options
     model = assemble(identifier, adapted, options, lineage=record.lineage)
     load_record(model, record, lambda: _full(identifier, network, record.lineage))
     return model

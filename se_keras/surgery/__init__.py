@@ -1,5 +1,18 @@
 """Graph to graph: functional models rewritten so that they compute the same with less."""
 
 from se_keras.surgery.deploy import Change, Deployment, deploy, in_float32, stage_squeezes, without_dead_blocks
+from se_keras.surgery.prune import GateChange, Pruned, PruningReport, prune_gates, pruning_curve
 
-__all__ = ["Change", "Deployment", "deploy", "in_float32", "stage_squeezes", "without_dead_blocks"]
+__all__ = [
+    "Change",
+    "Deployment",
+    "GateChange",
+    "Pruned",
+    "PruningReport",
+    "deploy",
+    "in_float32",
+    "prune_gates",
+    "pruning_curve",
+    "stage_squeezes",
+    "without_dead_blocks",
+]

@@ -23,6 +23,8 @@ class Call:
         kwargs: Keyword arguments, likewise.
         outputs: The symbolic tensors it gave.
         is_new: Whether the layer was made for this graph, so that it need not be copied.
+        record: Keras' record of the call, the same one for every copy that laying nested models
+            open makes of it; None for a call made here.
     """
 
     operation: Any
@@ -30,6 +32,7 @@ class Call:
     kwargs: Mapping[str, Any]
     outputs: tuple[Any, ...]
     is_new: bool = False
+    record: Any = None
 
     @property
     def inputs(self) -> tuple[Any, ...]:
@@ -125,24 +128,50 @@ def read_graph(model: keras.Model) -> Graph:
     Raises:
         ValueError: A subclassed model, or a sequential one without an input shape.
     """
+    return Graph(*_ends(model), tuple(_calls(model.inputs, model.outputs)), model.name)
+
+
+def read_nested_graph(model: keras.Model) -> Graph:
+    """Reads a functional model, in which a nested model stays one call.
+
+    Args:
+        model: Functional, or sequential and built.
+
+    Returns:
+        The graph; its operations are the model's own.
+
+    Raises:
+        ValueError: As `read_graph`.
+    """
+    inputs, outputs = _ends(model)
+    calls = [_recorded(node) for node in _nodes(model.inputs, model.outputs)]
+    return Graph(inputs, outputs, tuple(calls), model.name)
+
+
+def _ends(model: keras.Model) -> tuple[Any, Any]:
+    """The inputs and the outputs of a model, in their structures."""
     if not is_functional(model):
         raise ValueError(
             f"Only functional models (and built sequential ones) can be rewritten, because only they record their "
             f"graph; received {type(model).__name__} {getattr(model, 'name', '')!r}. Build it with keras.Input and "
             "keras.Model(inputs, outputs)."
         )
-    sequential = isinstance(model, keras.Sequential)
-    inputs = model.inputs[0] if sequential else model._inputs_struct
-    outputs = model.outputs[0] if sequential else model._outputs_struct
-    return Graph(inputs, outputs, tuple(_calls(model.inputs, model.outputs)), model.name)
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0], model.outputs[0]
+    return model._inputs_struct, model._outputs_struct
+
+
+def _recorded(node: Any) -> Call:
+    return Call(node.operation, node.arguments.args, dict(node.arguments.kwargs), tuple(node.outputs), record=node)
 
 
 def _calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
     calls: list[Call] = []
     renames: dict[int, Any] = {}
     for node in _nodes(inputs, outputs):
-        args, kwargs = _renamed((node.arguments.args, dict(node.arguments.kwargs)), renames)
-        call = Call(node.operation, args, kwargs, tuple(node.outputs))
+        call = _recorded(node)
+        args, kwargs = _renamed((call.args, dict(call.kwargs)), renames)
+        call = dataclasses.replace(call, args=args, kwargs=kwargs)
         if is_functional(node.operation) and len(node.operation.inputs) == len(call.inputs):
             inner, given = _laid_open(call)
             calls += inner
@@ -199,21 +228,23 @@ def _nodes(inputs: Iterable[Any], outputs: Iterable[Any]) -> list[Any]:
     return list(ordered.values())
 
 
-def build_model(graph: Graph, *, dtype: str | None = None) -> keras.Model:
+def build_model(graph: Graph, *, dtype: str | None = None, made: dict[int, Any] | None = None) -> keras.Model:
     """Builds a graph as a model of new layers with the same weights.
 
     Args:
         graph: The graph.
         dtype: Dtype policy of all layers, e.g. "float32"; None keeps each layer's own.
+        made: From the id of an operation to the one that stands for it in models built before,
+            which this one is to share; those made here are added. None: it shares with none.
 
     Returns:
         A functional model that shares nothing with the one the graph was read from.
     """
-    made: dict[int, Any] = {}
+    made = {} if made is None else made
     names: set[str] = set()
     tensors: dict[int, Any] = {}
     for x in keras.tree.flatten(graph.inputs):
-        tensors[id(x)] = keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name, sparse=x.sparse)
+        tensors[id(x)] = keras.Input(batch_shape=x.shape, dtype=x.dtype, name=_input_name(x), sparse=x.sparse)
     for call in graph.calls:
         operation = call.operation
         is_copied = id(operation) not in made and not (call.is_new and operation.name not in names)
@@ -224,9 +255,17 @@ def build_model(graph: Graph, *, dtype: str | None = None) -> keras.Model:
         results = keras.tree.flatten(made[id(operation)](*args, **kwargs))
         if is_copied and isinstance(operation, keras.layers.Layer):
             made[id(operation)].set_weights(operation.get_weights())
+            if isinstance(operation, keras.layers.Normalization):
+                made[id(operation)].finalize_state()  # it computes with copies of its weights
         tensors.update(zip((id(x) for x in call.outputs), results, strict=True))
     inputs, outputs = _renamed((graph.inputs, graph.outputs), tensors)
     return keras.Model(inputs, outputs, name=graph.name)
+
+
+def _input_name(tensor: Any) -> str:
+    """The name of an input layer; its tensor has another one unless the user named it."""
+    operation = tensor._keras_history.operation
+    return operation.name if isinstance(operation, keras.layers.InputLayer) else tensor.name
 
 
 def new_layer(layer: Any, input_shape: Sequence[int | None], weights: Sequence[np.ndarray] = ()) -> Any:
@@ -237,7 +276,7 @@ def new_layer(layer: Any, input_shape: Sequence[int | None], weights: Sequence[n
 
 
 def _copied(operation: Any, names: set[str], dtype: str | None) -> Any:
-    if isinstance(operation, keras.Model):
+    if is_functional(operation):
         return keras.models.clone_model(operation)
     config = operation.get_config()
     if operation.name in names:  # layers of different nested models may have one name

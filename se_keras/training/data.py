@@ -104,7 +104,7 @@ class ArraySource:
                 "Images in an array are uint8, 0 to 255, of shape (n, height, width, 3); received "
                 f"{images.dtype} of shape {images.shape}."
             )
-        labels = np.asarray(labels)
+        labels: np.ndarray = np.asarray(labels)
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
         if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
@@ -458,6 +458,52 @@ def evaluation_batches(
         return _fitted(source[index], prepared), one_hot[source.labels[index]]
 
     dataset = grain.MapDataset.source(_Indices(len(source))).map(read).batch(batch_size).repeat(epochs)
+    return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+
+
+def evaluation_parts(
+    source: ImageSource,
+    prepared: Preprocessing,
+    *,
+    batch_size: int,
+    epochs: int = 1,
+    shard: tuple[int, int] = (0, 1),
+    threads: int = 2,
+) -> Any:
+    """All images in order, for devices that share each batch evenly: images of no weight fill up the last one.
+
+    With k batches of b for n images, the others weigh k b / n each. Keras averages the weighted loss over k b rows,
+    and what it gives in `weighted_metrics` over the weights, so that both are exactly the means over the n images.
+
+    Args:
+        source: The images.
+        prepared: Size, crop and interpolation.
+        batch_size: Images in a batch, over all shards.
+        epochs: How many follow one another.
+        shard: Which part of every batch is read here, and of how many.
+        threads: How many read ahead.
+
+    Returns:
+        A Grain dataset of (images, labels, weights): the first two as of `training_batches`, weights
+        of shape (batch,), float32.
+
+    Raises:
+        ValueError: A batch that the shards do not divide.
+    """
+    grain = _grain()
+    part, parts = shard
+    if batch_size % parts:
+        raise ValueError(f"{parts} processes must share a batch evenly; received batch_size={batch_size}.")
+    images = len(source)
+    rows = -(-images // batch_size) * batch_size
+    one_hot: np.ndarray = np.eye(len(source.class_names), dtype=np.float32)
+
+    def read(row: int) -> tuple[np.ndarray, np.ndarray, np.float32]:
+        index = min(row, images - 1)
+        weight = np.float32(rows / images if row < images else 0.0)
+        return _fitted(source[index], prepared), one_hot[source.labels[index]], weight
+
+    dataset = grain.MapDataset.source(_Indices(rows)).map(read)[part::parts].batch(batch_size // parts).repeat(epochs)
     return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
 
 

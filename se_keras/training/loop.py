@@ -24,7 +24,8 @@ import numpy as np
 from se_keras.export.files import replacing
 from se_keras.layers import BatchNormalization
 from se_keras.preprocessing import Preprocessing, record_of
-from se_keras.training.data import Data, evaluation_batches, training_batches
+from se_keras.training.data import Data, evaluation_batches, evaluation_parts, training_batches
+from se_keras.training.distribute import ALONE, Processes
 from se_keras.training.recipes import Phase, Recipe, make_optimizer
 from se_keras.training.state import Position, read_position, restore_state, save_state, state_variables
 
@@ -33,6 +34,8 @@ RUN_FILE = "run.json"
 BEST_FILE = "best.keras"
 FINAL_FILE = "model.keras"
 EVALUATION_BATCH = 128
+# Steps after which several processes ask each other whether one was told to stop.
+ASK_EVERY = 10
 
 
 class TrainingDivergedError(RuntimeError):
@@ -68,6 +71,7 @@ def train(
     jit_compile: bool | str = "auto",
     callbacks: Sequence[keras.callbacks.Callback] = (),
     notes: dict[str, Any] | None = None,
+    processes: Processes = ALONE,
 ) -> TrainingResult:
     """Trains a model and leaves everything that is needed to go on, or to know what was done.
 
@@ -88,8 +92,10 @@ def train(
         save_every: Seconds.
         threads: How many threads read and augment.
         jit_compile: As in `keras.Model.compile`.
-        callbacks: Of Keras, e.g. for TensorBoard.
+        callbacks: Of Keras, e.g. for TensorBoard; each process runs its own.
         notes: What else `run.json` should say; compared on resuming, too.
+        processes: What `distribute.join` or `distribute.mirrored` gave, inside of which the model was built. All
+            processes must see the same folder; a run may be resumed with another number of them.
 
     Returns:
         The `TrainingResult`.
@@ -98,7 +104,8 @@ def train(
         FileExistsError: The folder holds a run already and `resume` is False.
         FileNotFoundError: It holds none and `resume` is True.
         ValueError: Another model, recipe, data or seed than the run was begun with; a model of
-            another number of classes than the data.
+            another number of classes than the data; a batch that the devices cannot share evenly.
+        ProcessFailedError: Another process failed.
         TrainingDivergedError: The loss became infinite or NaN; the last good state is kept.
         KeyboardInterrupt: On Ctrl-C, after saving.
     """
@@ -108,17 +115,17 @@ def train(
             f"The model answers with {model.output_shape[-1]} classes, but {data.name!r} has {classes}. Build it with "
             f"classes={classes}."
         )
+    processes.check_batch_size(recipe.batch_size)
     folder = pathlib.Path(folder)
     prepared = record_of(model)
     facts = _facts(model, data, recipe, seed, notes or {})
-    _begin_run(folder, facts, resume)
+    processes.in_turn(lambda: _begin_run(folder, facts, resume or not processes.writes))
     state_file = folder / STATE_FILE
     position = read_position(state_file) if state_file.exists() else Position()
-    run = _Run(folder, state_file, save_every, patience, position)
+    run = _Run(folder, state_file, save_every, patience, position, processes)
     with _signals_noted(run):
         _run_phases(model, data, recipe, prepared, run, _Settings(seed, threads, jit_compile, tuple(callbacks)))
-    with replacing(folder / FINAL_FILE, overwrite=True) as temporary:
-        model.save(temporary)
+    processes.in_turn(lambda: run.save_model(model, FINAL_FILE))
     return TrainingResult(run.position.history, run.position.best or 0.0, folder)
 
 
@@ -159,7 +166,7 @@ def _run_phases(
         model.compile(
             make_optimizer(recipe, phase, len(data.train) // recipe.batch_size),
             keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
-            metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+            weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy")],  # see `evaluation_parts`
             jit_compile=settings.jit_compile,
         )
         model.optimizer.build(model.trainable_variables)
@@ -167,7 +174,8 @@ def _run_phases(
             # Keras makes the metrics' variables at the first batch, but an epoch that was begun restores them before.
             height, width = prepared.height_width
             classes = len(data.train.class_names)
-            model.test_on_batch(np.zeros((1, height, width, 3), np.uint8), np.eye(1, classes, dtype=np.float32))
+            count = run.processes.devices // run.processes.count
+            model.test_on_batch(np.zeros((count, height, width, 3), np.uint8), np.zeros((count, classes), np.float32))
         _fit(model, data, recipe, phase, prepared, run, settings, restore=resumed)
         resumed = False
         if run.stopped_early:
@@ -188,9 +196,7 @@ def _fit(
     """Fits what is left of one phase; an epoch that was begun is finished by a shorter fit of its own."""
     steps = len(data.train) // recipe.batch_size
     seed = settings.seed + run.position.phase
-    validation = evaluation_batches(
-        data.validation, prepared, batch_size=EVALUATION_BATCH, epochs=phase.epochs, threads=settings.threads
-    )
+    validation, validation_steps = _validation(data, prepared, phase, run.processes, settings.threads)
     for begin, end, step in _spans(run.position, phase):
         batches = training_batches(
             data.train,
@@ -201,6 +207,7 @@ def _fit(
             batch_transforms=recipe.batch_transforms,
             epochs=phase.epochs,
             start=begin * steps + step,
+            shard=(run.processes.index, run.processes.count),
             threads=settings.threads,
         )
         model.fit(
@@ -210,16 +217,30 @@ def _fit(
             steps_per_epoch=steps - step,
             shuffle=False,
             validation_data=validation,
-            validation_steps=math.ceil(len(data.validation) / EVALUATION_BATCH),
+            validation_steps=validation_steps,
             callbacks=[_Keeper(run, step, restores=restore, averages=recipe.average is not None), *settings.callbacks],
             verbose=0,
         )
         # Keras ends a fit by putting the averaged weights in place; what goes on needs the raw ones.
         restore = recipe.average is not None
-        if run.interrupted:
+        if run.must_stop():
             raise KeyboardInterrupt
         if run.stopped_early:
             return
+
+
+def _validation(
+    data: Data, prepared: Preprocessing, phase: Phase, processes: Processes, threads: int
+) -> tuple[Any, int]:
+    """Batches for a phase's validations, and how many make up one."""
+    devices = processes.devices
+    batch_size = math.ceil(EVALUATION_BATCH / devices) * devices
+    steps = math.ceil(len(data.validation) / batch_size)
+    shared = {"batch_size": batch_size, "epochs": phase.epochs, "threads": threads}
+    if devices == 1:
+        return evaluation_batches(data.validation, prepared, **shared), steps
+    shard = (processes.index, processes.count)
+    return evaluation_parts(data.validation, prepared, shard=shard, **shared), steps
 
 
 def _spans(position: Position, phase: Phase) -> list[tuple[int, int, int]]:
@@ -252,13 +273,27 @@ class _Run:
     save_every: float
     patience: int | None
     position: Position
+    processes: Processes = ALONE
     interrupted: bool = False
     stopped_early: bool = False
     saved_at: float = dataclasses.field(default_factory=time.monotonic)
 
     def save(self, model: keras.Model) -> None:
-        save_state(self.state_file, model, self.position)
+        if self.processes.writes:
+            save_state(self.state_file, model, self.position)
         self.saved_at = time.monotonic()
+
+    def save_model(self, model: keras.Model, name: str) -> None:
+        if self.processes.writes:
+            with replacing(self.folder / name, overwrite=True) as temporary:
+                model.save(temporary)
+
+    def must_stop(self, step: int = 0) -> bool:
+        """Whether to stop here; several processes must stop after the same step, and asking each other takes time."""
+        if self.processes.count > 1 and step % ASK_EVERY:
+            return False
+        self.interrupted = self.processes.any(self.interrupted)
+        return self.interrupted
 
     def is_stale(self) -> bool:
         """Whether epochs have passed without a better validation accuracy, more than `patience`."""
@@ -274,7 +309,7 @@ class _Keeper(keras.callbacks.Callback):
     def __init__(self, run: _Run, first_step: int, *, restores: bool, averages: bool) -> None:
         super().__init__()
         self.run, self.first_step, self.restores, self.averages = run, first_step, restores, averages
-        self.raw: list[np.ndarray] | None = None
+        self.raw: list[Any] | None = None
         self.started = time.perf_counter()
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -298,24 +333,27 @@ class _Keeper(keras.callbacks.Callback):
                 f"{os.fspath(self.run.state_file)!r}; try a lower learning rate, a longer warm-up or clip_norm."
             )
         overdue = time.monotonic() - self.run.saved_at > self.run.save_every
-        if self.run.interrupted or overdue:
+        stops = self.run.must_stop(step)
+        if stops or overdue:
             self.run.position = dataclasses.replace(self.run.position, step=step)
             self.run.save(self.model)
-        if self.run.interrupted:
+        if stops:
             # Keras would validate and end the epoch as if it were whole.
             raise KeyboardInterrupt
 
     def on_test_begin(self, logs: Any = None) -> None:
         if self.averages:
             model = self.model
-            self.raw = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in model.trainable_variables]
+            self.raw = [keras.ops.copy(variable.value) for variable in model.trainable_variables]
             model.optimizer.finalize_variable_values(model.trainable_variables)
+            for variable in model.trainable_variables:
+                # On JAX it has become the optimiser's own array, which an evaluation would consume.
+                variable.assign(keras.ops.copy(variable.value))
 
     def on_test_end(self, logs: Any = None) -> None:
         accuracy, best = float((logs or {})["accuracy"]), self.run.position.best
         if best is None or accuracy > best:
-            with replacing(self.run.folder / BEST_FILE, overwrite=True) as temporary:
-                self.model.save(temporary)
+            self.run.save_model(self.model, BEST_FILE)
             self.run.position = dataclasses.replace(self.run.position, best=accuracy)
         if self.raw is not None:
             for variable, value in zip(self.model.trainable_variables, self.raw, strict=True):
@@ -332,11 +370,12 @@ class _Keeper(keras.callbacks.Callback):
         history = (*self.run.position.history, row)
         self.run.position = dataclasses.replace(self.run.position, epoch=epoch + 1, step=0, history=history)
         self.run.save(self.model)
-        write_log(self.run.folder / "log.csv", history)
+        if self.run.processes.writes:
+            write_log(self.run.folder / "log.csv", history)
         if self.run.is_stale():
             self.run.stopped_early = True
             self.model.stop_training = True
-        if self.run.interrupted:
+        if self.run.must_stop():
             self.model.stop_training = True
 
 

@@ -55,10 +55,7 @@ def save_state(path: str | os.PathLike, model: keras.Model, position: Position) 
         model: See `state_variables`.
         position: How far it has come.
     """
-    arrays = {
-        f"{index}:{variable.path}": np.array(keras.ops.convert_to_numpy(variable.value), order="C")
-        for index, variable in enumerate(state_variables(model))
-    }
+    arrays = {f"{index}:{variable.path}": _value(variable) for index, variable in enumerate(state_variables(model))}
     with replacing(path, overwrite=True) as temporary:
         try:
             save_file(arrays, temporary, metadata={"position": json.dumps(dataclasses.asdict(position))})
@@ -70,6 +67,11 @@ def save_state(path: str | os.PathLike, model: keras.Model, position: Position) 
         # Renaming is atomic for whoever reads, but only what is on the disk outlives a power cut.
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
+
+
+def _value(variable: Any) -> np.ndarray:
+    # By way of a tensor, because MirroredStrategy keeps a metric in parts that are added when it is read.
+    return np.array(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)), order="C")
 
 
 def read_position(path: str | os.PathLike) -> Position:
@@ -105,7 +107,7 @@ def restore_state(path: str | os.PathLike, variables: Sequence[Any]) -> None:
             )
         for name, variable in zip(names, variables, strict=False):
             value = file.get_tensor(name)
-            if value.shape != tuple(variable.shape) or name.partition(":")[2] != variable.path:
+            if value.shape != tuple(variable.shape) or name.rpartition("/")[2] != variable.name:
                 raise ValueError(
                     f"{name!r} in {os.fspath(path)!r} has shape {value.shape}, but the training needs "
                     f"{variable.path!r} of shape {tuple(variable.shape)}; it is of another model, recipe or version "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.resources
 import os
 import pathlib
 import re
@@ -13,7 +14,7 @@ from typing import Any
 
 from se_keras.errors import ChecksumError, DownloadError, missing_package
 from se_keras.weights.home import cache_folder
-from se_keras.weights.records import HubFile, WebFile, WeightsRecord
+from se_keras.weights.records import BundledFile, HubFile, WebFile, WeightsRecord
 
 TIMEOUT = 30  # seconds without a byte
 _CHUNK = 1 << 20
@@ -40,6 +41,8 @@ def fetch(record: WeightsRecord) -> pathlib.Path:
     """
     failures = []
     for source in record.sources:
+        if isinstance(source, BundledFile):
+            return _from_package(source)
         direct: Callable[..., pathlib.Path] = _from_hub if isinstance(source, HubFile) else _from_web
         for attempt in (_from_mirror, direct):
             try:
@@ -56,6 +59,12 @@ def fetch(record: WeightsRecord) -> pathlib.Path:
         + "\nOn a machine without a network, bring the file from another one and pass its path as `weights`, or put it "
         f"into a folder as {record.identifier}/{record.sources[0].file} and set SE_KERAS_WEIGHTS_MIRROR to that folder."
     )
+
+
+def _from_package(source: BundledFile) -> pathlib.Path:
+    path = pathlib.Path(os.fspath(importlib.resources.files("se_keras") / "data" / source.file))
+    _verify(path, {"sha256": source.sha256})
+    return path
 
 
 def _where(source: HubFile | WebFile, attempt: Callable[..., Any]) -> str:

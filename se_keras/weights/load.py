@@ -44,6 +44,9 @@ def load_record(model: keras.Model, record: WeightsRecord, build_full: Callable[
         DownloadError: The checkpoint could not be fetched.
         WeightsMismatchError: It does not fit the network.
     """
+    if record.family == "se_keras":
+        load_own(model, SafetensorsFile(fetch(record)))
+        return
     converted = cache_folder() / "converted" / f"{record.identifier}.safetensors"
     if not converted.is_file():
         full = model if _is_full(model) else build_full()

@@ -54,8 +54,21 @@ class WebFile:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class BundledFile:
+    """A file that is installed with the package, in the package's own format.
+
+    Args:
+        file: Name in `se_keras/data`.
+        sha256: Hash of the file.
+    """
+
+    file: str
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """ImageNet validation accuracy of one central crop.
+    """Accuracy of one central crop on the validation images of the record's dataset.
 
     Args:
         top1: Percent right.
@@ -79,16 +92,19 @@ class WeightsRecord:
     Args:
         model: Registry name of the network.
         tag: Name of the checkpoint among the network's.
-        family: How its tensors are named, a key of `weights.rules.FAMILIES`.
+        family: How its tensors are named, a key of `weights.rules.FAMILIES`; "se_keras" for the package's own format.
         lineage: Structure it was trained in, one of the network's lineages; None for the
             network's own.
         sources: Where it is, in order of preference.
         preprocessing: How images were prepared in training.
         accuracy: What was measured, at the training size first.
-        parameters: Trainable parameters, with the classifier of 1,000 classes.
+        parameters: Trainable parameters, with the classifier of all classes.
         macs: Multiply-adds of one image at the training size.
         class_order: "sorted" (WNIDs) or "devkit" (ILSVRC, the authors' own networks).
         channel_order: Of the first convolution's input: "rgb" or "bgr".
+        dataset: What it was trained on.
+        class_names: Its classes in the order of the outputs; () for ImageNet's 1,000.
+        plain: Whether it is of the network without SE.
         licence: As the source states it.
         provenance: One sentence: who trained it, how it came here.
         unverified: What of this record nobody here has been able to check.
@@ -98,13 +114,16 @@ class WeightsRecord:
     tag: str
     family: str
     lineage: str | None
-    sources: tuple[HubFile | WebFile, ...]
+    sources: tuple[HubFile | WebFile | BundledFile, ...]
     preprocessing: Preprocessing
     accuracy: tuple[Accuracy, ...]
     parameters: int
     macs: int
     class_order: str = "sorted"
     channel_order: str = "rgb"
+    dataset: str = "ImageNet-1k"
+    class_names: tuple[str, ...] = ()
+    plain: bool = False
     licence: str
     provenance: str
     unverified: str

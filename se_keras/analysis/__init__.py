@@ -1,0 +1,6 @@
+"""What the gates of a network do: numbers collected over a dataset, and figures of them."""
+
+from se_keras.analysis.gates import BlockGates, Gates, collect_gates, image_gates
+from se_keras.analysis.plots import plot_gates, plot_image, plot_pruning
+
+__all__ = ["BlockGates", "Gates", "collect_gates", "image_gates", "plot_gates", "plot_image", "plot_pruning"]

@@ -1,0 +1,342 @@
+"""Figures of what the gates do, each with a CSV file of its numbers beside it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from se_keras.analysis.gates import BlockGates, Gates, image_gates
+from se_keras.analysis.tables import (
+    Rows,
+    chosen_blocks,
+    class_table,
+    depth_table,
+    evenly,
+    image_table,
+    profile_table,
+    pruning_table,
+    stage_of,
+    write_csv,
+)
+from se_keras.errors import check_count, missing_package
+from se_keras.export.files import replacing
+from se_keras.surgery.prune import PruningReport
+
+# Okabe and Ito's colours without their yellow, which vanishes on paper; then two of Paul Tol's.
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#882255", "#999933", "#332288")
+DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v")
+DOTS_PER_INCH = 200
+MOST_LINES = len(COLOURS)
+
+
+def plot_gates(
+    gates: Gates,
+    folder: str | os.PathLike,
+    *,
+    blocks: Sequence[str] | None = None,
+    channels: int = 50,
+    overwrite: bool = False,
+) -> list[pathlib.Path]:
+    """Draws the paper's figures for a network: profiles, depth and classes by channels.
+
+    `profiles`: mean gate of evenly sampled channels, one line a class, for the last block of each stage
+    and all of the last stage (figure 7 of arXiv 1709.01507v4). `depth`: for every block, how much
+    of the variance is between classes, and the share of saturated gates. `classes`: the mean
+    gate of every class and channel as a heat map. Colours are safe for colour-blind readers.
+
+    Args:
+        gates: What `collect_gates` gave.
+        folder: Made if need be; gets a PNG file and a CSV file of each name.
+        blocks: Names of the blocks in `profiles` and `classes` instead of the default.
+        channels: At most so many channels a block in `profiles`, at least 1.
+        overwrite: Whether files there may be replaced.
+
+    Returns:
+        Paths of the six files.
+
+    Raises:
+        FileExistsError: A file is there already, and `overwrite` is False.
+        ImportError: matplotlib is not installed.
+        ValueError: An unknown block.
+    """
+    check_count("channels", channels)
+    shown = chosen_blocks(gates, blocks)
+    classes = evenly(len(gates.class_names), MOST_LINES)
+    folder = pathlib.Path(folder)
+    return [
+        *_written(
+            folder / "profiles.png",
+            _profiles(gates, shown, classes, channels),
+            profile_table(gates, shown, classes, channels),
+            overwrite,
+        ),
+        *_written(folder / "depth.png", _depth(gates), depth_table(gates), overwrite),
+        *_written(folder / "classes.png", _classes(gates, shown), class_table(gates, shown), overwrite),
+    ]
+
+
+def plot_image(
+    model: keras.Model,
+    image: np.ndarray,
+    gates: Gates,
+    path: str | os.PathLike,
+    *,
+    blocks: Sequence[str] | None = None,
+    top: int = 5,
+    title: str = "",
+    overwrite: bool = False,
+) -> list[pathlib.Path]:
+    """Draws an image, and beside it the channels that each block turns up most for it.
+
+    Most turned up is the channel whose gate is furthest above its mean over the dataset.
+    Each is shown as the feature map that its gate weighs.
+
+    Args:
+        model: The network that `gates` were collected from; blocks on images only.
+        image: One image in the scale of the model's input, without a batch axis.
+        gates: What `collect_gates` gave.
+        path: The PNG file; a CSV file of the same name with all channels is written beside it.
+        blocks: Names of the blocks, in order, instead of the last of each stage and all of the last stage.
+        top: Channels a block, at least 1.
+        title: What the image is, e.g. its class.
+        overwrite: Whether files there may be replaced.
+
+    Returns:
+        Paths of the two files.
+
+    Raises:
+        FileExistsError: A file is there already, and `overwrite` is False.
+        ImportError: matplotlib is not installed.
+        ValueError: An unknown block, gates of another network, or an image of another shape.
+    """
+    check_count("top", top)
+    found = image_gates(model, image)
+    shown = chosen_blocks(gates, blocks)
+    for block in shown:
+        if block.name not in found or len(found[block.name].gates) != block.channels:
+            raise ValueError(f"`gates` must be of this network; {model.name!r} has no block like {block.name!r}.")
+    table = image_table(found, shown)
+    return _written(pathlib.Path(path), _image(image, found, gates, shown, table, top, title), table, overwrite)
+
+
+def plot_pruning(
+    reports: Sequence[PruningReport], path: str | os.PathLike, *, data: str = "images", overwrite: bool = False
+) -> list[pathlib.Path]:
+    """Draws what pruning at several bounds saves and costs.
+
+    Args:
+        reports: From `pruning_curve`, in the order of their bounds; at least one.
+        path: The PNG file; a CSV file of the same name is written beside it.
+        data: What the images are, for the title.
+        overwrite: Whether files there may be replaced.
+
+    Returns:
+        Paths of the two files.
+
+    Raises:
+        FileExistsError: A file is there already, and `overwrite` is False.
+        ImportError: matplotlib is not installed.
+        ValueError: No report.
+    """
+    if not reports:
+        raise ValueError("`reports` must have at least one report; received none.")
+    return _written(pathlib.Path(path), _pruning(reports, data), pruning_table(reports), overwrite)
+
+
+def _written(path: pathlib.Path, figure: Any, table: Rows, overwrite: bool) -> list[pathlib.Path]:
+    if path.suffix != ".png":
+        raise ValueError(f"`path` must end in .png; received {os.fspath(path)!r}.")
+    with replacing(path, overwrite=overwrite) as temporary:
+        figure.savefig(temporary, dpi=DOTS_PER_INCH)
+    write_csv(path.with_suffix(".csv"), table, overwrite=overwrite)
+    return [path, path.with_suffix(".csv")]
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing_package("matplotlib", "plots", "Drawing figures") from error
+    return Figure(figsize=(width, height), layout="constrained")  # without pyplot: no state, no window
+
+
+def _title(what: str, network: str, data: str, images: int) -> str:
+    return f"{what}\n{network}, {data}, {images:,} images"
+
+
+def _about(what: str, gates: Gates) -> str:
+    return _title(what, gates.network, gates.data, gates.images)
+
+
+def _profiles(gates: Gates, blocks: Sequence[BlockGates], classes: Sequence[int], channels: int) -> Any:
+    columns = min(2, len(blocks))
+    rows = -(-len(blocks) // columns)
+    figure = _figure(5.6 * columns, 0.9 + 2.3 * rows + 0.5)
+    some = "" if len(classes) == len(gates.class_names) else f" ({len(classes)} of {len(gates.class_names)} classes)"
+    figure.suptitle(_about(f"Mean gate of each class{some}", gates))
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[len(blocks) :]:
+        ax.set_axis_off()
+    for ax, block in zip(axes, blocks, strict=False):
+        picked = evenly(block.channels, channels)
+        places = np.arange(len(picked))
+        if len(classes) > 1:
+            ax.plot(places, block.total_mean[picked], color="0.75", linewidth=4, label="all images")
+        for number, row in enumerate(classes):
+            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
+            ax.plot(places, block.mean[row, picked], linewidth=1.3, label=gates.class_names[row], **style)
+        ticks = evenly(len(picked), 6)
+        ax.set_xticks(ticks, [str(picked[i]) for i in ticks])
+        ax.set_title(f"{block.name} ({len(picked)} of {block.channels} channels)", fontsize="medium")
+        ax.set_ylim(*_with_margin(block.limits))
+        ax.set_xlabel("channel")
+        ax.set_ylabel("mean gate")
+        ax.grid(alpha=0.3)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), handlelength=3)
+    return figure
+
+
+def _with_margin(limits: tuple[float, float]) -> tuple[float, float]:
+    margin = 0.03 * (limits[1] - limits[0])
+    return limits[0] - margin, limits[1] + margin
+
+
+def _depth(gates: Gates) -> Any:
+    names = [block.name for block in gates.blocks]
+    places = np.arange(len(names))
+    figure = _figure(max(6.4, 2.5 + 0.28 * len(names)), 8.4)
+    figure.suptitle(_about("Gates over depth", gates))
+    upper, middle, lower = axes = figure.subplots(3, 1, sharex=True)
+    upper.set_ylabel("class-specificity:\nshare of the variance\nthat is between classes")
+    if len(gates.class_names) > 1:
+        share = [block.class_specificity for block in gates.blocks]
+        upper.plot(places, share, color=COLOURS[4], marker="o", label="observed")
+        chance = (len(gates.class_names) - 1) / max(gates.images - 1, 1)
+        upper.axhline(chance, color="0.4", linestyle=":", label="by chance alone")
+    else:
+        upper.text(0.5, 0.5, "needs labels", transform=upper.transAxes, ha="center")
+    top = [block.total_high_share.mean() for block in gates.blocks]
+    bottom = [block.total_low_share.mean() for block in gates.blocks]
+    middle.plot(places, top, color=COLOURS[5], marker="^", label="above 0.99 of the gate's range")
+    middle.plot(places, bottom, color=COLOURS[4], marker="v", linestyle="--", label="below 0.01 of it")
+    middle.set_ylabel("saturation:\nshare of the gates")
+    spread = [np.sqrt(np.mean(np.square(block.total_std))) for block in gates.blocks]
+    greatest = [block.total_std.max() for block in gates.blocks]
+    lower.plot(places, spread, color=COLOURS[3], marker="s", label="root mean square over channels")
+    lower.plot(places, greatest, color=COLOURS[0], marker="D", linestyle="--", label="greatest of a channel")
+    lower.set_ylabel("standard deviation\nof a gate over images")
+    for ax in axes:
+        ax.set_ylim(bottom=0)
+        ax.grid(alpha=0.3)
+        _legend_above(ax)
+        for border in range(1, len(names)):
+            if stage_of(names[border]) != stage_of(names[border - 1]):
+                ax.axvline(border - 0.5, color="0.6", linewidth=0.8)
+    ticks = evenly(len(names), 40)
+    lower.set_xticks(ticks, [names[i].removesuffix("_se") for i in ticks], rotation=60, ha="right", fontsize="small")
+    return figure
+
+
+def _legend_above(ax: Any) -> None:
+    labels = ax.get_legend_handles_labels()[1]
+    if labels:
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(labels), fontsize="small", frameon=False)
+
+
+def _classes(gates: Gates, blocks: Sequence[BlockGates]) -> Any:
+    count = len(gates.class_names)
+    height = min(max(0.16 * count, 0.8), 4.5)
+    figure = _figure(9.0, 1.0 + len(blocks) * (height + 0.75))
+    figure.suptitle(_about("Mean gate of classes by channels", gates))
+    axes = figure.subplots(len(blocks), 1, squeeze=False).ravel()
+    for ax, block in zip(axes, blocks, strict=True):
+        low, high = block.limits
+        picture = ax.imshow(block.mean, aspect="auto", cmap="cividis", vmin=low, vmax=high, interpolation="nearest")
+        ax.set_title(block.name, fontsize="medium")
+        ticks = evenly(count, 25)
+        ax.set_yticks(ticks, [gates.class_names[i] for i in ticks], fontsize="x-small")
+        ax.set_xticks(evenly(block.channels, 9))
+        figure.colorbar(picture, ax=ax, label="mean gate", pad=0.01)
+    axes[-1].set_xlabel("channel")
+    return figure
+
+
+def _image(
+    image: np.ndarray, found: Any, gates: Gates, blocks: Sequence[BlockGates], table: Rows, top: int, title: str
+) -> Any:
+    figure = _figure(3.4 + 1.5 * top, 1.0 + 1.75 * len(blocks))
+    what = f"Channels most turned up{f': {title}' if title else ''}"
+    figure.suptitle(_about(what, gates).replace(gates.data, f"means over {gates.data}"))
+    grid = figure.add_gridspec(len(blocks), top + 2)
+    picture = figure.add_subplot(grid[:, :2])
+    picture.imshow(_visible(np.asarray(image)))
+    picture.set_title("image")
+    note = (
+        "right: the maps that the gates weigh,\nblue low, yellow high; above each,\nits gate and the mean of that gate"
+    )
+    picture.text(0.5, -0.03, note, transform=picture.transAxes, ha="center", va="top", fontsize="small")
+    picture.set_axis_off()
+    for row, block in enumerate(blocks):
+        first = [line for line in table[1] if line[0] == block.name][:top]
+        for column, (_, channel, gate, mean, *_) in enumerate(first):
+            ax = figure.add_subplot(grid[row, column + 2])
+            maps = np.atleast_2d(found[block.name].maps[..., channel])
+            ax.imshow(maps, cmap="cividis", interpolation="nearest")
+            ax.set_xticks([])
+            ax.set_yticks([])
+            ax.set_title(f"channel {channel}\n{gate:.2f} (mean {mean:.2f})", fontsize="small")
+            if column == 0:
+                ax.set_ylabel(textwrap.fill(block.name.removesuffix("_se").replace("_", " "), 9), fontsize="small")
+    return figure
+
+
+def _visible(image: np.ndarray) -> np.ndarray:
+    """An image of any scale as something that can be drawn."""
+    if image.shape[-1] not in (1, 3) and image.shape[0] in (1, 3):
+        image = np.moveaxis(image, 0, -1)
+    if image.dtype != np.uint8 and not (image.min() >= 0 and image.max() > 1.5):  # no pixels from 0 to 255
+        spread = max(float(np.ptp(image)), 1e-9)
+        image = (image - image.min()) / spread * 255
+    pixels = np.clip(image, 0, 255).astype("uint8")
+    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
+
+
+def _pruning(reports: Sequence[PruningReport], data: str) -> Any:
+    first = reports[0]
+    places = np.arange(len(reports))
+    figure = _figure(max(6.4, 1.1 * len(reports) + 2), 6.8)
+    figure.suptitle(_title("SE blocks with constant gates folded away", first.network, data, first.images))
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    if first.accuracy is not None:
+        upper.axhline(100 * first.accuracy[0], color="0.4", linestyle=":", label="accuracy before")
+        after = [100 * report.accuracy[1] for report in reports if report.accuracy]
+        upper.plot(places, after, color=COLOURS[4], marker="o", label="accuracy after")
+    if first.agreement is not None:
+        same = [100 * (report.agreement or 0.0) for report in reports]
+        upper.plot(places, same, color=COLOURS[1], marker="s", linestyle="--", label="same class as before")
+    upper.set_ylabel("% of the images")
+    lower.axhline(100, color="0.4", linestyle=":")
+    for number, (name, label) in enumerate(
+        {"parameters": "parameters", "macs": "multiply-adds", "seconds": "time of one image"}.items()
+    ):
+        pairs = [getattr(report, name) for report in reports]
+        if all(pairs):
+            shares = [100 * after / before for before, after in pairs]
+            style = {"color": COLOURS[3 + number], "marker": MARKERS[number], "linestyle": DASHES[number]}
+            lower.plot(places, shares, label=label, **style)
+    lower.set_ylabel("% of before")
+    lower.set_xlabel("bound on the standard deviation of a gate\n(SE blocks folded away)")
+    counts = [f"{report.bound:g}\n({len(report.pruned)} of {len(report.changes)})" for report in reports]
+    lower.set_xticks(places, counts)
+    for ax in (upper, lower):
+        ax.grid(alpha=0.3)
+        _legend_above(ax)
+    return figure

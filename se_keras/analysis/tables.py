@@ -1,0 +1,198 @@
+"""The numbers behind the figures, as rows for CSV files."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from se_keras.analysis.gates import BlockGates, Gates, ImageGates
+from se_keras.export.files import replacing
+from se_keras.surgery.prune import PruningReport
+
+Rows = tuple[Sequence[str], list[Sequence[Any]]]
+
+
+def write_csv(path: str | os.PathLike, table: Rows, *, overwrite: bool) -> None:
+    """Writes a table; the file appears when it is whole.
+
+    Args:
+        path: The file.
+        table: Header and rows.
+        overwrite: Whether a file there may be replaced.
+
+    Raises:
+        FileExistsError: There is a file already, and `overwrite` is False.
+    """
+    header, rows = table
+    with (
+        replacing(path, overwrite=overwrite) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([f"{x:.6g}" if isinstance(x, float) else x for x in row] for row in rows)
+
+
+def stage_of(name: str) -> str:
+    """The stage that a block's name tells, e.g. "stage2", or ""."""
+    match = re.match(r"stage\d+(?=_)", name)
+    return match[0] if match else ""
+
+
+def chosen_blocks(gates: Gates, names: Sequence[str] | None = None, *, most: int = 6) -> list[BlockGates]:
+    """The blocks that a figure shows: the last of each stage and, as in the paper, all of the last stage.
+
+    Args:
+        gates: What was collected.
+        names: The blocks to show instead.
+        most: At most so many by default, evenly chosen; also where names tell no stages.
+
+    Returns:
+        The blocks in the order of the network, or of `names`.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    if names is not None:
+        return [gates.block(name) for name in names]
+    stages = [stage_of(block.name) for block in gates.blocks]
+    last = [
+        block
+        for block, stage, following in zip(gates.blocks, stages, [*stages[1:], ""], strict=True)
+        if stage != following or stage == stages[-1]
+    ]
+    return [last[i] for i in evenly(len(last), most)]
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Indices of at most `most` of `count` things, evenly spaced, the first and the last among them.
+
+    Args:
+        count: How many there are, at least 1.
+        most: How many to choose, at least 1.
+
+    Returns:
+        Ascending indices.
+    """
+    return sorted({round(float(x)) for x in np.linspace(0, count - 1, min(count, most))}) if most > 1 else [count - 1]
+
+
+def profile_table(gates: Gates, blocks: Iterable[BlockGates], classes: Sequence[int], channels: int) -> Rows:
+    """Mean gates of evenly spaced channels for each class, and over all images.
+
+    Args:
+        gates: What was collected.
+        blocks: The blocks to show.
+        classes: Rows of the classes to show.
+        channels: At most so many channels a block.
+
+    Returns:
+        Columns: block, channel, class ("all images" for all), mean, std.
+    """
+    rows: list[Sequence[Any]] = []
+    for block in blocks:
+        for channel in evenly(block.channels, channels):
+            for row in classes:
+                numbers = block.mean[row, channel], block.std[row, channel]
+                rows.append((block.name, channel, gates.class_names[row], *map(float, numbers)))
+            numbers = block.total_mean[channel], block.total_std[channel]
+            rows.append((block.name, channel, "all images", *map(float, numbers)))
+    return ("block", "channel", "class", "mean", "std"), rows
+
+
+def depth_table(gates: Gates) -> Rows:
+    """One row a block, from the first to the last.
+
+    Args:
+        gates: What was collected.
+
+    Returns:
+        Columns: block, channels, mean gate, standard deviation over images (root mean square over
+        channels), greatest standard deviation of a channel, class-specificity (share of the
+        variance that is between classes), shares of gates at the lower and upper end.
+    """
+    header = ("block", "channels", "mean", "std", "greatest_std", "class_specificity", "low_share", "high_share")
+    rows: list[Sequence[Any]] = []
+    for block in gates.blocks:
+        std = block.total_std
+        numbers = (
+            block.total_mean.mean(),
+            np.sqrt(np.mean(np.square(std))),
+            std.max(),
+            block.class_specificity,
+            block.total_low_share.mean(),
+            block.total_high_share.mean(),
+        )
+        rows.append((block.name, block.channels, *map(float, numbers)))
+    return header, rows
+
+
+def class_table(gates: Gates, blocks: Iterable[BlockGates]) -> Rows:
+    """Every class and channel, with all that was collected.
+
+    Args:
+        gates: What was collected.
+        blocks: The blocks to show.
+
+    Returns:
+        Columns: block, class, images, channel, mean, std, shares at the lower and upper end, quantiles.
+    """
+    quantiles = [f"quantile_{level:g}" for level in gates.levels]
+    rows: list[Sequence[Any]] = []
+    for block in blocks:
+        for row, name in enumerate(gates.class_names):
+            for channel in range(block.channels):
+                numbers = [getattr(block, key)[row, channel] for key in ("mean", "std", "low_share", "high_share")]
+                numbers += list(block.quantiles[row, :, channel])
+                rows.append((block.name, name, int(gates.counts[row]), channel, *map(float, numbers)))
+    return ("block", "class", "images", "channel", "mean", "std", "low_share", "high_share", *quantiles), rows
+
+
+def image_table(found: Mapping[str, ImageGates], blocks: Iterable[BlockGates]) -> Rows:
+    """The gates of one image beside those of all images.
+
+    Args:
+        found: What `image_gates` gave.
+        blocks: The blocks to show.
+
+    Returns:
+        Columns: block, channel, gate, mean and std over all images, how many of these std the gate
+        is above the mean; most turned up first in each block.
+    """
+    rows: list[Sequence[Any]] = []
+    for block in blocks:
+        gates = found[block.name].gates
+        raised = gates - block.total_mean
+        for channel in np.argsort(-raised, kind="stable"):
+            std = float(block.total_std[channel])
+            above = float(raised[channel]) / std if std > 0 else 0.0
+            rows.append((block.name, int(channel), float(gates[channel]), float(block.total_mean[channel]), std, above))
+    return ("block", "channel", "gate", "mean", "std", "std_above_mean"), rows
+
+
+def pruning_table(reports: Iterable[PruningReport]) -> Rows:
+    """One row a bound.
+
+    Args:
+        reports: Of one network.
+
+    Returns:
+        Columns: bound, pruned blocks, and before and after of parameters, MACs, milliseconds and
+        accuracy, empty where they were not measured; share of images put into the same class.
+    """
+    header = ["bound", "pruned_blocks", "blocks", "images"]
+    for name in ("parameters", "macs", "milliseconds", "accuracy"):
+        header += [f"{name}_before", f"{name}_after"]
+    rows: list[Sequence[Any]] = []
+    for report in reports:
+        seconds = report.seconds and (1e3 * report.seconds[0], 1e3 * report.seconds[1])
+        pairs = [pair or ("", "") for pair in (report.parameters, report.macs, seconds, report.accuracy)]
+        agreement = "" if report.agreement is None else report.agreement
+        start = (report.bound, len(report.pruned), len(report.changes), report.images)
+        rows.append((*start, *(x for pair in pairs for x in pair), agreement))
+    return (*header, "same_class"), rows

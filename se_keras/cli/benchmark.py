@@ -1,0 +1,66 @@
+"""`se-keras benchmark`: exported files and models timed side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+from rich.table import Table
+
+from se_keras import export
+from se_keras.cli.console import bar, console, empty_table
+from se_keras.export.runtime import RUNTIMES
+from se_keras.models.registry import create_model
+
+_ENDINGS = (".tflite", ".onnx", ".keras")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Times exported files and models side by side and prints a table."""
+    # Descriptions lie beside the exports, where `out/*` finds them too.
+    names = [name for name in options.models if not name.endswith(".json")]
+    contestants = {
+        name: name if os.path.exists(name) or name.endswith(_ENDINGS) else create_model(name) for name in names
+    }
+    tflite_files = [name for name in contestants if name.endswith(".tflite")]
+    rows = export.benchmark(
+        contestants,
+        threads=options.threads,
+        batch_sizes=options.batch_sizes,
+        repeats=options.repeats,
+        warmups=options.warmups,
+        gpu=tflite_files if options.gpu else (),
+        progress=bar("Timing"),
+    )
+    if options.json:
+        print(json.dumps([row.to_dict() for row in rows], indent=2))
+        return 0
+    for setting in dict.fromkeys((row.speed.threads, row.speed.batch) for row in rows):
+        console.print(_benchmark_table([row for row in rows if (row.speed.threads, row.speed.batch) == setting]))
+    console.print(
+        "Spread: the middle half of the runs, as a share of the median. MB: added to the idle runtime's memory."
+    )
+    return 0
+
+
+def _benchmark_table(rows: list[export.Measurement]) -> Table:
+    table = empty_table("model", "runtime", "median ms", "least ms", "spread", "images/s", "MB")
+    table.columns[0].overflow = "fold"
+    table.columns[1].no_wrap = True
+    threads, batch = rows[0].speed.threads, rows[0].speed.batch
+    table.title = f"{threads} thread{'s' if threads > 1 else ''}, batch {batch}"
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in rows:
+        speed = row.speed
+        table.add_row(
+            row.name,
+            RUNTIMES[speed.runtime],
+            f"{1e3 * speed.median:.2f}",
+            f"{1e3 * speed.least:.2f}",
+            f"{(speed.quartiles[1] - speed.quartiles[0]) / speed.median:.0%}",
+            f"{row.images_per_second:,.0f}",
+            f"{speed.peak_memory / 1e6:.0f}",
+        )
+    return table

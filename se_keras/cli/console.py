@@ -1,0 +1,84 @@
+"""What the commands share: where they print, tables and progress bars, and the models they are given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from se_keras.models.registry import NETWORKS, create_model, list_weights
+from se_keras.weights.published import DEFAULT_TAGS, RECORDS
+
+console = Console()
+progress_console = Console(stderr=True)
+
+
+def empty_table(*columns: str) -> Table:
+    """A table with these columns and no rows yet."""
+    table = Table(title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def progress_bars() -> Progress:
+    """Bars on standard error, with counts, time passed and time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=progress_console,
+    )
+
+
+def bar(title: str) -> Callable[[Iterable[int]], Iterator[int]]:
+    """What the library takes as `progress`: a bar with this title."""
+
+    def wrapped(items: Iterable[int]) -> Iterator[int]:
+        items = list(items)
+        with progress_bars() as progress:
+            yield from progress.track(items, description=title)
+
+    return wrapped
+
+
+def load_file(path: str) -> keras.Model:
+    """The model in a .keras file, for inference."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no model file at {path!r}.")
+    return keras.models.load_model(path, compile=False)
+
+
+def published(name: str, **options: Any) -> keras.Model:
+    """A network with published weights: `model.tag`, or its default ones without a tag."""
+    return create_model(checkpoint_of(name), **options)
+
+
+def checkpoint_of(name: str) -> str:
+    """The published weights that a name stands for: itself, or the default ones of a network."""
+    if "." in name:
+        return name
+    own = list_weights(name) if name in NETWORKS else []
+    return f"{name}.imagenet" if name in DEFAULT_TAGS or not own else own[0]
+
+
+def class_names_of(name: str) -> tuple[str, ...]:
+    """The classes of published weights that are not ImageNet's; () for those that are, and for files."""
+    model, _, tag = name.partition(".")
+    if not os.path.exists(name) and model in NETWORKS and (tag or list_weights(model)):
+        record = RECORDS.get(checkpoint_of(name))
+        return record.class_names if record else ()
+    return ()
+
+
+def lines_of(path: str) -> list[str]:
+    """The lines of a text file that are not blank, without the space around them."""
+    with open(path, encoding="utf-8") as lines:
+        return [line.strip() for line in lines if line.strip()]

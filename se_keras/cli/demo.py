@@ -1,0 +1,78 @@
+"""`se-keras demo`: training, saving, exporting and comparing on bundled images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from rich.progress import Progress
+
+from se_keras.cli.console import console, empty_table, progress_bars
+from se_keras.demo import DemoResult, run_demo
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the demo and prints its summary."""
+    announce: Callable[[str], None] = (lambda line: None) if options.json else console.print
+    with progress_bars() as progress:
+        result = run_demo(
+            options.output,
+            epochs=options.epochs,
+            announce=announce,
+            callbacks=lambda name, steps: [_StepBar(progress, name, steps)],
+        )
+    if options.json:
+        print(json.dumps(_demo_dict(result), indent=2))
+    else:
+        _print_demo(result)
+    return 0
+
+
+class _StepBar(keras.callbacks.Callback):
+    """Moves a progress bar with each training step."""
+
+    def __init__(self, progress: Progress, name: str, steps: int) -> None:
+        super().__init__()
+        self.bar = progress
+        self.task = progress.add_task(name, total=steps)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.bar.advance(self.task)
+
+
+def _print_demo(result: DemoResult) -> None:
+    networks = empty_table("network", "trainable parameters", "training", "test accuracy")
+    for column in networks.columns[1:]:
+        column.justify = "right"
+    for name, accuracy in result.accuracy.items():
+        networks.add_row(name, f"{result.parameters[name]:,}", f"{result.seconds[name]:.0f} s", f"{accuracy:.1%}")
+    exports = empty_table("saved as", "file", "size", "one image", "same answer", "max. error")
+    for column in exports.columns[2:]:
+        column.justify = "right"
+    for entry in result.exports:
+        exports.add_row(
+            entry.name,
+            entry.path.name,
+            f"{entry.size / 1e6:.2f} MB",
+            f"{entry.latency * 1e3:.2f} ms",
+            f"{entry.agreement:.1%}",
+            f"{entry.difference:.1e}",
+        )
+    console.print(networks)
+    console.print(exports)
+    console.print(
+        f"All files, and test images with their predictions ({result.picture.name}): {result.picture.parent}/"
+    )
+
+
+def _demo_dict(result: DemoResult) -> dict[str, Any]:
+    return {
+        "accuracy": result.accuracy,
+        "parameters": result.parameters,
+        "seconds": result.seconds,
+        "exports": [{**vars(entry), "path": str(entry.path)} for entry in result.exports],
+        "picture": str(result.picture),
+    }

@@ -1,0 +1,58 @@
+"""`se-keras evaluate`: the accuracy of a model or an exported file on labelled images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+
+import keras
+
+from se_keras.cli.console import bar, console, empty_table, load_file, published
+from se_keras.export.runtime import format_of
+from se_keras.training.data import open_data
+from se_keras.training.evaluate import evaluate
+from se_keras.training.figures import draw_confusion
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints accuracy in all and by class, and writes a confusion matrix if asked to."""
+    model = _model(options.model)
+    data = open_data(options.data, strict=options.strict, progress=bar("Checking images"))
+    images = data.train if options.split == "train" else data.validation
+    result = evaluate(model, images, threads=options.threads, progress=bar("Evaluating"))
+    if options.report:
+        folder = pathlib.Path(options.report)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n", "utf-8")
+        draw_confusion(
+            result, folder / "confusion.png", title=f"{options.model} on {data.name}: {result.images:,} images"
+        )
+    if options.json:
+        print(json.dumps(result.as_dict(), indent=2))
+    else:
+        table = empty_table("class", "accuracy", "most often taken for")
+        table.columns[1].justify = "right"
+        for index, (name, share) in enumerate(result.by_class.items()):
+            wrong = result.confusion[index].copy()
+            wrong[index] = 0
+            confused = f"{result.class_names[wrong.argmax()]} ({wrong.max():,})" if wrong.max() else ""
+            table.add_row(name, f"{share:.2%}", confused)
+        console.print(table)
+        among = "" if result.top5 is None else f", among the first five {result.top5:.2%}"
+        console.print(
+            f"{options.model}: accuracy {result.accuracy:.2%} on {result.images:,} images{among}", highlight=False
+        )
+    if options.min_accuracy is not None and result.accuracy < options.min_accuracy:
+        raise ValueError(f"The accuracy {result.accuracy:.4f} is below --min-accuracy {options.min_accuracy}.")
+    return 0
+
+
+def _model(name: str) -> keras.Model | str:
+    if name.endswith(".keras"):
+        return load_file(name)
+    if os.path.exists(name):
+        format_of(name)  # says what is wrong before any image is read
+        return name
+    return published(name)

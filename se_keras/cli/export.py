@@ -1,0 +1,61 @@
+"""`se-keras export`: a model written for a runtime, and the report on what was written."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+from typing import Any
+
+import keras
+
+from se_keras import export
+from se_keras.cli.console import class_names_of, lines_of, load_file, progress_console, published
+from se_keras.cli.verify import print_report
+from se_keras.models.registry import create_model
+
+_OUTPUTS = {"saved_model": "out/saved_model", "tflite": "out/model.tflite", "onnx": "out/model.onnx"}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Writes a model for a runtime, and prints the report on what was written."""
+    if options.format != "tflite" and (options.dtype != "fp32" or options.input_type):
+        raise ValueError(f"--dtype and --input-type are for --format tflite; {options.format} files are written fp32.")
+    target = pathlib.Path(options.output or _OUTPUTS[options.format])
+    if target.exists() and not options.overwrite:
+        raise FileExistsError(f"{os.fspath(target)!r} exists already. Add --overwrite to replace it.")
+    model = _model_to_export(options)
+    with progress_console.status(f"Writing {target}"):
+        _write_export(model, target, options)
+    return print_report(target, model, options)
+
+
+def _model_to_export(options: argparse.Namespace) -> keras.Model:
+    if options.model.endswith(".keras"):
+        if options.weights or options.size:
+            raise ValueError("--weights and --size build a network; they cannot be applied to a .keras file.")
+        return load_file(options.model)
+    shape: dict[str, Any] = {"input_shape": (options.size, options.size, 3)} if options.size else {}
+    if options.weights == "none":
+        return create_model(options.model, **shape)
+    return published(options.model, **shape)
+
+
+def _write_export(model: keras.Model, target: pathlib.Path, options: argparse.Namespace) -> None:
+    labels = lines_of(options.labels) if options.labels else class_names_of(options.model) or None
+    if options.format == "saved_model":
+        export.saved_model(model, target, labels=labels, overwrite=options.overwrite)
+    elif options.format == "onnx":
+        if options.labels:
+            raise ValueError("An .onnx file holds no labels; leave out --labels.")
+        export.onnx(model, target, overwrite=options.overwrite)
+    else:
+        export.tflite(
+            model,
+            target,
+            dtype=options.dtype,
+            representative_data=options.data,
+            input_type=options.input_type or "float32",
+            labels=labels,
+            overwrite=options.overwrite,
+        )

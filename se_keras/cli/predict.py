@@ -1,0 +1,127 @@
+"""`se-keras predict`: the classes of image files."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+import warnings
+
+import keras
+
+from se_keras.cli.console import bar, console, empty_table, lines_of, load_file, progress_bars, published
+from se_keras.inference import classify
+from se_keras.prediction import FolderPrediction, predict_folder
+from se_keras.preprocessing import imagenet_labels, record_of
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the most probable classes of image files, or writes those of a whole folder to a table."""
+    if options.input:
+        return _predict_folder(options)
+    unused = [name for name in _FOLDER_OPTIONS if getattr(options, name)]
+    if unused:
+        raise ValueError(f"--{unused[0].replace('_', '-')} is for a whole folder: add --input FOLDER.")
+    missing = [path for path in options.images if not os.path.isfile(path)]
+    if missing:
+        raise FileNotFoundError(f"There is no image file at {', '.join(map(repr, missing))}.")
+    model = load_file(options.model) if options.model.endswith(".keras") else published(options.model)
+    labels = _labels(options.labels, model)
+    predictions = classify(model, options.images, labels=labels, top=options.top, progress=bar("Classifying"))
+    if options.json:
+        rows = [
+            {
+                "image": path,
+                "predictions": [{"id": identifier, "label": label, "probability": p} for identifier, label, p in row],
+            }
+            for path, row in zip(options.images, predictions, strict=True)
+        ]
+        print(json.dumps(rows, indent=2))
+        return 0
+    table = empty_table("image", "class", "probability")
+    table.columns[2].justify = "right"
+    for path, row in zip(options.images, predictions, strict=True):
+        for rank, (_, label, probability) in enumerate(row):
+            table.add_row(path if rank == 0 else "", label, f"{probability:.1%}")
+        table.add_section()
+    console.print(table)
+    return 0
+
+
+_FOLDER_OPTIONS = ("output", "engine", "workers", "gpus_per_worker", "overwrite")
+
+
+def _predict_folder(options: argparse.Namespace) -> int:
+    if not options.output:
+        raise ValueError("--input needs --output FILE, which ends in .parquet or .csv.")
+    if os.path.exists(options.output) and not options.overwrite:
+        raise FileExistsError(f"{options.output!r} exists already. Add --overwrite to replace it.")
+    model = load_file(options.model) if options.model.endswith(".keras") else published(options.model)
+    labels = _labels(options.labels, model)
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which are listed in the end
+    started, looked_at, total = time.monotonic(), 0, 0
+    with progress_bars() as bars:
+        task = bars.add_task("Listing images", total=None)
+
+        def show(files: int, of: int) -> None:
+            nonlocal looked_at, total, task
+            if not total:  # a new bar, or what was done before would count as speed
+                bars.remove_task(task)
+                task = bars.add_task("Classifying", total=of, completed=files)
+            looked_at, total = files, of
+            bars.update(task, completed=files)
+
+        try:
+            done = predict_folder(
+                model,
+                options.input,
+                options.output,
+                top=options.top,
+                batch_size=options.batch_size,
+                labels=labels,
+                engine=options.engine or "local",
+                workers=options.workers,
+                gpus_per_worker=options.gpus_per_worker or 0,
+                overwrite=options.overwrite,
+                progress=show,
+            )
+        except KeyboardInterrupt:
+            bars.stop()
+            print(f"interrupted at {looked_at:,} of {total:,} images; the same command goes on there", file=sys.stderr)
+            return 130
+        finally:
+            if not total:
+                bars.remove_task(task)
+    seconds = time.monotonic() - started
+    if options.json:
+        print(json.dumps({**dataclasses.asdict(done), "seconds": seconds}, indent=2, default=os.fspath))
+    else:
+        _print_summary(done, total, seconds)
+    return 0 if done.classified else 1
+
+
+def _print_summary(done: FolderPrediction, total: int, seconds: float) -> None:
+    if done.resumed:
+        print(f"resumed at {done.resumed:,} of {total:,} images")
+    speed = (total - done.resumed) / seconds
+    print(f"images classified: {done.classified:,} in {seconds:,.1f} s ({speed:,.0f} a second), {done.output}")
+    if done.broken:
+        print(f"files without an answer: {done.broken:,}, listed with the reasons in {done.broken_list}")
+    if done.added:
+        print(f"images left out because they came into the folder after the start: {done.added:,}")
+
+
+def _labels(path: str | None, model: keras.Model) -> list[str] | None:
+    record_of(model)  # says what is wrong before any image is read
+    classes = model.output_shape[-1]
+    if path is None:
+        if classes != len(imagenet_labels()):
+            raise ValueError(f"The model has {classes} classes of its own. Name them with --labels FILE, one a line.")
+        return None
+    labels = lines_of(path)
+    if len(labels) != classes:
+        raise ValueError(f"The model has {classes} classes, but {path!r} holds {len(labels)} labels, one a line.")
+    return labels

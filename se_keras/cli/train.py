@@ -1,0 +1,205 @@
+"""`se-keras train`: a network, images, a recipe and a folder for the run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+import keras
+from rich.progress import Progress
+
+from se_keras.blocks.excitation import SEConfig
+from se_keras.cli.console import bar, console, load_file, progress_bars, progress_console
+from se_keras.models.registry import create_model
+from se_keras.training.data import Data, open_data
+from se_keras.training.evaluate import evaluate
+from se_keras.training.figures import draw_confusion, draw_curves
+from se_keras.training.loop import BEST_FILE, FINAL_FILE, RUN_FILE, train
+from se_keras.training.recipes import RECIPES, Recipe, get_recipe
+
+DEFAULTS: dict[str, Any] = {
+    "recipe": "finetune",
+    "weights": None,
+    "plain": False,
+    "reduction": None,
+    "size": None,
+    "epochs": None,
+    "batch_size": None,
+    "seed": 0,
+    "precision": "float32",
+    "validation_split": 0.2,
+    "strict": False,
+}
+"""What decides the result, beside network and images; kept in the run's folder and taken up again by --resume."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Trains, or goes on with a training, and prints what came of it."""
+    if options.recipes:
+        return _list_recipes(options)
+    arguments, folder = _arguments(options)
+    recipe = _recipe(arguments)
+    keras.config.set_dtype_policy(arguments["precision"])
+    data = open_data(
+        arguments["data"],
+        validation_split=arguments["validation_split"],
+        strict=arguments["strict"],
+        progress=bar("Checking images"),
+    )
+    _report(data, folder)
+    keras.utils.set_random_seed(arguments["seed"])
+    model = _model(arguments, data)
+    with progress_bars() as bars:
+        try:
+            result = train(
+                model,
+                data,
+                recipe,
+                folder,
+                seed=arguments["seed"],
+                resume=bool(options.resume),
+                patience=options.patience,
+                save_every=60.0 * options.save_every,
+                threads=options.threads,
+                callbacks=[_Progress(bars, recipe, folder), *_tensorboard(options, folder)],
+                notes={"arguments": arguments},
+            )
+        except KeyboardInterrupt:
+            bars.stop()
+            print(f"interrupted; go on with: se-keras train --resume {folder}", file=sys.stderr)
+            return 130
+    return _summary(result.history, data, folder, options)
+
+
+def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Path]:
+    """What decides the result: as given, or as the run to resume was begun."""
+    given = {name: getattr(options, name) for name in ("model", "data", *DEFAULTS)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not options.resume:
+        missing = [name for name in ("model", "data", "out") if getattr(options, name) is None]
+        if missing:
+            raise ValueError(f"A new training needs --{', --'.join(missing)}; to go on with one, pass --resume FOLDER.")
+        return {**DEFAULTS, **given}, pathlib.Path(options.out)
+    if options.out:
+        raise ValueError("--resume names the run's folder already; leave out --out.")
+    file = pathlib.Path(options.resume) / RUN_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no run to resume in {options.resume!r}: {RUN_FILE} is missing.")
+    kept = json.loads(file.read_text("utf-8"))["facts"].get("arguments")
+    if kept is None:
+        raise ValueError(f"The run in {options.resume!r} was not begun by this command, but by a program of its own.")
+    other = [f"--{name.replace('_', '-')} was {kept[name]}, is {v}" for name, v in given.items() if kept[name] != v]
+    if other:
+        raise ValueError(
+            f"A resumed run keeps its settings: {'; '.join(other)}. Leave them out, or begin a new run with --out."
+        )
+    return kept, pathlib.Path(options.resume)
+
+
+def _recipe(arguments: dict[str, Any]) -> Recipe:
+    recipe = get_recipe(arguments["recipe"])
+    if arguments["batch_size"]:
+        recipe = recipe.with_batch_size(arguments["batch_size"])
+    return recipe.with_epochs(arguments["epochs"]) if arguments["epochs"] else recipe
+
+
+def _model(arguments: dict[str, Any], data: Data) -> keras.Model:
+    name = arguments["model"]
+    if name.endswith(".keras"):
+        return load_file(name)
+    options: dict[str, Any] = {"classes": len(data.train.class_names), "weights": arguments["weights"]}
+    if arguments["size"]:
+        options["input_shape"] = (arguments["size"], arguments["size"], 3)
+    if arguments["plain"]:
+        options["se"] = None
+    elif arguments["reduction"]:
+        options["se"] = SEConfig(reduction=arguments["reduction"])
+    return create_model(name, **options)
+
+
+def _report(data: Data, folder: pathlib.Path) -> None:
+    counts = f"{len(data.train):,} images for training, {len(data.validation):,} for validation"
+    progress_console.print(f"{data.name}: {counts}, {len(data.train.class_names)} classes", highlight=False)
+    if data.broken:
+        folder.mkdir(parents=True, exist_ok=True)
+        listing = folder / "broken.txt"
+        listing.write_text("".join(f"{file}\t{reason}\n" for file, reason in data.broken), "utf-8")
+        progress_console.print(f"left out: {len(data.broken)} files that cannot be read, listed in {listing}")
+
+
+def _tensorboard(options: argparse.Namespace, folder: pathlib.Path) -> list[keras.callbacks.Callback]:
+    if not options.tensorboard:
+        return []
+    return [keras.callbacks.TensorBoard(os.fspath(folder / "tensorboard"))]
+
+
+class _Progress(keras.callbacks.Callback):
+    """A bar for the epoch, and a line for each epoch that is done."""
+
+    def __init__(self, bars: Progress, recipe: Recipe, folder: pathlib.Path) -> None:
+        super().__init__()
+        self.bars, self.epochs, self.log = bars, recipe.epochs, folder / "log.csv"
+        self.task = bars.add_task("Starting", total=None)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        done = len(self.log.read_text("utf-8").splitlines()) - 1 if self.log.exists() else 0
+        self.name = f"epoch {done + 1} of {self.epochs}"
+        self.bars.reset(self.task, total=self.params["steps"], description=self.name)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        logs = logs or {}
+        numbers = f"loss {logs.get('loss', 0):.3f}, accuracy {logs.get('accuracy', 0):.1%}"
+        self.bars.update(self.task, completed=batch + 1, description=f"{self.name}: {numbers}")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs = logs or {}
+        self.bars.console.print(
+            f"{self.name}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}; "
+            f"validation loss {logs['val_loss']:.4f}, accuracy {logs['val_accuracy']:.2%}",
+            highlight=False,
+        )
+
+
+def _summary(
+    history: tuple[dict[str, float], ...], data: Data, folder: pathlib.Path, options: argparse.Namespace
+) -> int:
+    result = evaluate(load_file(os.fspath(folder / FINAL_FILE)), data.validation, progress=bar("Evaluating"))
+    (folder / "metrics.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n", "utf-8")
+    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in data.train.class_names), "utf-8")
+    written = [FINAL_FILE, BEST_FILE, "log.csv", "metrics.json", "labels.txt"]
+    if importlib.util.find_spec("matplotlib"):
+        name = json.loads((folder / RUN_FILE).read_text("utf-8"))["facts"]["model"]["name"]
+        draw_curves({name: history}, folder / "curves.png", title=f"{name} on {data.name}")
+        draw_confusion(result, folder / "confusion.png", title=f"{name} on {data.name}: {result.images:,} images")
+        written += ["curves.png", "confusion.png"]
+    if options.json:
+        print(json.dumps({"folder": os.fspath(folder), "history": history, **result.as_dict()}, indent=2))
+        return 0
+    best = max(history, key=lambda row: row["val_accuracy"])
+    console.print(
+        f"{folder}: accuracy {result.accuracy:.2%} on {result.images:,} validation images after {len(history)} epochs "
+        f"(best {best['val_accuracy']:.2%} after {best['epoch']})",
+        highlight=False,
+    )
+    console.print(f"written: {', '.join(written)}", highlight=False)
+    return 0
+
+
+def _list_recipes(options: argparse.Namespace) -> int:
+    if options.json:
+        rows = [
+            {"name": r.name, "epochs": r.epochs, "source": r.source, "evidence": r.evidence} for r in RECIPES.values()
+        ]
+        print(json.dumps(rows, indent=2))
+        return 0
+    for recipe in RECIPES.values():
+        console.print(
+            f"[bold]{recipe.name}[/bold]: {recipe.epochs} epochs, batches of {recipe.batch_size}", highlight=False
+        )
+        console.print(f"  source: {recipe.source}\n  evidence: {recipe.evidence}", highlight=False)
+    return 0

@@ -1,0 +1,54 @@
+"""`se-keras verify`: an exported file compared with its model."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+
+import keras
+
+from se_keras import export
+from se_keras.cli.console import load_file, progress_console, published
+from se_keras.export.report import LIMITS, Limits
+from se_keras.export.runtime import format_of
+from se_keras.export.structure import structure_of
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compares an exported file with its model and prints the report; fails if the report does."""
+    format_of(options.file)  # says what is wrong before any model is built
+    return print_report(options.file, _model_to_compare(options.model), options)
+
+
+def _model_to_compare(name: str | None) -> keras.Model | str | None:
+    if name is None or (os.path.exists(name) and not name.endswith(".keras")):
+        return name
+    return load_file(name) if name.endswith(".keras") else published(name)
+
+
+def print_report(file: str | os.PathLike, model: keras.Model | str | None, options: argparse.Namespace) -> int:
+    """Verifies a file as the options say and prints the report; the exit code is 1 if it fails."""
+    with progress_console.status(f"Verifying {os.fspath(file)}"):
+        report = export.verify(
+            file,
+            model,
+            data=options.data,
+            limits=_limits(structure_of(file).dtype, options),
+            targets=options.target,
+            most_images=options.images,
+            threads=options.threads,
+        )
+    print(report.to_json() if options.json else report)
+    if options.report:
+        export.write_report(report, options.report)
+    return 0 if report.passed else 1
+
+
+def _limits(dtype: str, options: argparse.Namespace) -> Limits:
+    chosen = {
+        "relative_error": options.max_relative_error,
+        "top1_agreement": options.min_top1_agreement,
+        "accuracy_drop": options.max_accuracy_drop,
+    }
+    return dataclasses.replace(LIMITS[dtype], **{name: value for name, value in chosen.items() if value is not None})

@@ -1,0 +1,110 @@
+"""Streams image files through a model; a file that cannot be read gets its reason instead of an answer."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import itertools
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+
+import keras
+import numpy as np
+
+from se_keras.prediction.job import Row
+from se_keras.preprocessing import Preprocessing, decode_predictions, preprocess, record_of
+
+BATCHES_AHEAD = 2  # decoded while the model computes; what bounds the memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked about each image, without the model.
+
+    Args:
+        folder: Where the images lie.
+        labels: Names of the classes; None: ImageNet's.
+        top: How many classes an image.
+        batch_size: How many images at a time.
+    """
+
+    folder: str
+    labels: tuple[str, ...] | None
+    top: int
+    batch_size: int
+
+
+def classified(model: keras.Model, question: Question, parts: Iterable[Sequence[str]]) -> Iterator[Row]:
+    """Classifies files while the next ones are being decoded.
+
+    Args:
+        model: A model with its preprocessing inside that ends in probabilities.
+        question: What to ask.
+        parts: Names relative to the question's folder. No batch reaches from one part into
+            the next, so that the answers do not depend on where the work was interrupted.
+
+    Yields:
+        For each file, in order, {"file": name, "predictions": [[id, label, probability], ...]}
+        or {"file": name, "error": reason}.
+
+    Raises:
+        FileNotFoundError: The whole folder is gone.
+    """
+    record = record_of(model)
+    batches = (batch for part in parts for batch in _batches(part, question.batch_size))
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    try:
+        waiting: collections.deque[list[tuple[str, concurrent.futures.Future]]] = collections.deque()
+        for batch in itertools.chain(batches, [None] * BATCHES_AHEAD):
+            if batch is not None:
+                waiting.append([(name, pool.submit(_decoded, question.folder, name, record)) for name in batch])
+            if waiting and (batch is None or len(waiting) > BATCHES_AHEAD):
+                yield from _answers(model, question, [(name, image.result()) for name, image in waiting.popleft()])
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def as_lines(rows: Iterable[Row]) -> str:
+    """The text of a part: one JSON object a line."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _batches(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (names[start : start + size] for start in range(0, len(names), size))
+
+
+def _decoded(folder: str, name: str, record: Preprocessing) -> np.ndarray | str:
+    try:
+        return preprocess(os.path.join(folder, name), record)
+    except Exception as error:  # whatever a decoder stumbles over: one bad file must not stop a million good ones
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(
+                f"The folder {folder!r} cannot be found on {platform.node()}. Every machine that takes part must "
+                "see the images under the same path."
+            ) from error
+        return f"{error}" or type(error).__name__
+
+
+def _answers(model: keras.Model, question: Question, batch: Sequence[tuple[str, np.ndarray | str]]) -> Iterator[Row]:
+    images = [image for _, image in batch if not isinstance(image, str)]
+    rows = iter(_predictions(model, question, np.concatenate(images)) if images else [])
+    for name, image in batch:
+        if isinstance(image, str):
+            yield {"file": name, "error": image}
+            continue
+        predictions = next(rows)
+        if np.isfinite([probability for *_, probability in predictions]).all():
+            yield {"file": name, "predictions": predictions}
+        else:
+            yield {"file": name, "error": "The model's answer is not finite."}
+
+
+def _predictions(model: keras.Model, question: Question, images: np.ndarray) -> list[list[tuple[str, str, float]]]:
+    # Always the same shape: with another one, a backend would compile the model once more.
+    padding = [(0, question.batch_size - len(images)), *[(0, 0)] * 3]
+    outputs = model.predict_on_batch(np.pad(images, padding))
+    probabilities = keras.ops.convert_to_numpy(outputs)[: len(images)]
+    return decode_predictions(probabilities, top=question.top, labels=question.labels)

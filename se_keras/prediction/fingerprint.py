@@ -1,0 +1,34 @@
+"""A short name for what a model computes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def fingerprint(model: keras.Model) -> str:
+    """Identifies a model by its layers and weights.
+
+    Args:
+        model: Any model that can be saved.
+
+    Returns:
+        64 hexadecimal digits, the same for a model and its saved copy.
+    """
+    digest = hashlib.sha256(json.dumps(_lasting(json.loads(model.to_json())), sort_keys=True).encode())
+    for weight in model.weights:
+        array = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _lasting(config: Any) -> Any:
+    """A configuration without the numbers that are memory addresses, and so differ from process to process."""
+    if isinstance(config, dict):
+        return {key: _lasting(value) for key, value in config.items() if key != "shared_object_id"}
+    return [_lasting(value) for value in config] if isinstance(config, list) else config

@@ -1,0 +1,165 @@
+"""The names of all images of a folder, written to one table."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+
+import keras
+
+from se_keras.errors import check_count, one_of
+from se_keras.prediction import cluster, local
+from se_keras.prediction.classifier import Question
+from se_keras.prediction.fingerprint import fingerprint
+from se_keras.prediction.job import Settings, opened
+from se_keras.prediction.merge import check_output, merge
+from se_keras.preprocessing import imagenet_labels, record_of
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderPrediction:
+    """What `predict_folder` did.
+
+    Args:
+        output: The table of answers.
+        classified: How many images have an answer, one row each.
+        broken: How many files could not be read.
+        broken_list: The table of those files and the reasons, or None if there are none.
+        resumed: How many of all files an earlier, interrupted call had looked at.
+        added: How many images came into the folder after an interrupted call had begun; they
+            are left out.
+    """
+
+    output: pathlib.Path
+    classified: int
+    broken: int
+    broken_list: pathlib.Path | None
+    resumed: int
+    added: int
+
+
+def predict_folder(
+    model: keras.Model,
+    folder: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    top: int = 5,
+    batch_size: int = 32,
+    labels: Sequence[str] | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+    gpus_per_worker: float = 0,
+    part_size: int = 256,
+    overwrite: bool = False,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> FolderPrediction:
+    """Classifies every image of a folder and its subfolders, in memory that does not grow with their number.
+
+    Answers are collected in a folder `<output>.parts`, which is removed in the end. If the call
+    is interrupted, even by `kill -9`, the same call goes on where it was; no image is lost and
+    none appears twice.
+
+    Args:
+        model: A model with its preprocessing inside that ends in probabilities.
+        folder: Where the images lie. Names that begin with a dot are left out.
+        output: A .parquet file (needs pyarrow: `pip install 'se_keras[parquet]'`) or a .csv
+            file. Columns: `file` (relative to `folder`), then `id_1`, `label_1`, `probability_1`
+            (a fraction of 1) of the most probable class, `id_2` and so on. Rows are in the order
+            of the files. Files that cannot be read are listed beside it in `<stem>.broken.csv`.
+        top: How many classes an image, at least 1; at most all are written.
+        batch_size: How many images at a time, at least 1.
+        labels: Names of the classes in the order of the outputs. Default: ImageNet's.
+        engine: "local": this process. "ray": Ray Data (`pip install 'se_keras[ray]'`) on the
+            cluster that Ray is connected to or finds (`RAY_ADDRESS`), else on one that it starts
+            on this machine. Every machine needs this package, and the images under the same path.
+        workers: With engine "ray", how many tasks at most at the same time. Default: one a CPU.
+        gpus_per_worker: With engine "ray", the GPUs, or share of one, that each task holds.
+        part_size: How many files are computed anew at most after an interruption (a worker).
+        overwrite: Whether an output that exists is replaced. Unfinished work is resumed anyway.
+        progress: Called with the number of files looked at so far and of all files.
+
+    Returns:
+        The counts and the paths of what was written.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        FileExistsError: The output exists already.
+        ValueError: The folder holds no image, labels that do not fit the model, another ending
+            of the output, or unfinished work of another model, folder, or setting (the
+            differences are listed).
+        ImportError: A package that the output or engine needs is not installed.
+        RuntimeError: Another process is at work on the same output, or Ray gave up.
+    """
+    for name, value in {"top": top, "batch_size": batch_size, "part_size": part_size}.items():
+        check_count(name, value)
+    _check_engine(engine, workers, gpus_per_worker)
+    output, folder = pathlib.Path(output), pathlib.Path(folder)
+    check_output(output)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder of images at {os.fspath(folder)!r}.")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{os.fspath(output)!r} exists already. Pass overwrite=True to replace it.")
+    names = _class_names(model, labels)
+    settings = Settings(
+        folder=os.fspath(folder.resolve()),
+        model=model.name,
+        fingerprint=fingerprint(model),
+        labels=hashlib.sha256(json.dumps(names).encode()).hexdigest(),
+        top=min(top, len(names)),
+        part_size=part_size,
+    )
+    with opened(output.with_name(f"{output.name}.parts"), settings) as job:
+        question = Question(
+            folder=settings.folder,
+            labels=None if labels is None else tuple(labels),
+            top=settings.top,
+            batch_size=min(batch_size, part_size, job.count),
+        )
+        done = job.done()
+        looked_at = resumed = job.files_in(done)
+        progress(looked_at, job.count)
+
+        def advance(files: int) -> None:
+            nonlocal looked_at
+            looked_at += files
+            progress(looked_at, job.count)
+
+        if engine == "ray":
+            cluster.run(model, question, job, done, advance, workers=workers, gpus_per_worker=gpus_per_worker)
+        else:
+            local.run(model, question, job, done, advance)
+        broken_list = output.with_name(f"{output.stem}.broken.csv")
+        classified, broken = merge(job, output, broken_list)
+        job.remove()
+    return FolderPrediction(
+        output=output,
+        classified=classified,
+        broken=broken,
+        broken_list=broken_list if broken else None,
+        resumed=resumed,
+        added=job.added,
+    )
+
+
+def _check_engine(engine: str, workers: int | None, gpus_per_worker: float) -> None:
+    one_of("engine", engine, ("local", "ray"))
+    if engine == "local" and (workers is not None or gpus_per_worker):
+        raise ValueError("`workers` and `gpus_per_worker` are for engine='ray'; the local engine is one process.")
+    if workers is not None:
+        check_count("workers", workers)
+    if engine == "ray":
+        cluster.import_ray()
+
+
+def _class_names(model: keras.Model, labels: Sequence[str] | None) -> list[str]:
+    record_of(model)  # says what is wrong before any file is listed
+    names = [name for _, name in imagenet_labels()] if labels is None else list(labels)
+    classes = model.output_shape[-1]
+    if len(names) != classes:
+        remedy = " Pass the names of your own classes as `labels`." if labels is None else ""
+        raise ValueError(f"The model has {classes} classes, but there are {len(names)} labels.{remedy}")
+    return names

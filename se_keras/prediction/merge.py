@@ -1,0 +1,112 @@
+"""From the parts of a finished job to one table and the list of the files that could not be read."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from se_keras.errors import missing_package
+from se_keras.prediction.job import Job, Row
+
+ROWS_AT_ONCE = 16_384  # one row group of a .parquet file
+
+
+@dataclasses.dataclass
+class _Tally:
+    classified: int = 0
+    broken: int = 0
+
+
+def check_output(path: pathlib.Path) -> None:
+    """Refuses an output that could not be written once all the work is done.
+
+    Args:
+        path: Where the table shall go.
+
+    Raises:
+        ValueError: The ending is neither .parquet nor .csv.
+        ImportError: pyarrow is needed and not installed.
+    """
+    if path.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"The output is a .parquet or .csv file; received {os.fspath(path)!r}.")
+    if path.suffix == ".parquet":
+        _import_pyarrow()
+
+
+def merge(job: Job, output: pathlib.Path, broken_list: pathlib.Path) -> tuple[int, int]:
+    """Writes a job's answers as one table, and the files without an answer as another.
+
+    Args:
+        job: A job of which all parts are done.
+        output: The .parquet or .csv file; one that exists is replaced.
+        broken_list: A .csv file; removed if every file has an answer.
+
+    Returns:
+        How many files have an answer, and how many have none.
+    """
+    # They are written inside the job's folder: if this process is killed, the next one finds and replaces them.
+    merged, broken = job.path / "merged", job.path / "broken"
+    tally = _Tally()
+    with open(broken, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["file", "error"])
+        rows = _answered(job.rows(), writer, tally)
+        if output.suffix == ".csv":
+            _write_csv(rows, merged, job.settings.top)
+        else:
+            _write_parquet(rows, merged, job)
+    if tally.broken:
+        broken.replace(broken_list)
+    else:
+        broken_list.unlink(missing_ok=True)
+    merged.replace(output)
+    return tally.classified, tally.broken
+
+
+def columns(top: int) -> list[str]:
+    """The names of the table's columns: the file, then id, label and probability of each rank."""
+    return ["file", *(f"{what}_{rank}" for rank in range(1, top + 1) for what in ("id", "label", "probability"))]
+
+
+def _answered(rows: Iterable[Row], broken: Any, tally: _Tally) -> Iterator[list[Any]]:
+    for row in rows:
+        # Names that are no text in the system's encoding have characters in them that no file format takes.
+        name = os.fsencode(row["file"]).decode("utf-8", "replace")
+        if "error" in row:
+            tally.broken += 1
+            broken.writerow([name, row["error"].encode("utf-8", "replace").decode()])
+        else:
+            tally.classified += 1
+            yield [name, *itertools.chain.from_iterable(row["predictions"])]
+
+
+def _write_csv(rows: Iterable[list[Any]], path: pathlib.Path, top: int) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns(top))
+        writer.writerows([f"{value:.7g}" if isinstance(value, float) else value for value in row] for row in rows)
+
+
+def _write_parquet(rows: Iterator[list[Any]], path: pathlib.Path, job: Job) -> None:
+    pyarrow, parquet = _import_pyarrow()
+    names = columns(job.settings.top)
+    kinds = [pyarrow.float32() if name.startswith("probability") else pyarrow.string() for name in names]
+    origin = {"model": job.settings.model, "model_fingerprint": job.settings.fingerprint}
+    schema = pyarrow.schema(zip(names, kinds, strict=True), metadata=origin)
+    with parquet.ParquetWriter(path, schema) as writer:
+        while group := list(itertools.islice(rows, ROWS_AT_ONCE)):
+            writer.write_batch(pyarrow.record_batch([list(column) for column in zip(*group, strict=True)], schema))
+
+
+def _import_pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise missing_package("pyarrow", "parquet", "A .parquet file") from error
+    return pyarrow, pyarrow.parquet

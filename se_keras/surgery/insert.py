@@ -1,0 +1,202 @@
+"""Squeeze-and-Excitation put into a network that exists, without changing what it computes."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from se_keras.blocks.excitation import SEConfig, squeeze_width
+from se_keras.layers import SqueezeExcite
+from se_keras.surgery.graph import Call, Graph, build_model, is_functional, read_graph, read_nested_graph
+from se_keras.surgery.positions import HAS_SE, LOOKED_FOR, Position, Where, data_format_of, find_positions
+
+IDENTITY = SEConfig(gate_init="identity")
+LEAST_WIDTH = 2  # a unit and its mirror image, see `_mirror`
+
+
+def insert_squeeze_excite(
+    model: keras.Model,
+    where: Where = "auto",
+    *,
+    se: SEConfig = IDENTITY,
+    freeze_base: bool = False,
+) -> keras.Model:
+    """Puts SE blocks into a network; it answers as before until it is trained.
+
+    The new blocks start as the identity (`gate_init="identity"`): their gates are exactly 1, and
+    the first training step moves them (the units of the bottleneck start in pairs of opposite
+    sign, so that no image finds them all off). Each stands right behind a layer, everything that took
+    the layer's output takes the block's, and its name is the layer's with "_se". All other
+    layers keep their names, weights and `trainable`; nested models stay nested, what is called
+    twice shares its block. `find_positions` shows beforehand where blocks go and why.
+
+    Reference: arXiv 1709.01507v4, section 3.3.
+
+    Args:
+        model: A functional model, or a sequential one that has been built, with weights. It is
+            not changed and shares nothing with the result.
+        where: "auto" for the standard positions; or a regular expression that is searched in
+            the layers' names, a layer type, a function from a layer to bool, or a list of
+            names (see `find_positions`). Places that have SE already are left as they are.
+        se: How the blocks look, with neither `position` nor `stages`; with
+            `squeeze_divisor=None` a bottleneck is `channels // reduction` wide, but at least 2.
+        freeze_base: Whether every layer but the new blocks is set to `trainable=False`, also
+            the classifier; batch norm then keeps its statistics in training.
+
+    Returns:
+        A functional model of the same name, inputs and outputs, not compiled. Where every
+        place has SE already, a copy of the model, with a warning.
+
+    Raises:
+        ValueError: A subclassed model, or a sequential one that has no input shape yet; no place
+            was found (the message says what was looked for); `se` has a position or stages.
+        TypeError: `where` is none of the above.
+
+    Example:
+
+    >>> model = insert_squeeze_excite(keras.applications.MobileNetV2(weights=None))
+    >>> sum(isinstance(layer, SqueezeExcite) for layer in model.layers)
+    17
+    """
+    if se.position != "standard" or se.stages is not None:
+        raise ValueError(
+            "Where blocks are inserted is said by `where`, so `se` must have position='standard' and stages=None; "
+            f"received position={se.position!r} and stages={se.stages}."
+        )
+    positions = find_positions(model, where)
+    free = [position for position in positions if not position.obstacle]
+    if not free:
+        _report_no_place(model, positions)
+    insertion = _Insertion(model, free, se)
+    result = insertion.rebuilt(model)
+    for block in insertion.blocks.values():
+        _mirror(block)
+    if freeze_base:
+        insertion.freeze(result)
+    return result
+
+
+def _report_no_place(model: keras.Model, positions: tuple[Position, ...]) -> None:
+    """Warns where all places are taken, and raises where none can be."""
+    shown = "; ".join(map(str, positions[:5])) + (f"; and {len(positions) - 5} more" if len(positions) > 5 else "")
+    if all(position.obstacle != HAS_SE for position in positions):
+        raise ValueError(f"No place for SE blocks was found in {model.name!r}: {shown}. Looked for: {LOOKED_FOR}.")
+    warnings.warn(
+        f"{model.name!r} has SE at each place already, so nothing was inserted: {shown}.", UserWarning, stacklevel=3
+    )
+
+
+class _Insertion:
+    """One insertion, over a model and the models nested in it."""
+
+    def __init__(self, model: keras.Model, positions: list[Position], se: SEConfig) -> None:
+        flat = read_graph(model)
+        self.producers = flat.producers()
+        self.flat_calls = {id(call.record): call for call in flat.calls}
+        self.records = {id(position.call.record) for position in positions if position.call is not None}
+        self.se = se
+        self.made: dict[int, Any] = {}  # a layer may stand in several nested models
+        self.blocks: dict[int, SqueezeExcite] = {}
+        self.models: dict[int, keras.Model] = {}
+
+    def rebuilt(self, model: keras.Model) -> keras.Model:
+        """A copy of a model, with the blocks in it."""
+        if id(model) not in self.models:
+            graph = read_nested_graph(model)
+            names = {call.name for call in graph.calls}
+            replacements = {call: list(self._replaced(call, graph, names)) for call in graph.calls}
+            copy = build_model(graph.rewritten(replacements, {}), made=self.made)
+            if not model.trainable:  # which would freeze the new blocks with the rest
+                self.freeze(copy)
+            self.models[id(model)] = copy
+        return self.models[id(model)]
+
+    def freeze(self, model: keras.Model) -> None:
+        """Freezes every layer but the new blocks."""
+        new = {id(block) for block in self.blocks.values()}
+        for layer in model.layers:
+            if is_functional(layer):
+                self.freeze(layer)
+            elif id(layer) not in new:
+                layer.trainable = False
+
+    def _replaced(self, call: Call, graph: Graph, names: set[str]) -> Iterator[Call]:
+        new = call
+        if is_functional(call.operation):
+            new = dataclasses.replace(call, operation=self.rebuilt(call.operation), is_new=True)
+        if id(call.record) not in self.records:
+            yield new
+            return
+        tensor = call.outputs[0]
+        before = keras.KerasTensor(tensor.shape, dtype=tensor.dtype)
+        yield dataclasses.replace(new, outputs=(before,))
+        yield Call(self._block(call, graph, names), (before,), {}, (tensor,), is_new=True)
+
+    def _block(self, call: Call, graph: Graph, names: set[str]) -> SqueezeExcite:
+        # What has weights and is shared is one thing at several places; an activation is not.
+        key = id(call.operation) if getattr(call.operation, "weights", None) else id(call.record)
+        if key not in self.blocks:
+            self.blocks[key] = self._new_block(call, graph, names)
+        return self.blocks[key]
+
+    def _new_block(self, call: Call, graph: Graph, names: set[str]) -> SqueezeExcite:
+        flat = self.flat_calls.get(id(call.record))
+        tensor = call.outputs[0] if flat is None else flat.outputs[0]
+        layout = data_format_of(graph.producers() if flat is None else self.producers, tensor)
+        channels = tensor.shape[1 if layout == "channels_first" else -1]
+        name = _free_name(f"{call.name}_se", names)
+        if channels is None:
+            raise ValueError(
+                f"SE needs to know the number of channels; {call.name!r} gives {tuple(tensor.shape)} with "
+                f"data_format={layout!r}. Give the model's input a fixed channel axis."
+            )
+        return SqueezeExcite(
+            self.se.reduction,
+            squeeze_channels=_width(channels, self.se),
+            squeeze=self.se.squeeze,
+            activation=self.se.activation,
+            gate_activation=self.se.gate_activation,
+            gate_init=self.se.gate_init,
+            use_bias=self.se.use_bias,
+            data_format=layout,
+            dtype=_policy_for(call),
+            name=name,
+        )
+
+
+def _width(channels: int, se: SEConfig) -> int:
+    if se.squeeze_divisor is None:
+        return max(channels // se.reduction, min(LEAST_WIDTH, channels))
+    return squeeze_width(channels, se)
+
+
+def _mirror(block: SqueezeExcite) -> None:
+    """Makes the second half of a block's units the negative of the first, if it starts as the identity.
+
+    Behind a ReLU every mean is positive, so that a unit is on or off for all images alike; where all
+    of a few units were off, the gate could never depend on the image.
+    """
+    if block.gate_init == "identity":
+        kernel = keras.ops.convert_to_numpy(block.reduce_kernel).copy()
+        half = kernel.shape[1] // 2
+        kernel[:, half : 2 * half] = -kernel[:, :half]
+        block.reduce_kernel.assign(kernel)
+
+
+def _free_name(name: str, names: set[str]) -> str:
+    candidates = [name, *(f"{name}_{number}" for number in range(1, len(names) + 2))]
+    found = next(candidate for candidate in candidates if candidate not in names)
+    names.add(found)
+    return found
+
+
+def _policy_for(call: Call) -> Any:
+    """The dtype policy of a block behind a call: the layer's, unless it is quantised or gives another dtype."""
+    policy, dtype = getattr(call.operation, "dtype_policy", None), call.outputs[0].dtype
+    if policy is None or getattr(policy, "quantization_mode", None) or policy.compute_dtype != dtype:
+        return dtype
+    return policy

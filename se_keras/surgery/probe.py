@@ -1,0 +1,257 @@
+"""The gates of a model, from the same forward pass as its answers; and the pass over a dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from se_keras.errors import check_count
+from se_keras.layers import SqueezeExcite
+from se_keras.surgery.graph import Call, Graph, new_layer
+
+Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+class _WithGates(SqueezeExcite):
+    """An SE block that hands out its gates, (batch, channels), beside its output."""
+
+    def call(self, inputs: Any) -> Any:
+        gates = self.gates(inputs)
+        return inputs * gates, ops.reshape(gates, (-1, self.reduce_kernel.shape[0]))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
+        return tuple(input_shape), (input_shape[0], self.reduce_kernel.shape[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A graph in which the gates of every SE block are tensors that can become outputs.
+
+    Args:
+        graph: The graph; it computes what the original does.
+        calls: The calls of the SE blocks in the original graph, in the order of the network.
+        names: Their names; a block that is called again has the number of the call behind its name.
+        gates: For each, the tensor of its gates, (batch, channels), in `graph`.
+    """
+
+    graph: Graph
+    calls: tuple[Call, ...]
+    names: tuple[str, ...]
+    gates: tuple[Any, ...]
+
+
+def probe_gates(graph: Graph) -> Probe:
+    """Makes the gates of every `SqueezeExcite` layer of a graph available, without running any block twice.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        The probe.
+
+    Raises:
+        ValueError: The graph has no `SqueezeExcite` layer.
+    """
+    calls = [call for call in graph.calls if type(call.operation) is SqueezeExcite]
+    if not calls:
+        raise ValueError(
+            f"Gates are read from SqueezeExcite layers; the model {graph.name!r} has none. Give a network of this "
+            "package, or one that `insert_squeeze_excite` was applied to, before `deploy`, which turns blocks into "
+            "ordinary layers."
+        )
+    replacements: dict[Call, list[Call]] = {}
+    names: list[str] = []
+    gates: list[Any] = []
+    for call in calls:
+        block, source = call.operation, call.inputs[0]
+        layer = new_layer(_WithGates.from_config(block.get_config()), source.shape, block.get_weights())
+        gate = keras.KerasTensor((source.shape[0], block.reduce_kernel.shape[0]), dtype=block.compute_dtype)
+        replacements[call] = [dataclasses.replace(call, operation=layer, outputs=(*call.outputs, gate), is_new=True)]
+        earlier = sum(name.split(":")[0] == block.name for name in names)
+        names.append(f"{block.name}:{earlier + 1}" if earlier else block.name)
+        gates.append(gate)
+    return Probe(graph.rewritten(replacements, {}), tuple(calls), tuple(names), tuple(gates))
+
+
+class Moments:
+    """Mean and standard deviation of rows that come in pieces, exact to float64; memory for three rows.
+
+    Args:
+        width: Numbers a row, at least 1.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.count = 0
+        self._first = np.zeros(width)
+        self._sum = np.zeros(width)
+        self._squares = np.zeros(width)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Takes in rows.
+
+        Args:
+            rows: Shape (n, width).
+        """
+        if not self.count and len(rows):
+            self._first = np.asarray(rows[0], "float64")
+        distance = rows - self._first  # so that equal rows deviate by exactly nothing
+        self.count += len(rows)
+        self._sum += distance.sum(0)
+        self._squares += np.square(distance).sum(0)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Of all rows so far, (width,), float64."""
+        return self._first + self._sum / max(self.count, 1)
+
+    @property
+    def std(self) -> np.ndarray:
+        """Population standard deviation, (width,), float64."""
+        count = max(self.count, 1)
+        return np.sqrt(np.maximum(self._squares / count - np.square(self._sum / count), 0.0))
+
+
+class Passed(NamedTuple):
+    """One batch after the pass: what went in, the flat list of outputs, and the class indices or None."""
+
+    inputs: Any
+    outputs: list[np.ndarray]
+    labels: np.ndarray | None
+
+
+def forward(
+    model: keras.Model, data: Any, labels: Any = None, *, batch_size: int = 32, progress: Progress = iter
+) -> Iterator[Passed]:
+    """Runs a model over a dataset and forgets each batch after it.
+
+    Args:
+        model: A functional model.
+        data: Images in the scale of the model's input: an array of shape (n, ...), a dictionary of
+            such arrays for several inputs, a `keras.utils.PyDataset`, a `tf.data.Dataset`, or any
+            finite iterable of batches x or (x, labels).
+        labels: Class indices or one-hot rows of all images, where `data` brings none. None: without.
+        batch_size: Images at a time, where `data` is an array; at least 1.
+        progress: Wraps the iteration over batches, e.g. to show a bar.
+
+    Yields:
+        Each batch with its outputs; arrays are of the batch's true length.
+
+    Raises:
+        ValueError: No images, labels of another length, given twice, for some batches only or no
+            classes, or images of another rank than the model's input.
+    """
+    check_count("batch_size", batch_size)
+    given = None if labels is None else class_indices(labels)
+    longest, seen, labelled = 0, 0, 0
+    for inputs, own in _batches(data, given, batch_size, progress):
+        count = _length(inputs)
+        if not count:
+            continue
+        if own is not None and given is not None:
+            raise ValueError("Labels must be given once; received `labels` and a dataset that brings labels, too.")
+        classes = own if given is None else given[seen : seen + count]
+        if classes is not None:
+            _check_length(len(classes), count, "a batch")
+        _check_rank(model, inputs)
+        longest = max(longest, count)
+        outputs = keras.tree.flatten(model.predict_on_batch(_padded(inputs, longest)))
+        yield Passed(inputs, [np.asarray(x)[:count] for x in outputs], classes)
+        seen, labelled = seen + count, labelled + (count if classes is not None else 0)
+    if not seen:
+        raise ValueError("The dataset must have at least one image; received none.")
+    if given is not None:
+        _check_length(len(given), seen, "the dataset")
+    if labelled not in (0, seen):
+        raise ValueError(f"Either every batch has labels or none; received labels for {labelled} of {seen} images.")
+
+
+def class_indices(labels: Any) -> np.ndarray:
+    """Class indices from any usual form of labels.
+
+    Args:
+        labels: Integers of shape (n,) or (n, 1), or one-hot rows of shape (n, classes).
+
+    Returns:
+        Shape (n,), int64.
+
+    Raises:
+        ValueError: Anything else.
+    """
+    array = np.asarray(labels)
+    if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "biuf":
+        return array.argmax(1)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    is_numeric = array.ndim == 1 and array.dtype.kind in "biuf"
+    if not is_numeric or np.any(array != np.floor(array)) or np.any(array < 0):
+        shown = repr(array.ravel()[:3].tolist())
+        raise ValueError(
+            "Labels must be class indices from 0, shape (n,), or one-hot rows, shape (n, classes); received shape "
+            f"{array.shape}, dtype {array.dtype}, beginning {shown}. If they are no classes, give the images alone."
+        )
+    return array.astype("int64")
+
+
+def _check_length(labels: int, images: int, where: str) -> None:
+    if labels != images:
+        raise ValueError(f"There must be one label an image; received {labels} labels for {images} images in {where}.")
+
+
+def _is_array(data: Any) -> bool:
+    return hasattr(data, "shape") and hasattr(data, "__getitem__") and len(data.shape) > 0
+
+
+def _length(inputs: Any) -> int:
+    return len(keras.tree.flatten(inputs)[0])
+
+
+def _batches(data: Any, labels: np.ndarray | None, batch_size: int, progress: Progress) -> Iterator[tuple[Any, Any]]:
+    if _is_array(data) or (isinstance(data, dict) and data and all(map(_is_array, data.values()))):
+        count = int((next(iter(data.values())) if isinstance(data, dict) else data).shape[0])
+        if labels is not None:
+            _check_length(len(labels), count, "the dataset")
+        for start in progress(range(0, count, batch_size)):
+            part = slice(start, min(start + batch_size, count))
+            yield keras.tree.map_structure(lambda x, part=part: np.asarray(x[part]), data), None
+    elif isinstance(data, keras.utils.PyDataset):
+        if data.num_batches is None:
+            raise ValueError("The dataset must have an end; received a PyDataset whose num_batches is None.")
+        for index in progress(range(data.num_batches)):
+            yield _split(data[index])
+    elif isinstance(data, Iterable):
+        for batch in progress(data):
+            yield _split(batch)
+    else:
+        raise ValueError(
+            "`data` must be an array of images, a PyDataset, a tf.data.Dataset or an iterable of batches; received "
+            f"{type(data).__name__}."
+        )
+
+
+def _split(batch: Any) -> tuple[Any, np.ndarray | None]:
+    inputs, labels = (batch, None) if not isinstance(batch, tuple) else (batch[0], batch[1] if batch[1:] else None)
+    return keras.tree.map_structure(np.asarray, inputs), None if labels is None else class_indices(labels)
+
+
+def _check_rank(model: keras.Model, inputs: Any) -> None:
+    for symbol, array in zip(model.inputs, keras.tree.flatten(inputs), strict=False):
+        if len(symbol.shape) != array.ndim:
+            raise ValueError(
+                f"Batches for {model.name!r} must have shape {tuple(symbol.shape)}; received {array.shape}. A single "
+                "image needs a batch axis: image[None]."
+            )
+
+
+def _padded(inputs: Any, length: int) -> Any:
+    """The last, shorter batch filled up, because every new shape would be compiled anew."""
+
+    def pad(array: np.ndarray) -> np.ndarray:
+        missing = length - len(array)
+        return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+
+    return keras.tree.map_structure(pad, inputs)

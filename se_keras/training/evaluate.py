@@ -1,0 +1,104 @@
+"""How well a model classifies: accuracy, by class, and what it takes for what."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from se_keras.export.images import preparation_of
+from se_keras.export.runtime import KerasRunner, open_runner
+from se_keras.preprocessing import Preprocessing, record_of
+from se_keras.training.data import ImageSource, evaluation_batches
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a model made of labelled images.
+
+    Args:
+        class_names: Name of each class.
+        confusion: Number of images by true class (rows) and answer (columns).
+        top5: Share of images whose class is among the first five answers; None with five classes or fewer.
+    """
+
+    class_names: tuple[str, ...]
+    confusion: np.ndarray
+    top5: float | None
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images classified rightly."""
+        return float(np.trace(self.confusion) / self.images)
+
+    @property
+    def by_class(self) -> dict[str, float]:
+        """Share of each class's images classified rightly; NaN for a class without images."""
+        with np.errstate(invalid="ignore"):
+            shares = np.diag(self.confusion) / self.confusion.sum(axis=1)
+        return dict(zip(self.class_names, map(float, shares), strict=True))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "images": self.images,
+            "accuracy": self.accuracy,
+            "top5": self.top5,
+            "by_class": self.by_class,
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def evaluate(
+    model: keras.Model | str | os.PathLike,
+    images: ImageSource,
+    *,
+    prepared: Preprocessing | None = None,
+    threads: int = 2,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Evaluation:
+    """Classifies labelled images with a model, or with an exported file in its own runtime.
+
+    Args:
+        model: A Keras model, or a SavedModel, `.tflite`, `.onnx` or `.keras` file.
+        images: The images.
+        prepared: How images are prepared; default: as the model or file says.
+        threads: CPU threads.
+        progress: Wraps the iterable of batch numbers.
+
+    Returns:
+        The `Evaluation`.
+
+    Raises:
+        ValueError: The model's answers are of another number of classes than the images.
+        FileNotFoundError: There is no such file.
+    """
+    runner = KerasRunner(model) if isinstance(model, keras.Model) else open_runner(model, threads=threads)
+    if prepared is None:
+        size, keras_model = runner.input_shape[1:3], getattr(runner, "model", None)
+        prepared = record_of(keras_model) if None in size and keras_model else preparation_of(keras_model, size)
+    classes = len(images.class_names)
+    confusion: np.ndarray = np.zeros((classes, classes), np.int64)
+    among_five = 0
+    batches = iter(evaluation_batches(images, prepared, threads=threads))
+    for _ in progress(range(-(-len(images) // 128))):
+        batch, labels = next(batches)
+        answers = np.asarray(runner(batch))
+        if answers.shape[-1] != classes:
+            raise ValueError(
+                f"The model answers with {answers.shape[-1]} classes, but the images have {classes}: "
+                f"{', '.join(images.class_names[:10])}."
+            )
+        truth = labels.argmax(axis=-1)
+        np.add.at(confusion, (truth, answers.argmax(axis=-1)), 1)
+        among_five += int((np.argsort(answers, axis=-1)[:, -5:] == truth[:, None]).any(axis=-1).sum())
+    return Evaluation(images.class_names, confusion, among_five / len(images) if classes > 5 else None)

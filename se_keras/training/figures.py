@@ -1,0 +1,92 @@
+"""Pictures of a training: how it went, and what its model confuses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from se_keras.errors import missing_package
+from se_keras.export.files import replacing
+from se_keras.training.evaluate import Evaluation
+
+# Distinguishable by readers who do not see red and green alike (Okabe and Ito, 2008), and in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
+def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: str | os.PathLike, *, title: str) -> None:
+    """Draws accuracy and loss over epochs: validation as lines, training dashed.
+
+    Args:
+        histories: For each name in the legend, the rows of a run's `log.csv`; at most four.
+        path: The PNG to write; an existing one is replaced.
+        title: Above the picture.
+
+    Raises:
+        ValueError: No history, or more than four.
+        ImportError: matplotlib is not installed.
+    """
+    if not 1 <= len(histories) <= len(COLOURS):
+        raise ValueError(f"`histories` takes 1 to {len(COLOURS)} runs; received {len(histories)}.")
+    figure = _figure((9, 4))
+    axes = figure.subplots(1, 2)
+    for axis, metric, unit, factor in ((axes[0], "accuracy", "accuracy, %", 100), (axes[1], "loss", "loss", 1)):
+        for colour, (name, rows) in zip(COLOURS, histories.items(), strict=False):
+            epochs = [row["epoch"] for row in rows]
+            marker = "o" if len(rows) == 1 else None
+            for prefix, style, what in (("val_", "-", "validation"), ("", "--", "training")):
+                values = [factor * row[f"{prefix}{metric}"] for row in rows]
+                axis.plot(epochs, values, style, color=colour, marker=marker, label=f"{name}, {what}", linewidth=1.6)
+        axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_ylabel(unit)
+        axis.grid(alpha=0.3)
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=11)
+    with replacing(path, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+
+
+def draw_confusion(evaluation: Evaluation, path: str | os.PathLike, *, title: str) -> None:
+    """Draws what is taken for what, in percent of each true class.
+
+    Args:
+        evaluation: The counts.
+        path: The PNG to write; an existing one is replaced.
+        title: Above the picture.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    counts = evaluation.confusion
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = len(evaluation.class_names)
+    side = min(max(4.5, 0.45 * classes + 2), 24)
+    figure = _figure((side + 0.8, side))
+    axis = figure.subplots()
+    image = axis.imshow(shares, cmap="cividis", vmin=0, vmax=100)
+    if classes <= 40:
+        axis.set_xticks(range(classes), evaluation.class_names, rotation=45, ha="right", fontsize=8)
+        axis.set_yticks(range(classes), evaluation.class_names, fontsize=8)
+    if classes <= 20:
+        for row, column in np.ndindex(shares.shape):
+            if shares[row, column] >= 0.05:
+                shade = "black" if shares[row, column] > 55 else "white"
+                text = f"{shares[row, column]:.1f}" if classes <= 12 else f"{shares[row, column]:.0f}"
+                axis.text(column, row, text, ha="center", va="center", fontsize=7, color=shade)
+    axis.set_xlabel("answer")
+    axis.set_ylabel("true class")
+    axis.set_title(title, fontsize=10)
+    figure.colorbar(image, ax=axis, label="% of the true class", shrink=0.8)
+    with replacing(path, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+
+
+def _figure(size: tuple[float, float]) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing_package("matplotlib", "plots", "Drawing figures") from error
+    return Figure(figsize=size, layout="constrained")

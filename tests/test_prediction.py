@@ -1,0 +1,476 @@
+"""Prediction in bulk: the same answers as one by one, whatever lies in the folder, however often it is stopped."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import se_keras
+import se_keras_cli
+from se_keras.inference import classify
+from se_keras.prediction import local, predict_folder
+from se_keras.prediction.fingerprint import fingerprint
+from se_keras.prediction.job import Settings, image_files, opened
+
+LABELS = ["ant", "bee", "cat"]
+NAMES = [f"{index:02}.png" for index in range(20)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return se_keras.SEResNet20(classes=3)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return folder_of(tmp_path / "photos", NAMES)
+
+
+def folder_of(path, names):
+    path.mkdir()
+    rng = np.random.default_rng(0)
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (40, 48, 3), "uint8")).save(path / name)
+    return path
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def predict(model, photos, output, **options):
+    return predict_folder(model, photos, output, **{"labels": LABELS, "batch_size": 4, "part_size": 4, **options})
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_answers_are_those_of_classify(model, photos, tmp_path, ending):
+    output = tmp_path / f"labels{ending}"
+    done = predict(model, photos, output, top=2)
+    if ending == ".csv":
+        rows = rows_of(output)
+    else:
+        rows = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow").read_table(output).to_pylist()
+    assert (done.classified, done.broken, done.broken_list, done.resumed, done.added) == (20, 0, None, 0, 0)
+    assert [row["file"] for row in rows] == NAMES
+    assert list(rows[0]) == ["file", "id_1", "label_1", "probability_1", "id_2", "label_2", "probability_2"]
+    expected = classify(model, [photos / name for name in NAMES], labels=LABELS, top=2)
+    for row, ((first, label, probability), (_, second_label, _)) in zip(rows, expected, strict=True):
+        assert (row["id_1"], row["label_1"], row["label_2"]) == (first, label, second_label)
+        assert float(row["probability_1"]) == pytest.approx(probability, rel=1e-4)
+    assert names_in(tmp_path) == sorted(["photos", output.name])
+
+
+def test_broken_files_are_listed_and_skipped(model, photos, tmp_path):
+    (photos / "05.png").write_bytes(b"")
+    (photos / "06.png").write_bytes((photos / "07.png").read_bytes()[:200])
+    (photos / "text.jpg").write_text("no image")
+    for name in ("notes.txt", ".hidden.png"):
+        (photos / name).write_text("not looked at")
+    done = predict(model, photos, tmp_path / "labels.csv")
+    broken = rows_of(done.broken_list)
+    assert (done.classified, done.broken) == (18, 3)
+    assert [row["file"] for row in broken] == ["05.png", "06.png", "text.jpg"]
+    assert "0 bytes" in broken[0]["error"]
+    assert {row["file"] for row in rows_of(done.output)} == set(NAMES) - {"05.png", "06.png"}
+
+
+def test_a_folder_of_broken_files_alone(model, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.jpg").write_text("no image")
+    done = predict(model, folder, tmp_path / "labels.csv")
+    assert (done.classified, done.broken) == (0, 1)
+    assert rows_of(done.output) == []
+
+
+def test_an_old_list_of_broken_files_goes_with_the_old_output(model, photos, tmp_path):
+    (photos / "05.png").write_bytes(b"")
+    listed = predict(model, photos, tmp_path / "labels.csv").broken_list
+    (photos / "05.png").unlink()
+    assert predict(model, photos, tmp_path / "labels.csv", overwrite=True).broken_list is None
+    assert not listed.exists()
+
+
+def test_answers_that_are_not_finite_are_listed(model, photos, tmp_path):
+    sick = keras.models.clone_model(model)
+    sick.set_weights([np.full(weight.shape, np.nan) for weight in model.weights])
+    done = predict(sick, photos, tmp_path / "labels.csv")
+    assert (done.classified, done.broken) == (0, 20)
+    assert "not finite" in rows_of(done.broken_list)[0]["error"]
+
+
+def test_files_are_found_in_subfolders_and_in_order(tmp_path):
+    folder = folder_of(tmp_path / "photos", ["b.png", "a.jpg"])
+    folder_of(folder / "sub", ["Ä b.JPG", "a,\nb.png"])
+    folder_of(folder / ".hidden", ["c.png"])
+    (folder / "notes.txt").write_text("")
+    assert list(image_files(folder)) == ["a.jpg", "b.png", "sub/a,\nb.png", "sub/Ä b.JPG"]
+
+
+def test_odd_names_survive(model, tmp_path):
+    folder = folder_of(tmp_path / "photos", ["a,\nb.png", 'q".png', "Ä.png"])
+    with open(os.path.join(os.fsencode(folder), b"\xff.png"), "wb") as stream:
+        stream.write((folder / "Ä.png").read_bytes())
+    done = predict(model, folder, tmp_path / "labels.csv")
+    expected = sorted(["a,\nb.png", 'q".png', "Ä.png", "\N{REPLACEMENT CHARACTER}.png"])
+    assert sorted(row["file"] for row in rows_of(done.output)) == expected
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop", [0, 3, 4, 11, 20])
+def test_resumes_with_the_same_result(model, photos, tmp_path, stop, monkeypatch):
+    (photos / "05.png").write_bytes(b"")
+    whole = predict(model, photos, tmp_path / "whole.csv").output.read_bytes()
+
+    def stopping(files, total):
+        assert total == 20
+        if files == stop:
+            raise StopError
+
+    output = tmp_path / "labels.csv"
+    with pytest.raises(StopError):
+        predict(model, photos, output, progress=stopping)
+    assert not output.exists()
+    (tmp_path / "labels.csv.parts" / "part-00000004.jsonl.partial").write_text('{"file": "16.p')
+    seen = []
+    done = predict(model, photos, output, progress=lambda files, total: seen.append(files))
+    # A part is stored when its last file has been reported.
+    assert done.resumed == max(stop - 1, 0) // 4 * 4
+    assert seen == list(range(done.resumed, 21))
+    assert output.read_bytes() == whole
+    assert names_in(tmp_path) == ["labels.broken.csv", "labels.csv", "photos", "whole.broken.csv", "whole.csv"]
+
+
+@pytest.fixture
+def unfinished(model, photos, tmp_path):
+    """An output whose prediction was stopped after eight files."""
+
+    def stopping(files, total):
+        if files == 9:
+            raise StopError
+
+    with pytest.raises(StopError):
+        predict(model, photos, tmp_path / "labels.csv", progress=stopping)
+    return tmp_path / "labels.csv"
+
+
+def test_resuming_with_another_model_or_setting_is_refused(model, photos, unfinished):
+    other = keras.models.clone_model(model)
+    other.set_weights([weight + 1 for weight in model.get_weights()])
+    with pytest.raises(ValueError, match=r"fingerprint: \w{12}... then, \w{12}... now\nGo on"):
+        predict(other, photos, unfinished)
+    with pytest.raises(ValueError, match=r"labels: .*\n  top: 3 then, 1 now\n"):
+        predict(model, photos, unfinished, top=1, labels=["x", "y", "z"])
+    assert predict(model, photos, unfinished).resumed == 8
+
+
+def test_resuming_with_another_folder_is_refused(model, photos, unfinished, tmp_path):
+    other = shutil.copytree(photos, tmp_path / "others")
+    with pytest.raises(ValueError, match=r"folder: '.*photos' then, '.*others' now"):
+        predict(model, other, unfinished)
+    for name in NAMES[12:]:
+        (photos / name).rename(tmp_path / name)
+    with pytest.raises(ValueError, match=r"files: 8 of 20 are gone: '12\.png', .* and 3 more"):
+        predict(model, photos, unfinished)
+
+
+def test_images_that_came_later_are_left_out(model, photos, unfinished):
+    shutil.copy(photos / "00.png", photos / "00a.png")
+    done = predict(model, photos, unfinished)
+    assert done.added == 1
+    assert [row["file"] for row in rows_of(done.output)] == NAMES
+
+
+def test_a_folder_that_vanishes_is_no_list_of_broken_files(model, photos, tmp_path):
+    def vanishing(files, total):
+        if files == 1:
+            photos.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(FileNotFoundError, match="cannot be found on"):
+        predict(model, photos, tmp_path / "labels.csv", progress=vanishing)
+    (tmp_path / "elsewhere").rename(photos)
+    assert predict(model, photos, tmp_path / "labels.csv").classified == 20
+
+
+def test_two_processes_do_not_share_an_output(model, photos, unfinished):
+    pytest.importorskip("fcntl", reason="files are locked with fcntl, which Windows lacks")
+    settings = Settings(
+        **{
+            name: value
+            for name, value in json.loads(
+                (unfinished.parent / "labels.csv.parts" / "manifest.json").read_text()
+            ).items()
+            if not name.startswith("files")
+        }
+    )
+    with (
+        opened(unfinished.parent / "labels.csv.parts", settings),
+        pytest.raises(RuntimeError, match="Another process is at work"),
+    ):
+        predict(model, photos, unfinished)
+    assert predict(model, photos, unfinished).classified == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "reason"),
+    [
+        ({"output": "labels.txt"}, ValueError, "a .parquet or .csv file"),
+        ({"folder": "nowhere"}, FileNotFoundError, "no folder of images at 'nowhere'"),
+        ({"labels": None}, ValueError, "3 classes, but there are 1000 labels. Pass"),
+        ({"labels": ["a", "b"]}, ValueError, "3 classes, but there are 2 labels"),
+        ({"top": 0}, ValueError, "`top`"),
+        ({"batch_size": 0}, ValueError, "`batch_size`"),
+        ({"engine": "rai"}, ValueError, "Did you mean 'ray'"),
+        ({"workers": 2}, ValueError, "for engine='ray'"),
+    ],
+)
+def test_faults_are_named_before_anything_is_written(model, photos, tmp_path, options, error, reason, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"folder": photos, "output": "labels.csv", "labels": LABELS, **options}
+    with pytest.raises(error, match=reason):
+        predict_folder(model, **options)
+    assert names_in(tmp_path) == ["photos"]
+
+
+def test_an_empty_folder_is_refused(model, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "notes.txt").write_text("")
+    with pytest.raises(ValueError, match="holds no image files"):
+        predict(model, tmp_path / "photos", tmp_path / "labels.csv")
+    assert names_in(tmp_path) == ["photos"]
+
+
+def test_what_exists_is_kept(model, photos, tmp_path):
+    output = tmp_path / "labels.csv"
+    output.write_text("precious")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        predict(model, photos, output)
+    assert output.read_text() == "precious"
+    assert predict(model, photos, output, overwrite=True).classified == 20
+    folder = tmp_path / "other.csv.parts"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match="holds something else"):
+        predict(model, photos, tmp_path / "other.csv")
+    assert names_in(folder) == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "extra"),
+    [("pyarrow", {}, "parquet"), ("ray", {"engine": "ray", "output": "labels.csv"}, "ray")],
+)
+def test_missing_packages_are_named_before_the_work(model, photos, tmp_path, package, options, extra, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf"se_keras\[{extra}\]"):
+        predict(model, photos, **{"output": "labels.parquet", **options})
+    assert names_in(tmp_path) == ["photos"]
+    if package == "pyarrow":
+        assert predict(model, photos, "labels.csv").classified == 20
+
+
+def test_fingerprint_follows_structure_and_weights(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    assert fingerprint(keras.models.load_model(tmp_path / "model.keras")) == fingerprint(model)
+    changed = keras.models.clone_model(model)
+    weights = model.get_weights()
+    changed.set_weights(weights)
+    same = fingerprint(changed)
+    weights[-1] = weights[-1] + 1e-6
+    changed.set_weights(weights)
+    assert fingerprint(changed) != same == fingerprint(model)
+    other = se_keras.SEResNet20(classes=3, se=se_keras.SEConfig(squeeze="max"))
+    other.set_weights(model.get_weights())
+    assert fingerprint(other) != fingerprint(model)
+
+
+# The command.
+
+
+@pytest.fixture
+def arguments(model, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model.save("model.keras")
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    return ["predict", "--model", "model.keras", "--labels", "labels.txt", "--input", "photos", "--output", "out.csv"]
+
+
+def test_command_writes_and_sums_up(capsys, arguments, photos):
+    (photos / "05.png").write_bytes(b"")
+    assert se_keras_cli.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "images classified: 19" in out
+    assert "files without an answer: 1, listed with the reasons in out.broken.csv" in out
+    assert len(rows_of("out.csv")) == 19
+    assert se_keras_cli.main(arguments) == 1
+    assert "Add --overwrite" in capsys.readouterr().err
+    assert se_keras_cli.main([*arguments, "--overwrite", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["broken"] == 1
+
+
+def test_interrupted_command_says_where_it_goes_on(capsys, arguments, monkeypatch):
+    def interrupted(model, question, job, done, advance):
+        advance(7)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(local, "run", interrupted)
+        assert se_keras_cli.main(arguments) == 130
+    assert "interrupted at 7 of 20 images" in capsys.readouterr().err
+    assert se_keras_cli.main(arguments) == 0
+
+
+def test_command_fails_when_no_file_can_be_read(capsys, arguments, photos):
+    for path in photos.iterdir():
+        path.write_bytes(b"")
+    assert se_keras_cli.main(arguments) == 1
+    assert "files without an answer: 20" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [(["photo.png", "--overwrite"], "--overwrite is for a whole folder"), (["--input", "photos"], "needs --output")],
+)
+def test_command_says_what_does_not_fit(capsys, more, reason):
+    assert se_keras_cli.main(["predict", "--model", "model.keras", *more]) == 1
+    assert reason in capsys.readouterr().err
+
+
+def command(arguments, **options):
+    return subprocess.Popen([sys.executable, "-m", "se_keras_cli", *arguments], text=True, **options)
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def many(arguments, photos, tmp_path):
+    """The command for a folder of 3,000 links to the photos."""
+    for index in range(3000):
+        (photos / f"link{index:04}.png").symlink_to(photos / NAMES[index % 20])
+    return arguments
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_nothing_is_lost_and_nothing_twice(many, tmp_path):
+    parts = tmp_path / "out.csv.parts"
+    kills = 0
+    for goal in (0, 1, 4, 8):  # while files are listed, before the first part is stored, and in between
+        process = command(many, stderr=subprocess.DEVNULL)
+        wait_for(lambda: parts.exists() and len(list(parts.glob("part-*"))) >= goal, process)  # noqa: B023
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+    assert kills == 4
+    assert not (tmp_path / "out.csv").exists()
+    process = command(many, stdout=subprocess.PIPE)
+    assert "resumed at" in process.communicate()[0]
+    assert process.returncode == 0
+    result = (tmp_path / "out.csv").read_bytes()
+    assert [row["file"] for row in rows_of("out.csv")] == sorted(names_in(tmp_path / "photos"))
+    assert command([*many, "--overwrite"], stdout=subprocess.DEVNULL).wait() == 0
+    assert (tmp_path / "out.csv").read_bytes() == result
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_130_and_resumes(many, tmp_path):
+    parts = tmp_path / "out.csv.parts"
+    process = command(many, stderr=subprocess.PIPE)
+    wait_for(lambda: (parts / "part-00000002.jsonl").exists(), process)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate()[1]
+    assert process.returncode == 130
+    assert "of 3,020 images; the same command goes on there" in err
+    assert "Traceback" not in err
+    process = command(many, stdout=subprocess.PIPE)
+    assert "images classified: 3,020" in process.communicate()[0]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_images(many, run_python, photos, tmp_path):
+    code = """
+        import os, resource
+        import keras, se_keras
+        from se_keras.prediction import predict_folder
+        model = keras.models.load_model("model.keras", compile=False)
+        rest = predict_folder(model, os.environ["PHOTOS"], os.environ["PHOTOS"] + ".csv", labels=["a", "b", "c"])
+        print(rest.classified, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    """
+    few = folder_of(tmp_path / "few", NAMES)
+    for index in range(280):
+        (few / f"link{index:04}.png").symlink_to(few / NAMES[index % 20])
+    count, small = map(int, run_python(code, PHOTOS=str(few)).split())
+    assert count == 300
+    count, large = map(int, run_python(code, PHOTOS=str(photos)).split())
+    assert count == 3020
+    assert large - small < 40_000  # kB; the decoded images alone would be 33 MB, their files' names 0.2
+
+
+# On a cluster, in processes of their own: Ray keeps threads and warns about much.
+
+LOSING_A_MACHINE = """
+    import keras, ray, se_keras
+    from ray.cluster_utils import Cluster
+    from se_keras.prediction import predict_folder
+
+    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    ray.init(address=machines.address, log_to_driver=False, logging_level="ERROR")  # to the head: no other is there yet
+    workers = [machines.add_node(num_cpus=1) for _ in range(2)]
+    killed = []
+
+    def kill_one(files, total):
+        if files >= 60 and not killed:
+            machines.remove_node(workers[1], allow_graceful=False)
+            killed.append(files)
+
+    model = keras.models.load_model("model.keras", compile=False)
+    options = dict(labels=["ant", "bee", "cat"], batch_size=4, part_size=4, engine="ray", progress=kill_one)
+    done = predict_folder(model, "photos", "out.csv", **options)
+    print(done.classified, len(killed))
+    ray.shutdown()
+    machines.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_answers(arguments, run_python, model, photos, tmp_path, capsys):
+    pytest.importorskip("ray", reason="needs ray[data]")
+    (photos / "05.png").write_bytes(b"")
+    predict(model, photos, tmp_path / "local.csv", batch_size=32, part_size=256)
+    process = command([*arguments, "--engine", "ray"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "images classified: 19" in out
+    assert err.splitlines()[1:] == [], "Ray's own messages are held back"
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "local.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_ray_loses_a_machine_but_no_image(arguments, run_python, model, photos, tmp_path):
+    pytest.importorskip("ray", reason="needs ray[data]")
+    for index in range(280):
+        (photos / f"link{index:04}.png").symlink_to(photos / NAMES[index % 20])
+    printed = run_python(LOSING_A_MACHINE, RAY_raylet_start_wait_time_s="240")  # on a busy machine
+    assert printed.split()[-2:] == ["300", "1"]
+    predict(model, photos, tmp_path / "local.csv")
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "local.csv").read_bytes()

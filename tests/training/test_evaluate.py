@@ -1,0 +1,72 @@
+"""Accuracy in all and by class, of models and of exported files; and the pictures of it."""
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from se_keras import export
+from se_keras.layers import ImagePreprocessing
+from se_keras.training.data import ArraySource
+from se_keras.training.evaluate import Evaluation, evaluate
+from se_keras.training.figures import draw_confusion, draw_curves
+
+NAMES = ("dark", "grey", "light", "white", "red", "green", "blue")
+
+
+def brightness_model(classes=7):
+    """Answers "dark" below a mean of 127.5 and "grey" above, and the others in order."""
+    inputs = keras.Input((8, 8, 3))
+    x = ImagePreprocessing(size=8, mean=(0.5,) * 3, std=(0.5,) * 3)(inputs)
+    x = keras.layers.Dense(classes, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, x)
+    kernel = np.zeros((3, classes), "float32")
+    kernel[:, 0], kernel[:, 1] = -5, 5
+    model.layers[-1].set_weights([kernel, -np.arange(classes, dtype="float32")])
+    return model
+
+
+@pytest.fixture
+def images():
+    shades = np.array([10, 20, 30, 240, 250, 200, 30], np.uint8)
+    pixels = np.repeat(shades, 8 * 8 * 3).reshape(-1, 8, 8, 3)
+    return ArraySource(pixels, np.array([0, 0, 1, 1, 1, 2, 3]), NAMES)
+
+
+def test_counts_by_hand(images):
+    result = evaluate(brightness_model(), images)
+    assert result.images == 7
+    assert result.confusion[0].tolist() == [2, 0, 0, 0, 0, 0, 0]
+    assert result.confusion[1].tolist() == [1, 2, 0, 0, 0, 0, 0]
+    assert result.accuracy == pytest.approx(4 / 7)
+    assert result.by_class["grey"] == pytest.approx(2 / 3)
+    assert np.isnan(result.by_class["blue"])
+    assert result.top5 == pytest.approx(6 / 7)  # the grey one taken for dark is last there
+    assert result.as_dict()["confusion"][1][0] == 1
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports need TensorFlow")
+def test_exported_file_gives_the_same(images, tmp_path):
+    export.tflite(brightness_model(), tmp_path / "model.tflite")
+    np.testing.assert_array_equal(
+        evaluate(tmp_path / "model.tflite", images).confusion, evaluate(brightness_model(), images).confusion
+    )
+
+
+def test_other_classes_are_refused(images):
+    with pytest.raises(ValueError, match="answers with 5 classes, but the images have 7: dark, grey"):
+        evaluate(brightness_model(5), images)
+
+
+def test_pictures_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [
+        {"epoch": e, "accuracy": 0.1 * e, "val_accuracy": 0.09 * e, "loss": 2 / e, "val_loss": 2.1 / e} for e in (1, 2)
+    ]
+    draw_curves({"with SE": rows, "plain": rows[:1]}, tmp_path / "curves.png", title="two runs")
+    draw_confusion(Evaluation(NAMES, np.eye(7, dtype=int) * 3, None), tmp_path / "confusion.png", title="all right")
+    for name in ("curves", "confusion"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert min(picture.size) > 400
+    with pytest.raises(ValueError, match="1 to 4 runs; received 0"):
+        draw_curves({}, tmp_path / "none.png", title="nothing")

@@ -1,0 +1,265 @@
+"""A training that is stopped goes on exactly where it was, and what goes wrong loses nothing."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+from safetensors import SafetensorError
+
+from se_keras.layers import BatchNormalization, ImagePreprocessing, SqueezeExcite
+from se_keras.training import loop, state
+from se_keras.training.augment import Mixup, PadAndCrop, RandomFlip
+from se_keras.training.data import ArraySource, Data, load_sample
+from se_keras.training.loop import TrainingDivergedError, train
+from se_keras.training.recipes import Phase, Recipe
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*shuffle=True.*:UserWarning")
+BATCH, STEPS = 16, 6
+
+
+@pytest.fixture(scope="module")
+def data():
+    sample = load_sample()
+    train_part = ArraySource(sample.x_train[:100], sample.y_train[:100], sample.class_names)
+    return Data("sample", train_part, ArraySource(sample.x_test[:40], sample.y_test[:40], sample.class_names))
+
+
+def tiny_model(classes=10):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    x = ImagePreprocessing(size=32, mean=(0.5,) * 3, std=(0.25,) * 3)(inputs)
+    x = keras.layers.Conv2D(8, 3, strides=4, name="conv")(x)
+    x = SqueezeExcite(2, name="se")(BatchNormalization(name="bn")(x))
+    x = keras.layers.Dropout(0.3)(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, keras.layers.Dense(classes, activation="softmax", name="logits")(x), name="tiny")
+
+
+def recipe(epochs=3, **changes):
+    made = Recipe(
+        name="test",
+        phases=(Phase(epochs=epochs, learning_rate=0.1, warmup_epochs=0.5),),
+        batch_size=BATCH,
+        weight_decay=1e-3,
+        transforms=(PadAndCrop(), RandomFlip()),
+        source="these tests",
+    )
+    return dataclasses.replace(made, **changes)
+
+
+class At(keras.callbacks.Callback):
+    """Does something after so many steps."""
+
+    def __init__(self, step, action):
+        super().__init__()
+        self.left, self.action = step, action
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            self.action(self.model)
+
+
+def interrupt(model):
+    signal.raise_signal(signal.SIGINT)
+
+
+def weights_of(model):
+    return [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
+
+
+def log_of(folder):
+    with open(folder / "log.csv") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "stop_after"),
+    [
+        ({}, 2),
+        ({"average": 0.9, "batch_transforms": (Mixup(),)}, STEPS + 3),
+        ({"optimizer": "adamw", "clip_norm": 1.0}, STEPS - 1),
+        (
+            {
+                "phases": (
+                    Phase(epochs=1, learning_rate=0.1, trainable="head"),
+                    Phase(epochs=2, learning_rate=0.01, trainable="without_norms"),
+                )
+            },
+            STEPS + 2,
+        ),
+    ],
+    ids=["sgd", "averaged weights and mixup", "adamw", "two phases"],
+)
+def test_interrupted_and_resumed_ends_with_the_same_bits(changes, stop_after, data, tmp_path):
+    whole, parts = tiny_model(), tiny_model()
+    plan = recipe(**changes)
+    expected = train(whole, data, plan, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(parts, data, plan, tmp_path / "parts", callbacks=[At(stop_after, interrupt)])
+    again = tiny_model()
+    found = train(again, data, plan, tmp_path / "parts", resume=True)
+    for a, b in zip(weights_of(whole), weights_of(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert log_of(tmp_path / "whole") == log_of(tmp_path / "parts")
+    assert found.best == expected.best
+    assert not list((tmp_path / "parts").glob(".*"))  # no temporary files
+
+
+def test_leaves_a_folder_that_says_what_was_done(data, tmp_path):
+    result = train(tiny_model(), data, recipe(2), tmp_path / "run", seed=7, notes={"note": "kept"})
+    facts = json.loads((tmp_path / "run/run.json").read_text())
+    assert facts["facts"]["seed"] == 7
+    assert facts["facts"]["note"] == "kept"
+    assert facts["facts"]["recipe"]["transforms"][0] == {"type": "PadAndCrop", "padding": 4}
+    assert facts["versions"]["keras"] == keras.__version__
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert len(log_of(tmp_path / "run")) == 2
+    best = keras.models.load_model(tmp_path / "run/best.keras", compile=False)
+    accuracy = np.mean(best.predict(load_sample().x_test[:40], verbose=0).argmax(1) == load_sample().y_test[:40])
+    assert accuracy == pytest.approx(result.best)
+    assert (tmp_path / "run/model.keras").is_file()
+
+
+def test_resuming_a_finished_run_changes_nothing(data, tmp_path):
+    done = tiny_model()
+    train(done, data, recipe(1), tmp_path / "run")
+    again = tiny_model()
+    train(again, data, recipe(1), tmp_path / "run", resume=True)
+    for a, b in zip(weights_of(done), weights_of(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_head_phase_trains_the_head_alone_and_norms_stay_as_they_were(data, tmp_path):
+    model = tiny_model()
+    before = {weight.path: np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights}
+    train(model, data, recipe(phases=(Phase(epochs=1, learning_rate=0.1, trainable="head"),)), tmp_path / "head")
+    changed = {w.path for w in model.weights if not np.array_equal(before[w.path], keras.ops.convert_to_numpy(w))}
+    assert changed == {"logits/kernel", "logits/bias"}
+    train(model, data, recipe(phases=(Phase(epochs=1, learning_rate=0.1, trainable="without_norms"),)), tmp_path / "b")
+    for weight in model.get_layer("bn").weights:
+        np.testing.assert_array_equal(before[weight.path], keras.ops.convert_to_numpy(weight))
+    assert not np.array_equal(before["conv/kernel"], keras.ops.convert_to_numpy(model.get_layer("conv").kernel))
+
+
+def test_patience_stops_early(data, tmp_path):
+    still = recipe(6, phases=(Phase(epochs=6, learning_rate=0.0, schedule="constant", trainable="without_norms"),))
+    result = train(tiny_model(), data, still, tmp_path / "run", patience=2)
+    assert len(result.history) == 3
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(data, tmp_path):
+    def spoil(model):
+        model.get_layer("conv").kernel.assign(np.full((3, 3, 3, 8), np.nan))
+
+    with pytest.raises(TrainingDivergedError, match=r"became nan in step 3 of epoch 2.*lower learning rate"):
+        train(tiny_model(), data, recipe(), tmp_path / "run", callbacks=[At(STEPS + 2, spoil)])
+    assert state.read_position(tmp_path / "run/state.safetensors").epoch == 1
+    result = train(tiny_model(), data, recipe(), tmp_path / "run", resume=True)
+    assert len(result.history) == 3
+
+
+def test_a_full_disk_while_saving_leaves_the_state_before(data, tmp_path, monkeypatch):
+    written = []
+
+    def full(arrays, path, metadata):
+        written.append(path)
+        if len(written) == 2:
+            path.write_bytes(b"half a file")
+            raise SafetensorError("No space left on device (os error 28)")
+        save_file(arrays, path, metadata=metadata)
+
+    save_file = state.save_file
+    monkeypatch.setattr(state, "save_file", full)
+    with pytest.raises(OSError, match=r"could not be written.*No space left.*Make room and resume"):
+        train(tiny_model(), data, recipe(), tmp_path / "run")
+    monkeypatch.undo()
+    assert state.read_position(tmp_path / "run/state.safetensors").epoch == 1
+    assert len(train(tiny_model(), data, recipe(), tmp_path / "run", resume=True).history) == 3
+
+
+def test_refuses_what_does_not_belong_to_the_run(data, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run to resume"):
+        train(tiny_model(), data, recipe(1), tmp_path / "run", resume=True)
+    train(tiny_model(), data, recipe(1), tmp_path / "run")
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        train(tiny_model(), data, recipe(1), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"recipe\.weight_decay was 0\.001, is 0\.1"):
+        train(tiny_model(), data, recipe(1, weight_decay=0.1), tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match="seed was 0, is 1"):
+        train(tiny_model(), data, recipe(1), tmp_path / "run", resume=True, seed=1)
+    with pytest.raises(ValueError, match=r"answers with 3 classes.*has 10.*classes=10"):
+        train(tiny_model(3), data, recipe(1), tmp_path / "other")
+
+
+def test_a_damaged_state_is_named(data, tmp_path):
+    train(tiny_model(), data, recipe(1), tmp_path / "run")
+    (tmp_path / "run/state.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match=r"state.safetensors' is damaged"):
+        train(tiny_model(), data, recipe(1), tmp_path / "run", resume=True)
+
+
+def test_more_images_in_a_batch_than_there_are(data, tmp_path):
+    with pytest.raises(ValueError, match="A batch takes 128 images, but there are 100"):
+        train(tiny_model(), data, recipe(1, batch_size=128), tmp_path / "run")
+
+
+KILLED = """
+import os, signal, sys
+import keras, numpy as np
+sys.path.insert(0, {tests!r})
+from test_loop import At, recipe, tiny_model, weights_of
+from se_keras.training import state
+from se_keras.training.data import ArraySource, Data, load_sample
+from se_keras.training.loop import train
+
+def kill(model):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def killed_while_writing(arrays, path, metadata, count=[0]):
+    count[0] += 1
+    if count[0] == 2:
+        path.write_bytes(b"half a file")
+        kill(None)
+    save_file(arrays, path, metadata=metadata)
+
+save_file = state.save_file
+sample = load_sample()
+data = Data(
+    "sample",
+    ArraySource(sample.x_train[:100], sample.y_train[:100], sample.class_names),
+    ArraySource(sample.x_test[:40], sample.y_test[:40], sample.class_names),
+)
+mode, folder = {mode!r}, {folder!r}
+if mode == "writing":
+    state.save_file = killed_while_writing
+model = tiny_model()
+callbacks = [At(9, kill)] if mode == "epoch" else []
+train(model, data, recipe(), folder, resume=mode == "resume", save_every=0.0, callbacks=callbacks)
+np.savez(folder + ".npz", *weights_of(model))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["epoch", "writing"])
+def test_killed_and_resumed_ends_with_the_same_bits(mode, data, tmp_path, run_python):
+    whole = tiny_model()
+    train(whole, data, recipe(), tmp_path / "whole")
+    code = {"tests": os.path.dirname(__file__), "folder": os.fspath(tmp_path / "run")}
+    with pytest.raises(AssertionError, match="-9"):
+        run_python(KILLED.format(mode=mode, **code))
+    assert (tmp_path / "run/state.safetensors").is_file()
+    run_python(KILLED.format(mode="resume", **code))
+    with np.load(tmp_path / "run.npz") as found:
+        for expected, name in zip(weights_of(whole), found.files, strict=True):
+            np.testing.assert_array_equal(expected, found[name])
+
+
+def test_git_state_is_told_where_there_is_one():
+    versions = loop._versions()
+    assert versions["machine"].endswith(os.uname().machine)
+    assert "commit" not in versions or len(versions["commit"].split()[0]) == 40

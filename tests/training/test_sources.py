@@ -1,0 +1,184 @@
+"""Where images come from, in which order they are read, and what is said of bad ones."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from se_keras.preprocessing import Preprocessing
+from se_keras.training.augment import PadAndCrop, RandomAreaCrop, RandomFlip
+from se_keras.training.data import ArraySource, evaluation_batches, load_sample, open_data, training_batches
+
+SMALL = Preprocessing(size=16)
+
+
+def photo(path, colour=(200, 30, 30), mode="RGB", size=(40, 30)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).convert(mode).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("daisy", "rose"):
+        for index in range(10):
+            photo(tmp_path / "photos" / name / f"{index}.jpg")
+    return tmp_path / "photos"
+
+
+def source(count=40):
+    sample = load_sample()
+    return ArraySource(sample.x_train[:count], sample.y_train[:count], sample.class_names)
+
+
+def read(dataset):
+    images, labels = zip(*dataset, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def test_a_folder_is_split_by_class_and_name(folder):
+    data = open_data(folder, validation_split=0.2)
+    assert data.train.class_names == ("daisy", "rose")
+    assert np.bincount(data.train.labels).tolist() == [8, 8]
+    assert np.bincount(data.validation.labels).tolist() == [2, 2]
+    held_back = {file.name for file in data.validation.files}
+    photo(folder / "rose/another.jpg")
+    assert held_back <= {file.name for file in open_data(folder, validation_split=0.25).validation.files}
+    assert data.train[0].shape == (30, 40, 3)
+
+
+def test_train_and_val_folders_are_taken_as_they_are(folder, tmp_path):
+    both = tmp_path / "both"
+    for part in ("train", "val"):
+        for name in ("daisy", "rose"):
+            photo(both / part / name / "1.png")
+    data = open_data(both)
+    assert (len(data.train), len(data.validation)) == (2, 2)
+    photo(both / "val/tulip/1.png")
+    with pytest.raises(ValueError, match="must be the same; only in the first: none; only in the second: tulip"):
+        open_data(both)
+
+
+def test_broken_files_are_left_out_and_listed_or_refused(folder):
+    (folder / "rose/empty.jpg").touch()
+    (folder / "rose/text.png").write_text("no image")
+    whole = (folder / "rose/1.jpg").read_bytes()
+    (folder / "rose/cut.jpg").write_bytes(whole[: len(whole) // 2])
+    data = open_data(folder)
+    faults = {file.rsplit("/", 1)[1]: reason for file, reason in data.broken}
+    assert faults.keys() == {"empty.jpg", "text.png", "cut.jpg"}
+    assert faults["empty.jpg"] == "empty (0 bytes)"
+    assert len(data.train) + len(data.validation) == 20
+    with pytest.raises(ValueError, match=r"3 of 23 files cannot be read as images: .*empty"):
+        open_data(folder, strict=True)
+
+
+def test_images_of_all_kinds_become_rgb(folder):
+    photo(folder / "rose/grey.png", mode="L")
+    photo(folder / "rose/transparent.png", mode="RGBA")
+    photo(folder / "rose/palette.gif", mode="P")
+    Image.fromarray(np.full((30, 40), 40_000, np.uint16)).save(folder / "rose/deep.png")
+    frames = [Image.new("RGB", (40, 30), (shade, 0, 0)) for shade in (10, 200)]
+    frames[0].save(folder / "rose/moving.gif", save_all=True, append_images=frames[1:])
+    data = open_data(folder, validation_split=0.1, strict=True)
+    for part in (data.train, data.validation):
+        for index in range(len(part)):
+            assert part[index].shape == (30, 40, 3)
+            assert part[index].dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.mkdir(), "at least two classes; found 0: none"),
+        (lambda path: photo(path / "only/1.jpg"), "at least two classes; found 1: only"),
+        (lambda path: [(path / name).mkdir(parents=True) for name in "ab"], "No image lies in the class folders"),
+    ],
+    ids=["empty", "one class", "classes without images"],
+)
+def test_folders_that_cannot_be_trained_on(make, message, tmp_path):
+    make(tmp_path / "photos")
+    with pytest.raises(ValueError, match=message):
+        open_data(tmp_path / "photos")
+
+
+def test_a_class_of_broken_images_only_is_named(folder):
+    for file in (folder / "rose").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match="Each class needs a readable image; for training there is none of: rose"):
+        open_data(folder)
+
+
+def test_arrays_from_a_file(tmp_path):
+    sample = load_sample()
+    arrays = {name: getattr(sample, name)[:20] for name in ("x_train", "y_train", "x_test", "y_test")}
+    np.savez(tmp_path / "all.npz", **arrays, class_names=sample.class_names)
+    data = open_data(tmp_path / "all.npz")
+    assert (len(data.train), len(data.validation), data.train.class_names) == (20, 20, sample.class_names)
+    np.savez(tmp_path / "part.npz", x_train=arrays["x_train"], y_train=arrays["y_train"])
+    with pytest.raises(ValueError, match="x_test, y_test is missing"):
+        open_data(tmp_path / "part.npz")
+    with pytest.raises(FileNotFoundError, match="no file at"):
+        open_data(tmp_path / "none.npz")
+    with pytest.raises(FileNotFoundError, match=r"is no folder of images, no .npz file"):
+        open_data("cifar11")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((2, 4, 4, 3), np.float32), [0, 1], "are uint8.*received float32"),
+        (np.zeros((2, 4, 4), np.uint8), [0, 1], r"shape \(2, 4, 4\)"),
+        (np.zeros((2, 4, 4, 3), np.uint8), [0], r"one integer an image; received int64 of shape \(1,\) for 2"),
+        (np.zeros((2, 4, 4, 3), np.uint8), [0.5, 1], "one integer an image; received float64"),
+        (np.zeros((2, 4, 4, 3), np.uint8), [0, 7], "from 0 to 1, as there are 2 classes; received 0 to 7"),
+        (np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0, int), "no image in the array"),
+    ],
+)
+def test_arrays_that_are_no_labelled_images(images, labels, message):
+    with pytest.raises(ValueError, match=message):
+        ArraySource(images, np.asarray(labels), ("a", "b"))
+
+
+def test_order_and_pixels_depend_on_the_seed_alone():
+    options = {"batch_size": 8, "transforms": (PadAndCrop(), RandomFlip()), "epochs": 2}
+    first = read(training_batches(source(), SMALL, seed=1, threads=1, **options))
+    again = read(training_batches(source(), SMALL, seed=1, threads=4, **options))
+    other = read(training_batches(source(), SMALL, seed=2, **options))
+    np.testing.assert_array_equal(first[0], again[0])
+    assert not np.array_equal(first[1], other[1])
+    assert not np.array_equal(first[1][:40], first[1][40:])  # another order in the second epoch
+    assert first[1].sum(axis=0).tolist() == (2 * np.bincount(source().labels, minlength=10)).tolist()
+
+
+@pytest.mark.parametrize("start", [3, 5, 7])
+def test_reading_can_begin_at_any_step(start):
+    options = {"batch_size": 8, "seed": 0, "transforms": (RandomFlip(),), "epochs": 2}
+    whole = read(training_batches(source(), SMALL, **options))
+    part = read(training_batches(source(), SMALL, start=start, **options))
+    np.testing.assert_array_equal(whole[0][8 * start :], part[0])
+
+
+def test_shards_are_the_parts_of_the_same_batches():
+    options = {"batch_size": 8, "seed": 0, "transforms": (RandomFlip(),), "epochs": 2}
+    whole = list(training_batches(source(), SMALL, **options))
+    shards = [list(training_batches(source(), SMALL, shard=(part, 2), **options)) for part in range(2)]
+    for (images, _), (first, _), (second, _) in zip(whole, *shards, strict=True):
+        assert {row.tobytes() for row in images} == {row.tobytes() for row in np.concatenate([first, second])}
+    with pytest.raises(ValueError, match="3 processes must share a batch evenly; received batch_size=8"):
+        training_batches(source(), SMALL, shard=(0, 3), **options)
+
+
+def test_crops_are_of_the_networks_size():
+    images, _ = next(
+        iter(
+            training_batches(
+                source(), Preprocessing(size=(20, 24)), batch_size=4, seed=0, transforms=(RandomAreaCrop(),)
+            )
+        )
+    )
+    assert images.shape == (4, 20, 24, 3)
+
+
+def test_evaluation_reads_everything_once_in_order():
+    images, labels = read(evaluation_batches(source(30), Preprocessing(size=32), batch_size=8))
+    np.testing.assert_array_equal(images, load_sample().x_train[:30])
+    np.testing.assert_array_equal(labels.argmax(axis=1), load_sample().y_train[:30])
