@@ -84,10 +84,11 @@ class BlockGates:
 
     @property
     def class_share(self) -> np.ndarray:
-        """Variance over classes as a share of the variance over all images, (channels,), 0 to 1.
+        """Variance over classes as a share of the variance over all images.
 
-        0: the gate does not tell classes apart (or never changes); 1: it depends on the class
-        alone. By chance alone it is (classes - 1) / (images - 1).
+        Returns:
+            Shape (channels,). 0: the gate does not tell classes apart, or never changes; 1: it
+            depends on the class alone. By chance alone it is (classes - 1) / (images - 1).
         """
         total = np.square(self.total_std)
         return np.divide(np.square(self.between_std), total, out=np.zeros_like(total), where=total > 0)

@@ -105,6 +105,22 @@ ALONE = Processes()
 
 
 @contextlib.contextmanager
+def by_itself() -> Iterator[None]:
+    """Lets one process do something with a model while the others go on; variables made in it are its own.
+
+    Yields:
+        Nothing. Saving a model is such a thing: Keras makes an optimiser for it, whose variables would wait for the
+        other processes.
+    """
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
+
+
+@contextlib.contextmanager
 def join(
     coordinator: str | None = None, process_id: int | None = None, num_processes: int | None = None
 ) -> Iterator[Processes]:
@@ -149,8 +165,8 @@ def join(
     with distribution.scope():
         try:
             yield processes
-        except jax.errors.JaxRuntimeError as error:
-            if processes.count == 1:
+        except (RuntimeError, ValueError) as error:
+            if processes.count == 1 or not _is_of_communication(error):
                 raise
             raise ProcessFailedError(
                 f"Process {processes.index} of {processes.count} cannot go on: {str(error).splitlines()[0]} If another "
@@ -161,6 +177,11 @@ def join(
         # Otherwise JAX would end what a process still does by itself soon after another has ended.
         processes.any(False)
         jax.distributed.shutdown()
+
+
+def _is_of_communication(error: Exception) -> bool:
+    """Whether JAX could not talk to another process; it has no exception for that alone."""
+    return any(name in str(error) for name in ("Gloo", "NCCL", "coordination service", "distributed service"))
 
 
 def _initialize(coordinator: str | None, process_id: int | None, num_processes: int | None) -> None:

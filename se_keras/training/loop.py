@@ -25,7 +25,7 @@ from se_keras.export.files import replacing
 from se_keras.layers import BatchNormalization
 from se_keras.preprocessing import Preprocessing, record_of
 from se_keras.training.data import Data, evaluation_batches, evaluation_parts, training_batches
-from se_keras.training.distribute import ALONE, Processes
+from se_keras.training.distribute import ALONE, Processes, by_itself
 from se_keras.training.recipes import Phase, Recipe, make_optimizer
 from se_keras.training.state import Position, read_position, restore_state, save_state, state_variables
 
@@ -164,7 +164,7 @@ def _run_phases(
         _set_trainable(model, phase)
         keras.utils.set_random_seed(settings.seed + index)
         model.compile(
-            make_optimizer(recipe, phase, len(data.train) // recipe.batch_size),
+            make_optimizer(recipe, phase, max(len(data.train) // recipe.batch_size, 1)),
             keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
             weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy")],  # see `evaluation_parts`
             jit_compile=settings.jit_compile,
@@ -197,7 +197,12 @@ def _fit(
     steps = len(data.train) // recipe.batch_size
     seed = settings.seed + run.position.phase
     validation, validation_steps = _validation(data, prepared, phase, run.processes, settings.threads)
-    for begin, end, step in _spans(run.position, phase):
+    spans = _spans(run.position, phase)
+    if restore and not spans:  # stopped between this phase and the next
+        restore_state(run.state_file, state_variables(model))
+        if recipe.average is not None:
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+    for begin, end, step in spans:
         batches = training_batches(
             data.train,
             prepared,
@@ -285,7 +290,7 @@ class _Run:
 
     def save_model(self, model: keras.Model, name: str) -> None:
         if self.processes.writes:
-            with replacing(self.folder / name, overwrite=True) as temporary:
+            with by_itself(), replacing(self.folder / name, overwrite=True) as temporary:
                 model.save(temporary)
 
     def must_stop(self, step: int = 0) -> bool:
@@ -332,6 +337,8 @@ class _Keeper(keras.callbacks.Callback):
                 f"The loss became {loss} in step {step} of epoch {epoch}. The last good state is in "
                 f"{os.fspath(self.run.state_file)!r}; try a lower learning rate, a longer warm-up or clip_norm."
             )
+        if batch + 1 == self.params["steps"]:
+            return  # what is saved and stopped at the end of the epoch is an epoch done
         overdue = time.monotonic() - self.run.saved_at > self.run.save_every
         stops = self.run.must_stop(step)
         if stops or overdue:
