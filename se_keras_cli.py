@@ -23,6 +23,8 @@ EXAMPLES = """examples:
   se-keras train --model se_resnet50 --weights imagenet --data photos --recipe finetune --out runs/photos
   se-keras train --resume runs/photos
   se-keras evaluate runs/photos/model.keras --data photos
+  se-keras insert model.keras --to with_se.keras
+  se-keras analyze se_resnet20.cifar10 --data sample --out figures
   se-keras export se_resnet50 --format tflite --dtype int8 --data photos
   se-keras verify out/model.tflite --model se_resnet50 --data photos
   se-keras benchmark out/model.tflite out/model.onnx --threads 1 2
@@ -81,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
 
     _add_train(command)
     _add_evaluate(command)
+    _add_insert(command)
+    _add_analyze(command)
     _add_export(command)
     _add_verify(command)
     _add_benchmark(command)
@@ -178,6 +182,37 @@ def _add_evaluate(command: Command) -> None:
     evaluate.add_argument("--threads", type=_at_least_one, default=2, help="CPU threads (default: 2)")
     evaluate.add_argument("--report", metavar="FOLDER", help="write metrics.json and confusion.png into it")
     evaluate.add_argument("--min-accuracy", type=_fraction, help="exit with 1 below it, as a fraction of 1")
+
+
+def _add_insert(command: Command) -> None:
+    insert = command(
+        "insert",
+        "put SE blocks into a saved model, which answers as before until it is trained",
+        "se-keras insert model.keras --to with_se.keras",
+    )
+    insert.add_argument("model", help="a .keras file of a functional or sequential model")
+    insert.add_argument("--to", metavar="FILE", help="the .keras file to write")
+    insert.add_argument("--where", default="auto", help="auto (the default), or a regular expression on layers' names")
+    insert.add_argument("--list", action="store_true", help="only show where blocks would go")
+    insert.add_argument("--reduction", type=_at_least_one, help="of the blocks (default: 16)")
+    insert.add_argument("--freeze-base", action="store_true", help="set all other layers to trainable=False")
+    insert.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def _add_analyze(command: Command) -> None:
+    analyze = command(
+        "analyze",
+        "look at what the gates of a network do with labelled images",
+        "se-keras analyze se_resnet20.cifar10 --data sample --out figures",
+    )
+    analyze.add_argument("model", help="a .keras file, or published weights (model.tag)")
+    analyze.add_argument("--data", required=True, help="as of `se-keras train`")
+    analyze.add_argument("--out", required=True, help="folder for figures, their numbers as .csv, and gates.npz")
+    analyze.add_argument("--split", choices=("validation", "train"), default="validation", help="(default: validation)")
+    analyze.add_argument("--images", type=_at_least_one, help="at most so many, spread evenly (default: all)")
+    analyze.add_argument("--prune", action="store_true", help="also measure what constant gates would save and cost")
+    analyze.add_argument("--strict", action="store_true", help="refuse files that cannot be read")
+    analyze.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
 def _add_export(command: Command) -> None:

@@ -37,6 +37,7 @@ from se_keras.models.features import feature_extractor
 from se_keras.models.info import ModelInfo, model_info
 from se_keras.models.registry import create_model, get_preprocessing, list_models, list_weights
 from se_keras.preprocessing import Preprocessing, decode_predictions, preprocess
+from se_keras.surgery.insert import insert_squeeze_excite
 from se_keras.weights.files import save_safetensors
 
 __version__ = "0.1.0"
@@ -79,6 +80,7 @@ __all__ = [
     "decode_predictions",
     "feature_extractor",
     "get_preprocessing",
+    "insert_squeeze_excite",
     "list_models",
     "list_weights",
     "model_info",

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from se_keras.errors import check_count
-from se_keras.export.files import replacing
+from se_keras.files import replacing
 from se_keras.surgery.graph import build_model, read_graph
 from se_keras.surgery.probe import Moments, Probe, Progress, forward, probe_gates
 

@@ -25,7 +25,7 @@ from se_keras.analysis.tables import (
     write_csv,
 )
 from se_keras.errors import check_count, missing_package
-from se_keras.export.files import replacing
+from se_keras.files import replacing
 from se_keras.surgery.prune import PruningReport
 
 # Okabe and Ito's colours without their yellow, which vanishes on paper; then two of Paul Tol's.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from se_keras.analysis.gates import BlockGates, Gates, ImageGates
-from se_keras.export.files import replacing
+from se_keras.files import replacing
 from se_keras.surgery.prune import PruningReport
 
 Rows = tuple[Sequence[str], list[Sequence[Any]]]

@@ -30,6 +30,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "predict": _command("predict"),
     "train": _command("train"),
     "evaluate": _command("evaluate"),
+    "insert": _command("insert"),
+    "analyze": _command("analyze"),
     "export": _command("export"),
     "verify": _command("verify"),
     "benchmark": _command("benchmark"),

@@ -7,7 +7,7 @@ import os
 import pathlib
 
 from se_keras.cli.console import console, published
-from se_keras.export.files import replacing
+from se_keras.files import replacing
 from se_keras.models.registry import create_model
 from se_keras.weights.files import save_safetensors
 from se_keras.weights.keras_files import KERAS_FILES

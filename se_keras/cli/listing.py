@@ -55,6 +55,7 @@ def _list_weights(options: argparse.Namespace) -> int:
         print(json.dumps([dataclasses.asdict(record) for record in records], indent=2))
         return 0
     table = empty_table("weights", "trained on", "top-1", "top-5", "size", "parameters", "GMACs")
+    table.columns[0].no_wrap = True
     for column in table.columns[2:]:
         column.justify = "right"
     for record in records:

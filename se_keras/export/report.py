@@ -10,10 +10,10 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from se_keras.export.files import replacing
 from se_keras.export.headroom import Headroom
 from se_keras.export.inspect_tflite import TARGETS, Refusal
 from se_keras.export.runtime import RUNTIMES
+from se_keras.files import replacing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from se_keras.errors import missing_package, one_of
-from se_keras.export.files import native_output_held
+from se_keras.export.native_output import native_output_held
 
 LARGEST_BATCH = 32  # images given at once to a runtime that takes any number
 ANSWERS = ("probabilities", "predictions", "logits", "output", "output_0")  # names of the prediction, most usual first

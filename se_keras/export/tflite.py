@@ -16,13 +16,14 @@ import keras
 import numpy as np
 
 from se_keras.errors import missing_package, one_of
-from se_keras.export.files import native_output_held, replacing
 from se_keras.export.headroom import headroom_of_model
 from se_keras.export.images import check_range, preparation_of, real_images
 from se_keras.export.inference_form import inference_form
 from se_keras.export.metadata import add_classifier_metadata
+from se_keras.export.native_output import native_output_held
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.export.saved_model import write_archive
+from se_keras.files import replacing
 from se_keras.preprocessing import record_of
 from se_keras.surgery import in_float32, stage_squeezes, without_dead_blocks
 

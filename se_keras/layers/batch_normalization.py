@@ -25,6 +25,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Input shape:
         Any; the fused kernel takes (batch, height, width, channels) with `axis=-1`.
 
+    Output shape:
+        The input shape.
+
+    Raises:
+        ValueError: As `keras.layers.BatchNormalization`, e.g. a mask of another rank.
+
     Example:
 
     >>> BatchNormalization()(np.ones((2, 5, 5, 8), "float32"), training=True).shape

@@ -76,6 +76,9 @@ def run(
 def import_ray() -> Any:
     """Ray with its Data library.
 
+    Returns:
+        The module.
+
     Raises:
         ImportError: It is not installed.
     """

@@ -1,16 +1,21 @@
 """Graph to graph: functional models rewritten so that they compute the same with less."""
 
 from se_keras.surgery.deploy import Change, Deployment, deploy, in_float32, stage_squeezes, without_dead_blocks
+from se_keras.surgery.insert import insert_squeeze_excite
+from se_keras.surgery.positions import Position, find_positions
 from se_keras.surgery.prune import GateChange, Pruned, PruningReport, prune_gates, pruning_curve
 
 __all__ = [
     "Change",
     "Deployment",
     "GateChange",
+    "Position",
     "Pruned",
     "PruningReport",
     "deploy",
+    "find_positions",
     "in_float32",
+    "insert_squeeze_excite",
     "prune_gates",
     "pruning_curve",
     "stage_squeezes",

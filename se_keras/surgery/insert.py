@@ -58,9 +58,9 @@ def insert_squeeze_excite(
 
     Example:
 
-    >>> model = insert_squeeze_excite(keras.applications.MobileNetV2(weights=None))
+    >>> model = insert_squeeze_excite(SEResNet20(se=None))
     >>> sum(isinstance(layer, SqueezeExcite) for layer in model.layers)
-    17
+    9
     """
     if se.position != "standard" or se.stages is not None:
         raise ValueError(

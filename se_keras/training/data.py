@@ -98,13 +98,13 @@ class ArraySource:
         ValueError: Another dtype or shape, no image, or a label outside the classes.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None) -> None:
+    def __init__(self, images: np.ndarray, labels: Any, class_names: Sequence[str] | None = None) -> None:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(
                 "Images in an array are uint8, 0 to 255, of shape (n, height, width, 3); received "
                 f"{images.dtype} of shape {images.shape}."
             )
-        labels: np.ndarray = np.asarray(labels)
+        labels = np.asarray(labels)
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
         if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
@@ -120,7 +120,7 @@ class ArraySource:
                 f"{labels.min()} to {labels.max()}."
             )
         self._images = images
-        self.labels = labels.astype(np.int64)
+        self.labels: np.ndarray = labels.astype(np.int64)
         self.class_names = names
         digest = hashlib.sha256(np.ascontiguousarray(images[:: max(1, len(images) // 256)]).tobytes())
         digest.update(self.labels.tobytes() + repr((images.shape, names)).encode())
@@ -416,7 +416,7 @@ def training_batches(
     def read(index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         image = source[index]
         if not crops:
-            image = _fitted(image, prepared)
+            image = fitted(image, prepared)
         for step in steps:
             image = step(image, rng)
         return image, one_hot[source.labels[index]]
@@ -455,7 +455,7 @@ def evaluation_batches(
     one_hot: np.ndarray = np.eye(len(source.class_names), dtype=np.float32)
 
     def read(index: int) -> tuple[np.ndarray, np.ndarray]:
-        return _fitted(source[index], prepared), one_hot[source.labels[index]]
+        return fitted(source[index], prepared), one_hot[source.labels[index]]
 
     dataset = grain.MapDataset.source(_Indices(len(source))).map(read).batch(batch_size).repeat(epochs)
     return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
@@ -501,13 +501,22 @@ def evaluation_parts(
     def read(row: int) -> tuple[np.ndarray, np.ndarray, np.float32]:
         index = min(row, images - 1)
         weight = np.float32(rows / images if row < images else 0.0)
-        return _fitted(source[index], prepared), one_hot[source.labels[index]], weight
+        return fitted(source[index], prepared), one_hot[source.labels[index]], weight
 
     dataset = grain.MapDataset.source(_Indices(rows)).map(read)[part::parts].batch(batch_size // parts).repeat(epochs)
     return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
 
 
-def _fitted(image: np.ndarray, prepared: Preprocessing) -> np.ndarray:
+def fitted(image: np.ndarray, prepared: Preprocessing) -> np.ndarray:
+    """An image at a network's input size: as it is if it has it, else resized and cropped.
+
+    Args:
+        image: RGB, uint8, 0 to 255, shape (height, width, 3).
+        prepared: Size, crop and interpolation.
+
+    Returns:
+        Of the same kind, shape (*prepared.height_width, 3).
+    """
     if image.shape[:2] == prepared.height_width:
         return image
     return preprocess(image, prepared)[0].astype(np.uint8)

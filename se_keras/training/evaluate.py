@@ -84,8 +84,11 @@ def evaluate(
     """
     runner = KerasRunner(model) if isinstance(model, keras.Model) else open_runner(model, threads=threads)
     if prepared is None:
-        size, keras_model = runner.input_shape[1:3], getattr(runner, "model", None)
-        prepared = record_of(keras_model) if None in size and keras_model else preparation_of(keras_model, size)
+        keras_model, (height, width) = getattr(runner, "model", None), runner.input_shape[1:3]
+        if height is None or width is None:
+            prepared = record_of(keras_model) if keras_model is not None else Preprocessing()
+        else:
+            prepared = preparation_of(keras_model, (height, width))
     classes = len(images.class_names)
     confusion: np.ndarray = np.zeros((classes, classes), np.int64)
     among_five = 0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from se_keras.errors import missing_package
-from se_keras.export.files import replacing
+from se_keras.files import replacing
 from se_keras.training.evaluate import Evaluation
 
 # Distinguishable by readers who do not see red and green alike (Okabe and Ito, 2008), and in grey.

@@ -21,7 +21,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.export.files import replacing
+from se_keras.files import replacing
 from se_keras.layers import BatchNormalization
 from se_keras.preprocessing import Preprocessing, record_of
 from se_keras.training.data import Data, evaluation_batches, evaluation_parts, training_batches

@@ -80,6 +80,12 @@ class Recipe:
     def with_epochs(self, epochs: int) -> Recipe:
         """The same recipe over another number of epochs; phases, warm-up and steps keep their share.
 
+        Args:
+            epochs: Of all phases together.
+
+        Returns:
+            A new recipe.
+
         Raises:
             ValueError: `epochs` is smaller than the number of phases.
         """
@@ -106,7 +112,14 @@ class Recipe:
         return dataclasses.replace(self, phases=tuple(phases))
 
     def with_batch_size(self, batch_size: int) -> Recipe:
-        """The same recipe at another batch size, learning rates in proportion (Goyal et al., arXiv 1706.02677)."""
+        """The same recipe at another batch size, learning rates in proportion (Goyal et al., arXiv 1706.02677).
+
+        Args:
+            batch_size: Images a step, at least 1.
+
+        Returns:
+            A new recipe.
+        """
         scale = batch_size / self.batch_size
         phases = tuple(dataclasses.replace(p, learning_rate=p.learning_rate * scale) for p in self.phases)
         return dataclasses.replace(self, batch_size=batch_size, phases=phases)
@@ -190,6 +203,12 @@ RECIPES: dict[str, Recipe] = {
 
 def get_recipe(name: str) -> Recipe:
     """The recipe of a name.
+
+    Args:
+        name: A key of `RECIPES`.
+
+    Returns:
+        The recipe.
 
     Raises:
         ValueError: There is none.

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from se_keras.export.files import replacing
+from se_keras.files import replacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,9 @@ def state_variables(model: keras.Model) -> list[Any]:
 
     Args:
         model: A compiled model whose optimiser is built.
+
+    Returns:
+        Variables of Keras, in an order that only the model and its optimiser decide.
     """
     metrics = {id(variable) for variable in model.metrics_variables}
     own = [variable for variable in model.variables if id(variable) not in metrics]
@@ -54,6 +57,9 @@ def save_state(path: str | os.PathLike, model: keras.Model, position: Position) 
         path: The file; it is replaced in one step, so that a crash leaves the old one.
         model: See `state_variables`.
         position: How far it has come.
+
+    Raises:
+        OSError: The file could not be written.
     """
     arrays = {f"{index}:{variable.path}": _value(variable) for index, variable in enumerate(state_variables(model))}
     with replacing(path, overwrite=True) as temporary:
@@ -76,6 +82,12 @@ def _value(variable: Any) -> np.ndarray:
 
 def read_position(path: str | os.PathLike) -> Position:
     """How far the training in a file had come.
+
+    Args:
+        path: What `save_state` wrote.
+
+    Returns:
+        The position.
 
     Raises:
         ValueError: The file is damaged.

@@ -62,7 +62,7 @@ def fetch(record: WeightsRecord) -> pathlib.Path:
 
 
 def _from_package(source: BundledFile) -> pathlib.Path:
-    path = pathlib.Path(os.fspath(importlib.resources.files("se_keras") / "data" / source.file))
+    path = pathlib.Path(str(importlib.resources.files("se_keras").joinpath(f"data/{source.file}")))
     _verify(path, {"sha256": source.sha256})
     return path
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import se_keras
 from se_keras import export
-from se_keras.export.files import native_output_held
+from se_keras.export.native_output import native_output_held
 from se_keras.export.runtime import TFLiteRunner
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from se_keras.export.files import native_output_held, replacing
+from se_keras.export.native_output import native_output_held
+from se_keras.files import replacing
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

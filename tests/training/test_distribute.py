@@ -167,16 +167,16 @@ def results_of(process: subprocess.Popen) -> list[dict]:
     return json.loads(output.partition("RESULTS ")[2].splitlines()[0])
 
 
-def start_two(folder: pathlib.Path, resume: bool = False, dies_in_epoch: int | None = None) -> list[subprocess.Popen]:
-    """Two processes on the loopback interface; the second kills itself in the middle of an epoch if told so."""
+def start_two(folder: pathlib.Path, resume: bool = False, signals: dict | None = None) -> list[subprocess.Popen]:
+    """Two processes on the loopback interface; the second can send itself a signal in the middle of an epoch."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     options = {"way": "process", "folder": folder, "coordinator": address, "num_processes": 2, "resume": resume}
-    deaths = (None, dies_in_epoch)
+    both = (None, signals)
     return [
         start(
-            {**options, "process_id": index, "dies_in_epoch": deaths[index]},
+            {**options, "process_id": index, "signals": both[index]},
             KERAS_BACKEND="jax",
             JAX_PLATFORMS="cpu",
         )
@@ -218,7 +218,7 @@ def test_processes_and_devices_on_jax_train_as_one_does(tmp_path):
 
     # One of two is killed in the second epoch: the other ends, and both go on from the end of the first.
     folder = tmp_path / "killed"
-    survivor, victim = start_two(folder, dies_in_epoch=1)
+    survivor, victim = start_two(folder, signals={"number": signal.SIGKILL, "epoch": 1})
     victim.communicate(timeout=600)
     died = time.monotonic()
     assert victim.returncode == -signal.SIGKILL
@@ -230,6 +230,18 @@ def test_processes_and_devices_on_jax_train_as_one_does(tmp_path):
     resumed = results_of(start_two(folder, resume=True)[0])[0]
     np.testing.assert_allclose(resumed["losses"], first["losses"][10:], rtol=0, atol=1e-4)
     np.testing.assert_allclose(resumed["answers"], first["answers"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@NEEDS_JAX
+@NEEDS_GRAIN
+def test_processes_stop_together_when_one_is_told_to(tmp_path):
+    for process in start_two(tmp_path, signals={"number": signal.SIGTERM, "epoch": 0}):
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == -signal.SIGINT, errors[-4000:]
+        assert "KeyboardInterrupt" in errors
+    position = read_position(tmp_path / "state.safetensors")
+    assert (position.epoch, position.step, len(position.history)) == (1, 0, 1)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Writing exports so that a half-written one is never found under its final name."""
+"""Writing files so that a half-written one is never found under its final name."""
 
 from __future__ import annotations
 
@@ -36,21 +36,3 @@ def replacing(path: str | os.PathLike, *, overwrite: bool) -> Iterator[pathlib.P
         (folder / final.name).replace(final)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def native_output_held() -> Iterator[None]:
-    """Keeps what compiled code prints (TensorFlow, its converter) off the terminal; shows it if the block fails."""
-    with tempfile.TemporaryFile() as held:
-        saved = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            os.dup2(saved, 2)
-            held.seek(0)
-            os.write(2, held.read()[-4000:])
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

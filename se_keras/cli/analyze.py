@@ -1,0 +1,99 @@
+"""`se-keras analyze`: what the gates of a network do with labelled images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import pathlib
+
+import keras
+import numpy as np
+
+from se_keras.analysis.gates import Gates, collect_gates
+from se_keras.analysis.plots import plot_gates, plot_image, plot_pruning
+from se_keras.cli.console import bar, console, empty_table, load_file, published
+from se_keras.models.info import model_info
+from se_keras.preprocessing import Preprocessing, record_of
+from se_keras.surgery.prune import pruning_curve
+from se_keras.training.data import ImageSource, fitted, open_data
+
+BATCH_SIZE = 128
+
+
+class _Batches(keras.utils.PyDataset):
+    """Prepared images and their class indices, a batch at a time."""
+
+    def __init__(self, images: ImageSource, prepared: Preprocessing, most: int | None) -> None:
+        super().__init__()
+        self.images, self.prepared = images, prepared
+        count = min(len(images), most or len(images))
+        # Over all classes, where a folder lists one after the other.
+        self.indices = np.linspace(0, len(images) - 1, count).astype(int)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.indices) / BATCH_SIZE)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = self.indices[index * BATCH_SIZE : (index + 1) * BATCH_SIZE]
+        return np.stack([self.image(i) for i in chosen]), self.images.labels[chosen]
+
+    def image(self, index: int) -> np.ndarray:
+        """One prepared image by its index in the source."""
+        return fitted(self.images[int(index)], self.prepared)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Collects the gates, prints a line a block, and writes the figures with their numbers."""
+    model = load_file(options.model) if options.model.endswith(".keras") else published(options.model)
+    prepared = record_of(model)
+    data = open_data(options.data, strict=options.strict, progress=bar("Checking images"))
+    images = data.train if options.split == "train" else data.validation
+    batches = _Batches(images, prepared, options.images)
+    gates = collect_gates(
+        model,
+        batches,
+        class_names=data.train.class_names,
+        data=f"{data.name}, {options.split}",
+        samples=1,
+        progress=bar("Collecting gates"),
+    )
+    folder = pathlib.Path(options.out)
+    files = plot_gates(gates, folder, overwrite=options.overwrite)
+    image = batches.image(batches.indices[gates.sample_indices[0]])
+    title = gates.class_names[int(gates.sample_labels[0])]
+    files += plot_image(model, image, gates, folder / "image.png", title=title, overwrite=options.overwrite)
+    gates.save(folder / "gates.npz", overwrite=options.overwrite)
+    if options.prune:
+        curve = pruning_curve(
+            model, batches, count_macs=lambda network: model_info(network).total.macs, progress=bar("Pruning")
+        )
+        reports = [pruned.report for pruned in curve]
+        files += plot_pruning(reports, folder / "pruning.png", data=gates.data, overwrite=options.overwrite)
+    _print(gates, options)
+    if not options.json:
+        console.print(f"{folder}: gates.npz, {', '.join(sorted(file.name for file in files))}", highlight=False)
+    return 0
+
+
+def _print(gates: Gates, options: argparse.Namespace) -> None:
+    rows = [
+        {
+            "block": block.name,
+            "mean": float(block.total_mean.mean()),
+            "class_specificity": float(block.class_specificity),
+            "above_0.99": float(block.total_high_share.mean()),
+            "below_0.01": float(block.total_low_share.mean()),
+        }
+        for block in gates.blocks
+    ]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = empty_table("block", "mean gate", "variance between classes", "above 0.99", "below 0.01")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        shares = (row["class_specificity"], row["above_0.99"], row["below_0.01"])
+        table.add_row(str(row["block"]), f"{row['mean']:.3f}", *(f"{share:.1%}" for share in shares))
+    console.print(table)

@@ -1,0 +1,50 @@
+"""`se-keras insert`: SE blocks put into a saved model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+from typing import Any
+
+from se_keras.blocks.excitation import SEConfig
+from se_keras.cli.console import console, empty_table, load_file
+from se_keras.files import replacing
+from se_keras.surgery.insert import insert_squeeze_excite
+from se_keras.surgery.positions import find_positions
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints where blocks go, and writes the model with them unless only that was asked for."""
+    if not options.list and not options.to:
+        raise ValueError("Name the file to write with --to FILE.keras, or look at the places only with --list.")
+    if options.to and not options.to.endswith(".keras"):
+        raise ValueError(f"--to takes a file that ends in .keras; received {options.to!r}.")
+    if options.to and os.path.exists(options.to) and not options.overwrite:
+        raise FileExistsError(f"{options.to!r} exists already. Add --overwrite to replace it.")
+    model = load_file(options.model)
+    positions = find_positions(model, options.where)
+    if options.json:
+        rows = [{"layer": p.layer, "reason": p.reason, "obstacle": p.obstacle} for p in positions]
+        print(json.dumps(rows, indent=2))
+    else:
+        table = empty_table("after layer", "because it is", "not, because")
+        for position in positions:
+            table.add_row(position.layer, position.reason, position.obstacle)
+        console.print(table)
+    if not options.to:
+        return 0
+    reduction: dict[str, Any] = {"reduction": options.reduction} if options.reduction else {}
+    se = SEConfig(gate_init="identity", **reduction)
+    result = insert_squeeze_excite(model, options.where, se=se, freeze_base=options.freeze_base)
+    with replacing(pathlib.Path(options.to), overwrite=options.overwrite) as temporary:
+        result.save(temporary)
+    if not options.json:
+        added = result.count_params() - model.count_params()
+        blocks = sum(not position.obstacle for position in positions)
+        console.print(
+            f"{options.to}: {blocks} blocks, {added:,} parameters more than {model.count_params():,}; same answers",
+            highlight=False,
+        )
+    return 0
