@@ -89,9 +89,9 @@ def parser() -> argparse.ArgumentParser:
     _add_verify(command)
     _add_benchmark(command)
 
-    demo = command("demo", "train, save, export and compare on bundled images", "se-keras demo --output demo_output")
+    demo = command("demo", "classify, adapt, export and compare on bundled images", "se-keras demo --output out")
     demo.add_argument("--output", default="demo_output", help="folder to write to (default: demo_output)")
-    demo.add_argument("--epochs", type=_at_least_one, default=15, help="passes over the images (default: 15)")
+    demo.add_argument("--epochs", type=_at_least_one, default=20, help="passes when adapting (default: 20)")
     return main_parser
 
 

@@ -43,7 +43,7 @@ def _weights(identifier: str) -> str:
     from se_keras.weights.published import DEFAULT_TAGS, RECORDS
 
     records = [record for record in RECORDS.values() if record.model == identifier]
-    records.sort(key=lambda record: (record.tag != DEFAULT_TAGS[identifier], record.tag))
+    records.sort(key=lambda record: (record.tag != DEFAULT_TAGS.get(identifier), record.tag))
     return ", ".join(f"`{record.tag}` {record.top1:.2f}" for record in records)
 
 

@@ -17,6 +17,12 @@ HERE = pathlib.Path(__file__).parent
 BEGIN, END = "<!-- checkpoints:begin -->", "<!-- checkpoints:end -->"
 
 
+def _of_imagenet() -> list[str]:
+    from se_keras.weights.published import RECORDS
+
+    return sorted(name for name, record in RECORDS.items() if record.dataset == "ImageNet-1k")
+
+
 def table() -> str:
     """One row a checkpoint, in Markdown."""
     from se_keras.weights.published import DEFAULT_TAGS, RECORDS
@@ -25,7 +31,7 @@ def table() -> str:
         "| Checkpoint | top-1 | top-5 | Size | Parameters | GMACs | From |",
         "| --- | --: | --: | --: | --: | --: | --- |",
     ]
-    for name in sorted(RECORDS):
+    for name in _of_imagenet():
         record = RECORDS[name]
         accuracy = record.accuracy[0]
         default = " *(default)*" if DEFAULT_TAGS.get(record.model) == record.tag else ""
@@ -43,7 +49,7 @@ def results() -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["checkpoint", "top1", "top5", "size", "crop", "interpolation", "parameters", "measured_by"])
-    for name in sorted(RECORDS):
+    for name in _of_imagenet():
         record = RECORDS[name]
         for row in record.accuracy:
             how = record.preprocessing.interpolation

@@ -1,4 +1,4 @@
-"""The whole way in about two minutes: train on real images, save, reload, export, compare, draw."""
+"""The whole way in about a minute: classify real images, adapt to other classes, export, compare, draw."""
 
 from __future__ import annotations
 
@@ -14,25 +14,32 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from se_keras import export
-from se_keras.blocks.excitation import SEConfig
+from se_keras.errors import check_count
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.models.registry import create_model
 from se_keras.training.data import Sample, load_sample
 
-BATCH_SIZE = 50
+# Classes of one's own, which the bundled network was not trained to tell apart.
+GROUPS = {
+    "flying": ("airplane", "bird"),
+    "on the ground": ("automobile", "truck", "cat", "dog", "deer", "horse", "frog"),
+    "on the water": ("ship",),
+}
+IMAGES_A_GROUP = 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """One saved form of the trained network.
+    """One saved form of the adapted network.
 
     Args:
         name: What it is.
         path: Where it is.
         size: In bytes.
         latency: Median seconds for one image, after a warm-up.
-        difference: Greatest difference from the trained model's probabilities, a fraction of 1.
+        difference: Greatest difference from the Keras model's probabilities, a fraction of 1.
         agreement: Share of test images with the same most probable class.
+        accuracy: Share of test images classified rightly.
     """
 
     name: str
@@ -41,6 +48,7 @@ class ExportResult:
     latency: float
     difference: float
     agreement: float
+    accuracy: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,16 +56,20 @@ class DemoResult:
     """What the demo found.
 
     Args:
-        accuracy: Share of test images classified rightly, by network.
-        parameters: Trainable parameters, by network.
-        seconds: Seconds of training, by network.
-        exports: The saved forms.
+        accuracy: Share of the bundled test images classified rightly, by bundled network.
+        parameters: Trainable parameters, by bundled network.
+        adapted: Share of the test images put into the right group, by way of adapting.
+        seconds: Seconds of training, by way of adapting.
+        images: Images that were adapted on.
+        exports: The saved forms of the adapted network.
         picture: The picture of predictions.
     """
 
     accuracy: dict[str, float]
     parameters: dict[str, int]
+    adapted: dict[str, float]
     seconds: dict[str, float]
+    images: int
     exports: list[ExportResult]
     picture: pathlib.Path
 
@@ -65,118 +77,142 @@ class DemoResult:
 def run_demo(
     output: str | pathlib.Path = "demo_output",
     *,
-    data: Sample | None = None,
-    epochs: int = 15,
+    epochs: int = 20,
     announce: Callable[[str], None] = print,
     callbacks: Callable[[str, int], list[keras.callbacks.Callback]] = lambda name, steps: [],
 ) -> DemoResult:
-    """Trains SE-ResNet-20 and its plain twin on the bundled sample, saves and exports the first, and compares.
+    """Classifies with the bundled networks, adapts one to other classes, exports it, and compares.
 
     Args:
         output: Folder for the model, the exports and the picture; files in it are replaced.
-        data: Images to use instead of the bundled sample.
-        epochs: Passes over the training images, at least 1.
+        epochs: Passes over the few images when adapting, at least 1.
         announce: Is told what comes next, a line at a time.
-        callbacks: Makes Keras callbacks for a training: (network, steps) -> list.
+        callbacks: Makes Keras callbacks for a training: (name, steps) -> list.
 
     Returns:
         A `DemoResult`.
 
     Raises:
-        ValueError: `epochs` < 1, or labels that do not fit the class names.
+        ValueError: `epochs` < 1.
         RuntimeError: Keras does not run on TensorFlow.
     """
     require_tensorflow("The demo's SavedModel")
-    if epochs < 1:
-        raise ValueError(f"`epochs` must be at least 1; received epochs={epochs!r}.")
-    data = load_sample() if data is None else data
-    check_labels(data)
+    check_count("epochs", epochs)
+    sample = load_sample()
     output = pathlib.Path(output)
     output.mkdir(parents=True, exist_ok=True)
 
-    accuracy, parameters, seconds = {}, {}, {}
-    trained: dict[str, keras.Model] = {}
-    for name, se in {"SE-ResNet-20": SEConfig(), "ResNet-20": None}.items():
-        announce(f"Training {name} for {epochs} epochs on {len(data.x_train):,} images")
-        keras.utils.set_random_seed(0)
-        model = create_model("se_resnet20", se=se, classes=len(data.class_names), input_shape=data.x_train.shape[1:])
-        steps = epochs * (len(data.x_train) // BATCH_SIZE)
-        started = time.perf_counter()
-        _train(model, data, epochs, callbacks(name, steps))
-        seconds[name] = time.perf_counter() - started
-        accuracy[name] = float(model.evaluate(data.x_test, data.y_test, verbose=0)[1])
+    announce(f"Classifying {len(sample.x_test):,} images that the bundled networks have not seen")
+    networks = {"SE-ResNet-20": "se_resnet20.cifar10", "ResNet-20": "se_resnet20.cifar10_plain"}
+    accuracy, parameters = {}, {}
+    for name, identifier in networks.items():
+        model = create_model(identifier)
+        probabilities = _answers(model, sample.x_test)
+        accuracy[name] = float(np.mean(probabilities.argmax(axis=1) == sample.y_test))
         parameters[name] = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
-        trained[name] = model
+        if name == "SE-ResNet-20":
+            picture = output / "predictions.png"
+            draw_predictions(sample, probabilities).save(picture)
+
+    task = grouped(sample, IMAGES_A_GROUP)
+    adapted, seconds = {}, {}
+    for name, weights in {"from the bundled weights": "cifar10", "from random weights": None}.items():
+        announce(f"Learning {len(GROUPS)} other classes {name}, from {len(task.x_train)} images")
+        keras.utils.set_random_seed(0)
+        model = create_model("se_resnet20", weights=weights, classes=len(GROUPS))
+        started = time.perf_counter()
+        _adapt(model, task, epochs, frozen=weights is not None, callbacks=callbacks)
+        seconds[name] = time.perf_counter() - started
+        adapted[name] = float(np.mean(_answers(model, task.x_test).argmax(axis=1) == task.y_test))
+        if weights:
+            kept = model
 
     announce("Saving, reloading, exporting and comparing")
-    exports = _export_and_compare(trained["SE-ResNet-20"], data, output)
-    (output / "labels.txt").write_text("".join(f"{name}\n" for name in data.class_names), "utf-8")
-    probabilities = trained["SE-ResNet-20"].predict(data.x_test, verbose=0)
-    picture = output / "predictions.png"
-    draw_predictions(data, probabilities).save(picture)
-    return DemoResult(accuracy=accuracy, parameters=parameters, seconds=seconds, exports=exports, picture=picture)
-
-
-def check_labels(data: Sample) -> None:
-    """Raises a ValueError if a label of the data has no class name."""
-    for part, labels in (("y_train", data.y_train), ("y_test", data.y_test)):
-        if labels.min() < 0 or labels.max() >= len(data.class_names):
-            raise ValueError(
-                f"Labels must lie between 0 and {len(data.class_names) - 1}, one for each of {len(data.class_names)} "
-                f"class names; `{part}` holds {labels.min()} to {labels.max()}. Add class names or mend the labels."
-            )
-
-
-def _train(model: keras.Model, data: Sample, epochs: int, callbacks: list[keras.callbacks.Callback]) -> None:
-    steps = epochs * (len(data.x_train) // BATCH_SIZE)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.01, decay_steps=steps - steps // 10, warmup_target=0.1, warmup_steps=steps // 10
+    exports = _export_and_compare(kept, task, output)
+    (output / "labels.txt").write_text("".join(f"{name}\n" for name in task.class_names), "utf-8")
+    return DemoResult(
+        accuracy=accuracy,
+        parameters=parameters,
+        adapted=adapted,
+        seconds=seconds,
+        images=len(task.x_train),
+        exports=exports,
+        picture=picture,
     )
-    model.compile(
-        optimizer=keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=5e-4),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,  # compiling takes longer than it saves in so short a training
+
+
+def grouped(sample: Sample, images_a_group: int) -> Sample:
+    """The sample with the classes of `GROUPS` instead of its own.
+
+    Args:
+        sample: The bundled images.
+        images_a_group: Training images of each group to keep, the first ones.
+
+    Returns:
+        A `Sample` with a label for each group.
+    """
+    numbers = {name: number for number, names in enumerate(GROUPS.values()) for name in names}
+    table = np.array([numbers[name] for name in sample.class_names], np.uint8)
+    y_train = table[sample.y_train]
+    kept = np.sort(np.concatenate([np.flatnonzero(y_train == group)[:images_a_group] for group in range(len(GROUPS))]))
+    return dataclasses.replace(
+        sample,
+        x_train=sample.x_train[kept],
+        y_train=y_train[kept],
+        y_test=table[sample.y_test],
+        class_names=tuple(GROUPS),
     )
-    model.fit(_augmented(data), epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
 
 
-def _augmented(data: Sample) -> Any:
-    import tensorflow as tf
+def _answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model(images, training=False))
 
-    shift = 1 / 8  # of the image's size: 4 pixels of 32, as in the CIFAR recipe of the ResNet paper
-    augment = keras.Sequential(
-        [
-            keras.layers.RandomFlip("horizontal", seed=1),
-            keras.layers.RandomTranslation(shift, shift, fill_mode="constant", seed=2),
-        ]
-    )
-    images: Any = tf.data.Dataset.from_tensor_slices((data.x_train.astype("float32"), data.y_train))
-    batches = images.shuffle(len(data.x_train), seed=0).batch(BATCH_SIZE, drop_remainder=True)
-    return batches.map(lambda x, y: (augment(x, training=True), y)).prefetch(2)
+
+def _adapt(
+    model: keras.Model,
+    task: Sample,
+    epochs: int,
+    *,
+    frozen: bool,
+    callbacks: Callable[[str, int], list[keras.callbacks.Callback]],
+) -> None:
+    for layer in model.layers:
+        layer.trainable = layer.name == "logits" or not frozen
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", jit_compile=False)
+    steps = epochs * -(-len(task.x_train) // 32)
+    model.fit(task.x_train, task.y_train, epochs=epochs, verbose=0, callbacks=callbacks("Learning", steps))
 
 
 def _export_and_compare(model: keras.Model, data: Sample, output: pathlib.Path) -> list[ExportResult]:
     import tensorflow as tf
 
-    images: np.ndarray = data.x_test.astype("float32")
-    expected = model.predict(images, verbose=0)
+    expected = _answers(model, data.x_test)
 
     model.save(output / "model.keras")
     reloaded = keras.models.load_model(output / "model.keras")
-    export.saved_model(model, output / "saved_model", overwrite=True)
+    labels = data.class_names
+    export.saved_model(model, output / "saved_model", labels=labels, overwrite=True)
     served = tf.saved_model.load(str(output / "saved_model")).signatures["serving_default"]
-    export.tflite(model, output / "model.tflite", overwrite=True)
-    runner = TFLiteRunner(output / "model.tflite")
+    export.tflite(model, output / "model.tflite", labels=labels, overwrite=True)
+    export.tflite(
+        model,
+        output / "model_int8.tflite",
+        dtype="int8",
+        representative_data=load_sample().x_train,
+        labels=labels,
+        overwrite=True,
+    )
     runs = {
         "Keras": ("model.keras", lambda x: reloaded.predict_on_batch(x)),
         "SavedModel": ("saved_model", lambda x: served(images=tf.constant(x))["probabilities"].numpy()),
-        "TFLite": ("model.tflite", runner),
+        "TFLite": ("model.tflite", TFLiteRunner(output / "model.tflite")),
+        "TFLite, int8": ("model_int8.tflite", TFLiteRunner(output / "model_int8.tflite")),
     }
-    return [_compared(name, output / file, run, images, expected) for name, (file, run) in runs.items()]
+    return [_compared(name, output / file, run, data, expected) for name, (file, run) in runs.items()]
 
 
-def _compared(name: str, path: pathlib.Path, run: Any, images: np.ndarray, expected: np.ndarray) -> ExportResult:
+def _compared(name: str, path: pathlib.Path, run: Any, data: Sample, expected: np.ndarray) -> ExportResult:
+    images: np.ndarray = data.x_test.astype("float32")
     actual = np.asarray(run(images))
     return ExportResult(
         name=name,
@@ -185,6 +221,7 @@ def _compared(name: str, path: pathlib.Path, run: Any, images: np.ndarray, expec
         latency=_latency(run, images[:1]),
         difference=float(np.abs(actual - expected).max()),
         agreement=float((actual.argmax(1) == expected.argmax(1)).mean()),
+        accuracy=float((actual.argmax(1) == data.y_test).mean()),
     )
 
 

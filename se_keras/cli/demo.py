@@ -1,4 +1,4 @@
-"""`se-keras demo`: training, saving, exporting and comparing on bundled images."""
+"""`se-keras demo`: classifying, adapting, exporting and comparing on bundled images."""
 
 from __future__ import annotations
 
@@ -44,25 +44,27 @@ class _StepBar(keras.callbacks.Callback):
 
 
 def _print_demo(result: DemoResult) -> None:
-    networks = empty_table("network", "trainable parameters", "training", "test accuracy")
-    for column in networks.columns[1:]:
-        column.justify = "right"
+    networks = empty_table("bundled network", "trainable parameters", "accuracy")
     for name, accuracy in result.accuracy.items():
-        networks.add_row(name, f"{result.parameters[name]:,}", f"{result.seconds[name]:.0f} s", f"{accuracy:.1%}")
-    exports = empty_table("saved as", "file", "size", "one image", "same answer", "max. error")
-    for column in exports.columns[2:]:
-        column.justify = "right"
+        networks.add_row(name, f"{result.parameters[name]:,}", f"{accuracy:.1%}")
+    ways = empty_table(f"{result.images} images of other classes", "training", "accuracy")
+    for name, accuracy in result.adapted.items():
+        ways.add_row(name, f"{result.seconds[name]:.0f} s", f"{accuracy:.1%}")
+    exports = empty_table("saved as", "size", "one image", "accuracy", "same answer", "max. error")
     for entry in result.exports:
         exports.add_row(
-            entry.name,
             entry.path.name,
             f"{entry.size / 1e6:.2f} MB",
             f"{entry.latency * 1e3:.2f} ms",
+            f"{entry.accuracy:.1%}",
             f"{entry.agreement:.1%}",
             f"{entry.difference:.1e}",
         )
-    console.print(networks)
-    console.print(exports)
+    for table in (networks, ways, exports):
+        table.columns[0].no_wrap = True
+        for column in table.columns[1:]:
+            column.justify = "right"
+        console.print(table)
     console.print(
         f"All files, and test images with their predictions ({result.picture.name}): {result.picture.parent}/"
     )
@@ -70,9 +72,7 @@ def _print_demo(result: DemoResult) -> None:
 
 def _demo_dict(result: DemoResult) -> dict[str, Any]:
     return {
-        "accuracy": result.accuracy,
-        "parameters": result.parameters,
-        "seconds": result.seconds,
+        **vars(result),
         "exports": [{**vars(entry), "path": str(entry.path)} for entry in result.exports],
         "picture": str(result.picture),
     }

@@ -12,7 +12,16 @@ import warnings
 
 import keras
 
-from se_keras.cli.console import bar, console, empty_table, lines_of, load_file, progress_bars, published
+from se_keras.cli.console import (
+    bar,
+    class_names_of,
+    console,
+    empty_table,
+    lines_of,
+    load_file,
+    progress_bars,
+    published,
+)
 from se_keras.inference import classify
 from se_keras.prediction import FolderPrediction, predict_folder
 from se_keras.preprocessing import imagenet_labels, record_of
@@ -29,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     if missing:
         raise FileNotFoundError(f"There is no image file at {', '.join(map(repr, missing))}.")
     model = load_file(options.model) if options.model.endswith(".keras") else published(options.model)
-    labels = _labels(options.labels, model)
+    labels = _labels(options, model)
     predictions = classify(model, options.images, labels=labels, top=options.top, progress=bar("Classifying"))
     if options.json:
         rows = [
@@ -60,7 +69,7 @@ def _predict_folder(options: argparse.Namespace) -> int:
     if os.path.exists(options.output) and not options.overwrite:
         raise FileExistsError(f"{options.output!r} exists already. Add --overwrite to replace it.")
     model = load_file(options.model) if options.model.endswith(".keras") else published(options.model)
-    labels = _labels(options.labels, model)
+    labels = _labels(options, model)
     warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which are listed in the end
     started, looked_at, total = time.monotonic(), 0, 0
     with progress_bars() as bars:
@@ -114,9 +123,12 @@ def _print_summary(done: FolderPrediction, total: int, seconds: float) -> None:
         print(f"images left out because they came into the folder after the start: {done.added:,}")
 
 
-def _labels(path: str | None, model: keras.Model) -> list[str] | None:
+def _labels(options: argparse.Namespace, model: keras.Model) -> list[str] | None:
+    path = options.labels
     record_of(model)  # says what is wrong before any image is read
     classes = model.output_shape[-1]
+    if path is None and class_names_of(options.model):
+        return list(class_names_of(options.model))
     if path is None:
         if classes != len(imagenet_labels()):
             raise ValueError(f"The model has {classes} classes of its own. Name them with --labels FILE, one a line.")

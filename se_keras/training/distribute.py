@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -202,14 +203,15 @@ def _initialize(coordinator: str | None, process_id: int | None, num_processes: 
     if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
         raise ValueError(f"`coordinator` is HOST:PORT of process 0; received {coordinator!r}.")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # of no effect where there is a GPU or TPU
+    # `keras.distribution.initialize` cannot pass these on; JAX before 0.7 does not take them and waits for longer.
+    known = inspect.signature(jax.distributed.initialize).parameters
+    timeouts = {name: HEARTBEAT for name in ("heartbeat_timeout_seconds", "shutdown_timeout_seconds") if name in known}
     try:
         jax.distributed.initialize(
             coordinator_address=coordinator,
             process_id=process_id,
             num_processes=num_processes,
-            # `keras.distribution.initialize` cannot pass these on.
-            heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=HEARTBEAT,
+            **timeouts,
         )
     except ValueError as error:
         if missing:

@@ -8,6 +8,7 @@ openvinotoolkit/open_model_zoo (files and hashes of the authors' Caffe networks)
 from __future__ import annotations
 
 from se_keras.preprocessing import Preprocessing
+from se_keras.weights import bundled
 from se_keras.weights.records import Accuracy, HubFile, WebFile, WeightsRecord
 
 _RELEASES = "https://github.com/huggingface/pytorch-image-models/releases/download"
@@ -210,5 +211,6 @@ RECORDS: dict[str, WeightsRecord] = {
         *(_official(*row) for row in _OFFICIAL_ROWS),
         *(_legacy(*row) for row in _LEGACY_ROWS),
         *(_timm(*row) for row in _TIMM_ROWS),
+        *bundled.RECORDS,
     )
 }

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -151,14 +152,26 @@ def test_validation_batch_that_processes_cannot_share_is_refused():
 # Several devices and processes. `tiny_training.py` trains for twenty steps.
 
 
-def start(options: dict, **environment: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, os.fspath(PROGRAM), json.dumps({**options, "folder": os.fspath(options["folder"])})],
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen]]:
+    """`start(options, NAME="value", ...)`: the program under way, with these variables; it ends with the test."""
+    started = []
+
+    def run(options: dict, **environment: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, os.fspath(PROGRAM), json.dumps({**options, "folder": os.fspath(options["folder"])})],
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        with process:
+            process.kill()
 
 
 def results_of(process: subprocess.Popen) -> list[dict]:
@@ -167,21 +180,22 @@ def results_of(process: subprocess.Popen) -> list[dict]:
     return json.loads(output.partition("RESULTS ")[2].splitlines()[0])
 
 
-def start_two(folder: pathlib.Path, resume: bool = False, signals: dict | None = None) -> list[subprocess.Popen]:
+@pytest.fixture
+def start_two(start: Callable[..., subprocess.Popen]) -> Callable[..., list[subprocess.Popen]]:
     """Two processes on the loopback interface; the second can send itself a signal in the middle of an epoch."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    options = {"way": "process", "folder": folder, "coordinator": address, "num_processes": 2, "resume": resume}
-    both = (None, signals)
-    return [
-        start(
-            {**options, "process_id": index, "signals": both[index]},
-            KERAS_BACKEND="jax",
-            JAX_PLATFORMS="cpu",
-        )
-        for index in range(2)
-    ]
+
+    def run(folder: pathlib.Path, resume: bool = False, signals: dict | None = None) -> list[subprocess.Popen]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        options = {"way": "process", "folder": folder, "coordinator": address, "num_processes": 2, "resume": resume}
+        environment = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+        return [
+            start({**options, "process_id": 0, "signals": None}, **environment),
+            start({**options, "process_id": 1, "signals": signals}, **environment),
+        ]
+
+    return run
 
 
 def assert_equal_training(result: dict, expected: dict) -> None:
@@ -196,7 +210,7 @@ def assert_equal_training(result: dict, expected: dict) -> None:
 @pytest.mark.slow
 @NEEDS_JAX
 @NEEDS_GRAIN
-def test_processes_and_devices_on_jax_train_as_one_does(tmp_path):
+def test_processes_and_devices_on_jax_train_as_one_does(start, start_two, tmp_path):
     alone, devices = results_of(
         start(
             {"way": "alone and all devices", "folder": tmp_path},
@@ -227,7 +241,7 @@ def test_processes_and_devices_on_jax_train_as_one_does(tmp_path):
     assert survivor.returncode != 0
     assert "ProcessFailedError" in errors
     assert read_position(folder / "state.safetensors").epoch == 1
-    resumed = results_of(start_two(folder, resume=True)[0])[0]
+    resumed, _ = (results_of(process)[0] for process in start_two(folder, resume=True))
     np.testing.assert_allclose(resumed["losses"], first["losses"][10:], rtol=0, atol=1e-4)
     np.testing.assert_allclose(resumed["answers"], first["answers"], rtol=0, atol=1e-4)
 
@@ -235,7 +249,7 @@ def test_processes_and_devices_on_jax_train_as_one_does(tmp_path):
 @pytest.mark.slow
 @NEEDS_JAX
 @NEEDS_GRAIN
-def test_processes_stop_together_when_one_is_told_to(tmp_path):
+def test_processes_stop_together_when_one_is_told_to(start_two, tmp_path):
     for process in start_two(tmp_path, signals={"number": signal.SIGTERM, "epoch": 0}):
         _, errors = process.communicate(timeout=600)
         assert process.returncode == -signal.SIGINT, errors[-4000:]
@@ -247,7 +261,7 @@ def test_processes_stop_together_when_one_is_told_to(tmp_path):
 @pytest.mark.slow
 @NEEDS_GRAIN
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
-def test_mirrored_devices_train_as_one_does(tmp_path):
+def test_mirrored_devices_train_as_one_does(start, tmp_path):
     alone, mirrored = results_of(
         start({"way": "alone and mirrored", "folder": tmp_path}, KERAS_BACKEND="tensorflow", CUDA_VISIBLE_DEVICES="")
     )

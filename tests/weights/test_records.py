@@ -12,7 +12,7 @@ import pytest
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS, list_weights
 from se_keras.weights.published import DEFAULT_TAGS, RECORDS
-from se_keras.weights.records import HubFile, WebFile
+from se_keras.weights.records import BundledFile, HubFile, WebFile
 from se_keras.weights.rules import FAMILIES
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def test_record_is_complete(name):
     record = RECORDS[name]
     network = NETWORKS[record.model]
     assert name == f"{record.model}.{record.tag}"
-    assert record.family in FAMILIES
+    assert record.family in (*FAMILIES, "se_keras")
     assert record.lineage is None or record.lineage in network.lineages
     for text in (record.licence, record.provenance, record.unverified):
         assert len(text) > 10
@@ -35,6 +35,9 @@ def test_record_is_complete(name):
         if isinstance(source, WebFile):
             assert source.url.startswith("https://")
             assert len(source.sha256 or source.sha384) >= 8
+        elif isinstance(source, BundledFile):
+            assert record.family == "se_keras"
+            assert len(source.sha256) == 64
         else:
             assert isinstance(source, HubFile)
             assert source.file.endswith(".safetensors")
@@ -48,30 +51,32 @@ def test_authors_networks_are_bgr_and_in_devkit_order_and_no_others():
 
 
 def test_alias_exists_for_every_network_with_weights():
-    assert DEFAULT_TAGS.keys() == {record.model for record in RECORDS.values()}
+    of_imagenet = {record.model for record in RECORDS.values() if record.dataset == "ImageNet-1k"}
+    assert DEFAULT_TAGS.keys() == of_imagenet
     for model, tag in DEFAULT_TAGS.items():
         assert f"{model}.{tag}" in RECORDS
     assert list_weights() == sorted(RECORDS)
 
 
-STRUCTURES = sorted({(r.model, r.lineage, r.preprocessing.size) for r in RECORDS.values()}, key=str)
+STRUCTURES = sorted({(r.model, r.lineage, r.preprocessing.size, r.plain) for r in RECORDS.values()}, key=str)
 
 
 @pytest.mark.parametrize(
-    ("model", "lineage", "size"),
+    ("model", "lineage", "size", "plain"),
     [
-        pytest.param(*row, marks=() if row[0] in ("se_resnet18", "se_resnext26d") else pytest.mark.slow)
+        pytest.param(*row, marks=() if row[0] in ("se_resnet18", "se_resnet20", "se_resnext26d") else pytest.mark.slow)
         for row in STRUCTURES
     ],
 )
-def test_recorded_counts_are_the_networks(model, lineage, size):
+def test_recorded_counts_are_the_networks(model, lineage, size, plain):
     from se_keras import model_info
 
-    built = assemble(model, NETWORKS[model], Options(input_shape=(size, size, 3)), lineage=lineage)
+    without: dict = {"se": None} if plain else {}
+    built = assemble(model, NETWORKS[model], Options(input_shape=(size, size, 3), **without), lineage=lineage)
     trainable = sum(math.prod(variable.shape) for variable in built.trainable_variables)
     macs = model_info(built).total.macs
     for record in RECORDS.values():
-        if (record.model, record.lineage, record.preprocessing.size) == (model, lineage, size):
+        if (record.model, record.lineage, record.preprocessing.size, record.plain) == (model, lineage, size, plain):
             assert (record.parameters, record.macs) == (trainable, macs)
 
 

@@ -1,0 +1,53 @@
+"""Checkpoints that were trained here and are installed with the package.
+
+`pretrained/NAME/` holds the evidence of each: settings, log, curves and what was measured;
+`pretrained/make_checkpoint.py` writes all of it, and prints the row.
+"""
+
+from __future__ import annotations
+
+from se_keras.preprocessing import Preprocessing
+from se_keras.weights.records import Accuracy, BundledFile, WeightsRecord
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# The mean and standard deviation of CIFAR-10's training images that the networks are built with.
+CIFAR_INPUT = Preprocessing(size=32, crop=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+
+# model, tag, without SE, SHA-256, top-1, top-5, parameters, MACs, provenance
+_ROWS = (
+    ("se_resnet20", "cifar10", False,
+     "f3b1cc2d82914aec9e5653f5b197c28f390475881f0f9b120b04542d1e009737",
+     90.0, 99.0, 274_847, 40_815_200,
+     "Trained here with the recipe `cifar`: 40 epochs, seed 0, the last weights."),
+    ("se_resnet20", "cifar10_plain", True,
+     "0ffef36cd4f7275fd50d6c44c8901419a98e804bb08ff66d36101b418012fdbb",
+     90.0, 99.0, 272_474, 40_813_184,
+     "Trained here like se_resnet20.cifar10, without SE, to compare with."),
+)  # fmt: skip
+
+
+def _record(
+    model: str, tag: str, plain: bool, sha256: str, top1: float, top5: float, count: int, macs: int, provenance: str
+) -> WeightsRecord:
+    return WeightsRecord(
+        model=model,
+        tag=tag,
+        family="se_keras",
+        lineage=None,
+        sources=(BundledFile(file=f"{model}.{tag}.safetensors", sha256=sha256),),
+        preprocessing=CIFAR_INPUT,
+        accuracy=(
+            Accuracy(top1=top1, top5=top5, size=32, crop=1.0, measured_by=f"pretrained/{model}.{tag}/metrics.json"),
+        ),
+        parameters=count,
+        macs=macs,
+        dataset="CIFAR-10",
+        class_names=CIFAR10_CLASSES,
+        plain=plain,
+        licence="Apache-2.0, as the code; CIFAR-10 itself states no licence",
+        provenance=provenance,
+        unverified="nothing: `se-keras evaluate` measures it again",
+    )
+
+
+RECORDS = tuple(_record(*row) for row in _ROWS)
