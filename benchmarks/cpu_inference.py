@@ -15,11 +15,11 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.metadata import version
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from contestant import Contestant
 from timing import report, summary
 
 HERE = pathlib.Path(__file__).parent
@@ -27,23 +27,8 @@ THREADS = 2
 REFERENCE = "se_keras TFLite fp32"
 
 
-class Contestant:
-    """A worker process."""
-
-    def __init__(self, python: str, kind: str, path: str) -> None:
-        command = [python, os.fspath(HERE / "inference_worker.py"), kind, path, str(THREADS)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        if self.process.stdout.readline().strip() != "ready":
-            raise RuntimeError(f"{' '.join(command)} did not start; run it by hand to see why.")
-
-    def __call__(self) -> float:
-        """Seconds of one call."""
-        time.sleep(0.05)  # some runtimes' threads go on spinning after a call, at the next one's cost
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+def _contestant(python: str, kind: str, path: str) -> Contestant:
+    return Contestant([python, HERE / "inference_worker.py", kind, path, str(THREADS)])
 
 
 def make_ours(folder: pathlib.Path) -> dict[str, tuple[str, str]]:
@@ -103,7 +88,7 @@ def main() -> int:
         if options.peers:
             makers |= {name: (options.peers, *made) for name, made in make_peers(options.peers, folder / "p").items()}
             packages |= versions(options.peers)
-        runs = {name: Contestant(*made) for name, made in makers.items()}
+        runs = {name: _contestant(*made) for name, made in makers.items()}
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(options.rounds):
             for name, run in runs.items():

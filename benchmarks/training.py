@@ -1,0 +1,73 @@
+"""One step of training: our networks on each of Keras' backends, beside PyTorch with timm, and the input pipeline.
+
+    python benchmarks/training.py                              # our networks
+    python benchmarks/training.py --peers peers/bin/python     # and timm's, see make_peers.py
+
+Each contestant is a process of its own; they take turns, one step each. Seconds of a step; images a second are the
+batch divided by them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+
+from contestant import Contestant
+from timing import report, summary
+
+WORKER = pathlib.Path(__file__).with_name("training_worker.py")
+BATCHES = {"se_resnet20": 128, "se_resnet50": 16}
+BACKENDS = ("tensorflow", "tensorflow:mixed_bfloat16", "jax", "torch", "pipeline")
+PEERS = {"se_resnet50": ("timm", "timm:bfloat16")}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", help="Python of an environment with timm")
+    parser.add_argument("--kinds", nargs="+", default=BACKENDS, help="see training_worker.py")
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    sections, limits = {}, {}
+    for network, batch in BATCHES.items():
+        makers = {kind: sys.executable for kind in options.kinds}
+        if options.peers:
+            makers |= dict.fromkeys(PEERS.get(network, ()), options.peers)
+        runs = {kind: Contestant([python, WORKER, kind, network, str(batch)]) for kind, python in makers.items()}
+        seconds: dict[str, list[float]] = {kind: [] for kind in runs}
+        for _ in range(options.rounds):
+            for kind, run in runs.items():
+                seconds[kind].append(run())
+        for run in runs.values():
+            run.process.kill()
+        rows = summary(seconds, reference=options.kinds[0])
+        for row in rows.values():
+            row["images_per_s"] = batch / row["median_s"]
+        sections[f"{network}, batches of {batch} (s)"] = rows
+        best = min(rows[kind]["median_s"] for kind in rows if kind.startswith(("tensorflow", "jax", "torch")))
+        if "pipeline" in rows:
+            limits[f"{network}: three times the pipeline over the fastest step"] = (
+                3 * rows["pipeline"]["median_s"] / best,
+                1.0,
+            )
+        for precision, ours in (("", ("tensorflow", "jax", "torch")), (":bfloat16", ("tensorflow:mixed_bfloat16",))):
+            peer = f"timm{precision}"
+            if peer in rows and set(ours) & set(rows):
+                least = min(rows[kind]["median_s"] for kind in ours if kind in rows)
+                limits[f"{network}{precision}: our best backend over PyTorch with timm"] = (
+                    least / rows[peer]["median_s"],
+                    1 / 0.95,
+                )
+    packages = {}
+    if options.peers:
+        code = "from importlib.metadata import version as v\nprint(v('torch'), v('timm'))"
+        done = subprocess.run([options.peers, "-c", code], check=True, capture_output=True, text=True)
+        packages = dict(zip(("torch of the peers", "timm"), done.stdout.split(), strict=True))
+    return report("training", sections, limits=limits, packages=packages)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.exit(main())
