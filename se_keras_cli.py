@@ -159,6 +159,12 @@ def _add_train(command: Command) -> None:
     )
     what.add_argument("--validation-split", type=_fraction, help="held back of a folder without val/ (default: 0.2)")
     what.add_argument("--strict", action="store_true", default=None, help="refuse files that cannot be read")
+    where = train.add_argument_group("several devices or machines", "See docs/training-on-several-machines.md.")
+    where.add_argument("--distribute", choices=("jax", "mirrored"), help="processes on JAX; GPUs of one on TensorFlow")
+    where.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens (jax)")
+    where.add_argument("--process-id", type=_natural, metavar="I", help="number of this process, from 0 (jax)")
+    where.add_argument("--num-processes", type=_at_least_one, metavar="N", help="how many there are (jax)")
+    where.add_argument("--devices", nargs="+", help="e.g. GPU:0 GPU:1 (mirrored; default: all)")
     train.add_argument("--patience", type=_at_least_one, help="stop after so many epochs without a better one")
     train.add_argument(
         "--save-every", type=_positive, default=10, help="minutes between saves in an epoch (default: 10)"
@@ -353,7 +359,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _quiet(options.verbose):
             from se_keras import cli
 
-            cli.wake_backend()
+            if getattr(options, "distribute", None) is None:  # JAX must not have computed before processes join
+                cli.wake_backend()
         return cli.COMMANDS[options.command](options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

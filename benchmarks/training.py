@@ -32,7 +32,7 @@ def main() -> int:
     options = parser.parse_args()
     sections, limits = {}, {}
     for network, batch in BATCHES.items():
-        makers = {kind: sys.executable for kind in options.kinds}
+        makers = dict.fromkeys(options.kinds, sys.executable)
         if options.peers:
             makers |= dict.fromkeys(PEERS.get(network, ()), options.peers)
         runs = {kind: Contestant([python, WORKER, kind, network, str(batch)]) for kind, python in makers.items()}

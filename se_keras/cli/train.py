@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -17,9 +18,10 @@ from se_keras.blocks.excitation import SEConfig
 from se_keras.cli.console import bar, console, load_file, progress_bars, progress_console
 from se_keras.models.registry import create_model
 from se_keras.training.data import Data, open_data
+from se_keras.training.distribute import ALONE, Processes, join, mirrored
 from se_keras.training.evaluate import evaluate
 from se_keras.training.figures import draw_confusion, draw_curves
-from se_keras.training.loop import BEST_FILE, FINAL_FILE, RUN_FILE, train
+from se_keras.training.loop import BEST_FILE, FINAL_FILE, RUN_FILE, TrainingResult, train
 from se_keras.training.recipes import RECIPES, Recipe, get_recipe
 
 DEFAULTS: dict[str, Any] = {
@@ -43,37 +45,64 @@ def run(options: argparse.Namespace) -> int:
     if options.recipes:
         return _list_recipes(options)
     arguments, folder = _arguments(options)
+    try:
+        with _processes(options) as processes:
+            data = open_data(
+                arguments["data"],
+                validation_split=arguments["validation_split"],
+                strict=arguments["strict"],
+                progress=bar("Checking images"),
+            )
+            if processes.writes:
+                _report(data, folder)
+            result = _train(arguments, data, folder, processes, options)
+    except KeyboardInterrupt:
+        print(f"interrupted; go on with: se-keras train --resume {folder}", file=sys.stderr)
+        return 130
+    return _summary(result.history, data, folder, options) if processes.writes else 0
+
+
+def _processes(options: argparse.Namespace) -> contextlib.AbstractContextManager[Processes]:
+    """What the training is spread over, from the options of the command line."""
+    several = (options.coordinator, options.process_id, options.num_processes)
+    if options.distribute != "jax" and any(value is not None for value in several):
+        raise ValueError("--coordinator, --process-id and --num-processes are for --distribute jax.")
+    if options.distribute != "mirrored" and options.devices:
+        raise ValueError("--devices is for --distribute mirrored.")
+    if options.distribute == "jax":
+        return join(*several)
+    if options.distribute == "mirrored":
+        return mirrored(options.devices)
+    return contextlib.nullcontext(ALONE)
+
+
+def _train(
+    arguments: dict[str, Any],
+    data: Data,
+    folder: pathlib.Path,
+    processes: Processes,
+    options: argparse.Namespace,
+) -> TrainingResult:
     recipe = _recipe(arguments)
     keras.config.set_dtype_policy(arguments["precision"])
-    data = open_data(
-        arguments["data"],
-        validation_split=arguments["validation_split"],
-        strict=arguments["strict"],
-        progress=bar("Checking images"),
-    )
-    _report(data, folder)
     keras.utils.set_random_seed(arguments["seed"])
     model = _model(arguments, data)
     with progress_bars() as bars:
-        try:
-            result = train(
-                model,
-                data,
-                recipe,
-                folder,
-                seed=arguments["seed"],
-                resume=bool(options.resume),
-                patience=options.patience,
-                save_every=60.0 * options.save_every,
-                threads=options.threads,
-                callbacks=[_Progress(bars, recipe, folder), *_tensorboard(options, folder)],
-                notes={"arguments": arguments},
-            )
-        except KeyboardInterrupt:
-            bars.stop()
-            print(f"interrupted; go on with: se-keras train --resume {folder}", file=sys.stderr)
-            return 130
-    return _summary(result.history, data, folder, options)
+        shown = [_Progress(bars, recipe, folder), *_tensorboard(options, folder)] if processes.writes else []
+        return train(
+            model,
+            data,
+            recipe,
+            folder,
+            seed=arguments["seed"],
+            resume=bool(options.resume),
+            patience=options.patience,
+            save_every=60.0 * options.save_every,
+            threads=options.threads,
+            callbacks=shown,
+            notes={"arguments": arguments},
+            processes=processes,
+        )
 
 
 def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Path]:
