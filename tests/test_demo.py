@@ -1,6 +1,5 @@
-"""The demo: one epoch of the real thing, and what it refuses."""
+"""The demo: the real thing with fewer epochs, and what it refuses."""
 
-import dataclasses
 import json
 
 import keras
@@ -9,7 +8,7 @@ import pytest
 from PIL import Image
 
 import se_keras_cli
-from se_keras.demo import draw_predictions, run_demo
+from se_keras.demo import GROUPS, IMAGES_A_GROUP, draw_predictions, grouped, run_demo
 from se_keras.training.data import load_sample
 
 
@@ -19,36 +18,36 @@ def test_demo_end_to_end(tmp_path, capsys):
     result = json.loads(capsys.readouterr().out)
     assert code == 0
     assert result["parameters"] == {"SE-ResNet-20": 274_847, "ResNet-20": 272_474}
-    assert all(0 <= accuracy <= 1 for accuracy in result["accuracy"].values())
-    assert [entry["name"] for entry in result["exports"]] == ["Keras", "SavedModel", "TFLite"]
-    for entry in result["exports"]:
+    assert all(0.85 < accuracy < 1 for accuracy in result["accuracy"].values())
+    assert result["images"] == IMAGES_A_GROUP * len(GROUPS)
+    assert all(0 <= accuracy <= 1 for accuracy in result["adapted"].values())
+    files = ["model.keras", "saved_model", "model.tflite", "model_int8.tflite"]
+    assert [entry["path"].rsplit("/", 1)[1] for entry in result["exports"]] == files
+    for entry in result["exports"][:3]:
         assert entry["agreement"] == 1.0
         assert entry["difference"] < 1e-4
-        assert entry["size"] > 274_847 * 4
+        assert entry["size"] > 274_000 * 4
         assert 0 < entry["latency"] < 1
-    assert keras.models.load_model(output / "model.keras").output_shape == (None, 10)
-    assert (output / "labels.txt").read_text().split() == list(load_sample().class_names)
+    int8 = result["exports"][3]
+    assert int8["size"] < 400_000
+    assert int8["agreement"] > 0.9
+    assert keras.models.load_model(output / "model.keras").output_shape == (None, len(GROUPS))
+    assert (output / "labels.txt").read_text().splitlines() == list(GROUPS)
     with Image.open(output / "predictions.png") as picture:
         assert picture.size == (816, 880)
-    assert sorted(path.name for path in output.iterdir()) == [
-        "labels.txt",
-        "model.json",
-        "model.keras",
-        "model.tflite",
-        "predictions.png",
-        "saved_model",
-    ]
 
 
-def test_demo_refuses_labels_without_a_name(tmp_path):
-    sample = dataclasses.replace(load_sample(), class_names=("one", "two"))
-    with pytest.raises(ValueError, match=r"between 0 and 1.*`y_train` holds 0 to 9"):
-        run_demo(tmp_path / "out", data=sample)
-    assert not (tmp_path / "out").exists()
+def test_groups_hold_each_class_once():
+    sample = load_sample()
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(sample.class_names)
+    task = grouped(sample, 7)
+    assert np.bincount(task.y_train).tolist() == [7] * len(GROUPS)
+    assert len(task.y_test) == len(sample.y_test)
+    assert task.y_test[sample.y_test == sample.class_names.index("ship")].tolist() == [2] * 50
 
 
 def test_demo_refuses_no_epochs(tmp_path):
-    with pytest.raises(ValueError, match="`epochs` must be at least 1; received epochs=0"):
+    with pytest.raises(ValueError, match="`epochs` must be an integer of at least 1; received epochs=0"):
         run_demo(tmp_path / "out", epochs=0)
 
 

@@ -72,7 +72,9 @@ def run(options: argparse.Namespace) -> int:
         files += plot_pruning(reports, folder / "pruning.png", data=gates.data, overwrite=options.overwrite)
     _print(gates, options)
     if not options.json:
-        console.print(f"{folder}: gates.npz, {', '.join(sorted(file.name for file in files))}", highlight=False)
+        console.print(
+            f"{folder}: gates.npz, {', '.join(sorted(file.name for file in files))}", highlight=False, soft_wrap=True
+        )
     return 0
 
 

@@ -46,5 +46,6 @@ def run(options: argparse.Namespace) -> int:
         console.print(
             f"{options.to}: {blocks} blocks, {added:,} parameters more than {model.count_params():,}; same answers",
             highlight=False,
+            soft_wrap=True,
         )
     return 0

@@ -153,7 +153,9 @@ def _model(arguments: dict[str, Any], data: Data) -> keras.Model:
 
 def _report(data: Data, folder: pathlib.Path) -> None:
     counts = f"{len(data.train):,} images for training, {len(data.validation):,} for validation"
-    progress_console.print(f"{data.name}: {counts}, {len(data.train.class_names)} classes", highlight=False)
+    progress_console.print(
+        f"{data.name}: {counts}, {len(data.train.class_names)} classes", highlight=False, soft_wrap=True
+    )
     if data.broken:
         folder.mkdir(parents=True, exist_ok=True)
         listing = folder / "broken.txt"
@@ -191,6 +193,7 @@ class _Progress(keras.callbacks.Callback):
             f"{self.name}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}; "
             f"validation loss {logs['val_loss']:.4f}, accuracy {logs['val_accuracy']:.2%}",
             highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -214,8 +217,9 @@ def _summary(
         f"{folder}: accuracy {result.accuracy:.2%} on {result.images:,} validation images after {len(history)} epochs "
         f"(best {best['val_accuracy']:.2%} after {best['epoch']})",
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(f"written: {', '.join(written)}", highlight=False)
+    console.print(f"written: {', '.join(written)}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -230,5 +234,5 @@ def _list_recipes(options: argparse.Namespace) -> int:
         console.print(
             f"[bold]{recipe.name}[/bold]: {recipe.epochs} epochs, batches of {recipe.batch_size}", highlight=False
         )
-        console.print(f"  source: {recipe.source}\n  evidence: {recipe.evidence}", highlight=False)
+        console.print(f"  source: {recipe.source}\n  evidence: {recipe.evidence}", highlight=False, soft_wrap=True)
     return 0

@@ -1,0 +1,159 @@
+"""The commands around training: train, evaluate, insert and analyze, from the command line to the files."""
+
+import json
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+import se_keras
+import se_keras_cli
+from se_keras.cli import train as train_command
+from se_keras.training import loop
+from se_keras.training.data import load_sample
+from se_keras.training.recipes import RECIPES
+
+SHORT = ["train", "--model", "se_resnet20", "--recipe", "cifar", "--epochs", "1", "--batch-size", "32"]
+
+
+@pytest.fixture(scope="module")
+def data_file(tmp_path_factory):
+    sample, path = load_sample(), tmp_path_factory.mktemp("data") / "small.npz"
+    arrays = {"x_train": sample.x_train[:64], "y_train": sample.y_train[:64]}
+    np.savez(path, **arrays, x_test=sample.x_test[:30], y_test=sample.y_test[:30], class_names=sample.class_names)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(data_file, tmp_path_factory):
+    """The folder of a training from the command line."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert se_keras_cli.main([*SHORT, "--data", str(data_file), "--out", str(folder), "--json"]) == 0
+    return folder
+
+
+def run(capsys, *arguments):
+    code = se_keras_cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_training_leaves_everything_in_its_folder(finished):
+    files = {path.name for path in finished.iterdir()}
+    assert {"run.json", "log.csv", "model.keras", "best.keras", "metrics.json", "labels.txt", "curves.png"} <= files
+    arguments = json.loads((finished / "run.json").read_text())["facts"]["arguments"]
+    assert (arguments["recipe"], arguments["batch_size"], arguments["precision"]) == ("cifar", 32, "float32")
+    assert (finished / "labels.txt").read_text().split() == list(load_sample().class_names)
+
+
+def test_resume_needs_nothing_but_the_folder_and_refuses_other_settings(finished, data_file, capsys):
+    code, out, _ = run(capsys, "train", "--resume", finished)
+    assert code == 0
+    assert "after 1 epochs" in out.replace("\n", " ")
+    code, _, err = run(capsys, "train", "--resume", finished, "--seed", 5, "--plain")
+    assert code == 1
+    assert "--seed was 0, is 5" in err
+    assert "--plain was False, is True" in err
+    code, _, err = run(capsys, "train", "--resume", finished.parent)
+    assert code == 1
+    assert "There is no run to resume" in err
+    code, _, err = run(capsys, *SHORT, "--data", data_file, "--out", finished)
+    assert code == 1
+    assert "holds a run already" in err
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(data_file, tmp_path, capsys, monkeypatch):
+    class Interrupting(loop._Keeper):
+        def on_epoch_begin(self, epoch, logs=None):
+            super().on_epoch_begin(epoch, logs)
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "_Keeper", Interrupting)
+        code, _, err = run(capsys, *SHORT, "--data", data_file, "--out", tmp_path / "run")
+    assert code == 130
+    assert "interrupted; go on with: se-keras train --resume" in err
+    assert run(capsys, "train", "--resume", tmp_path / "run")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "run"], "needs --model, --data"),
+        (["--model", "se_resnet20", "--data", "sample", "--out", "run", "--recipe", "best"], "no recipe 'best'"),
+        (["--model", "se_resnet20", "--data", "nowhere", "--out", "run"], "no folder of images"),
+        (["--model", "se_resnet20", "--data", "sample", "--out", "run", "--process-id", "1"], "for --distribute jax"),
+        (["--model", "se_resnet20", "--data", "sample", "--out", "run", "--devices", "CPU:0"], "--distribute mirrored"),
+    ],
+)
+def test_arguments_that_do_not_fit(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "train", *arguments)
+    assert code == 1
+    assert message in err
+    assert not (tmp_path / "run/run.json").exists()
+
+
+def test_recipes_are_listed_with_their_evidence(capsys):
+    code, out, _ = run(capsys, "train", "--recipes", "--json")
+    assert code == 0
+    assert [row["name"] for row in json.loads(out)] == list(RECIPES)
+    assert run(capsys, "train", "--recipes")[1].count("evidence:") == len(RECIPES)
+
+
+def test_defaults_of_the_command_are_named_like_its_options():
+    options = vars(se_keras_cli.parser().parse_args(["train"]))
+    assert set(train_command.DEFAULTS) <= set(options)
+
+
+def test_evaluate_gives_the_accuracy_of_the_run(finished, data_file, tmp_path, capsys):
+    code, out, _ = run(
+        capsys, "evaluate", finished / "model.keras", "--data", data_file, "--json", "--report", tmp_path
+    )
+    assert code == 0
+    stated = json.loads((finished / "metrics.json").read_text())
+    assert json.loads(out) == stated == json.loads((tmp_path / "metrics.json").read_text())
+    assert (tmp_path / "confusion.png").is_file()
+    code, out, err = run(capsys, "evaluate", finished / "model.keras", "--data", data_file, "--min-accuracy", "1")
+    assert code == 1
+    assert "below --min-accuracy 1" in err
+    assert "airplane" in out
+
+
+def test_insert_shows_where_and_writes_a_model_of_the_same_answers(tmp_path, capsys):
+    base = se_keras.SEResNet20(se=None)
+    base.save(tmp_path / "plain.keras")
+    code, out, _ = run(capsys, "insert", tmp_path / "plain.keras", "--list", "--json")
+    assert code == 0
+    assert len(json.loads(out)) == 9
+    code, out, _ = run(capsys, "insert", tmp_path / "plain.keras", "--to", tmp_path / "se.keras", "--reduction", 8)
+    assert code == 0
+    assert "9 blocks" in out
+    images = load_sample().x_test[:4]
+    inserted = keras.models.load_model(tmp_path / "se.keras", compile=False)
+    np.testing.assert_allclose(
+        inserted.predict(images, verbose=0), base.predict(images, verbose=0), rtol=1e-5, atol=1e-7
+    )
+    code, _, err = run(capsys, "insert", tmp_path / "plain.keras", "--to", tmp_path / "se.keras")
+    assert code == 1
+    assert "--overwrite" in err
+    code, _, err = run(capsys, "insert", tmp_path / "plain.keras", "--where", "no_such_layer", "--list")
+    assert code == 1
+    assert "no_such_layer" in err
+    code, _, err = run(capsys, "insert", tmp_path / "plain.keras")
+    assert code == 1
+    assert "--to FILE.keras" in err
+
+
+def test_analyze_writes_figures_and_their_numbers(data_file, tmp_path, capsys):
+    code, out, _ = run(capsys, "analyze", "se_resnet20.cifar10", "--data", data_file, "--out", tmp_path / "f", "--json")
+    assert code == 0
+    assert len(json.loads(out)) == 9
+    names = {path.name for path in (tmp_path / "f").iterdir()}
+    for name in ("profiles", "depth", "classes", "image"):
+        assert {f"{name}.png", f"{name}.csv"} <= names
+    assert "gates.npz" in names
+    code, _, err = run(capsys, "analyze", "se_resnet20.cifar10_plain", "--data", data_file, "--out", tmp_path / "g")
+    assert code == 1
+    assert "Gates are read from SqueezeExcite layers" in err
