@@ -1,4 +1,4 @@
-"""Writes the table of published checkpoints into pretrained/README.md, and results-imagenet.csv beside it.
+"""Writes the tables of checkpoints into pretrained/README.md and README.md, and results-imagenet.csv.
 
 python pretrained/make_tables.py            # --check only says whether both are current
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import pathlib
 import sys
@@ -14,7 +15,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 HERE = pathlib.Path(__file__).parent
-BEGIN, END = "<!-- checkpoints:begin -->", "<!-- checkpoints:end -->"
+README = HERE.parent / "README.md"
 
 
 def _of_imagenet() -> list[str]:
@@ -42,6 +43,26 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def bundled() -> str:
+    """One row a checkpoint that was trained here, in Markdown, from what `make_checkpoint.py` measured."""
+    from se_keras.weights import bundled
+
+    lines = [
+        "| Checkpoint | Parameters | Epochs | Seed | Accuracy, % | top-5, % | int8 in LiteRT, % | int8 file |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: |",
+    ]
+    for record in bundled.RECORDS:
+        metrics = json.loads((HERE / record.identifier / "metrics.json").read_text("utf-8"))
+        seed = json.loads((HERE / record.identifier / "run.json").read_text("utf-8"))["facts"]["seed"]
+        fp32, int8 = metrics["fp32"], metrics["int8"]
+        lines.append(
+            f"| [`{record.identifier}`]({record.identifier}) | {record.parameters:,} | {metrics['epochs']} | {seed} "
+            f"| {100 * fp32['accuracy']:.2f} | {100 * fp32['top5']:.2f} | {100 * int8['accuracy']:.2f} "
+            f"| {int8['bytes'] / 1e3:.0f} kB |"
+        )
+    return "\n".join(lines)
+
+
 def results() -> str:
     """One row a measured accuracy, as CSV."""
     from se_keras.weights.published import RECORDS
@@ -58,15 +79,21 @@ def results() -> str:
 
 
 def files() -> dict[pathlib.Path, str]:
-    """What each of the two files should hold."""
-    readme = HERE / "README.md"
-    text = readme.read_text("utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
+    """What each of the files should hold."""
+    own, top = HERE / "README.md", README
+    links = bundled().replace("](se_", "](pretrained/se_")
     return {
-        readme: f"{before}{BEGIN}\n{table()}\n{END}{after}",
+        own: _with(_with(own.read_text("utf-8"), "checkpoints", table()), "bundled", bundled()),
+        top: _with(top.read_text("utf-8"), "bundled", links),
         HERE / "results-imagenet.csv": results(),
     }
+
+
+def _with(text: str, mark: str, content: str) -> str:
+    """A text with other content between two marks."""
+    begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
 
 
 def main() -> int:

@@ -131,12 +131,14 @@ def train(
 
 @contextlib.contextmanager
 def _signals_noted(run: _Run) -> Iterator[None]:
-    """Lets Ctrl-C, and a scheduler's SIGTERM, be noted instead of breaking a step in its middle."""
+    """Lets Ctrl-C, and a scheduler's SIGTERM, be noted instead of breaking a step in its middle; the second breaks."""
     if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
         yield
         return
 
     def note(number: int, frame: Any) -> None:
+        if run.interrupted:
+            raise KeyboardInterrupt
         run.interrupted = True
 
     old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
