@@ -25,7 +25,7 @@ CARD = """# {name}
 
 | | |
 | --- | --- |
-| Accuracy, official {images:,} test images | {fp32:.2%} in fp32; {int8:.2%} in int8 (LiteRT, {calibration} images to calibrate) |
+| Accuracy, official {images:,} test images | {fp32:.2%} in fp32; {int8:.2%} in int8 ({calibration} to calibrate) |
 | Weights | after the last of {epochs} epochs, seed {seed}; {parameters:,} trainable parameters, {megabytes:.2f} MB |
 | Recipe | `{recipe}` (`se-keras train --recipes`), batches of {batch_size}, {precision} |
 | Made by | `{command}` |
