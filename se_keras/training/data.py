@@ -507,6 +507,32 @@ def evaluation_parts(
     return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
 
 
+def for_fit(batches: Any) -> Any:
+    """Batches in the form in which `fit` reads them without standing still.
+
+    Keras on TensorFlow wraps a Grain dataset into `tf.data`, whose tuning thread sleeps for up to a minute and is
+    waited for whenever an iterator is given up, which is at the end of every epoch and validation. Here it is wrapped
+    with that tuning switched off. Other backends read Grain as it is.
+
+    Args:
+        batches: What the functions above return.
+
+    Returns:
+        A `tf.data.Dataset` on TensorFlow, else the same dataset.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    signature = keras.tree.map_structure(
+        lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), next(iter(batches))
+    )
+    dataset = tf.data.Dataset.from_generator(lambda: batches, output_signature=signature)
+    return dataset.prefetch(2).with_options(options)
+
+
 def fitted(image: np.ndarray, prepared: Preprocessing) -> np.ndarray:
     """An image at a network's input size: as it is if it has it, else resized and cropped.
 

@@ -24,7 +24,7 @@ import numpy as np
 from se_keras.files import replacing
 from se_keras.layers import BatchNormalization
 from se_keras.preprocessing import Preprocessing, record_of
-from se_keras.training.data import Data, evaluation_batches, evaluation_parts, training_batches
+from se_keras.training.data import Data, evaluation_batches, evaluation_parts, for_fit, training_batches
 from se_keras.training.distribute import ALONE, Processes, by_itself
 from se_keras.training.recipes import Phase, Recipe, make_optimizer
 from se_keras.training.state import Position, read_position, restore_state, save_state, state_variables
@@ -218,12 +218,12 @@ def _fit(
             threads=settings.threads,
         )
         model.fit(
-            batches,
+            for_fit(batches),
             epochs=end,
             initial_epoch=begin,
             steps_per_epoch=steps - step,
             shuffle=False,
-            validation_data=validation,
+            validation_data=for_fit(validation),
             validation_steps=validation_steps,
             callbacks=[_Keeper(run, step, restores=restore, averages=recipe.average is not None), *settings.callbacks],
             verbose=0,

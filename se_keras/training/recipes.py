@@ -182,6 +182,10 @@ RECIPES: dict[str, Recipe] = {
             decays_norms_and_biases=False,
             transforms=(augment.PadAndCrop(padding=4), augment.RandomFlip()),
             source="padding, crops and flips of He et al., arXiv 1512.03385, section 4.2; cosine in place of steps",
+            evidence=(
+                "SE-ResNet-20 91.23 % and ResNet-20 91.25 % of CIFAR-10's test images after 40 epochs, one seed each "
+                "(pretrained/)"
+            ),
         ),
         Recipe(
             name="finetune",
