@@ -9,6 +9,7 @@ The last weights are taken, not those of the epoch that was best on the test ima
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -70,12 +71,13 @@ def main() -> None:
     model.set_weights(trained.get_weights())
 
     data = open_data(options.data)
-    fp32 = evaluate(model, data.validation)
+    names = {"class_names": tuple(facts["data"]["classes"])}
+    fp32 = dataclasses.replace(evaluate(model, data.validation), **names)
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "int8.tflite"
         calibration = np.stack([data.train[index] for index in range(CALIBRATION_IMAGES)])
         export.tflite(model, file, dtype="int8", representative_data=calibration)
-        int8 = evaluate(file, data.validation)
+        int8 = dataclasses.replace(evaluate(file, data.validation), **names)
         size = file.stat().st_size
 
     weights = ROOT / "se_keras/data" / f"{options.name}.safetensors"
