@@ -337,7 +337,7 @@ def test_name_and_several_in_one_program():
         ({"se": "standard"}, r"`se` must be an SEConfig, or None for the plain network; received se='standard'"),
         ({"se": SEConfig(stages=(4, 5))}, r"se_resnet20 can carry SE in stages \(2, 3, 4\); received stages=\(4, 5\)"),
         ({"se": SEConfig(reduction=32)}, r"received reduction=32 for a block of 16 channels\. Lower `reduction`"),
-        ({"weights": "imagnet"}, r"No weights .*'se_resnet20'; received weights='imagnet'.*Pass weights=None"),
+        ({"weights": "cifar11"}, r"Unknown weights of 'se_resnet20' 'cifar11'.*cifar10"),
         ({"weights": "missing/file.weights.h5"}, r"There is no weights file at 'missing/file\.weights\.h5'"),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import se_keras
-from se_keras.errors import DownloadError
+from se_keras.errors import ChecksumError
 from se_keras.training.data import load_sample
 from se_keras.weights import bundled
 from se_keras.weights.records import BundledFile
@@ -80,7 +80,7 @@ def test_a_damaged_installation_is_noticed(monkeypatch, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / record.sources[0].file).write_bytes(b"x" * 1000)
     monkeypatch.setattr(importlib.resources, "files", lambda package: tmp_path)
-    with pytest.raises((ValueError, DownloadError), match="not the published one"):
+    with pytest.raises(ChecksumError, match="not the published one"):
         se_keras.create_model(record.identifier)
 
 
