@@ -442,7 +442,9 @@ def _as_json(recipe: Recipe) -> dict[str, Any]:
             return {"type": type(value).__name__, **content}
         return [named(item) for item in value] if isinstance(value, tuple | list) else value
 
-    return named(recipe)
+    content = named(recipe)
+    del content["evidence"]  # what is known of a recipe may grow while one of its runs is stopped
+    return content
 
 
 def _begin_run(folder: pathlib.Path, facts: dict[str, Any], resume: bool) -> None:
