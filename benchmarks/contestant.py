@@ -1,11 +1,15 @@
-"""A contestant that is a process of its own: it says when it is ready, and then how long each call took."""
+"""A contestant that is a process of its own: it says when it is ready, and then how long each call took.
+
+`Contestant` is the side of the benchmark, `answer` that of the worker; neither needs more than Python.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 class Contestant:
@@ -28,3 +32,23 @@ class Contestant:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return float(self.process.stdout.readline())
+
+
+def answer(make: Callable[[], Callable[[], object]], *, warmups: int, parts: int = 1) -> None:
+    """Makes what is timed, then times one call for every line on standard input, until it ends.
+
+    Args:
+        make: Gives the function to call.
+        warmups: Calls before the first that is timed.
+        parts: What a call's seconds are divided by, where it does the same several times.
+    """
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    run = make()
+    for _ in range(warmups):
+        run()
+    print("ready", file=answers, flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        run()
+        print((time.perf_counter() - started) / parts, file=answers, flush=True)

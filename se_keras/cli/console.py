@@ -53,6 +53,8 @@ def load_file(path: str) -> keras.Model:
     """The model in a .keras file, for inference."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no model file at {path!r}.")
+    if not path.endswith(".keras"):
+        raise ValueError(f"A model is read from a file that ends in .keras; received {path!r}.")
     return keras.models.load_model(path, compile=False)
 
 

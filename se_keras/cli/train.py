@@ -45,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
     if options.recipes:
         return _list_recipes(options)
     arguments, folder = _arguments(options)
+    recipe = _recipe(arguments)  # says what is wrong before any image is read
     try:
         with _processes(options) as processes:
             data = open_data(
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
             )
             if processes.writes:
                 _report(data, folder)
-            result = _train(arguments, data, folder, processes, options)
+            result = _train(arguments, recipe, data, folder, processes, options)
     except KeyboardInterrupt:
         print(f"interrupted; go on with: se-keras train --resume {folder}", file=sys.stderr)
         return 130
@@ -78,12 +79,12 @@ def _processes(options: argparse.Namespace) -> contextlib.AbstractContextManager
 
 def _train(
     arguments: dict[str, Any],
+    recipe: Recipe,
     data: Data,
     folder: pathlib.Path,
     processes: Processes,
     options: argparse.Namespace,
 ) -> TrainingResult:
-    recipe = _recipe(arguments)
     keras.config.set_dtype_policy(arguments["precision"])
     keras.utils.set_random_seed(arguments["seed"])
     model = _model(arguments, data)
