@@ -21,8 +21,9 @@ from se_keras.training.data import Data, open_data
 from se_keras.training.distribute import ALONE, Processes, join, mirrored
 from se_keras.training.evaluate import evaluate
 from se_keras.training.figures import draw_confusion, draw_curves
-from se_keras.training.loop import BEST_FILE, FINAL_FILE, RUN_FILE, TrainingResult, train
+from se_keras.training.loop import TrainingResult, train
 from se_keras.training.recipes import RECIPES, Recipe, get_recipe
+from se_keras.training.run_folder import BEST_FILE, FINAL_FILE, LOG_FILE, RUN_FILE
 
 DEFAULTS: dict[str, Any] = {
     "recipe": "finetune",
@@ -175,7 +176,7 @@ class _Progress(keras.callbacks.Callback):
 
     def __init__(self, bars: Progress, recipe: Recipe, folder: pathlib.Path) -> None:
         super().__init__()
-        self.bars, self.epochs, self.log = bars, recipe.epochs, folder / "log.csv"
+        self.bars, self.epochs, self.log = bars, recipe.epochs, folder / LOG_FILE
         self.task = bars.add_task("Starting", total=None)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -204,7 +205,7 @@ def _summary(
     result = evaluate(load_file(os.fspath(folder / FINAL_FILE)), data.validation, progress=bar("Evaluating"))
     (folder / "metrics.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n", "utf-8")
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in data.train.class_names), "utf-8")
-    written = [FINAL_FILE, BEST_FILE, "log.csv", "metrics.json", "labels.txt"]
+    written = [FINAL_FILE, BEST_FILE, LOG_FILE, "metrics.json", "labels.txt"]
     if importlib.util.find_spec("matplotlib"):
         name = json.loads((folder / RUN_FILE).read_text("utf-8"))["facts"]["model"]["name"]
         draw_curves({name: history}, folder / "curves.png", title=f"{name} on {data.name}")

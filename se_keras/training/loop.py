@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
-import importlib.metadata
-import json
 import math
 import os
 import pathlib
-import platform
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -27,12 +22,9 @@ from se_keras.preprocessing import Preprocessing, record_of
 from se_keras.training.data import Data, evaluation_batches, evaluation_parts, for_fit, training_batches
 from se_keras.training.distribute import ALONE, Processes, by_itself
 from se_keras.training.recipes import Phase, Recipe, make_optimizer
+from se_keras.training.run_folder import BEST_FILE, FINAL_FILE, LOG_FILE, STATE_FILE, begin_run, facts_of, write_log
 from se_keras.training.state import Position, read_position, restore_state, save_state, state_variables
 
-STATE_FILE = "state.safetensors"
-RUN_FILE = "run.json"
-BEST_FILE = "best.keras"
-FINAL_FILE = "model.keras"
 EVALUATION_BATCH = 128
 # Steps after which several processes ask each other whether one was told to stop.
 ASK_EVERY = 10
@@ -118,8 +110,8 @@ def train(
     processes.check_batch_size(recipe.batch_size)
     folder = pathlib.Path(folder)
     prepared = record_of(model)
-    facts = _facts(model, data, recipe, seed, notes or {})
-    processes.in_turn(lambda: _begin_run(folder, facts, resume or not processes.writes))
+    facts = facts_of(model, data, recipe, seed, notes or {})
+    processes.in_turn(lambda: begin_run(folder, facts, resume=resume or not processes.writes))
     state_file = folder / STATE_FILE
     position = read_position(state_file) if state_file.exists() else Position()
     run = _Run(folder, state_file, save_every, patience, position, processes)
@@ -199,8 +191,9 @@ def _fit(
     steps = len(data.train) // recipe.batch_size
     seed = settings.seed + run.position.phase
     validation, validation_steps = _validation(data, prepared, phase, run.processes, settings.threads)
-    spans = _spans(run.position, phase)
-    if restore and not spans:  # stopped between this phase and the next
+    run.stopped_early = restore and not run.position.step and run.is_stale()
+    spans = [] if run.stopped_early else _spans(run.position, phase)
+    if restore and not spans:  # the run was stopped at the end of this phase, or early
         restore_state(run.state_file, state_variables(model))
         if recipe.average is not None:
             model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -380,25 +373,12 @@ class _Keeper(keras.callbacks.Callback):
         self.run.position = dataclasses.replace(self.run.position, epoch=epoch + 1, step=0, history=history)
         self.run.save(self.model)
         if self.run.processes.writes:
-            write_log(self.run.folder / "log.csv", history)
+            write_log(self.run.folder / LOG_FILE, history)
         if self.run.is_stale():
             self.run.stopped_early = True
             self.model.stop_training = True
         if self.run.must_stop():
             self.model.stop_training = True
-
-
-def write_log(path: pathlib.Path, history: Sequence[dict[str, float]]) -> None:
-    """Writes the metrics of all epochs as a table.
-
-    Args:
-        path: A `.csv` file; replaced in one step.
-        history: One row an epoch, all with the same names.
-    """
-    with replacing(path, overwrite=True) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
 
 
 def _set_trainable(model: keras.Model, phase: Phase) -> None:
@@ -411,97 +391,3 @@ def _set_trainable(model: keras.Model, phase: Phase) -> None:
     if phase.trainable == "head":
         last = next(layer for layer in reversed(model.layers) if layer.weights)
         last.trainable = True
-
-
-def _facts(model: keras.Model, data: Data, recipe: Recipe, seed: int, notes: dict[str, Any]) -> dict[str, Any]:
-    """What must be the same for a run to be the same."""
-    return {
-        "model": {
-            "name": model.name,
-            "parameters": model.count_params(),
-            "input_shape": list(model.input_shape),
-        },
-        "data": {
-            "name": data.name,
-            "train": len(data.train),
-            "validation": len(data.validation),
-            "classes": list(data.train.class_names),
-            "fingerprint": [data.train.fingerprint, data.validation.fingerprint],
-        },
-        "recipe": _as_json(recipe),
-        "seed": seed,
-        "backend": keras.backend.backend(),
-        **notes,
-    }
-
-
-def _as_json(recipe: Recipe) -> dict[str, Any]:
-    def named(value: Any) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            content = {field.name: named(getattr(value, field.name)) for field in dataclasses.fields(value)}
-            return {"type": type(value).__name__, **content}
-        return [named(item) for item in value] if isinstance(value, tuple | list) else value
-
-    content = named(recipe)
-    del content["evidence"]  # what is known of a recipe may grow while one of its runs is stopped
-    return content
-
-
-def _begin_run(folder: pathlib.Path, facts: dict[str, Any], resume: bool) -> None:
-    file = folder / RUN_FILE
-    if resume:
-        if not file.exists():
-            raise FileNotFoundError(f"There is no run to resume in {os.fspath(folder)!r}: {RUN_FILE} is missing.")
-        _compare(json.loads(file.read_text("utf-8"))["facts"], facts, folder)
-        return
-    if file.exists():
-        raise FileExistsError(
-            f"{os.fspath(folder)!r} holds a run already. Resume it, or choose another folder for a new one."
-        )
-    content = {"facts": facts, "versions": _versions(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with replacing(file, overwrite=False) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-
-
-def _compare(then: dict[str, Any], now: dict[str, Any], folder: pathlib.Path) -> None:
-    now = json.loads(json.dumps(now))
-    differences = list(_differences(then, now, ""))
-    if differences:
-        raise ValueError(
-            f"The run in {os.fspath(folder)!r} was begun with other settings; resume it with the same, or choose "
-            f"another folder. Different: {'; '.join(differences)}."
-        )
-
-
-def _differences(then: Any, now: Any, name: str) -> list[str]:
-    if isinstance(then, dict) and isinstance(now, dict):
-        found = []
-        for key in sorted({*then, *now}):
-            found += _differences(then.get(key), now.get(key), f"{name}.{key}" if name else key)
-        return found
-    return [] if then == now else [f"{name} was {then!r}, is {now!r}"]
-
-
-def _versions() -> dict[str, str]:
-    packages = ("keras", "tensorflow", "jax", "torch", "numpy", "grain", "pillow", "se_keras")
-    versions = {"python": platform.python_version(), "machine": f"{os.cpu_count()} cores, {platform.machine()}"}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    commit = _git("rev-parse", "HEAD")
-    if commit:
-        versions["commit"] = commit + (" with changes" if _git("status", "--porcelain") else "")
-    return versions
-
-
-def _git(*arguments: str) -> str:
-    """What git says of the folder that this package lies in; "" where it lies in none."""
-    here = pathlib.Path(__file__).parent
-    command: Callable[..., subprocess.CompletedProcess] = subprocess.run
-    try:
-        done = command(["git", "-C", os.fspath(here), *arguments], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

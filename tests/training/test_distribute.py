@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -241,9 +242,16 @@ def test_processes_and_devices_on_jax_train_as_one_does(start, start_two, tmp_pa
     assert survivor.returncode != 0
     assert "ProcessFailedError" in errors
     assert read_position(folder / "state.safetensors").epoch == 1
+    shutil.copytree(folder, tmp_path / "one left")
     resumed, _ = (results_of(process)[0] for process in start_two(folder, resume=True))
-    np.testing.assert_allclose(resumed["losses"], first["losses"][10:], rtol=0, atol=1e-4)
-    np.testing.assert_allclose(resumed["answers"], first["answers"], rtol=0, atol=1e-4)
+    # The other machine may not come back: one process goes on with what two began.
+    [going_on] = results_of(
+        start({"way": "one", "folder": tmp_path / "one left", "resume": True}, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu")
+    )
+    assert going_on["processes"]["count"] == 1
+    for result in (resumed, going_on):
+        np.testing.assert_allclose(result["losses"], first["losses"][10:], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(result["answers"], first["answers"], rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow

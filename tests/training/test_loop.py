@@ -12,11 +12,12 @@ import pytest
 from safetensors import SafetensorError
 
 from se_keras.layers import BatchNormalization, ImagePreprocessing, SqueezeExcite
-from se_keras.training import loop, state
+from se_keras.training import state
 from se_keras.training.augment import Mixup, PadAndCrop, RandomFlip
 from se_keras.training.data import ArraySource, Data, load_sample
 from se_keras.training.loop import TrainingDivergedError, train
 from se_keras.training.recipes import Phase, Recipe
+from se_keras.training.run_folder import versions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*shuffle=True.*:UserWarning")
 BATCH, STEPS = 16, 6
@@ -150,6 +151,11 @@ def test_patience_stops_early(data, tmp_path):
     still = recipe(6, phases=(Phase(epochs=6, learning_rate=0.0, schedule="constant", trainable="without_norms"),))
     result = train(tiny_model(), data, still, tmp_path / "run", patience=2)
     assert len(result.history) == 3
+    again = tiny_model()
+    resumed = train(again, data, still, tmp_path / "run", patience=2, resume=True)
+    assert resumed.history == result.history
+    longer = train(tiny_model(), data, still, tmp_path / "run", patience=4, resume=True)
+    assert len(longer.history) == 5
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(data, tmp_path):
@@ -260,6 +266,6 @@ def test_killed_and_resumed_ends_with_the_same_bits(mode, data, tmp_path, run_py
 
 
 def test_git_state_is_told_where_there_is_one():
-    versions = loop._versions()
-    assert versions["machine"].endswith(os.uname().machine)
-    assert "commit" not in versions or len(versions["commit"].split()[0]) == 40
+    found = versions()
+    assert found["machine"].endswith(os.uname().machine)
+    assert "commit" not in found or len(found["commit"].split()[0]) == 40

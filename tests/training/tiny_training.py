@@ -110,6 +110,8 @@ def main() -> None:
     if way == "process":
         scope = distribute.join(options.pop("coordinator"), options.pop("process_id"), options.pop("num_processes"))
         results.append(run(folder, scope, **options))
+    elif way == "one":
+        results.append(run(folder, contextlib.nullcontext(distribute.ALONE), **options))
     elif way == "alone and all devices":
         results.append(run(folder / "alone", contextlib.nullcontext(distribute.ALONE)))
         results.append(run(folder / "devices", distribute.join(num_processes=1)))

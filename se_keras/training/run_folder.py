@@ -1,0 +1,162 @@
+"""The folder of a run: what it was begun with, what it may be resumed with, and the log."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from se_keras.files import replacing
+from se_keras.training.data import Data
+from se_keras.training.recipes import Recipe
+
+STATE_FILE = "state.safetensors"
+RUN_FILE = "run.json"
+LOG_FILE = "log.csv"
+BEST_FILE = "best.keras"
+FINAL_FILE = "model.keras"
+
+
+def facts_of(model: keras.Model, data: Data, recipe: Recipe, seed: int, notes: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same for a run to be the same.
+
+    Args:
+        model: The network.
+        data: What it is trained and validated on.
+        recipe: How.
+        seed: Of the run.
+        notes: What else the caller compares.
+
+    Returns:
+        Names, counts, fingerprints and settings that JSON can hold.
+    """
+    return {
+        "model": {
+            "name": model.name,
+            "parameters": model.count_params(),
+            "input_shape": list(model.input_shape),
+        },
+        "data": {
+            "name": data.name,
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "classes": list(data.train.class_names),
+            "fingerprint": [data.train.fingerprint, data.validation.fingerprint],
+        },
+        "recipe": _as_json(recipe),
+        "seed": seed,
+        "backend": keras.backend.backend(),
+        **notes,
+    }
+
+
+def _as_json(recipe: Recipe) -> dict[str, Any]:
+    def named(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            content = {field.name: named(getattr(value, field.name)) for field in dataclasses.fields(value)}
+            return {"type": type(value).__name__, **content}
+        return [named(item) for item in value] if isinstance(value, tuple | list) else value
+
+    content = named(recipe)
+    del content["evidence"]  # what is known of a recipe may grow while one of its runs is stopped
+    return content
+
+
+def begin_run(folder: pathlib.Path, facts: dict[str, Any], *, resume: bool) -> None:
+    """Begins a run in a folder, or makes sure that the one in it is the same.
+
+    Args:
+        folder: The run's folder; made if it is missing.
+        facts: What `facts_of` gave.
+        resume: Whether to go on with a run.
+
+    Raises:
+        FileExistsError: The folder holds a run already and `resume` is False.
+        FileNotFoundError: It holds none and `resume` is True.
+        ValueError: The run was begun with other facts.
+    """
+    file = folder / RUN_FILE
+    if resume:
+        if not file.exists():
+            raise FileNotFoundError(f"There is no run to resume in {os.fspath(folder)!r}: {RUN_FILE} is missing.")
+        _compare(json.loads(file.read_text("utf-8"))["facts"], facts, folder)
+        return
+    if file.exists():
+        raise FileExistsError(
+            f"{os.fspath(folder)!r} holds a run already. Resume it, or choose another folder for a new one."
+        )
+    content = {"facts": facts, "versions": versions(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
+    with replacing(file, overwrite=False) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+def _compare(then: dict[str, Any], now: dict[str, Any], folder: pathlib.Path) -> None:
+    now = json.loads(json.dumps(now))
+    differences = list(_differences(then, now, ""))
+    if differences:
+        raise ValueError(
+            f"The run in {os.fspath(folder)!r} was begun with other settings; resume it with the same, or choose "
+            f"another folder. Different: {'; '.join(differences)}."
+        )
+
+
+def _differences(then: Any, now: Any, name: str) -> list[str]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        found = []
+        for key in sorted({*then, *now}):
+            found += _differences(then.get(key), now.get(key), f"{name}.{key}" if name else key)
+        return found
+    return [] if then == now else [f"{name} was {then!r}, is {now!r}"]
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on: versions of packages, kind of machine, commit of this package.
+
+    Returns:
+        Names and versions.
+    """
+    packages = ("keras", "tensorflow", "jax", "torch", "numpy", "grain", "pillow", "se_keras")
+    found = {"python": platform.python_version(), "machine": f"{os.cpu_count()} cores, {platform.machine()}"}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        found["commit"] = commit + (" with changes" if _git("status", "--porcelain") else "")
+    return found
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the folder that this package lies in; "" where it lies in none."""
+    here = pathlib.Path(__file__).parent
+    command: Callable[..., subprocess.CompletedProcess] = subprocess.run
+    try:
+        done = command(["git", "-C", os.fspath(here), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def write_log(path: pathlib.Path, history: Sequence[dict[str, float]]) -> None:
+    """Writes the metrics of all epochs as a table.
+
+    Args:
+        path: A `.csv` file; replaced in one step.
+        history: One row an epoch, all with the same names.
+    """
+    with replacing(path, overwrite=True) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
