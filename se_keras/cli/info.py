@@ -47,8 +47,8 @@ def _print_record(record: WeightsRecord, options: argparse.Namespace) -> int:
     table = Table(show_header=False, title=record.identifier, title_justify="left", title_style="bold")
     table.add_column()
     table.add_column(overflow="fold")
-    without = ", without SE" if record.plain else ""
-    table.add_row("structure", f"{record.model}, lineage {record.lineage or 'official'}{without}")
+    excitation = ", without SE" if record.plain else f", reduction {record.reduction}" if record.reduction else ""
+    table.add_row("structure", f"{record.model}, lineage {record.lineage or 'official'}{excitation}")
     table.add_row("trained on", record.dataset)
     for row in record.accuracy:
         at = f"{row.size} px, crop {row.crop:g}"

@@ -8,6 +8,7 @@ import pathlib
 
 import keras
 
+from se_keras.blocks.excitation import SEConfig
 from se_keras.errors import one_of
 from se_keras.models.network import Network, Options, assemble
 from se_keras.preprocessing import Preprocessing
@@ -88,10 +89,24 @@ def find_record(identifier: str, weights: str) -> WeightsRecord:
 
 def _with_record(identifier: str, network: Network, record: WeightsRecord, options: Options) -> keras.Model:
     adapted = dataclasses.replace(network, preprocessing=_for_channels(record.preprocessing, options))
-    options = dataclasses.replace(options, se=None) if record.plain else options
+    options = dataclasses.replace(options, se=_se_of(record, options))
     model = assemble(identifier, adapted, options, lineage=record.lineage)
     load_record(model, record, lambda: _full(identifier, network, record.lineage))
     return model
+
+
+def _se_of(record: WeightsRecord, options: Options) -> SEConfig | None:
+    """SE as the checkpoint has it, and as asked for where that does not change the weights."""
+    if record.plain:
+        return None
+    if record.reduction is None or options.se is None:
+        return options.se
+    if options.se.reduction not in (SEConfig.reduction, record.reduction):
+        raise ValueError(
+            f"The SE blocks of {record.identifier} have reduction {record.reduction}; received "
+            f"se=SEConfig(reduction={options.se.reduction}). Leave it out, or pass weights=None."
+        )
+    return dataclasses.replace(options.se, reduction=record.reduction)
 
 
 def _with_file(identifier: str, network: Network, path: str, options: Options) -> keras.Model:

@@ -127,12 +127,23 @@ def save_safetensors(model: keras.Model, path: str | os.PathLike) -> pathlib.Pat
     os.close(descriptor)
     try:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata=header)
+        _sort_metadata(temporary)
         os.replace(temporary, path)
     except SafetensorError as error:
         raise OSError(f"{os.fspath(path)!r} could not be written: {error}") from error
     finally:
         pathlib.Path(temporary).unlink(missing_ok=True)
     return path
+
+
+def _sort_metadata(path: str) -> None:
+    """Puts a file's metadata in order, which safetensors shuffles: the same weights give the same bytes, and hash."""
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length))
 
 
 def variables_by_name(model: keras.Model) -> dict[str, Any]:

@@ -105,6 +105,7 @@ class WeightsRecord:
         dataset: What it was trained on.
         class_names: Its classes in the order of the outputs; () for ImageNet's 1,000.
         plain: Whether it is of the network without SE.
+        reduction: Of its SE blocks, where it is not the network's own.
         licence: As the source states it.
         provenance: One sentence: who trained it, how it came here.
         unverified: What of this record nobody here has been able to check.
@@ -124,6 +125,7 @@ class WeightsRecord:
     dataset: str = "ImageNet-1k"
     class_names: tuple[str, ...] = ()
     plain: bool = False
+    reduction: int | None = None
     licence: str
     provenance: str
     unverified: str

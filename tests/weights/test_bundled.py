@@ -68,6 +68,13 @@ def test_body_is_kept_and_the_head_is_fresh_for_other_classes():
                 np.testing.assert_array_equal(a, b)
 
 
+def test_reduction_is_the_checkpoint_s():
+    model = se_keras.SEResNet20(weights="cifar10", se=se_keras.SEConfig(reduction=4))
+    assert model.get_layer("stage2_block1_se").reduction == 4
+    with pytest.raises(ValueError, match=r"reduction 4; received se=SEConfig\(reduction=8\)"):
+        se_keras.SEResNet20(weights="cifar10", se=se_keras.SEConfig(reduction=8))
+
+
 def test_there_is_no_imagenet_for_small_networks():
     with pytest.raises(ValueError, match=r"'se_resnet20' has no ImageNet weights.*Its own: cifar10, cifar10_plain"):
         se_keras.SEResNet20(weights="imagenet")

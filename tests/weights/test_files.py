@@ -39,6 +39,11 @@ def test_own_file_travels(model, tmp_path):
     assert os.listdir(tmp_path) == ["weights.safetensors"]
 
 
+def test_same_weights_give_the_same_bytes(model, tmp_path):
+    files = [save_safetensors(model, tmp_path / f"{number}.safetensors").read_bytes() for number in range(4)]
+    assert set(files) == {files[0]}
+
+
 def test_own_file_of_another_lineage_finds_its_structure(tmp_path):
     network = NETWORKS["se_resnet18"]
     trained = assemble("se_resnet18", network, Options(input_shape=(64, 64, 3)), lineage="legacy")
