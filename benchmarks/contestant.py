@@ -34,12 +34,13 @@ class Contestant:
         return float(self.process.stdout.readline())
 
 
-def answer(make: Callable[[], Callable[[], object]], *, warmups: int, parts: int = 1) -> None:
+def answer(make: Callable[[], Callable[[], object]], *, warmups: int, settling: int = 0, parts: int = 1) -> None:
     """Makes what is timed, then times one call for every line on standard input, until it ends.
 
     Args:
         make: Gives the function to call.
         warmups: Calls before the first that is timed.
+        settling: Calls before each timed one, as of `timing.interleaved`.
         parts: What a call's seconds are divided by, where it does the same several times.
     """
     answers = os.fdopen(os.dup(1), "w")
@@ -49,6 +50,8 @@ def answer(make: Callable[[], Callable[[], object]], *, warmups: int, parts: int
         run()
     print("ready", file=answers, flush=True)
     for _ in sys.stdin:
+        for _ in range(settling):
+            run()
         started = time.perf_counter()
         run()
         print((time.perf_counter() - started) / parts, file=answers, flush=True)

@@ -99,7 +99,7 @@ KINDS = {
 
 def main() -> None:
     kind, path, threads = sys.argv[1:]
-    answer(lambda: KINDS[kind](path, int(threads)), warmups=5)
+    answer(lambda: KINDS[kind](path, int(threads)), warmups=5, settling=2)
 
 
 if __name__ == "__main__":

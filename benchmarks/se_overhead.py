@@ -51,7 +51,7 @@ def time_files(name: str, dtype: str, folder: pathlib.Path) -> dict[str, dict[st
         path.write_bytes(converted(model, dtype, calibration, "float32", 1))
         runner = TFLiteRunner(path, threads=THREADS)
         runs[form] = lambda runner=runner: runner.interpreter.invoke()
-    return summary(interleaved(runs, rounds=ROUNDS, warmups=5), reference=REFERENCE)
+    return summary(interleaved(runs, rounds=ROUNDS, warmups=5, settling=2), reference=REFERENCE)
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import pathlib
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,7 +17,7 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def interleaved(
-    contestants: Mapping[str, Callable[[], Any]], *, rounds: int, warmups: int = 1
+    contestants: Mapping[str, Callable[[], Any]], *, rounds: int, warmups: int = 1, settling: int = 0
 ) -> dict[str, list[float]]:
     """Calls each contestant in turn, round after round.
 
@@ -25,6 +25,8 @@ def interleaved(
         contestants: Name and what to time.
         rounds: Counted rounds, at least 1.
         warmups: Rounds before them that are not counted.
+        settling: Calls before each counted one that are not counted: with short calls, a contestant would
+            else find the others' data in the caches instead of its own.
 
     Returns:
         The seconds of each counted call, by name.
@@ -32,6 +34,8 @@ def interleaved(
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(warmups + rounds):
         for name, run in contestants.items():
+            for _ in range(settling):
+                run()
             started = time.perf_counter()
             run()
             if number >= warmups:
@@ -80,13 +84,7 @@ def report(
     """
     limits = limits or {}
     record = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
-        "python": platform.python_version(),
-        "packages": {
-            **{package: _version(package) for package in ("keras", "tensorflow", "jax", "torch", "numpy")},
-            **(packages or {}),
-        },
+        **where(("keras", "tensorflow", "jax", "torch", "numpy"), packages),
         "limits": {label: {"value": value, "limit": limit} for label, (value, limit) in limits.items()},
         **sections,
     }
@@ -102,6 +100,24 @@ def report(
         print(f"{'over' if label in failed else 'ok':<5}{label}: {value:.3f}, limit {limit}")
     print(f"written: {path}")
     return 1 if failed else 0
+
+
+def where(names: Sequence[str], further: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """When and on what something was measured.
+
+    Args:
+        names: Packages whose installed versions matter.
+        further: Versions of packages installed elsewhere.
+
+    Returns:
+        Date, machine, Python and packages, for JSON.
+    """
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "python": platform.python_version(),
+        "packages": {**{name: _version(name) for name in names}, **(further or {})},
+    }
 
 
 def _version(package: str) -> str | None:

@@ -21,7 +21,7 @@ from timing import report, summary
 WORKER = pathlib.Path(__file__).with_name("training_worker.py")
 BATCHES = {"se_resnet20": 128, "se_resnet50": 16}
 BACKENDS = ("tensorflow", "tensorflow:mixed_bfloat16", "jax", "torch", "pipeline")
-PEERS = {"se_resnet50": ("timm", "timm:bfloat16")}
+PEERS = ("timm", "timm:bfloat16")
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
     for network, batch in BATCHES.items():
         makers = dict.fromkeys(options.kinds, sys.executable)
         if options.peers:
-            makers |= dict.fromkeys(PEERS.get(network, ()), options.peers)
+            makers |= dict.fromkeys(PEERS, options.peers)
         runs = {kind: Contestant([python, WORKER, kind, network, str(batch)]) for kind, python in makers.items()}
         seconds: dict[str, list[float]] = {kind: [] for kind in runs}
         for _ in range(options.rounds):

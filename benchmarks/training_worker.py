@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from contestant import answer
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 SIZES = {"se_resnet20": 32, "se_resnet50": 224}
-PEERS = {"se_resnet50": "legacy_seresnet50"}
 
 
 def with_keras(kind: str, network: str, batch: int) -> Callable[[], object]:
@@ -37,15 +37,30 @@ def with_keras(kind: str, network: str, batch: int) -> Callable[[], object]:
     return lambda: model.train_on_batch(images, labels)
 
 
-def with_timm(kind: str, network: str, batch: int) -> Callable[[], object]:
+def timm_model(network: str) -> Any:
+    """The network as timm has it, or, for small images, timm's parts put together to the same stages and widths."""
     import timm
     import torch
+    from timm.models.resnet import BasicBlock, ResNet
 
-    model = timm.create_model(PEERS[network]).train().to(memory_format=torch.channels_last)
+    if network == "se_resnet50":
+        return timm.create_model("legacy_seresnet50")
+    # Its deep stem has the width wanted here; one convolution without pooling takes the stem's place.
+    body = {"channels": (16, 32, 64), "stem_type": "deep", "stem_width": 8, "block_args": {"attn_layer": "se"}}
+    model = ResNet(BasicBlock, (3, 3, 3), num_classes=10, **body)
+    model.conv1 = torch.nn.Conv2d(3, 16, 3, padding=1, bias=False)
+    model.maxpool = model.layer4 = torch.nn.Identity()
+    return model
+
+
+def with_timm(kind: str, network: str, batch: int) -> Callable[[], object]:
+    import torch
+
+    model = timm_model(network).train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
     size = SIZES[network]
     images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
-    labels = torch.randint(0, 1000, (batch,))
+    labels = torch.randint(0, model.num_classes, (batch,))
 
     def step() -> object:
         optimizer.zero_grad(set_to_none=True)
