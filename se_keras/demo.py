@@ -17,7 +17,7 @@ from se_keras import export
 from se_keras.errors import check_count
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.models.registry import create_model
-from se_keras.training.data import Sample, load_sample
+from se_keras.training.sources import Sample, load_sample
 
 # Classes of one's own, which the bundled network was not trained to tell apart.
 GROUPS = {

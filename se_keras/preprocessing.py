@@ -137,7 +137,7 @@ def _sequence(images: Any) -> Sequence[Any]:
 def _prepared(image: Any, record: Preprocessing) -> np.ndarray:
     image = load_image(image) if isinstance(image, str | os.PathLike) else image
     if isinstance(image, Image.Image):
-        image = _rgb(image)
+        image = to_rgb(image)
     else:
         image = np.asarray(image)
         if image.ndim != 3 or image.shape[-1] != 3:
@@ -188,12 +188,20 @@ def load_image(path: str | os.PathLike) -> Image.Image:
         raise ValueError(f"The image file {os.fspath(path)!r} is empty (0 bytes).")
     try:
         with Image.open(path) as image:
-            return _rgb(image)
+            return to_rgb(image)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"The file {os.fspath(path)!r} cannot be read as an image: {error}") from error
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An opened image of any kind as upright RGB.
+
+    Args:
+        image: Grey (also of 16 bits), with a palette or transparency, turned by its EXIF entry.
+
+    Returns:
+        A PIL image of mode "RGB".
+    """
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255 instead of scaling
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype("uint8"))

@@ -11,8 +11,8 @@ import se_keras
 import se_keras_cli
 from se_keras.cli import train as train_command
 from se_keras.training import loop
-from se_keras.training.data import load_sample
 from se_keras.training.recipes import RECIPES
+from se_keras.training.sources import load_sample
 
 SHORT = ["train", "--model", "se_resnet20", "--recipe", "cifar", "--epochs", "1", "--batch-size", "32"]
 

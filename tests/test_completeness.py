@@ -105,6 +105,7 @@ OPTIONAL = {
     "pyarrow",
     "ray",
     "tensorflow",
+    "tensorflow_datasets",
     "tensorflow_hub",
     "tf2onnx",
     "tf_keras",

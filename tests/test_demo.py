@@ -9,7 +9,7 @@ from PIL import Image
 
 import se_keras_cli
 from se_keras.demo import GROUPS, IMAGES_A_GROUP, draw_predictions, grouped, run_demo
-from se_keras.training.data import load_sample
+from se_keras.training.sources import load_sample
 
 
 def test_demo_end_to_end(tmp_path, capsys):

@@ -16,7 +16,8 @@ from se_keras.cli.console import bar, console, empty_table, load_file, published
 from se_keras.models.info import model_info
 from se_keras.preprocessing import Preprocessing, record_of
 from se_keras.surgery.prune import pruning_curve
-from se_keras.training.data import ImageSource, fitted, open_data
+from se_keras.training.batches import fitted
+from se_keras.training.sources import ImageSource, open_data
 
 BATCH_SIZE = 128
 

@@ -11,9 +11,9 @@ import keras
 
 from se_keras.cli.console import bar, console, empty_table, load_file, published
 from se_keras.export.runtime import format_of
-from se_keras.training.data import open_data
 from se_keras.training.evaluate import evaluate
 from se_keras.training.figures import draw_confusion
+from se_keras.training.sources import open_data
 
 
 def run(options: argparse.Namespace) -> int:

@@ -17,13 +17,13 @@ from rich.progress import Progress
 from se_keras.blocks.excitation import SEConfig
 from se_keras.cli.console import bar, console, load_file, progress_bars, progress_console
 from se_keras.models.registry import create_model
-from se_keras.training.data import Data, open_data
 from se_keras.training.distribute import ALONE, Processes, join, mirrored
 from se_keras.training.evaluate import evaluate
 from se_keras.training.figures import draw_confusion, draw_curves
 from se_keras.training.loop import TrainingResult, train
 from se_keras.training.recipes import RECIPES, Recipe, get_recipe
 from se_keras.training.run_folder import BEST_FILE, FINAL_FILE, LOG_FILE, RUN_FILE
+from se_keras.training.sources import Data, open_data
 
 DEFAULTS: dict[str, Any] = {
     "recipe": "finetune",

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
+
+from se_keras.errors import check_count
 
 
 class Transform(Protocol):
@@ -141,6 +144,67 @@ class Cutout:
         image = image.copy()
         image[max(y - half, 0) : y - half + self.length, max(x - half, 0) : x - half + self.length] = 0
         return image
+
+
+def _affine(*matrix: float) -> Callable[[Image.Image], Image.Image]:
+    return lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+
+
+RAND_AUGMENT_OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
+    "identity": lambda image, s: image,
+    "auto_contrast": lambda image, s: ImageOps.autocontrast(image),
+    "equalize": lambda image, s: ImageOps.equalize(image),
+    "rotate": lambda image, s: image.rotate(30 * s, Image.Resampling.BILINEAR),
+    "solarize": lambda image, s: ImageOps.solarize(image, round(256 * (1 - abs(s)))),
+    "color": lambda image, s: ImageEnhance.Color(image).enhance(1 + 0.9 * s),
+    "posterize": lambda image, s: ImageOps.posterize(image, 8 - round(4 * abs(s))),
+    "contrast": lambda image, s: ImageEnhance.Contrast(image).enhance(1 + 0.9 * s),
+    "brightness": lambda image, s: ImageEnhance.Brightness(image).enhance(1 + 0.9 * s),
+    "sharpness": lambda image, s: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * s),
+    "shear_x": lambda image, s: _affine(1, 0.3 * s, 0, 0, 1, 0)(image),
+    "shear_y": lambda image, s: _affine(1, 0, 0, 0.3 * s, 1, 0)(image),
+    "translate_x": lambda image, s: _affine(1, 0, 150 / 331 * image.width * s, 0, 1, 0)(image),
+    "translate_y": lambda image, s: _affine(1, 0, 0, 0, 1, 150 / 331 * image.height * s)(image),
+}
+"""The 14 operations of RandAugment: each takes an RGB image and a strength from -1 to 1, where 0 changes nothing.
+
+Only `auto_contrast` and `equalize` have no strength. Ranges are those of torchvision, which gets stronger in every
+operation; what is moved in from outside the image is black.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class RandAugment:
+    """Some operations, each drawn anew of `RAND_AUGMENT_OPERATIONS` (Cubuk et al., arXiv 1909.13719).
+
+    Strengths are `magnitude / 10` of their range, either way at random. That is the scale of the paper and of timm's
+    `rand-mM-nN-inc1` (which leaves out every operation with a chance of one half); torchvision's goes to 30, so that
+    its magnitude 9 is 3 here.
+
+    Args:
+        operations: How many follow one another, at least 1.
+        magnitude: From 0 to 10.
+
+    Raises:
+        ValueError: One of them lies outside.
+    """
+
+    operations: int = 2
+    magnitude: float = 9.0
+
+    def __post_init__(self) -> None:
+        check_count("operations", self.operations)
+        if not 0 <= self.magnitude <= 10:
+            raise ValueError(f"`magnitude` must lie from 0 to 10; received {self.magnitude!r}.")
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """An RGB image of the same size."""
+        changed = Image.fromarray(image)
+        table = tuple(RAND_AUGMENT_OPERATIONS.values())
+        for number in rng.integers(0, len(table), self.operations):
+            sign = 1 if rng.random() < 0.5 else -1
+            changed = table[number](changed, sign * self.magnitude / 10)
+        return np.asarray(changed)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 from se_keras.export.images import preparation_of
 from se_keras.export.runtime import KerasRunner, open_runner
 from se_keras.preprocessing import Preprocessing, record_of
-from se_keras.training.data import ImageSource, evaluation_batches
+from se_keras.training.batches import evaluation_batches
+from se_keras.training.sources import ImageSource
 
 
 @dataclasses.dataclass(frozen=True)

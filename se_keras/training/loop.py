@@ -19,10 +19,11 @@ import numpy as np
 from se_keras.files import replacing
 from se_keras.layers import BatchNormalization
 from se_keras.preprocessing import Preprocessing, record_of
-from se_keras.training.data import Data, evaluation_batches, evaluation_parts, for_fit, training_batches
+from se_keras.training.batches import evaluation_batches, evaluation_parts, for_fit, training_batches
 from se_keras.training.distribute import ALONE, Processes, by_itself
 from se_keras.training.recipes import Phase, Recipe, make_optimizer
 from se_keras.training.run_folder import BEST_FILE, FINAL_FILE, LOG_FILE, STATE_FILE, begin_run, facts_of, write_log
+from se_keras.training.sources import Data
 from se_keras.training.state import Position, read_position, restore_state, save_state, state_variables
 
 EVALUATION_BATCH = 128

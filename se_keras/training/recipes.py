@@ -167,11 +167,12 @@ RECIPES: dict[str, Recipe] = {
             decays_norms_and_biases=False,
             label_smoothing=0.1,
             average=0.9999,
-            transforms=_PAPER_TRANSFORMS,
+            transforms=(*_PAPER_TRANSFORMS, augment.RandAugment(operations=2, magnitude=6)),
             batch_transforms=(augment.Mixup(alpha=0.2),),
             source=(
                 "cosine schedule, label smoothing, mixup and no decay of norms and biases as in He et al., "
-                "arXiv 1812.01187; average of the weights as in Inception-v3's training"
+                "arXiv 1812.01187; average of the weights as in Inception-v3's training; RandAugment (arXiv "
+                "1909.13719) of the magnitude in procedure A3 of Wightman et al., arXiv 2110.00476"
             ),
         ),
         Recipe(

@@ -17,8 +17,8 @@ from typing import Any
 import keras
 
 from se_keras.files import replacing
-from se_keras.training.data import Data
 from se_keras.training.recipes import Recipe
+from se_keras.training.sources import Data
 
 STATE_FILE = "state.safetensors"
 RUN_FILE = "run.json"

@@ -23,7 +23,7 @@ from se_keras.export.warm_up import WARM_UP_FILE
 from se_keras.layers import SqueezeExcite
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
-from se_keras.training.data import load_sample
+from se_keras.training.sources import load_sample
 
 NAMES = load_sample().class_names
 PHOTO = Image.open(os.path.join(os.path.dirname(__file__), "..", "goldens", "photo.jpg"))

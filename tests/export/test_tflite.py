@@ -16,7 +16,7 @@ from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.tflite import calibrate, describe
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
-from se_keras.training.data import load_sample
+from se_keras.training.sources import load_sample
 
 LABELS = [f"class {number}" for number in range(10)]
 
@@ -96,12 +96,14 @@ def test_smaller_files_agree(dtype, difference, share, trained, tmp_path):
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.9
 
 
-def test_weights_alone_in_8_bits(trained, tmp_path):
+def test_weights_alone_in_8_bits(trained, tmp_path, capfd):
     pytest.importorskip("ai_edge_quantizer")
     sample = load_sample()
+    capfd.readouterr()
     path = export.tflite(trained, tmp_path / "model.tflite", dtype="int8_weights")
     expected = trained.predict(sample.x_test[:50], verbose=0)
     found = TFLiteRunner(path)(sample.x_test[:50])
+    assert capfd.readouterr().out == ""  # the quantiser prints its sizes, and the command line prints JSON
     assert path.stat().st_size < 0.6 * trained.count_params() * 4
     assert np.abs(found - expected).max() < 0.1
 

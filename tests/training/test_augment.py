@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from se_keras.training import augment
-from se_keras.training.data import load_sample
+from se_keras.training.sources import load_sample
 
 PIXEL_STEPS = (
     augment.RandomFlip(),
@@ -15,6 +16,7 @@ PIXEL_STEPS = (
     augment.RandomRotation(),
     augment.PixelJitter(),
     augment.Cutout(),
+    augment.RandAugment(),
 )
 
 
@@ -75,6 +77,62 @@ def test_cutout_blacks_out_one_square():
     areas = [int((augment.Cutout(length=8)(image, fresh(seed)) == 0).all(-1).sum()) for seed in range(50)]
     assert max(areas) == 64
     assert min(areas) >= 16  # it sticks out of a corner
+
+
+@pytest.mark.parametrize("name", augment.RAND_AUGMENT_OPERATIONS)
+def test_operation_of_randaugment_changes_more_with_its_strength(name, image):
+    operation = augment.RAND_AUGMENT_OPERATIONS[name]
+    photo = Image.fromarray(np.repeat(np.repeat(image, 2, 0), 3, 1))  # 64 x 96
+    before = np.asarray(photo).astype(int)
+    changes = []
+    for strength in (0.0, 0.3, -1.0, 1.0):
+        after = np.asarray(operation(photo, strength))
+        assert after.dtype == np.uint8
+        assert after.shape == (64, 96, 3)
+        changes.append(np.abs(after.astype(int) - before).mean())
+    if name in ("identity", "auto_contrast", "equalize"):
+        assert len(set(changes)) == 1  # these have no strength
+    else:
+        assert changes[0] == 0
+        assert changes[0] < changes[1] < changes[3]
+        assert changes[2] > changes[1]
+    np.testing.assert_array_equal(np.asarray(photo), before)
+
+
+def test_operations_of_randaugment_are_the_papers():
+    assert len(augment.RAND_AUGMENT_OPERATIONS) == 14
+    black = np.zeros((8, 331, 3), np.uint8)
+    black[:, 160] = 255
+    moved = np.asarray(augment.RAND_AUGMENT_OPERATIONS["translate_x"](Image.fromarray(black), 0.1))
+    assert moved[:, 145].min() == 255  # to the left by a tenth of 150 pixels, as AutoAugment has it for 331
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, -1)
+    for name, strength, expected in (
+        ("solarize", 0.5, np.where(grey < 128, grey, 255 - grey)),
+        ("posterize", 0.5, grey & 0b11111100),
+        ("brightness", -1.0, grey * 0.1),
+        ("color", -1.0, grey),
+    ):
+        result = np.asarray(augment.RAND_AUGMENT_OPERATIONS[name](Image.fromarray(grey), strength))
+        np.testing.assert_allclose(result, expected, atol=1, err_msg=name)
+
+
+def test_randaugment_draws_every_operation_and_both_directions(image, monkeypatch):
+    drawn = []
+    for name in augment.RAND_AUGMENT_OPERATIONS:
+        noted = lambda picture, strength, name=name: drawn.append((name, strength)) or picture  # noqa: E731
+        monkeypatch.setitem(augment.RAND_AUGMENT_OPERATIONS, name, noted)
+    for seed in range(300):
+        augment.RandAugment(operations=3, magnitude=4)(image, fresh(seed))
+    assert len(drawn) == 900
+    assert {name for name, _ in drawn} == set(augment.RAND_AUGMENT_OPERATIONS)
+    assert {strength for _, strength in drawn} == {0.4, -0.4}
+
+
+@pytest.mark.parametrize("options", [{"operations": 0}, {"magnitude": 11}, {"magnitude": -1}])
+def test_randaugment_refuses_what_lies_outside(options):
+    (name, value), *_ = options.items()
+    with pytest.raises(ValueError, match=rf"`{name}` must .*received .*{value}"):
+        augment.RandAugment(**options)
 
 
 def test_mixup_blends_images_and_labels_alike():

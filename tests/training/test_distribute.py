@@ -21,8 +21,9 @@ import pytest
 
 from se_keras.preprocessing import Preprocessing
 from se_keras.training import distribute
-from se_keras.training.data import ArraySource, evaluation_parts, load_sample
+from se_keras.training.batches import evaluation_parts
 from se_keras.training.distribute import Processes, ProcessFailedError
+from se_keras.training.sources import ArraySource, load_sample
 from se_keras.training.state import read_position
 
 PROGRAM = pathlib.Path(__file__).with_name("tiny_training.py")

@@ -7,9 +7,9 @@ from PIL import Image
 
 from se_keras import export
 from se_keras.layers import ImagePreprocessing
-from se_keras.training.data import ArraySource
 from se_keras.training.evaluate import Evaluation, evaluate
 from se_keras.training.figures import draw_confusion, draw_curves
+from se_keras.training.sources import ArraySource
 
 NAMES = ("dark", "grey", "light", "white", "red", "green", "blue")
 

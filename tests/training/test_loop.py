@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from se_keras.layers import BatchNormalization, ImagePreprocessing, SqueezeExcite
 from se_keras.training import state
 from se_keras.training.augment import Mixup, PadAndCrop, RandomFlip
-from se_keras.training.data import ArraySource, Data, load_sample
 from se_keras.training.loop import TrainingDivergedError, train
 from se_keras.training.recipes import Phase, Recipe
 from se_keras.training.run_folder import versions
+from se_keras.training.sources import ArraySource, Data, load_sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*shuffle=True.*:UserWarning")
 BATCH, STEPS = 16, 6
@@ -220,7 +220,7 @@ import keras, numpy as np
 sys.path.insert(0, {tests!r})
 from test_loop import At, recipe, tiny_model, weights_of
 from se_keras.training import state
-from se_keras.training.data import ArraySource, Data, load_sample
+from se_keras.training.sources import ArraySource, Data, load_sample
 from se_keras.training.loop import train
 
 def kill(model):

@@ -4,7 +4,7 @@ import importlib.resources
 
 import numpy as np
 
-from se_keras.training.data import load_sample
+from se_keras.training.sources import load_sample
 
 
 def test_sample_has_every_class_equally():

@@ -1,14 +1,10 @@
-"""Where images come from, in which order they are read, and what is said of bad ones."""
+"""Folders and arrays of images: how they are split, and what is said of bad ones."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from se_keras.preprocessing import Preprocessing
-from se_keras.training.augment import PadAndCrop, RandomAreaCrop, RandomFlip
-from se_keras.training.data import ArraySource, evaluation_batches, load_sample, open_data, training_batches
-
-SMALL = Preprocessing(size=16)
+from se_keras.training.sources import ArraySource, load_sample, open_data
 
 
 def photo(path, colour=(200, 30, 30), mode="RGB", size=(40, 30)):
@@ -22,16 +18,6 @@ def folder(tmp_path):
         for index in range(10):
             photo(tmp_path / "photos" / name / f"{index}.jpg")
     return tmp_path / "photos"
-
-
-def source(count=40):
-    sample = load_sample()
-    return ArraySource(sample.x_train[:count], sample.y_train[:count], sample.class_names)
-
-
-def read(dataset):
-    images, labels = zip(*dataset, strict=True)
-    return np.concatenate(images), np.concatenate(labels)
 
 
 def test_a_folder_is_split_by_class_and_name(folder):
@@ -118,7 +104,7 @@ def test_arrays_from_a_file(tmp_path):
         open_data(tmp_path / "part.npz")
     with pytest.raises(FileNotFoundError, match="no file at"):
         open_data(tmp_path / "none.npz")
-    with pytest.raises(FileNotFoundError, match=r"is no folder of images, no .npz file"):
+    with pytest.raises(FileNotFoundError, match=r"is no folder of images or TFRecord files, no .npz file"):
         open_data("cifar11")
 
 
@@ -136,49 +122,3 @@ def test_arrays_from_a_file(tmp_path):
 def test_arrays_that_are_no_labelled_images(images, labels, message):
     with pytest.raises(ValueError, match=message):
         ArraySource(images, np.asarray(labels), ("a", "b"))
-
-
-def test_order_and_pixels_depend_on_the_seed_alone():
-    options = {"batch_size": 8, "transforms": (PadAndCrop(), RandomFlip()), "epochs": 2}
-    first = read(training_batches(source(), SMALL, seed=1, threads=1, **options))
-    again = read(training_batches(source(), SMALL, seed=1, threads=4, **options))
-    other = read(training_batches(source(), SMALL, seed=2, **options))
-    np.testing.assert_array_equal(first[0], again[0])
-    assert not np.array_equal(first[1], other[1])
-    assert not np.array_equal(first[1][:40], first[1][40:])  # another order in the second epoch
-    assert first[1].sum(axis=0).tolist() == (2 * np.bincount(source().labels, minlength=10)).tolist()
-
-
-@pytest.mark.parametrize("start", [3, 5, 7])
-def test_reading_can_begin_at_any_step(start):
-    options = {"batch_size": 8, "seed": 0, "transforms": (RandomFlip(),), "epochs": 2}
-    whole = read(training_batches(source(), SMALL, **options))
-    part = read(training_batches(source(), SMALL, start=start, **options))
-    np.testing.assert_array_equal(whole[0][8 * start :], part[0])
-
-
-def test_shards_are_the_parts_of_the_same_batches():
-    options = {"batch_size": 8, "seed": 0, "transforms": (RandomFlip(),), "epochs": 2}
-    whole = list(training_batches(source(), SMALL, **options))
-    shards = [list(training_batches(source(), SMALL, shard=(part, 2), **options)) for part in range(2)]
-    for (images, _), (first, _), (second, _) in zip(whole, *shards, strict=True):
-        assert {row.tobytes() for row in images} == {row.tobytes() for row in np.concatenate([first, second])}
-    with pytest.raises(ValueError, match="3 processes must share a batch evenly; received batch_size=8"):
-        training_batches(source(), SMALL, shard=(0, 3), **options)
-
-
-def test_crops_are_of_the_networks_size():
-    images, _ = next(
-        iter(
-            training_batches(
-                source(), Preprocessing(size=(20, 24)), batch_size=4, seed=0, transforms=(RandomAreaCrop(),)
-            )
-        )
-    )
-    assert images.shape == (4, 20, 24, 3)
-
-
-def test_evaluation_reads_everything_once_in_order():
-    images, labels = read(evaluation_batches(source(30), Preprocessing(size=32), batch_size=8))
-    np.testing.assert_array_equal(images, load_sample().x_train[:30])
-    np.testing.assert_array_equal(labels.argmax(axis=1), load_sample().y_train[:30])

@@ -14,9 +14,9 @@ import keras
 from se_keras.layers import BatchNormalization, ImagePreprocessing, SqueezeExcite
 from se_keras.training import distribute
 from se_keras.training.augment import PadAndCrop, RandomFlip
-from se_keras.training.data import ArraySource, Data, load_sample
 from se_keras.training.loop import train
 from se_keras.training.recipes import Phase, Recipe
+from se_keras.training.sources import ArraySource, Data, load_sample
 
 RECIPE = Recipe(
     name="tiny",

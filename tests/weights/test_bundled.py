@@ -8,7 +8,7 @@ import pytest
 
 import se_keras
 from se_keras.errors import ChecksumError
-from se_keras.training.data import load_sample
+from se_keras.training.sources import load_sample
 from se_keras.weights import bundled
 from se_keras.weights.records import BundledFile
 

@@ -1,0 +1,75 @@
+"""Which images are held back from training where a set has no part for validation, and what both parts must be."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def held_back(keys: Sequence[str], labels: np.ndarray, classes: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Splits images by a hash of their names, so that each stays on its side when others come and go.
+
+    Args:
+        keys: Name of each image.
+        labels: Class index of each, shape (n,).
+        classes: Number of classes.
+        share: What part of each class is held back, between 0 and 1; of two images or more at least one.
+
+    Returns:
+        Positions to train on and positions held back, each class by class, int64.
+
+    Raises:
+        ValueError: `share` does not lie between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"`validation_split` must lie between 0 and 1; received {share!r}.")
+    kept: list[int] = []
+    held: list[int] = []
+    for label in range(classes):
+        own = sorted(np.flatnonzero(labels == label).tolist(), key=lambda i: hashlib.sha256(keys[i].encode()).digest())
+        count = max(1, round(len(own) * share)) if len(own) > 1 else 0
+        held.extend(own[:count])
+        kept.extend(own[count:])
+    return np.array(kept, np.int64), np.array(held, np.int64)
+
+
+def check_labels(labels: np.ndarray, class_names: Sequence[str], where: str) -> None:
+    """Refuses images without a class, and an empty set of images.
+
+    Args:
+        labels: Class index of each image, shape (n,).
+        class_names: Name of each class.
+        where: What to call the images in the error.
+
+    Raises:
+        ValueError: A label lies outside the classes, or there is no image.
+    """
+    if not len(labels):
+        raise ValueError(f"There is no image for {where}; at least one is needed.")
+    if labels.min() < 0 or labels.max() >= len(class_names):
+        raise ValueError(
+            f"Labels for {where} must lie from 0 to {len(class_names) - 1}, as there are {len(class_names)} classes; "
+            f"received {labels.min()} to {labels.max()}."
+        )
+
+
+def check_classes(labels: np.ndarray, class_names: Sequence[str], where: str) -> None:
+    """Refuses images among which a class has none.
+
+    Args:
+        labels: Class index of each image, shape (n,).
+        class_names: Name of each class.
+        where: What to call the images in the error.
+
+    Raises:
+        ValueError: A class has no image.
+    """
+    counts = np.bincount(labels, minlength=len(class_names))
+    empty = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
+    if empty:
+        more = f" and {len(empty) - 10} more" if empty[10:] else ""
+        raise ValueError(
+            f"Each class needs a readable image; for {where} there is none of: {', '.join(empty[:10])}{more}."
+        )

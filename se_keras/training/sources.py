@@ -1,0 +1,341 @@
+"""Images to train and test on, and where they come from."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import importlib.resources
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from se_keras.preprocessing import load_image
+from se_keras.training import images
+from se_keras.training.holdout import check_classes, held_back
+from se_keras.training.tfds_images import PREFIX, open_tfds
+from se_keras.training.tfrecord import open_records, record_files
+
+IMAGE_FILES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A small labelled set of real images.
+
+    Args:
+        x_train: RGB images for training, uint8, 0 to 255, shape (n, height, width, 3).
+        y_train: Their class indices, uint8, shape (n,).
+        x_test: Images for testing, as `x_train`.
+        y_test: Their class indices.
+        class_names: Name of each class, in the order of the indices.
+        source: Where the images are from.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    class_names: tuple[str, ...]
+    source: str
+
+
+def load_sample() -> Sample:
+    """The real images that come with the package: 100 training and 50 test images of each class of CIFAR-10.
+
+    Returns:
+        A `Sample` of 1,000 and 500 images of 32x32 pixels, lossless.
+
+    Example:
+
+    >>> load_sample().x_train.shape
+    (1000, 32, 32, 3)
+    """
+    file = importlib.resources.files("se_keras").joinpath("data/cifar10_sample.npz")
+    with file.open("rb") as stream, np.load(stream) as arrays:
+        return Sample(
+            x_train=arrays["x_train"],
+            y_train=arrays["y_train"],
+            x_test=arrays["x_test"],
+            y_test=arrays["y_test"],
+            class_names=tuple(map(str, arrays["class_names"])),
+            source=str(arrays["source"]),
+        )
+
+
+class ImageSource(Protocol):
+    """Labelled images that can be read in any order.
+
+    Attributes:
+        labels: Class index of each, int64, shape (n,).
+        class_names: Name of each class, in the order of the indices.
+        fingerprint: Changes when the images or labels do.
+    """
+
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """One RGB image: uint8, 0 to 255, shape (height, width, 3)."""
+
+
+class ArraySource:
+    """Images in memory.
+
+    Args:
+        images: uint8, 0 to 255, shape (n, height, width, 3).
+        labels: Class indices, shape (n,) or (n, 1).
+        class_names: Name of each class; None: their numbers.
+
+    Raises:
+        ValueError: Another dtype or shape, no image, or a label outside the classes.
+    """
+
+    def __init__(self, images: np.ndarray, labels: Any, class_names: Sequence[str] | None = None) -> None:
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(
+                "Images in an array are uint8, 0 to 255, of shape (n, height, width, 3); received "
+                f"{images.dtype} of shape {images.shape}."
+            )
+        labels = np.asarray(labels)
+        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(
+                f"Labels are one integer an image; received {labels.dtype} of shape {labels.shape} for "
+                f"{len(images)} images."
+            )
+        if len(images) == 0:
+            raise ValueError("There is no image in the array; at least one is needed.")
+        names = tuple(map(str, range(int(labels.max()) + 1) if class_names is None else class_names))
+        if labels.min() < 0 or labels.max() >= len(names):
+            raise ValueError(
+                f"Labels must lie from 0 to {len(names) - 1}, as there are {len(names)} classes; received "
+                f"{labels.min()} to {labels.max()}."
+            )
+        self._images = images
+        self.labels: np.ndarray = labels.astype(np.int64)
+        self.class_names = names
+        digest = hashlib.sha256(np.ascontiguousarray(images[:: max(1, len(images) // 256)]).tobytes())
+        digest.update(self.labels.tobytes() + repr((images.shape, names)).encode())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """One image, uint8, shape (height, width, 3)."""
+        return self._images[index]
+
+
+class FolderSource:
+    """Image files in one folder a class.
+
+    Args:
+        files: Paths of images.
+        labels: Class index of each.
+        class_names: Name of each class.
+    """
+
+    def __init__(self, files: Sequence[pathlib.Path], labels: Sequence[int], class_names: Sequence[str]) -> None:
+        self.files = tuple(files)
+        self.labels = np.asarray(labels, np.int64)
+        self.class_names = tuple(class_names)
+        listing = "\n".join(f"{file.parent.name}/{file.name} {file.stat().st_size}" for file in self.files)
+        self.fingerprint = hashlib.sha256(listing.encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """One image, upright RGB, uint8, shape (height, width, 3)."""
+        return np.asarray(load_image(self.files[index]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What to train and to validate on.
+
+    Args:
+        name: What the user called it.
+        train: Images for training.
+        validation: Images for validation, of the same classes.
+        broken: Files that were left out, and why.
+    """
+
+    name: str
+    train: ImageSource
+    validation: ImageSource
+    broken: tuple[tuple[str, str], ...] = ()
+
+
+def open_data(
+    name: str | os.PathLike,
+    *,
+    validation_split: float = 0.2,
+    strict: bool = False,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Data:
+    """Opens labelled images by what the user calls them.
+
+    Args:
+        name: One of
+
+            - a folder with one folder of images a class, or with `train` and `val` (or `validation`,
+              `test`) of that kind;
+            - a folder of TFRecord files, or one such file: see `tfrecord.open_records`;
+            - an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test` and, if it likes, `class_names`;
+            - "sample" for the bundled images;
+            - "cifar10" or "cifar100", which `keras.datasets` downloads;
+            - "tfds/NAME" for a set of TensorFlow Datasets: see `tfds_images.open_tfds`.
+        validation_split: Share of each class that is held back, chosen by the files' names, where
+            a folder or set has no part for validation; between 0 and 1.
+        strict: Whether a file or record that is no readable image is an error, instead of being left out.
+        progress: Wraps the iterable of files while they are checked.
+
+    Returns:
+        The `Data`.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ImportError: "tfds/..." without TensorFlow Datasets.
+        ValueError: No images, fewer than two classes, other classes in validation than in
+            training, a label outside the classes, a damaged TFRecord file, no such set, or a broken
+            file under `strict`.
+    """
+    path = pathlib.Path(name)
+    if record_files(path):
+        parts = open_records(path, validation_split=validation_split, strict=strict, progress=progress)
+        return Data(os.fspath(path), *parts)
+    if path.is_dir():
+        return _open_folder(path, validation_split, strict, progress)
+    if path.suffix == ".npz":
+        return _open_npz(path, str(name))
+    if str(name) == "sample":
+        sample = load_sample()
+        return _of_arrays("sample", sample.x_train, sample.y_train, sample.x_test, sample.y_test, sample.class_names)
+    if str(name).startswith(PREFIX):
+        tfds_name = str(name).removeprefix(PREFIX)
+        return Data(
+            str(name),
+            *open_tfds(tfds_name, validation_split=validation_split, strict=strict, progress=progress),
+        )
+    dataset = getattr(keras.datasets, str(name), None)
+    if dataset is not None and str(name).startswith("cifar"):
+        (x_train, y_train), (x_test, y_test) = dataset.load_data()
+        names = load_sample().class_names if name == "cifar10" else None
+        return _of_arrays(str(name), x_train, y_train, x_test, y_test, names)
+    raise FileNotFoundError(
+        f"{os.fspath(name)!r} is no folder of images or TFRecord files, no .npz file, and neither 'sample', 'cifar10', "
+        "'cifar100' nor 'tfds/NAME'."
+    )
+
+
+def _open_npz(path: pathlib.Path, name: str) -> Data:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file at {os.fspath(path)!r}.")
+    with np.load(path) as arrays:
+        missing = {"x_train", "y_train", "x_test", "y_test"} - set(arrays.files)
+        if missing:
+            raise ValueError(
+                f"{os.fspath(path)!r} must hold x_train, y_train, x_test and y_test; {', '.join(sorted(missing))} "
+                "is missing."
+            )
+        names = arrays["class_names"] if "class_names" in arrays.files else None
+        return _of_arrays(name, arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"], names)
+
+
+def _of_arrays(
+    name: str, x_train: Any, y_train: Any, x_test: Any, y_test: Any, class_names: Sequence[str] | None
+) -> Data:
+    train = ArraySource(x_train, y_train, class_names)
+    return Data(name, train, ArraySource(x_test, y_test, train.class_names))
+
+
+def _open_folder(
+    path: pathlib.Path, validation_split: float, strict: bool, progress: Callable[[Iterable], Iterable]
+) -> Data:
+    train_folder = path / "train"
+    held_back = next((path / name for name in ("val", "validation", "test") if (path / name).is_dir()), None)
+    if not train_folder.is_dir() or held_back is None:
+        files, labels, names = _listing(path)
+        files, labels, broken = _readable(files, labels, strict, progress)
+        train, validation = _split(files, labels, names, validation_split)
+        return Data(os.fspath(path), train, validation, broken)
+    sources: list[FolderSource] = []
+    faults: list[tuple[str, str]] = []
+    train_names = _class_names(train_folder)
+    names = _class_names(held_back)
+    if names != train_names:
+        only_train, only_held = sorted(set(train_names) - set(names)), sorted(set(names) - set(train_names))
+        raise ValueError(
+            f"The classes of {os.fspath(train_folder)!r} and {os.fspath(held_back)!r} must be the same; only in the "
+            f"first: {', '.join(only_train) or 'none'}; only in the second: {', '.join(only_held) or 'none'}."
+        )
+    for folder in (train_folder, held_back):
+        files, labels, names = _listing(folder)
+        files, labels, bad = _readable(files, labels, strict, progress)
+        faults.extend(bad)
+        sources.append(_checked(FolderSource(files, labels, names), os.fspath(folder)))
+    return Data(os.fspath(path), sources[0], sources[1], tuple(faults))
+
+
+def _class_names(folder: pathlib.Path) -> list[str]:
+    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _listing(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[int], list[str]]:
+    names = _class_names(folder)
+    if len(names) < 2:
+        raise ValueError(
+            f"{os.fspath(folder)!r} must hold one folder of images for each of at least two classes; found "
+            f"{len(names)}: {', '.join(names) or 'none'}."
+        )
+    files, labels = [], []
+    for index, name in enumerate(names):
+        for file in sorted((folder / name).rglob("*")):
+            if file.suffix.lower() in IMAGE_FILES and file.is_file():
+                files.append(file)
+                labels.append(index)
+    if not files:
+        raise ValueError(f"No image lies in the class folders of {os.fspath(folder)!r} ({', '.join(IMAGE_FILES)}).")
+    return files, labels, names
+
+
+def _readable(
+    files: list[pathlib.Path], labels: list[int], strict: bool, progress: Callable[[Iterable], Iterable]
+) -> tuple[list[pathlib.Path], list[int], tuple[tuple[str, str], ...]]:
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        faults = [running.result() for running in progress([pool.submit(_fault, file) for file in files])]
+    broken = tuple((os.fspath(file), fault) for file, fault in zip(files, faults, strict=True) if fault)
+    if broken and strict:
+        listed = "; ".join(f"{file}: {fault}" for file, fault in broken[:5])
+        raise ValueError(f"{len(broken)} of {len(files)} files cannot be read as images: {listed}")
+    kept = [(file, label) for file, label, fault in zip(files, labels, faults, strict=True) if not fault]
+    return [file for file, _ in kept], [label for _, label in kept], broken
+
+
+def _fault(file: pathlib.Path) -> str | None:
+    return "empty (0 bytes)" if file.stat().st_size == 0 else images.fault(file)
+
+
+def _split(
+    files: list[pathlib.Path], labels: list[int], names: list[str], share: float
+) -> tuple[FolderSource, FolderSource]:
+    parts = held_back([file.name for file in files], np.asarray(labels, np.int64), len(names), share)
+    train, validation = (FolderSource([files[i] for i in part], [labels[i] for i in part], names) for part in parts)
+    return _checked(train, "training"), _checked(validation, "validation")
+
+
+def _checked(source: FolderSource, where: str) -> FolderSource:
+    check_classes(source.labels, source.class_names, where)
+    return source

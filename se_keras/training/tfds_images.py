@@ -1,0 +1,175 @@
+"""Sets of images from TensorFlow Datasets (TFDS), read in any order."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from se_keras.errors import missing_package
+from se_keras.training import images, tf_example
+from se_keras.training.holdout import check_labels, held_back
+from se_keras.training.kept_index import kept
+from se_keras.training.tfrecord import RecordSource, open_records
+
+PREFIX = "tfds/"
+"""What the names of such sets begin with, as in timm."""
+
+
+class TFDSSource:
+    """Images of one split of a set.
+
+    Args:
+        records: The records of the split, each a serialized `tf.train.Example`.
+        rows: Which of them, in order, shape (n,).
+        labels: Class index of each of these, shape (n,).
+        class_names: Name of each class.
+        image: Name of the feature that holds the encoded image.
+        origin: Name and version of the set and its split.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[bytes],
+        rows: np.ndarray,
+        labels: np.ndarray,
+        class_names: Sequence[str],
+        *,
+        image: str,
+        origin: str,
+    ) -> None:
+        self._records, self._rows, self._image, self._origin = records, rows, image, origin
+        self.labels: np.ndarray = labels.astype(np.int64)
+        self.class_names = tuple(class_names)
+        digest = hashlib.sha256(rows.astype(np.int64).tobytes() + self.labels.tobytes())
+        digest.update("\n".join((origin, *self.class_names)).encode())
+        self.fingerprint = digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """One image, upright RGB, uint8, shape (height, width, 3)."""
+        row = int(self._rows[index])
+        record = self._records[row]
+        feature = tf_example.features(record, (0, len(record)))[self._image]
+        span = tf_example.first_bytes(record, feature) or (0, 0)
+        return images.decode(record[slice(*span)], f"{self._origin}, record {row}")
+
+
+def open_tfds(
+    name: str,
+    *,
+    validation_split: float,
+    strict: bool,
+    progress: Callable[[Iterable], Iterable],
+) -> tuple[TFDSSource, TFDSSource, tuple] | tuple[RecordSource, RecordSource, tuple]:
+    """Opens a set of TensorFlow Datasets, which downloads and prepares it the first time.
+
+    It trains on the split `train` and validates on `validation`, else on `test`, else on what is held back of `train`.
+    A set that is prepared already is read as it is, from ArrayRecord or TFRecord files; another is prepared as
+    ArrayRecord. Labels are read once and kept beside the set. TFDS keeps its sets in `~/tensorflow_datasets`, or
+    in `TFDS_DATA_DIR`.
+
+    Args:
+        name: As TFDS has it, `name[/config][:version]`, e.g. "oxford_iiit_pet" or "cifar10_1/v6:1.1.0".
+        validation_split: Share of each class that is held back where there is no split to validate on.
+        strict: As of `tfrecord.open_records`, for a set that is prepared as TFRecord files.
+        progress: Wraps the iterable of record numbers while labels are read for the first time.
+
+    Returns:
+        Images for training, images for validation, and what was left out, and why.
+
+    Raises:
+        ImportError: TensorFlow Datasets is not installed.
+        ValueError: There is no such set, or it has no split `train`, or not one image and one label an example.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise missing_package("tensorflow_datasets", "tfds", f"{PREFIX}{name}") from error
+    builder = _prepared(tfds, name)
+    image, label = _features(tfds, builder.info, name)
+    splits = list(builder.info.splits)
+    if "train" not in splits:
+        raise ValueError(f"{PREFIX}{name} must have a split 'train'; it has {', '.join(splits)}.")
+    formats = {found.value for found in builder.info.available_file_formats()}
+    if "array_record" not in formats:
+        return open_records(builder.data_path, validation_split=validation_split, strict=strict, progress=progress)
+    class_names = [str(entry) for entry in builder.info.features[label].names]
+
+    def source(split: str, chosen: np.ndarray | None = None) -> TFDSSource:
+        rows = np.arange(len(read[split])) if chosen is None else chosen
+        labels = labels_of[split][rows]
+        check_labels(labels, class_names, f"split {split!r} of {PREFIX}{name}")
+        origin = f"{builder.info.full_name} {split}"
+        return TFDSSource(read[split], rows, labels, class_names, image=image, origin=origin)
+
+    other = next((split for split in ("validation", "test") if split in splits), None)
+    wanted = ["train"] if other is None else ["train", other]
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    read = {split: builder.as_data_source(split=split, deserialize_method=raw) for split in wanted}
+    labels_of = {split: _labels(read[split], label, builder, split, progress) for split in wanted}
+    if other is not None:
+        return source("train"), source(other), ()
+    check_labels(labels_of["train"], class_names, f"split 'train' of {PREFIX}{name}")
+    keys = list(map(str, range(len(read["train"]))))
+    train, validation = held_back(keys, labels_of["train"], len(class_names), validation_split)
+    return source("train", train), source("train", validation), ()
+
+
+def _prepared(tfds: Any, name: str) -> Any:
+    try:
+        builder = tfds.builder(name)
+        if builder.is_prepared():
+            return builder
+        builder = tfds.builder(name, file_format="array_record")
+    except tfds.core.DatasetNotFoundError as error:
+        close = difflib.get_close_matches(name, tfds.list_builders(), n=3)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise ValueError(f"TensorFlow Datasets has no set {name!r}.{hint}") from error
+    builder.download_and_prepare()
+    return builder
+
+
+def _features(tfds: Any, info: Any, name: str) -> tuple[str, str]:
+    """Names of the image and of the label in an example: those for supervised training, else the only ones."""
+    features = dict(info.features)
+    supervised = [key for key in info.supervised_keys or () if isinstance(key, str)]
+
+    def only(kind: type) -> str | None:
+        found = [key for key, feature in features.items() if isinstance(feature, kind)]
+        named = [key for key in found if key in supervised]
+        return (named or found)[0] if len(named) == 1 or len(found) == 1 else None
+
+    image, label = only(tfds.features.Image), only(tfds.features.ClassLabel)
+    if image is None or label is None or features[image].np_dtype != np.uint8:
+        described = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in features.items())
+        raise ValueError(
+            f"To classify images, an example of {PREFIX}{name} must have one Image of type uint8 and one ClassLabel; "
+            f"it has {described}."
+        )
+    return image, label
+
+
+def _labels(
+    records: Sequence[bytes], label: str, builder: Any, split: str, progress: Callable[[Iterable], Iterable]
+) -> np.ndarray:
+    def read() -> dict[str, np.ndarray]:
+        values: np.ndarray = np.empty(len(records), np.int64)
+        for row in progress(range(len(records))):
+            record = records[row]
+            feature = tf_example.features(record, (0, len(record))).get(label)
+            value = None if feature is None else tf_example.first_integer(record, feature)
+            values[row] = -1 if value is None else value
+        return {"labels": values}
+
+    files = [(pathlib.Path(file).name, pathlib.Path(file).stat()) for file in builder.info.splits[split].filepaths]
+    stamp = json.dumps([label, *((name, status.st_size, status.st_mtime_ns) for name, status in files)])
+    return kept(pathlib.Path(builder.data_path) / f".se_keras_labels_{split}.npz", stamp, read)["labels"]
