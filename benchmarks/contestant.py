@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 
 class Contestant:
@@ -20,11 +21,15 @@ class Contestant:
     """
 
     def __init__(self, command: Sequence[str | os.PathLike]) -> None:
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        if self.process.stdout.readline().strip() != "ready":
-            raise RuntimeError(f"{' '.join(map(str, command))} did not start; run it by hand to see why.")
+        with tempfile.TemporaryFile("w+") as complaints:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True
+            )
+            if self.process.stdout.readline().strip() != "ready":
+                self.process.kill()
+                complaints.seek(0)
+                last = "".join(complaints.readlines()[-5:]).strip()
+                raise RuntimeError(f"{' '.join(map(str, command))} did not start. It ended with:\n{last}")
 
     def __call__(self) -> float:
         """Seconds of one call."""
@@ -55,3 +60,24 @@ def answer(make: Callable[[], Callable[[], object]], *, warmups: int, settling: 
         started = time.perf_counter()
         run()
         print((time.perf_counter() - started) / parts, file=answers, flush=True)
+
+
+def take_turns(runs: Mapping[str, Contestant], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of one call of each in turn, round after round; the processes are ended afterwards.
+
+    Args:
+        runs: The contestants by name.
+        rounds: How often each is called, at least 1.
+
+    Returns:
+        The seconds of each call, by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    try:
+        for _ in range(rounds):
+            for name, run in runs.items():
+                seconds[name].append(run())
+    finally:
+        for run in runs.values():
+            run.process.kill()
+    return seconds
