@@ -1,5 +1,8 @@
 """Squeeze-and-Excitation networks for Keras 3."""
 
+import importlib
+import types
+
 from se_keras.blocks.excitation import SEConfig
 from se_keras.layers import SqueezeExcite
 from se_keras.models.builders import (
@@ -41,6 +44,20 @@ from se_keras.surgery.insert import insert_squeeze_excite
 from se_keras.weights.files import save_safetensors
 
 __version__ = "0.1.0"
+
+_PARTS = ("analysis", "export", "prediction", "surgery", "training")
+"""Subpackages that are imported when they are used."""
+
+
+def __getattr__(name: str) -> types.ModuleType:
+    if name in _PARTS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PARTS})
+
 
 __all__ = [
     "ModelInfo",
