@@ -1,73 +1,263 @@
-"""What SE does for a trained network that it is inserted into: fine-tuning with and without, same budget and seeds.
+"""What SE does for a trained network that it is put into: fine-tuning with and without it, everything else equal.
 
-    python pretrained/study_insertion.py --data cifar10.npz --seeds 0 1 2 --out pretrained/study-insertion.json
+    python pretrained/study_insertion.py --data cifar10.npz --seeds 0 1 2 --out insertion
+    python pretrained/study_insertion.py --out insertion --table docs/insertion.md         # the table alone
 
-The network is the bundled ResNet-20 without SE. Resumes with the seeds that are missing in the file.
+The network is the bundled ResNet-20 without SE. Each arm starts from its weights and has the same budget of epochs, the
+recipe `cifar` at a tenth of its rate, and for each seed the same order of images and the same augmentation, so that
+the arms are compared seed by seed. All weights learn at one rate, those of the new blocks too. Accuracy is that
+of all validation images with the weights after the last epoch: none is chosen by it.
+
+SE is inserted with reduction 4: its default, 16, leaves two units where there are 16 channels. `--arms` adds others.
+
+The folder gets a file for each start and each run, with recipe, versions and seconds, and a folder for each run that
+is under way; the same command goes on where it was stopped. Processes with other seeds may work on one folder at
+once, each on a core of its own: `taskset -c 0 python ... --seeds 0 --threads 1`. `table.md` is made of all that is
+finished.
 """
 
+from __future__ import annotations
+
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import statistics
-import tempfile
+import time
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+BASE = "se_resnet20.cifar10_plain"
+RATE = 0.02
+PLAIN = "plain"
+REDUCTIONS: dict[str, int | None] = {PLAIN: None, "se_r4": 4, "se_r8": 8, "se_r16": 16}
+TITLES = {
+    PLAIN: "without SE",
+    **{arm: f"SE inserted, reduction {reduction}" for arm, reduction in REDUCTIONS.items() if reduction},
+}
+
 
 def main() -> None:
+    options = arguments()
+    if options.data:
+        study(options)
+    text = table(options.out)
+    print(text)
+    write(options.out / "table.md", text)
+    if options.table:
+        write(options.table, text)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="as for `se-keras train`; without it only the table is made")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=REDUCTIONS, default=[PLAIN, "se_r4"], metavar="ARM")
+    parser.add_argument("--threads", type=int, default=2, help="threads that read and augment")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="a folder")
+    parser.add_argument("--table", type=pathlib.Path, help="another Markdown file for the table")
+    return parser.parse_args()
+
+
+def study(options: argparse.Namespace) -> None:
+    """Measures the starts and makes the runs that are missing in the folder."""
+    from se_keras.training.sources import open_data
+
+    data, recipe = open_data(options.data), recipe_for(options.epochs)
+    for arm in options.arms:  # all starts first: they are quick, and show at once whether insertion changed an answer
+        file = options.out / f"start.{arm}.json"
+        if not known(file, facts_of(arm, data, recipe)):
+            write_json(file, start(arm, data, recipe))
+            print(f"{TITLES[arm]}: {json.loads(file.read_text('utf-8'))['accuracy']:.2%} before training", flush=True)
+    for seed in options.seeds:  # pairs of equal seeds first, so that a part of the study is a comparison already
+        for arm in options.arms:
+            file = options.out / f"run.{arm}.seed{seed}.json"
+            if not known(file, facts_of(arm, data, recipe)):
+                write_json(file, run(arm, data, recipe, seed, options))
+                print(f"{TITLES[arm]}, seed {seed}: {json.loads(file.read_text('utf-8'))['accuracy']:.2%}", flush=True)
+
+
+def recipe_for(epochs: int) -> Any:
+    from se_keras.training.recipes import Phase, get_recipe
+
+    return dataclasses.replace(
+        get_recipe("cifar"),
+        name="cifar, briefly",
+        phases=(Phase(epochs=epochs, learning_rate=RATE),),
+        source=f"the recipe `cifar` at a peak rate of {RATE}, a tenth of its own, without warm-up",
+        evidence="",
+    )
+
+
+def network(arm: str) -> Any:
+    """The trained network without SE, with SE put into it unless the arm is the plain one."""
+    import se_keras
+
+    base = se_keras.create_model(BASE)
+    reduction = REDUCTIONS[arm]
+    if reduction is None:
+        return base
+    return se_keras.insert_squeeze_excite(base, se=se_keras.SEConfig(reduction=reduction, gate_init="identity"))
+
+
+def start(arm: str, data: Any, recipe: Any) -> dict[str, Any]:
+    """What a network is before training: its size, its accuracy, and how far its answers are from the base's."""
     import keras
+    import numpy as np
 
     import se_keras
-    from se_keras.files import replacing
-    from se_keras.training.data import open_data
+    from se_keras.preprocessing import record_of
+    from se_keras.training.batches import fitted
     from se_keras.training.evaluate import evaluate
-    from se_keras.training.loop import train
-    from se_keras.training.recipes import Phase, Recipe, get_recipe
+    from se_keras.training.run_folder import versions
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", type=pathlib.Path, required=True)
-    options = parser.parse_args()
-    data = open_data(options.data)
-    cifar = get_recipe("cifar")
-    recipe = Recipe(
-        name="short",
-        phases=(Phase(epochs=options.epochs, learning_rate=0.02),),
-        batch_size=cifar.batch_size,
-        weight_decay=cifar.weight_decay,
-        decays_norms_and_biases=False,
-        transforms=cifar.transforms,
-        source="the recipe `cifar` at a tenth of its rate",
-    )
-    found = (
-        json.loads(options.out.read_text("utf-8")) if options.out.exists() else {"epochs": options.epochs, "runs": {}}
-    )
-    networks = {
-        "without SE": lambda: se_keras.create_model("se_resnet20.cifar10_plain"),
-        "with SE inserted": lambda: se_keras.insert_squeeze_excite(se_keras.create_model("se_resnet20.cifar10_plain")),
+    keras.utils.set_random_seed(0)
+    model, base = network(arm), network(PLAIN)
+    chosen = np.linspace(0, len(data.validation) - 1, min(len(data.validation), 500)).round().astype(int)
+    images = np.stack([fitted(data.validation[int(index)], record_of(base)) for index in chosen])
+    answers = [one.predict(images, batch_size=100, verbose=0) for one in (model, base)]
+    widths = [layer.reduce_kernel.shape[1] for layer in model.layers if isinstance(layer, se_keras.SqueezeExcite)]
+    return {
+        "facts": facts_of(arm, data, recipe),
+        "accuracy": evaluate(model, data.validation).accuracy,
+        "greatest_difference_from_base": float(np.abs(answers[0] - answers[1]).max()),
+        "parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
+        "units_of_blocks": widths,
+        "versions": versions(),
     }
-    for name, build in networks.items():
-        if name not in found:
-            found[name] = {"before": evaluate(build(), data.validation).accuracy}
-        for seed in options.seeds:
-            key = f"{name}, seed {seed}"
-            if key in found["runs"]:
-                continue
-            keras.utils.set_random_seed(seed)
-            with tempfile.TemporaryDirectory() as folder:
-                result = train(build(), data, recipe, pathlib.Path(folder) / "run", seed=seed)
-            found["runs"][key] = result.history[-1]["val_accuracy"]
-            values = [found["runs"][f"{name}, seed {s}"] for s in options.seeds if f"{name}, seed {s}" in found["runs"]]
-            found[name]["after"] = {
-                "mean": statistics.mean(values),
-                "deviation": statistics.stdev(values) if len(values) > 1 else None,
-            }
-            with replacing(options.out, overwrite=True) as temporary:
-                temporary.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-            print(f"{key}: {found[name]['before']:.2%} before, {found['runs'][key]:.2%} after", flush=True)
+
+
+def run(arm: str, data: Any, recipe: Any, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Trains one network with one seed, or goes on with it."""
+    import keras
+
+    from se_keras.training.loop import train
+    from se_keras.training.run_folder import RUN_FILE
+
+    folder = options.out / "under-way" / f"{arm}.seed{seed}"
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(seed)
+    result = train(
+        network(arm),
+        data,
+        recipe,
+        folder,
+        seed=seed,
+        resume=(folder / RUN_FILE).exists(),
+        save_every=300.0,
+        threads=options.threads,
+        notes={"arm": arm},
+    )
+    last = result.history[-1]
+    begun = json.loads((folder / RUN_FILE).read_text("utf-8"))
+    shutil.rmtree(folder)
+    return {
+        "facts": facts_of(arm, data, recipe),
+        "seed": seed,
+        "accuracy": last["val_accuracy"],
+        "loss": last["val_loss"],
+        "history": list(result.history),
+        "seconds": round(sum(row["seconds"] for row in result.history), 1),
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "run": begun,
+    }
+
+
+def facts_of(arm: str, data: Any, recipe: Any) -> dict[str, Any]:
+    """What must be the same for results to stand in one table; the run's own record says the rest."""
+    return {
+        "base": BASE,
+        "base_fingerprint": fingerprint(),
+        "arm": arm,
+        "reduction": REDUCTIONS[arm],
+        "data": data.name,
+        "fingerprint": [data.train.fingerprint, data.validation.fingerprint],
+        "images": [len(data.train), len(data.validation)],
+        "epochs": recipe.epochs,
+        "learning_rate": recipe.phases[0].learning_rate,
+        "schedule": recipe.phases[0].schedule,
+        "batch_size": recipe.batch_size,
+        "weight_decay": recipe.weight_decay,
+        "transforms": [repr(transform) for transform in recipe.transforms],
+    }
+
+
+def fingerprint() -> str:
+    """Tells whether the bundled weights are those that a result was taken from."""
+    from se_keras.weights.published import RECORDS
+
+    return RECORDS[BASE].sources[0].sha256[:16]
+
+
+def known(file: pathlib.Path, facts: dict[str, Any]) -> bool:
+    """Whether a file has what is asked for; one with results of another study is no place for more."""
+    if not file.exists():
+        return False
+    then, now = json.loads(file.read_text("utf-8"))["facts"], json.loads(json.dumps(facts))
+    differences = [f"{key} was {then.get(key)!r}, is {now[key]!r}" for key in now if then.get(key) != now[key]]
+    if differences:
+        raise SystemExit(f"{file} is of another study ({'; '.join(differences)}). Pass another --out.")
+    return True
+
+
+def table(folder: pathlib.Path) -> str:
+    """One row an arm, in Markdown: mean and standard deviation over seeds; differences are those of equal seeds."""
+    starts = {arm: read(folder / f"start.{arm}.json") for arm in REDUCTIONS if (folder / f"start.{arm}.json").exists()}
+    runs = {arm: [read(file) for file in sorted(folder.glob(f"run.{arm}.seed*.json"))] for arm in starts}
+    if not starts:
+        raise SystemExit(f"there are no results in {folder}; begin with --data")
+    everything = [*starts.values(), *(row for rows in runs.values() for row in rows)]
+    studies = {json.dumps({**one["facts"], "arm": None, "reduction": None}) for one in everything}
+    if len(studies) > 1:
+        raise SystemExit(f"{folder} holds results of {len(studies)} studies; give each a folder of its own")
+    facts = everything[0]["facts"]
+    plain = {row["seed"]: row["accuracy"] for row in runs.get(PLAIN, [])}
+    lines = [
+        f"`{facts['base']}` and the same network with SE, fine-tuned for {facts['epochs']} epochs at a peak rate of "
+        f"{facts['learning_rate']:g} on {facts['images'][0]:,} images; accuracy on {facts['images'][1]:,} others.",
+        "",
+        "| Network | Parameters | Units of a block | Before training, % | Greatest change of a probability | Seeds "
+        "| After, % | Over the plain one, points | Minutes a run |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+    ]
+    for arm, begin in starts.items():
+        rows = runs[arm]
+        widths = sorted(set(begin["units_of_blocks"]))
+        paired = [100 * (row["accuracy"] - plain[row["seed"]]) for row in rows if row["seed"] in plain]
+        lines.append(
+            f"| {TITLES[arm]} | {begin['parameters']:,} | {', '.join(map(str, widths))} "
+            f"| {100 * begin['accuracy']:.2f} | {begin['greatest_difference_from_base']:.0e} | {len(rows)} "
+            f"| {mean_and_deviation([100 * row['accuracy'] for row in rows])} "
+            f"| {mean_and_deviation(paired, sign='+') if arm != PLAIN else ''} "
+            f"| {mean_and_deviation([row['seconds'] / 60 for row in rows])} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def mean_and_deviation(values: list[float], *, sign: str = "") -> str:
+    if not values:
+        return ""
+    mean = f"{statistics.mean(values):{sign}.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def read(file: pathlib.Path) -> dict[str, Any]:
+    return json.loads(file.read_text("utf-8"))
+
+
+def write_json(file: pathlib.Path, content: dict[str, Any]) -> None:
+    write(file, json.dumps(content, indent=1) + "\n")
+
+
+def write(path: pathlib.Path, text: str) -> None:
+    from se_keras.files import replacing
+
+    with replacing(path, overwrite=True) as temporary:
+        temporary.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

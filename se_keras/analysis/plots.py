@@ -11,7 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.analysis.gates import BlockGates, Gates, image_gates
+from se_keras.analysis.gates import image_gates
+from se_keras.analysis.record import BlockGates, Gates
 from se_keras.analysis.tables import (
     Rows,
     chosen_blocks,
@@ -26,14 +27,16 @@ from se_keras.analysis.tables import (
 )
 from se_keras.errors import check_count, missing_package
 from se_keras.files import replacing
-from se_keras.surgery.prune import PruningReport
+from se_keras.surgery.pruning_report import PruningReport
 
 # Okabe and Ito's colours without their yellow, which vanishes on paper; then two of Paul Tol's.
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#882255", "#999933", "#332288")
+COLOURS = ("#000000", "#E69F00", "#CC79A7", "#009E73", "#0072B2", "#D55E00", "#56B4E9", "#882255", "#999933", "#332288")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v")
 DOTS_PER_INCH = 200
 MOST_LINES = len(COLOURS)
+# How high the axes of `depth` reach at least, so that a thousandth does not look like much.
+LEAST_TOPS = (0.2, 0.1, 0.05)
 
 
 def plot_gates(
@@ -233,8 +236,10 @@ def _depth(gates: Gates) -> Any:
     lower.plot(places, spread, color=COLOURS[3], marker="s", label="root mean square over channels")
     lower.plot(places, greatest, color=COLOURS[0], marker="D", linestyle="--", label="greatest of a channel")
     lower.set_ylabel("standard deviation\nof a gate over images")
-    for ax in axes:
-        ax.set_ylim(bottom=0)
+    for ax, least in zip(axes, LEAST_TOPS, strict=True):
+        ax.set_ylim(0, max(ax.get_ylim()[1], least))
+        for line in ax.get_lines():
+            line.set_clip_on(line.get_marker() in (None, "None"))  # a marker at 0 is seen whole
         ax.grid(alpha=0.3)
         _legend_above(ax)
         for border in range(1, len(names)):
@@ -263,10 +268,18 @@ def _classes(gates: Gates, blocks: Sequence[BlockGates]) -> Any:
         ax.set_title(block.name, fontsize="medium")
         ticks = evenly(count, 25)
         ax.set_yticks(ticks, [gates.class_names[i] for i in ticks], fontsize="x-small")
-        ax.set_xticks(evenly(block.channels, 9))
+        ax.set_xticks(range(0, block.channels, _round_step(block.channels, 12)))
         figure.colorbar(picture, ax=ax, label="mean gate", pad=0.01)
     axes[-1].set_xlabel("channel")
     return figure
+
+
+def _round_step(count: int, most: int) -> int:
+    """The smallest of 1, 2, 4, 8, 16 ... that gives at most so many ticks, because channels come in powers of two."""
+    step = 1
+    while count > step * most:
+        step *= 2
+    return step
 
 
 def _image(

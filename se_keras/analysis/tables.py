@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from se_keras.analysis.gates import BlockGates, Gates, ImageGates
+from se_keras.analysis.gates import ImageGates
+from se_keras.analysis.record import BlockGates, Gates
 from se_keras.files import replacing
-from se_keras.surgery.prune import PruningReport
+from se_keras.surgery.pruning_report import PruningReport
 
 Rows = tuple[Sequence[str], list[Sequence[Any]]]
 

@@ -3,7 +3,8 @@
 from se_keras.surgery.deploy import Change, Deployment, deploy, in_float32, stage_squeezes, without_dead_blocks
 from se_keras.surgery.insert import insert_squeeze_excite
 from se_keras.surgery.positions import Position, find_positions
-from se_keras.surgery.prune import GateChange, Pruned, PruningReport, prune_gates, pruning_curve
+from se_keras.surgery.prune import Pruned, prune_gates, pruning_curve
+from se_keras.surgery.pruning_report import GateChange, PruningReport
 
 __all__ = [
     "Change",

@@ -10,10 +10,11 @@ import keras
 import numpy as np
 from keras import layers
 
+from se_keras.surgery.constant_gates import constant_gates
+from se_keras.surgery.dead_blocks import dead_blocks
 from se_keras.surgery.fold import fold_batch_norms
 from se_keras.surgery.graph import Graph, build_model, read_graph
 from se_keras.surgery.hoist import hoist_squeezes
-from se_keras.surgery.prune import constant_gates, dead_blocks
 from se_keras.surgery.stage import open_blocks, stage_pools
 
 # Layers that hand on their input at inference.

@@ -44,6 +44,10 @@ def insert_squeeze_excite(
             names (see `find_positions`). Places that have SE already are left as they are.
         se: How the blocks look, with neither `position` nor `stages`; with
             `squeeze_divisor=None` a bottleneck is `channels // reduction` wide, but at least 2.
+            The default reduction, the paper's 16, is for hundreds of channels. For networks
+            of fewer than about 128, pass `SEConfig(reduction=4, gate_init="identity")`: of one or two
+            units, all easily end up off for every image, which makes the gates constants
+            (docs/what-the-gates-do.md has a network in which that happened).
         freeze_base: Whether every layer but the new blocks is set to `trainable=False`, also
             the classifier; batch norm then keeps its statistics in training.
 

@@ -1,172 +1,25 @@
-"""Gates that do not depend on the image, as constants."""
+"""Gates that hardly depend on the image, found on data and replaced by constants."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import layers
 
 from se_keras.errors import check_count, one_of
-from se_keras.layers import SqueezeExcite
-from se_keras.surgery.fold import BATCH_NORMS, PADDINGS, SCALE_KERNEL, TRANSPARENT, channel_axis, float64, kernels_of
-from se_keras.surgery.graph import Call, Graph, build_model, new_layer, read_graph
-from se_keras.surgery.hoist import new_call
+from se_keras.surgery.constant_gates import with_constant_gate
+from se_keras.surgery.graph import Graph, build_model, read_graph
 from se_keras.surgery.probe import Moments, Probe, Progress, forward, probe_gates
+from se_keras.surgery.pruning_report import GateChange, PruningReport
 
 # Deviations this small come from the order of sums within a batch, not from the image.
 ROUNDING = 1e-6
-
-# These hand on a factor for each channel unchanged, if it is not negative.
-POSITIVELY_HOMOGENEOUS = (
-    layers.LeakyReLU,
-    layers.MaxPooling1D,
-    layers.MaxPooling2D,
-    layers.MaxPooling3D,
-    layers.PReLU,
-)
-# These, whatever its sign.
-LINEAR = (
-    *TRANSPARENT,
-    *PADDINGS,
-    layers.UpSampling2D,
-    layers.AveragePooling1D,
-    layers.AveragePooling2D,
-    layers.AveragePooling3D,
-    layers.Dropout,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-)
 DEFAULT_BOUNDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
-
-
-def constant_gates(graph: Graph, gates: Mapping[str, np.ndarray]) -> Graph:
-    """Replaces SE blocks on images by a product with constants.
-
-    Args:
-        graph: The graph.
-        gates: From the name of an SE block to its gate, shape (channels,).
-
-    Returns:
-        The new graph; a constant gate is a 1x1 depthwise convolution of the block's name.
-    """
-    replacements = {}
-    for call in graph.calls:
-        block = call.operation
-        if type(block) is SqueezeExcite and block.name in gates:
-            replacements[call] = [_as_depthwise(call, np.asarray(gates[block.name]))]
-    return graph.rewritten(replacements, {})
-
-
-def dead_blocks(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """SE blocks whose hidden units are all off, as far as 8 bits can tell: their gate is the same for every image.
-
-    It happens where few units are left: 16 channels reduced by 16 leave a single ReLU.
-    Quantised, such a block has an output scale of nearly zero, which runtimes refuse to load.
-
-    Args:
-        model: A functional model.
-        images: What to run it on, in the scale of its input.
-
-    Returns:
-        From the block's name to its gate, shape (channels,).
-    """
-    blocks = [
-        layer
-        for layer in model.layers
-        if type(layer) is SqueezeExcite and layer.squeeze == "avg" and len(layer.input.shape) == 4
-    ]
-    if not blocks:
-        return {}
-    squeezed = [
-        layers.GlobalAveragePooling2D(data_format=block.data_format, dtype=block.gate_dtype())(block.input)
-        for block in blocks
-    ]
-    summaries = keras.Model(model.inputs, squeezed).predict(images, verbose=0)
-    found = {}
-    for block, summary in zip(blocks, summaries if isinstance(summaries, list) else [summaries], strict=True):
-        kernel = float64(block.reduce_kernel)
-        hidden = summary @ kernel + (float64(block.reduce_bias) if block.use_bias else 0.0)
-        hidden = np.abs(float64(block.activation(keras.ops.convert_to_tensor(hidden, "float32"))))
-        smallest_step = np.abs(summary).max() / 255 * np.abs(kernel).max() / 127
-        if hidden.max() <= smallest_step:
-            bias = block.expand_bias if block.use_bias else keras.ops.zeros((block.expand_kernel.shape[1],), "float32")
-            found[block.name] = float64(block.gate_activation(keras.ops.convert_to_tensor(bias))) * block.gate_scale
-    return found
-
-
-@dataclasses.dataclass(frozen=True)
-class GateChange:
-    """What became of one SE block.
-
-    Args:
-        block: Its name.
-        deviation: The greatest standard deviation of its gates over the data, one channel with another.
-        action: "folded" (into `detail`, the names of layers), "scaled" (it is a multiplication by
-            constants now, for the reason in `detail`) or "kept" (likewise).
-        detail: Names, or the reason.
-    """
-
-    block: str
-    deviation: float
-    action: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.action} {self.block} (deviation {self.deviation:.3g}): {self.detail}"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PruningReport:
-    """A network before and after its constant gates were folded away; pairs are (before, after).
-
-    Args:
-        network: Name of the model.
-        bound: Gates that deviate by no more became constants.
-        images: Number of images that they were observed on.
-        changes: What became of each SE block, in the order of the network.
-        parameters: Number of parameters, trainable and other.
-        macs: Multiply-adds an image, or None where nothing was given to count them.
-        seconds: Median time of one image, or None where it was not taken.
-        accuracy: Share of the images classified right, 0 to 1, or None without labels.
-        agreement: Share of the images that both put into the same class, or None if the model
-            is no classifier.
-    """
-
-    network: str
-    bound: float
-    images: int
-    changes: tuple[GateChange, ...]
-    parameters: tuple[int, int]
-    macs: tuple[int, int] | None
-    seconds: tuple[float, float] | None
-    accuracy: tuple[float, float] | None
-    agreement: float | None
-
-    @property
-    def pruned(self) -> tuple[str, ...]:
-        """Names of the blocks that are gone."""
-        return tuple(change.block for change in self.changes if change.action != "kept")
-
-    def __str__(self) -> str:
-        gone = f"{len(self.pruned)} of {len(self.changes)} SE blocks became constants"
-        lines = [f"{self.network}: {gone} (deviation at most {self.bound:g} over {self.images:,} images)"]
-        lines.append(f"  parameters  {self.parameters[0]:>14,} -> {self.parameters[1]:,}")
-        if self.macs:
-            lines.append(f"  MACs        {self.macs[0]:>14,} -> {self.macs[1]:,}")
-        if self.seconds:
-            lines.append(f"  one image   {1e3 * self.seconds[0]:>11.2f} ms -> {1e3 * self.seconds[1]:.2f} ms")
-        if self.accuracy:
-            lines.append(f"  accuracy    {self.accuracy[0]:>14.2%} -> {self.accuracy[1]:.2%}")
-        if self.agreement is not None:
-            lines.append(f"  same class  {self.agreement:>14.2%}")
-        return "\n".join([*lines, *(f"  {change}" for change in self.changes)])
 
 
 class Pruned(NamedTuple):
@@ -381,115 +234,3 @@ def _without_constant_gates(
         graph, action, detail = with_constant_gate(graph, call, gate.mean)
         changes.append(GateChange(name, deviation, action, detail))
     return build_model(graph), changes
-
-
-def with_constant_gate(graph: Graph, call: Call, gate: np.ndarray) -> tuple[Graph, str, str]:
-    """Replaces one SE block by its gate as a constant, in the layers before it where that is exact.
-
-    Args:
-        graph: The graph.
-        call: The call of the block in it; or of what it was before other blocks were replaced.
-        gate: Shape (channels,), any sign.
-
-    Returns:
-        The new graph, the action and the detail of a `GateChange`.
-    """
-    # Other replacements keep outputs, not calls.
-    call = next(c for c in graph.calls if any(x is call.outputs[0] for x in c.outputs))
-    block, gate = call.operation, np.asarray(gate, "float64")
-    folding = _Folding(graph, block.data_format)
-    reason = folding.push(call.inputs[0], gate)
-    if not reason:
-        aliases = {id(call.outputs[0]): call.inputs[0]}
-        return graph.rewritten({**folding.replacements, call: []}, aliases), "folded", ", ".join(folding.targets)
-    if len(call.inputs[0].shape) != 4:
-        return graph, "kept", reason
-    return graph.rewritten({call: [_as_depthwise(call, gate)]}, {}), "scaled", reason
-
-
-class _Folding:
-    """The search, against the flow, for the layers that can take a factor for each channel."""
-
-    def __init__(self, graph: Graph, data_format: str) -> None:
-        self.producers, self.consumers, self.times = graph.producers(), graph.consumers(), graph.times_called()
-        self.is_first = data_format == "channels_first"
-        self.replacements: dict[Call, Sequence[Call]] = {}
-        self.targets: list[str] = []
-
-    def push(self, tensor: Any, gate: np.ndarray) -> str:
-        """Moves a factor to before a tensor; returns why it cannot, or ""."""
-        call = self.producers.get(id(tensor))
-        if call is None:
-            return "it stands at the model's input"
-        layer = call.operation
-        if len(self.consumers[id(tensor)]) > 1:
-            return f"the output of {call.name!r} is used elsewhere, too"
-        if self.times[id(layer)] > 1:
-            return f"{call.name!r} is shared by several calls"
-        if call.kwargs.get("mask") is not None or len(call.outputs) != 1:
-            return f"{call.name!r} is called with a mask or has several outputs"
-        axis = 1 if self.is_first else len(tensor.shape) - 1
-        if type(layer) in BATCH_NORMS:
-            is_along_channels = layer.axis % len(tensor.shape) == axis
-            return self._replace(call, _scaled_norm, gate) if is_along_channels else _other_axis(call)
-        if type(layer) in SCALE_KERNEL:
-            if not _passes(layer.activation, gate):
-                return f"the activation of {call.name!r} stands between"
-            if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
-                return f"{call.name!r} is quantised or has LoRA weights"
-            is_along_channels = channel_axis(layer, len(tensor.shape)) == axis
-            return self._replace(call, _scaled_layer, gate) if is_along_channels else _other_axis(call)
-        if type(layer) is layers.Concatenate and layer.axis % len(tensor.shape) == axis:
-            ends = np.cumsum([x.shape[axis] for x in call.inputs])[:-1]
-            reasons = (self.push(x, part) for x, part in zip(call.inputs, np.split(gate, ends), strict=True))
-            return next((reason for reason in reasons if reason), "")
-        if _hands_on(layer, gate):
-            return self.push(call.inputs[0], gate)
-        return f"{call.name!r} ({type(layer).__name__}) stands before it"
-
-    def _replace(self, call: Call, scaled: Callable[[Any, np.ndarray], tuple[dict, list]], gate: np.ndarray) -> str:
-        config, weights = scaled(call.operation, gate)
-        layer = new_layer(type(call.operation).from_config(config), call.inputs[0].shape, weights)
-        self.replacements[call] = [dataclasses.replace(call, operation=layer, is_new=True)]
-        self.targets.append(call.name)
-        return ""
-
-
-def _other_axis(call: Call) -> str:
-    return f"{call.name!r} works along another axis"
-
-
-def _passes(activation: Any, gate: np.ndarray) -> bool:
-    """Whether f(x * gate) is f(x) * gate."""
-    if activation in (None, keras.activations.linear):
-        return True
-    return activation in (keras.activations.relu, keras.activations.leaky_relu) and bool(np.all(gate >= 0))
-
-
-def _hands_on(layer: Any, gate: np.ndarray) -> bool:
-    if isinstance(layer, layers.Activation):
-        return _passes(layer.activation, gate)
-    if type(layer) is layers.ReLU:
-        return layer.max_value is None and not layer.threshold and bool(np.all(gate >= 0))
-    return type(layer) in LINEAR or (type(layer) in POSITIVELY_HOMOGENEOUS and bool(np.all(gate >= 0)))
-
-
-def _scaled_norm(norm: Any, gate: np.ndarray) -> tuple[dict, list[np.ndarray]]:
-    scale = gate * float64(norm.gamma) if norm.scale else gate
-    shift = [gate * float64(norm.beta)] if norm.center else []
-    weights = [scale, *shift, float64(norm.moving_mean), float64(norm.moving_variance)]
-    return {**norm.get_config(), "scale": True}, weights
-
-
-def _scaled_layer(layer: Any, gate: np.ndarray) -> tuple[dict, list[np.ndarray]]:
-    *others, kernel = kernels_of(layer)
-    bias = [gate * float64(layer.bias)] if layer.use_bias else []
-    return layer.get_config(), [*others, SCALE_KERNEL[type(layer)](kernel, gate), *bias]
-
-
-def _as_depthwise(call: Call, gate: np.ndarray) -> Call:
-    block = call.operation
-    scale = layers.DepthwiseConv2D(
-        1, use_bias=False, data_format=block.data_format, name=block.name, dtype=block.dtype_policy
-    )
-    return dataclasses.replace(new_call(scale, call.inputs[0], [gate.reshape(1, 1, -1, 1)]), outputs=call.outputs)

@@ -11,7 +11,7 @@ from keras import layers
 
 from se_keras import SqueezeExcite
 from se_keras.analysis import Gates, collect_gates, image_gates
-from se_keras.analysis.gates import QUANTILES
+from se_keras.analysis.gate_statistics import QUANTILES
 
 IMAGES, CHANNELS = 30, 6
 

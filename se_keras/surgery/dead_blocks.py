@@ -1,0 +1,47 @@
+"""SE blocks that do the same to every image because none of their hidden units is ever on."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import layers
+
+from se_keras.layers import SqueezeExcite
+from se_keras.surgery.fold import float64
+
+
+def dead_blocks(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    """SE blocks whose hidden units are all off, as far as 8 bits can tell: their gate is the same for every image.
+
+    It happens where few units are left: 16 channels reduced by 16 leave a single ReLU.
+    Quantised, such a block has an output scale of nearly zero, which runtimes refuse to load.
+
+    Args:
+        model: A functional model.
+        images: What to run it on, in the scale of its input.
+
+    Returns:
+        From the block's name to its gate, shape (channels,).
+    """
+    blocks = [
+        layer
+        for layer in model.layers
+        if type(layer) is SqueezeExcite and layer.squeeze == "avg" and len(layer.input.shape) == 4
+    ]
+    if not blocks:
+        return {}
+    squeezed = [
+        layers.GlobalAveragePooling2D(data_format=block.data_format, dtype=block.gate_dtype())(block.input)
+        for block in blocks
+    ]
+    summaries = keras.Model(model.inputs, squeezed).predict(images, verbose=0)
+    found = {}
+    for block, summary in zip(blocks, summaries if isinstance(summaries, list) else [summaries], strict=True):
+        kernel = float64(block.reduce_kernel)
+        hidden = summary @ kernel + (float64(block.reduce_bias) if block.use_bias else 0.0)
+        hidden = np.abs(float64(block.activation(keras.ops.convert_to_tensor(hidden, "float32"))))
+        smallest_step = np.abs(summary).max() / 255 * np.abs(kernel).max() / 127
+        if hidden.max() <= smallest_step:
+            bias = block.expand_bias if block.use_bias else keras.ops.zeros((block.expand_kernel.shape[1],), "float32")
+            found[block.name] = float64(block.gate_activation(keras.ops.convert_to_tensor(bias))) * block.gate_scale
+    return found
