@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 CARD = """# {name}
 
-{title} of the paper's appendix for small images, {without}trained on CIFAR-10 (Krizhevsky, 2009): {train:,} images of
+{title} for small images, {excitation}trained on CIFAR-10 (Krizhevsky, 2009): {train:,} images of
 32x32 pixels in ten classes.
 
 | | |
@@ -44,6 +44,7 @@ collected from the web without the consent of who is shown.
 """
 ROOT = pathlib.Path(__file__).parents[1]
 CALIBRATION_IMAGES = 512
+CARD_ARGUMENTS = ("model", "reduction", "data", "recipe", "epochs", "seed", "precision")
 
 
 def main() -> None:
@@ -52,9 +53,9 @@ def main() -> None:
 
     import se_keras
     from se_keras import export
-    from se_keras.training.data import open_data
     from se_keras.training.evaluate import evaluate
     from se_keras.training.figures import draw_confusion, draw_curves
+    from se_keras.training.sources import open_data
     from se_keras.training.state import read_position
 
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -63,11 +64,15 @@ def main() -> None:
     arguments.add_argument("--data", required=True)
     options = arguments.parse_args()
     identifier = options.name.partition(".")[0]
-    facts = json.loads((options.run / "run.json").read_text("utf-8"))["facts"]
+    begun = json.loads((options.run / "run.json").read_text("utf-8"))
+    facts = begun["facts"]
+    # Where the images lay says nothing; which they were does the fingerprint.
+    facts["data"]["name"] = facts["arguments"]["data"] = "cifar10"
     trained = keras.models.load_model(options.run / "model.keras", compile=False)
-    plain = not any(isinstance(layer, se_keras.SqueezeExcite) for layer in trained.layers)
+    reduction = next((layer.reduction for layer in trained.layers if isinstance(layer, se_keras.SqueezeExcite)), None)
+    se = None if reduction is None else se_keras.SEConfig(reduction=reduction)
     # Built anew, because the trained one may compute in half precision.
-    model = se_keras.create_model(identifier, **({"se": None} if plain else {}))
+    model = se_keras.create_model(identifier, se=se)
     model.set_weights(trained.get_weights())
 
     data = open_data(options.data)
@@ -84,8 +89,8 @@ def main() -> None:
     se_keras.save_safetensors(model, weights)
     target = ROOT / "pretrained" / options.name
     target.mkdir(exist_ok=True)
-    for name in ("run.json", "log.csv"):
-        shutil.copyfile(options.run / name, target / name)
+    shutil.copyfile(options.run / "log.csv", target / "log.csv")
+    (target / "run.json").write_text(json.dumps(begun, indent=2) + "\n", "utf-8")
     history = read_position(options.run / "state.safetensors").history
     title = f"{options.name}, seed {facts['seed']}, {len(history)} epochs of CIFAR-10"
     draw_curves({options.name: history}, target / "curves.png", title=title)
@@ -100,14 +105,13 @@ def main() -> None:
     }
     (target / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
     recipe = facts["recipe"]
-    without = "without SE, " if plain else ""
-    flag = " --plain" if plain else ""
-    policies = {layer.dtype_policy.name for layer in trained.layers}
-    precision = next((name for name in policies if name.startswith("mixed")), "float32")
+    arguments = facts["arguments"]
+    flags = [f"--{name.replace('_', '-')} {arguments[name]}" for name in CARD_ARGUMENTS if arguments[name] is not None]
+    excitation = "without SE, " if reduction is None else f"SE of reduction {reduction}, "
     card = CARD.format(
         name=options.name,
         title="SE-ResNet-20" if identifier == "se_resnet20" else identifier,
-        without=without,
+        excitation=excitation,
         train=facts["data"]["train"],
         images=fp32.images,
         fp32=fp32.accuracy,
@@ -119,9 +123,8 @@ def main() -> None:
         megabytes=weights.stat().st_size / 1e6,
         recipe=recipe["name"],
         batch_size=recipe["batch_size"],
-        precision=precision,
-        command=f"se-keras train --model {identifier}{flag} --data cifar10 --recipe {recipe['name']} "
-        f"--epochs {len(history)} --seed {facts['seed']} --precision {precision} --out RUN",
+        precision=arguments["precision"],
+        command=" ".join(["se-keras train", *flags, *(["--plain"] if arguments["plain"] else []), "--out RUN"]),
     )
     (target / "README.md").write_text(card, "utf-8")
     print(

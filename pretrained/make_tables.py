@@ -48,17 +48,32 @@ def bundled() -> str:
     from se_keras.weights import bundled
 
     lines = [
-        "| Checkpoint | Parameters | Epochs | Seed | Accuracy, % | top-5, % | int8 in LiteRT, % | int8 file |",
-        "| --- | --: | --: | --: | --: | --: | --: | --: |",
+        "| Checkpoint | SE | Parameters | Epochs | Seed | Accuracy, % | top-5, % | int8 in LiteRT, % | int8 file |",
+        "| --- | --- | --: | --: | --: | --: | --: | --: | --: |",
     ]
     for record in bundled.RECORDS:
         metrics = json.loads((HERE / record.identifier / "metrics.json").read_text("utf-8"))
         seed = json.loads((HERE / record.identifier / "run.json").read_text("utf-8"))["facts"]["seed"]
         fp32, int8 = metrics["fp32"], metrics["int8"]
+        excitation = "none" if record.plain else f"reduction {record.reduction}"
         lines.append(
-            f"| [`{record.identifier}`]({record.identifier}) | {record.parameters:,} | {metrics['epochs']} | {seed} "
+            f"| [`{record.identifier}`]({record.identifier}) | {excitation} | {record.parameters:,} "
+            f"| {metrics['epochs']} | {seed} "
             f"| {100 * fp32['accuracy']:.2f} | {100 * fp32['top5']:.2f} | {100 * int8['accuracy']:.2f} "
             f"| {int8['bytes'] / 1e3:.0f} kB |"
+        )
+    return "\n".join(lines)
+
+
+def runs() -> str:
+    """One row a run whose weights are not bundled, in Markdown."""
+    lines = ["| Run | Epochs | Seed | Accuracy, % | int8 in LiteRT, % |", "| --- | --: | --: | --: | --: |"]
+    for folder in sorted((HERE / "runs").iterdir()):
+        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+        seed = json.loads((folder / "run.json").read_text("utf-8"))["facts"]["seed"]
+        lines.append(
+            f"| [`{folder.name}`](runs/{folder.name}) | {metrics['epochs']} | {seed} "
+            f"| {100 * metrics['fp32']['accuracy']:.2f} | {100 * metrics['int8']['accuracy']:.2f} |"
         )
     return "\n".join(lines)
 
@@ -83,7 +98,7 @@ def files() -> dict[pathlib.Path, str]:
     own, top = HERE / "README.md", README
     links = bundled().replace("](se_", "](pretrained/se_")
     return {
-        own: _with(_with(own.read_text("utf-8"), "checkpoints", table()), "bundled", bundled()),
+        own: _with(_with(_with(own.read_text("utf-8"), "checkpoints", table()), "bundled", bundled()), "runs", runs()),
         top: _with(top.read_text("utf-8"), "bundled", links),
         HERE / "results-imagenet.csv": results(),
     }

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from se_keras import export
+from se_keras import SEConfig, export
 from se_keras.errors import check_count
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.models.registry import create_model
@@ -119,7 +119,7 @@ def run_demo(
     for name, weights in {"from the bundled weights": "cifar10", "from random weights": None}.items():
         announce(f"Learning {len(GROUPS)} other classes {name}, from {len(task.x_train)} images")
         keras.utils.set_random_seed(0)
-        model = create_model("se_resnet20", weights=weights, classes=len(GROUPS))
+        model = create_model("se_resnet20", weights=weights, classes=len(GROUPS), se=SEConfig(reduction=4))
         started = time.perf_counter()
         _adapt(model, task, epochs, frozen=weights is not None, callbacks=callbacks)
         seconds[name] = time.perf_counter() - started
