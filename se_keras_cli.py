@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   se-keras list --weights --sort accuracy
   se-keras info se_resnet50
   se-keras convert SE-ResNet-50.caffemodel --model se_resnet50 --to model.keras
-  se-keras predict photo.jpg --model demo_output/model.keras --labels demo_output/labels.txt
+  se-keras predict photo.jpg --model demo_output/model.keras
   se-keras predict --input photos --output labels.parquet --model se_resnet50
   se-keras train --model se_resnet50 --weights imagenet --data photos --recipe finetune --out runs/photos
   se-keras train --resume runs/photos
@@ -109,7 +109,9 @@ def _add_predict(command: Command) -> None:
     what.add_argument("images", nargs="*", default=[], help="image files")
     what.add_argument("--input", metavar="FOLDER", help="a folder of any number of images, with subfolders")
     predict.add_argument("--model", required=True, help="a .keras file, or a published checkpoint (model.tag)")
-    predict.add_argument("--labels", help="text file with one class name a line; default: ImageNet's")
+    predict.add_argument(
+        "--labels", help="text file with one class name a line; default: labels.txt beside the model, else ImageNet's"
+    )
     predict.add_argument("--top", type=_at_least_one, default=5, help="how many classes an image (default: 5)")
     folder = predict.add_argument_group(
         "with --input",
@@ -136,7 +138,8 @@ def _add_train(command: Command) -> None:
     train.add_argument("--model", help="a network's name, or a .keras file")
     train.add_argument(
         "--data",
-        help="folder of images in one folder a class (or train/ and val/), .npz file, cifar10, cifar100, sample",
+        help="folder of images in one folder a class (or train/ and val/), folder of TFRecord files, .npz file, "
+        "cifar10, cifar100, tfds/NAME (TensorFlow Datasets), sample",
     )
     train.add_argument("--out", help="folder of the run; it must hold no other")
     train.add_argument("--resume", metavar="FOLDER", help="go on with the run in this folder, with its own settings")
@@ -144,7 +147,7 @@ def _add_train(command: Command) -> None:
     what = train.add_argument_group(
         "what decides the result", "Kept in the run's folder; --resume takes it from there."
     )
-    what.add_argument("--recipe", help="name of a recipe (default: finetune)")
+    what.add_argument("--recipe", help="name of a recipe (default: finetune, which needs --weights)")
     what.add_argument("--weights", help="to begin with: a checkpoint's tag or a file (default: random)")
     what.add_argument("--plain", action="store_true", default=None, help="the same network without SE")
     what.add_argument("--reduction", type=_at_least_one, help="of the SE blocks (default: the network's)")
@@ -184,10 +187,19 @@ def _add_evaluate(command: Command) -> None:
     evaluate.add_argument(
         "--split", choices=("validation", "train"), default="validation", help="(default: validation)"
     )
+    _add_split(evaluate)
     evaluate.add_argument("--strict", action="store_true", help="refuse files that cannot be read")
     evaluate.add_argument("--threads", type=_at_least_one, default=2, help="CPU threads (default: 2)")
     evaluate.add_argument("--report", metavar="FOLDER", help="write metrics.json and confusion.png into it")
     evaluate.add_argument("--min-accuracy", type=_fraction, help="exit with 1 below it, as a fraction of 1")
+
+
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--validation-split",
+        type=_fraction,
+        help="held back of data without a part for validation (default: as run.json beside the model says, else 0.2)",
+    )
 
 
 def _add_insert(command: Command) -> None:
@@ -196,12 +208,22 @@ def _add_insert(command: Command) -> None:
         "put SE blocks into a saved model, which answers as before until it is trained",
         "se-keras insert model.keras --to with_se.keras",
     )
-    insert.add_argument("model", help="a .keras file of a functional or sequential model")
+    insert.add_argument(
+        "model", help="a .keras file of a functional or sequential model, or published weights (model.tag)"
+    )
     insert.add_argument("--to", metavar="FILE", help="the .keras file to write")
     insert.add_argument("--where", default="auto", help="auto (the default), or a regular expression on layers' names")
     insert.add_argument("--list", action="store_true", help="only show where blocks would go")
-    insert.add_argument("--reduction", type=_at_least_one, help="of the blocks (default: 16)")
-    insert.add_argument("--freeze-base", action="store_true", help="set all other layers to trainable=False")
+    insert.add_argument(
+        "--reduction",
+        type=_at_least_one,
+        help="of the blocks (default: 16; 4 suits networks of fewer than 128 channels)",
+    )
+    insert.add_argument(
+        "--freeze-base",
+        action="store_true",
+        help="set all other layers to trainable=False, as which they stay when trained",
+    )
     insert.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
@@ -215,6 +237,7 @@ def _add_analyze(command: Command) -> None:
     analyze.add_argument("--data", required=True, help="as of `se-keras train`")
     analyze.add_argument("--out", required=True, help="folder for figures, their numbers as .csv, and gates.npz")
     analyze.add_argument("--split", choices=("validation", "train"), default="validation", help="(default: validation)")
+    _add_split(analyze)
     analyze.add_argument("--images", type=_at_least_one, help="at most so many, spread evenly (default: all)")
     analyze.add_argument("--prune", action="store_true", help="also measure what constant gates would save and cost")
     analyze.add_argument("--strict", action="store_true", help="refuse files that cannot be read")
@@ -240,7 +263,9 @@ def _add_export(command: Command) -> None:
     )
     export.add_argument("--weights", choices=("imagenet", "none"), help="of a network without a tag: none are random")
     export.add_argument("--size", type=_at_least_one, help="height and width of a network's input in pixels")
-    export.add_argument("--labels", help="text file with one class name a line, to put into the export")
+    export.add_argument(
+        "--labels", help="text file with one class name a line, for the export; default: labels.txt beside the model"
+    )
     export.add_argument("--data", help="folder of photos, to calibrate with and to verify on")
     export.add_argument("--output", help="what to write (default: out/model.tflite, out/model.onnx, out/saved_model)")
     export.add_argument("--overwrite", action="store_true", help="replace what exists")

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 import se_keras
-from se_keras.training.sources import load_sample
+from se_keras.training import load_sample
 
 
 def main() -> None:

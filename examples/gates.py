@@ -17,7 +17,7 @@ import numpy as np
 import se_keras
 from se_keras.analysis import Gates, collect_gates, plot_gates, plot_image, plot_pruning
 from se_keras.surgery import pruning_curve
-from se_keras.training.sources import load_sample
+from se_keras.training import load_sample
 
 
 def train_small_model() -> keras.Model:

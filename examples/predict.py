@@ -14,7 +14,7 @@ import keras
 from PIL import Image
 
 import se_keras
-from se_keras.training.sources import load_sample
+from se_keras.training import load_sample
 
 
 def train_small_model(folder: pathlib.Path) -> tuple[pathlib.Path, list[str], list[pathlib.Path]]:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 import se_keras
-from se_keras.training.sources import load_sample
+from se_keras.training import load_sample
 
 
 def classifier(body: keras.Model, classes: int, size: int) -> keras.Model:

@@ -45,7 +45,7 @@ from se_keras.weights.files import save_safetensors
 
 __version__ = "0.1.0"
 
-_PARTS = ("analysis", "export", "prediction", "surgery", "training")
+_PARTS = ("analysis", "errors", "export", "inference", "prediction", "surgery", "training")
 """Subpackages that are imported when they are used."""
 
 

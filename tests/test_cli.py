@@ -1,6 +1,7 @@
 """The command line: what it prints, where, and with which exit code."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -100,6 +101,13 @@ def test_convert_a_file(capsys, ending, tmp_path):
     expected = se_keras.SEResNet20(weights=source).predict(images, verbose=0)
     np.testing.assert_array_equal(se_keras.SEResNet20(weights=target).predict(images, verbose=0), expected)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, target.name])
+
+
+def test_convert_says_in_json_what_it_wrote(capsys, tmp_path):
+    target = tmp_path / "model.safetensors"
+    code, out, _ = run(capsys, "convert", "se_resnet20.cifar10", "--to", target, "--json")
+    assert code == 0
+    assert json.loads(out) == {"file": str(target), "model": "se_resnet20", "size": target.stat().st_size}
 
 
 def test_convert_keeps_an_existing_file(capsys, tmp_path):
@@ -205,6 +213,26 @@ def test_predict_needs_labels_for_own_classes(capsys, model_file, photo):
     assert "--labels" in err
 
 
+def test_labels_beside_the_model_are_taken(capsys, photo, labels, tmp_path):
+    (tmp_path / "run").mkdir()
+    file = tmp_path / "run/model.keras"
+    se_keras.SEResNet20(classes=3).save(file)
+    (tmp_path / "run/labels.txt").write_text("dog\neel\nfox\n")
+    code, out, _ = run(capsys, "predict", photo, "--model", file, "--json")
+    assert code == 0
+    assert {row["label"] for row in json.loads(out)[0]["predictions"]} == {"dog", "eel", "fox"}
+    code, out, _ = run(capsys, "predict", photo, "--model", file, "--labels", labels, "--json")
+    assert {row["label"] for row in json.loads(out)[0]["predictions"]} == {"ant", "bee", "cat"}
+    (tmp_path / "run/labels.txt").write_text("of\nanother\nmodel\naltogether\n")
+    assert run(capsys, "predict", photo, "--model", file)[0] == 1
+
+
+def test_predict_on_a_folder_says_how(capsys, model_file, photo):
+    code, _, err = run(capsys, "predict", photo.parent, "--model", model_file)
+    assert code == 1
+    assert f"is a folder: pass it as --input {photo.parent}" in err
+
+
 def test_predict_refuses_labels_that_do_not_fit(capsys, model_file, photo, tmp_path):
     labels = tmp_path / "two.txt"
     labels.write_text("ant\nbee\n")
@@ -231,6 +259,18 @@ def test_export_writes_verifies_and_reports(capsys, model_file, tmp_path, labels
     code, _, err = run(capsys, *arguments)
     assert code == 1
     assert "--overwrite" in err
+
+
+def test_export_takes_the_labels_beside_the_model_or_says_that_there_are_none(capsys, model_file, tmp_path):
+    file = shutil.copy(model_file, tmp_path / "model.keras")
+    arguments = ["export", file, "--format", "tflite", "--output", tmp_path / "out.tflite", "--json", "--overwrite"]
+    code, _, err = run(capsys, *arguments)
+    assert code == 0
+    assert "--labels FILE names them" in err
+    (tmp_path / "labels.txt").write_text("dog\neel\nfox\n")
+    code, _, err = run(capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert json.loads((tmp_path / "out.json").read_text())["labels"] == ["dog", "eel", "fox"]
 
 
 def test_export_of_a_network_without_weights(capsys, tmp_path):

@@ -6,6 +6,7 @@ import signal
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import se_keras
 import se_keras_cli
@@ -15,6 +16,10 @@ from se_keras.training.recipes import RECIPES
 from se_keras.training.sources import load_sample
 
 SHORT = ["train", "--model", "se_resnet20", "--recipe", "cifar", "--epochs", "1", "--batch-size", "32"]
+
+
+NEW = ["--model", "se_resnet20", "--data", "sample", "--out", "run"]
+UNREAD = ["--data", "nowhere", "--out", "run"]
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +86,19 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data_file, tmp_path, capsys, monkeyp
     ("arguments", "message"),
     [
         (["--out", "run"], "needs --model, --data"),
-        (["--model", "se_resnet20", "--data", "sample", "--out", "run", "--recipe", "best"], "no recipe 'best'"),
-        (["--model", "se_resnet20", "--data", "nowhere", "--out", "run"], "no folder of images"),
-        (["--model", "se_resnet20", "--data", "sample", "--out", "run", "--process-id", "1"], "for --distribute jax"),
-        (["--model", "se_resnet20", "--data", "sample", "--out", "run", "--devices", "CPU:0"], "--distribute mirrored"),
+        ([*NEW, "--recipe", "best"], "no recipe 'best'"),
+        ([*NEW, "--recipe", "cifar", "--data", "nowhere"], "no folder of images"),
+        ([*NEW, "--recipe", "cifar", "--process-id", "1"], "for --distribute jax"),
+        ([*NEW, "--recipe", "cifar", "--devices", "CPU:0"], "--distribute mirrored"),
+        # Before any image is read:
+        ([*UNREAD, "--model", "se_resnet2"], "Unknown model 'se_resnet2'. Did you mean"),
+        ([*UNREAD, "--model", "se_resnet20.cifar"], "Did you mean 'cifar10'"),
+        ([*UNREAD, "--model", "se_resnet20", "--weights", "imagenet"], "has no ImageNet weights"),
+        ([*UNREAD, "--model", "se_resnet20", "--weights", "no.safetensors"], "no weights file at 'no.safetensors'"),
+        ([*UNREAD, "--model", "se_resnet20.cifar10", "--weights", "cifar10"], "leave out --weights"),
+        ([*UNREAD, "--model", "no.keras"], "no model file at 'no.keras'"),
+        ([*UNREAD, "--model", "se_resnet20"], "'finetune' first trains the classifier alone"),
+        ([*UNREAD, "--model", "se_resnet20", "--recipe", "cifar", "--plain", "--reduction", "4"], "only one of them"),
     ],
 )
 def test_arguments_that_do_not_fit(arguments, message, capsys, tmp_path, monkeypatch):
@@ -93,6 +107,18 @@ def test_arguments_that_do_not_fit(arguments, message, capsys, tmp_path, monkeyp
     assert code == 1
     assert message in err
     assert not (tmp_path / "run/run.json").exists()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--weights", "cifar10"), ("--plain",), ("--reduction", "4"), ("--size", "32"), ("--precision", "mixed_bfloat16")],
+)
+def test_what_builds_a_network_is_refused_for_a_file(option, capsys, tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"")
+    arguments = ["--model", tmp_path / "model.keras", "--data", "nowhere", "--out", tmp_path / "run"]
+    code, _, err = run(capsys, "train", *arguments, *option)
+    assert code == 1
+    assert f"{option[0]} cannot be applied to" in err
 
 
 def test_recipes_are_listed_with_their_evidence(capsys):
@@ -121,12 +147,67 @@ def test_evaluate_gives_the_accuracy_of_the_run(finished, data_file, tmp_path, c
     assert "airplane" in out
 
 
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of twenty photos."""
+    sample = load_sample()
+    for name in ("bird", "cat"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        chosen = sample.x_train[sample.y_train == sample.class_names.index(name)][:20]
+        for index, pixels in enumerate(chosen):
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def test_images_that_were_trained_on_are_not_evaluated_on(photos, tmp_path, capsys):
+    file = tmp_path / "run/model.keras"
+    file.parent.mkdir()
+    se_keras.SEResNet20(classes=2).save(file)
+    arguments = ["evaluate", file, "--data", photos, "--json"]
+    assert json.loads(run(capsys, *arguments)[1])["images"] == 8
+    (file.parent / "run.json").write_text('{"facts": {"arguments": {"validation_split": 0.1}}}')
+    assert json.loads(run(capsys, *arguments)[1])["images"] == 4
+    assert json.loads(run(capsys, *arguments, "--validation-split", "0.5")[1])["images"] == 20
+    arguments = ["analyze", file, "--data", photos, "--out", tmp_path / "figures", "--json"]
+    assert run(capsys, *arguments)[0] == 0
+    with np.load(tmp_path / "figures/gates.npz") as gates:
+        assert int(gates["counts"].sum()) == 4
+
+
+def test_evaluate_knows_the_classes_beside_the_model(tmp_path, capsys):
+    sample, names = load_sample(), list(load_sample().class_names)
+    arrays = {"x_train": sample.x_train[:10], "y_train": sample.y_test[:10] * 0 + np.arange(10)}
+    arrays = {**arrays, "x_test": sample.x_test[:8], "y_test": sample.y_test[:8]}
+    np.savez(tmp_path / "numbers.npz", **arrays)
+    np.savez(tmp_path / "order.npz", **arrays, class_names=names[::-1])
+    se_keras.SEResNet20().save(tmp_path / "model.keras")
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    code, out, _ = run(capsys, "evaluate", tmp_path / "model.keras", "--data", tmp_path / "numbers.npz", "--json")
+    assert code == 0
+    assert list(json.loads(out)["by_class"]) == names
+    code, _, err = run(capsys, "evaluate", tmp_path / "model.keras", "--data", tmp_path / "order.npz")
+    assert code == 1
+    assert "in another order" in err
+
+
+def test_insert_takes_published_weights(capsys):
+    code, out, _ = run(capsys, "insert", "se_resnet20.cifar10_plain", "--list", "--json")
+    assert code == 0
+    assert len(json.loads(out)["positions"]) == 9
+
+
 def test_insert_shows_where_and_writes_a_model_of_the_same_answers(tmp_path, capsys):
     base = se_keras.SEResNet20(se=None)
     base.save(tmp_path / "plain.keras")
     code, out, _ = run(capsys, "insert", tmp_path / "plain.keras", "--list", "--json")
     assert code == 0
-    assert len(json.loads(out)) == 9
+    assert len(json.loads(out)["positions"]) == 9
+    code, out, _ = run(capsys, "insert", tmp_path / "plain.keras", "--to", tmp_path / "json.keras", "--json")
+    assert code == 0
+    written = json.loads(out)
+    assert written["file"] == str(tmp_path / "json.keras")
+    added = keras.models.load_model(tmp_path / "json.keras").count_params() - base.count_params()
+    assert written["parameters_added"] == added > 0
     code, out, _ = run(capsys, "insert", tmp_path / "plain.keras", "--to", tmp_path / "se.keras", "--reduction", 8)
     assert code == 0
     assert "9 blocks" in out
@@ -147,9 +228,13 @@ def test_insert_shows_where_and_writes_a_model_of_the_same_answers(tmp_path, cap
 
 
 def test_analyze_writes_figures_and_their_numbers(data_file, tmp_path, capsys):
-    code, out, _ = run(capsys, "analyze", "se_resnet20.cifar10", "--data", data_file, "--out", tmp_path / "f", "--json")
+    arguments = ["analyze", "se_resnet20.cifar10", "--data", data_file, "--out", tmp_path / "f", "--json", "--prune"]
+    code, out, _ = run(capsys, *arguments)
     assert code == 0
-    assert len(json.loads(out)) == 9
+    result = json.loads(out)
+    assert len(result["blocks"]) == 9
+    assert [len(report["changes"]) for report in result["pruning"]] == [9] * len(result["pruning"])
+    assert sorted(result["files"]) == sorted(path.name for path in (tmp_path / "f").iterdir())
     names = {path.name for path in (tmp_path / "f").iterdir()}
     for name in ("profiles", "depth", "classes", "image"):
         assert {f"{name}.png", f"{name}.csv"} <= names

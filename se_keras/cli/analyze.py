@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
+import os
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
+from rich.table import Table
 
 from se_keras.analysis.gates import Gates, collect_gates
 from se_keras.analysis.plots import plot_gates, plot_image, plot_pruning
-from se_keras.cli.console import bar, console, empty_table, load_file, published
+from se_keras.cli.console import bar, console, empty_table, load
+from se_keras.cli.images import open_images
 from se_keras.models.info import model_info
-from se_keras.preprocessing import Preprocessing, record_of
+from se_keras.preprocessing import Preprocessing, preprocessing_of
 from se_keras.surgery.prune import pruning_curve
 from se_keras.training.batches import fitted
-from se_keras.training.sources import ImageSource, open_data
+from se_keras.training.sources import ImageSource
 
 BATCH_SIZE = 128
 
@@ -46,9 +51,9 @@ class _Batches(keras.utils.PyDataset):
 
 def run(options: argparse.Namespace) -> int:
     """Collects the gates, prints a line a block, and writes the figures with their numbers."""
-    model = load_file(options.model) if options.model.endswith(".keras") else published(options.model)
-    prepared = record_of(model)
-    data = open_data(options.data, strict=options.strict, progress=bar("Checking images"))
+    model = load(options.model)
+    prepared = preprocessing_of(model)
+    data = open_images(options)
     images = data.train if options.split == "train" else data.validation
     batches = _Batches(images, prepared, options.images)
     gates = collect_gates(
@@ -65,22 +70,26 @@ def run(options: argparse.Namespace) -> int:
     title = gates.class_names[int(gates.sample_labels[0])]
     files += plot_image(model, image, gates, folder / "image.png", title=title, overwrite=options.overwrite)
     gates.save(folder / "gates.npz", overwrite=options.overwrite)
+    reports = []
     if options.prune:
         curve = pruning_curve(
             model, batches, count_macs=lambda network: model_info(network).total.macs, progress=bar("Pruning")
         )
         reports = [pruned.report for pruned in curve]
         files += plot_pruning(reports, folder / "pruning.png", data=gates.data, overwrite=options.overwrite)
-    _print(gates, options)
-    if not options.json:
-        console.print(
-            f"{folder}: gates.npz, {', '.join(sorted(file.name for file in files))}", highlight=False, soft_wrap=True
-        )
+    rows = _rows(gates)
+    names = ["gates.npz", *sorted(file.name for file in files)]
+    if options.json:
+        pruning = {"pruning": [dataclasses.asdict(report) for report in reports]} if options.prune else {}
+        print(json.dumps({"blocks": rows, "folder": os.fspath(folder), "files": names, **pruning}, indent=2))
+        return 0
+    console.print(_table(rows))
+    console.print(f"{folder}: {', '.join(names)}", highlight=False, soft_wrap=True)
     return 0
 
 
-def _print(gates: Gates, options: argparse.Namespace) -> None:
-    rows = [
+def _rows(gates: Gates) -> list[dict[str, Any]]:
+    return [
         {
             "block": block.name,
             "mean": float(block.total_mean.mean()),
@@ -90,13 +99,13 @@ def _print(gates: Gates, options: argparse.Namespace) -> None:
         }
         for block in gates.blocks
     ]
-    if options.json:
-        print(json.dumps(rows, indent=2))
-        return
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
     table = empty_table("block", "mean gate", "variance between classes", "above 0.99", "below 0.01")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
         shares = (row["class_specificity"], row["above_0.99"], row["below_0.01"])
         table.add_row(str(row["block"]), f"{row['mean']:.3f}", *(f"{share:.1%}" for share in shares))
-    console.print(table)
+    return table

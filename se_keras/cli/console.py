@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -49,13 +50,23 @@ def bar(title: str) -> Callable[[Iterable[int]], Iterator[int]]:
     return wrapped
 
 
-def load_file(path: str) -> keras.Model:
-    """The model in a .keras file, for inference."""
+def check_file(path: str) -> None:
+    """Refuses what cannot be a .keras file."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no model file at {path!r}.")
     if not path.endswith(".keras"):
         raise ValueError(f"A model is read from a file that ends in .keras; received {path!r}.")
+
+
+def load_file(path: str) -> keras.Model:
+    """The model in a .keras file, for inference."""
+    check_file(path)
     return keras.models.load_model(path, compile=False)
+
+
+def load(name: str) -> keras.Model:
+    """The model in a .keras file, or a network with published weights."""
+    return load_file(name) if name.endswith(".keras") or os.path.isfile(name) else published(name)
 
 
 def published(name: str, **options: Any) -> keras.Model:
@@ -80,7 +91,14 @@ def class_names_of(name: str) -> tuple[str, ...]:
     return ()
 
 
-def lines_of(path: str) -> list[str]:
+def labels_beside(model: str, classes: int) -> list[str]:
+    """The classes in `labels.txt` beside a model's file, as `se-keras train` leaves it; [] if there are not as many."""
+    file = pathlib.Path(model).parent / "labels.txt"
+    labels = lines_of(file) if os.path.exists(model) and file.is_file() else []
+    return labels if len(labels) == classes else []
+
+
+def lines_of(path: str | os.PathLike) -> list[str]:
     """The lines of a text file that are not blank, without the space around them."""
     with open(path, encoding="utf-8") as lines:
         return [line.strip() for line in lines if line.strip()]

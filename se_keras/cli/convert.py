@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pathlib
 
 from se_keras.cli.console import console, published
 from se_keras.files import replacing
-from se_keras.models.registry import create_model
+from se_keras.models.checkpoints import lost_without_config
+from se_keras.models.registry import NETWORKS, create_model
 from se_keras.weights.files import save_safetensors
 from se_keras.weights.keras_files import KERAS_FILES
 
@@ -28,10 +30,21 @@ def run(options: argparse.Namespace) -> int:
         model = create_model(options.model, weights=options.checkpoint)
     else:
         model = published(options.checkpoint)
+    identifier = (options.model or options.checkpoint).partition(".")[0]
     if options.to.endswith(".safetensors"):
         save_safetensors(model, target)
     else:
         with replacing(target, overwrite=True) as temporary:
             model.save(temporary) if options.to.endswith(".keras") else model.save_weights(temporary)
-    console.print(f"{options.to}: {model.name}, {target.stat().st_size / 1e6:.1f} MB")
+    lost = lost_without_config(identifier, NETWORKS[identifier], model) if options.to.endswith(".weights.h5") else ()
+    size = target.stat().st_size
+    if options.json:
+        print(json.dumps({"file": options.to, "model": model.name, "size": size, "lost": lost}, indent=2))
+    else:
+        console.print(f"{options.to}: {model.name}, {size / 1e6:.1f} MB")
+        if lost:
+            console.print(
+                f"A .weights.h5 file does not hold this checkpoint's {' and '.join(lost)}: a network built with "
+                "weights=FILE has its own instead. Write .safetensors or .keras to keep it."
+            )
     return 0

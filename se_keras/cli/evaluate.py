@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
 
 import keras
 
-from se_keras.cli.console import bar, console, empty_table, load_file, published
+from se_keras.cli.console import bar, console, empty_table, labels_beside, load_file, published
+from se_keras.cli.images import open_images
 from se_keras.export.runtime import format_of
 from se_keras.training.evaluate import evaluate
 from se_keras.training.figures import draw_confusion
-from se_keras.training.sources import open_data
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints accuracy in all and by class, and writes a confusion matrix if asked to."""
     model = _model(options.model)
-    data = open_data(options.data, strict=options.strict, progress=bar("Checking images"))
+    data = open_images(options)
     images = data.train if options.split == "train" else data.validation
+    names = _class_names(options.model, images.class_names)  # says what is wrong before anything is computed
     result = evaluate(model, images, threads=options.threads, progress=bar("Evaluating"))
+    result = dataclasses.replace(result, class_names=names)
     if options.report:
         folder = pathlib.Path(options.report)
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,6 +50,17 @@ def run(options: argparse.Namespace) -> int:
     if options.min_accuracy is not None and result.accuracy < options.min_accuracy:
         raise ValueError(f"The accuracy {result.accuracy:.4f} is below --min-accuracy {options.min_accuracy}.")
     return 0
+
+
+def _class_names(model: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes as the images name them, or `labels.txt` beside the model where the images have numbers only."""
+    labels = tuple(labels_beside(model, len(names)))
+    if labels != names and sorted(labels) == sorted(names):
+        raise ValueError(
+            f"The images have the classes of labels.txt beside {model!r} in another order: {', '.join(names[:10])} in "
+            f"place of {', '.join(labels[:10])}. Number them as in training."
+        )
+    return labels if labels and names == tuple(map(str, range(len(names)))) else names
 
 
 def _model(name: str) -> keras.Model | str:

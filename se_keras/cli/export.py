@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from se_keras import export
-from se_keras.cli.console import class_names_of, lines_of, load_file, progress_console, published
+from se_keras.cli.console import class_names_of, labels_beside, lines_of, load_file, progress_console, published
 from se_keras.cli.verify import print_report
 from se_keras.models.registry import create_model
 
@@ -41,8 +41,17 @@ def _model_to_export(options: argparse.Namespace) -> keras.Model:
     return published(options.model, **shape)
 
 
+def _labels(model: keras.Model, options: argparse.Namespace) -> list[str] | None:
+    if options.labels:
+        return lines_of(options.labels)
+    known = class_names_of(options.model) or labels_beside(options.model, model.output_shape[-1])
+    if not known and options.format != "onnx":
+        progress_console.print("no class names go into the export; --labels FILE names them, one a line")
+    return list(known) or None
+
+
 def _write_export(model: keras.Model, target: pathlib.Path, options: argparse.Namespace) -> None:
-    labels = lines_of(options.labels) if options.labels else class_names_of(options.model) or None
+    labels = _labels(model, options)
     if options.format == "saved_model":
         export.saved_model(model, target, labels=labels, overwrite=options.overwrite)
     elif options.format == "onnx":

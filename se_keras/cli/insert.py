@@ -8,8 +8,10 @@ import os
 import pathlib
 from typing import Any
 
+import keras
+
 from se_keras.blocks.excitation import SEConfig
-from se_keras.cli.console import console, empty_table, load_file
+from se_keras.cli.console import console, empty_table, load
 from se_keras.files import replacing
 from se_keras.surgery.insert import insert_squeeze_excite
 from se_keras.surgery.positions import find_positions
@@ -23,29 +25,34 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--to takes a file that ends in .keras; received {options.to!r}.")
     if options.to and os.path.exists(options.to) and not options.overwrite:
         raise FileExistsError(f"{options.to!r} exists already. Add --overwrite to replace it.")
-    model = load_file(options.model)
+    model = load(options.model)
     positions = find_positions(model, options.where)
-    if options.json:
-        rows = [{"layer": p.layer, "reason": p.reason, "obstacle": p.obstacle} for p in positions]
-        print(json.dumps(rows, indent=2))
-    else:
+    rows = [{"layer": p.layer, "reason": p.reason, "obstacle": p.obstacle} for p in positions]
+    if not options.json:
         table = empty_table("after layer", "because it is", "not, because")
         for position in positions:
             table.add_row(position.layer, position.reason, position.obstacle)
         console.print(table)
-    if not options.to:
-        return 0
+    written = _write(model, options) if options.to else {}
+    if options.json:
+        print(json.dumps({"positions": rows, **written}, indent=2))
+    elif options.to:
+        blocks = sum(not position.obstacle for position in positions)
+        console.print(
+            f"{options.to}: {blocks} blocks, {written['parameters_added']:,} parameters more than "
+            f"{written['parameters_before']:,}; same answers",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return 0
+
+
+def _write(model: keras.Model, options: argparse.Namespace) -> dict[str, Any]:
+    """Writes the model with SE blocks; says what came of it."""
     reduction: dict[str, Any] = {"reduction": options.reduction} if options.reduction else {}
     se = SEConfig(gate_init="identity", **reduction)
     result = insert_squeeze_excite(model, options.where, se=se, freeze_base=options.freeze_base)
     with replacing(pathlib.Path(options.to), overwrite=options.overwrite) as temporary:
         result.save(temporary)
-    if not options.json:
-        added = result.count_params() - model.count_params()
-        blocks = sum(not position.obstacle for position in positions)
-        console.print(
-            f"{options.to}: {blocks} blocks, {added:,} parameters more than {model.count_params():,}; same answers",
-            highlight=False,
-            soft_wrap=True,
-        )
-    return 0
+    before = model.count_params()
+    return {"file": options.to, "parameters_before": before, "parameters_added": result.count_params() - before}

@@ -17,14 +17,14 @@ from se_keras.cli.console import (
     class_names_of,
     console,
     empty_table,
+    labels_beside,
     lines_of,
-    load_file,
+    load,
     progress_bars,
-    published,
 )
 from se_keras.inference import classify
 from se_keras.prediction import FolderPrediction, predict_folder
-from se_keras.preprocessing import imagenet_labels, record_of
+from se_keras.preprocessing import imagenet_labels, preprocessing_of
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,10 +34,16 @@ def run(options: argparse.Namespace) -> int:
     unused = [name for name in _FOLDER_OPTIONS if getattr(options, name)]
     if unused:
         raise ValueError(f"--{unused[0].replace('_', '-')} is for a whole folder: add --input FOLDER.")
+    folders = [path for path in options.images if os.path.isdir(path)]
+    if folders:
+        raise ValueError(
+            f"{folders[0]!r} is a folder: pass it as --input {folders[0]}, and name the table to write with --output "
+            "FILE, which ends in .parquet or .csv."
+        )
     missing = [path for path in options.images if not os.path.isfile(path)]
     if missing:
         raise FileNotFoundError(f"There is no image file at {', '.join(map(repr, missing))}.")
-    model = load_file(options.model) if options.model.endswith(".keras") else published(options.model)
+    model = load(options.model)
     labels = _labels(options, model)
     predictions = classify(model, options.images, labels=labels, top=options.top, progress=bar("Classifying"))
     if options.json:
@@ -68,7 +74,7 @@ def _predict_folder(options: argparse.Namespace) -> int:
         raise ValueError("--input needs --output FILE, which ends in .parquet or .csv.")
     if os.path.exists(options.output) and not options.overwrite:
         raise FileExistsError(f"{options.output!r} exists already. Add --overwrite to replace it.")
-    model = load_file(options.model) if options.model.endswith(".keras") else published(options.model)
+    model = load(options.model)
     labels = _labels(options, model)
     warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which are listed in the end
     started, looked_at, total = time.monotonic(), 0, 0
@@ -125,10 +131,11 @@ def _print_summary(done: FolderPrediction, total: int, seconds: float) -> None:
 
 def _labels(options: argparse.Namespace, model: keras.Model) -> list[str] | None:
     path = options.labels
-    record_of(model)  # says what is wrong before any image is read
+    preprocessing_of(model)  # says what is wrong before any image is read
     classes = model.output_shape[-1]
-    if path is None and class_names_of(options.model):
-        return list(class_names_of(options.model))
+    known = class_names_of(options.model) or labels_beside(options.model, classes)
+    if path is None and known:
+        return list(known)
     if path is None:
         if classes != len(imagenet_labels()):
             raise ValueError(f"The model has {classes} classes of its own. Name them with --labels FILE, one a line.")

@@ -15,14 +15,16 @@ import keras
 from rich.progress import Progress
 
 from se_keras.blocks.excitation import SEConfig
-from se_keras.cli.console import bar, console, load_file, progress_bars, progress_console
-from se_keras.models.registry import create_model
+from se_keras.cli.console import bar, check_file, console, load_file, progress_bars, progress_console
+from se_keras.errors import one_of
+from se_keras.models.checkpoints import find_record
+from se_keras.models.registry import NETWORKS, create_model
 from se_keras.training.distribute import ALONE, Processes, join, mirrored
 from se_keras.training.evaluate import evaluate
 from se_keras.training.figures import draw_confusion, draw_curves
 from se_keras.training.loop import TrainingResult, train
 from se_keras.training.recipes import RECIPES, Recipe, get_recipe
-from se_keras.training.run_folder import BEST_FILE, FINAL_FILE, LOG_FILE, RUN_FILE
+from se_keras.training.run_folder import BEST_FILE, FINAL_FILE, LOG_FILE, RUN_FILE, check_new
 from se_keras.training.sources import Data, open_data
 
 DEFAULTS: dict[str, Any] = {
@@ -46,7 +48,10 @@ def run(options: argparse.Namespace) -> int:
     if options.recipes:
         return _list_recipes(options)
     arguments, folder = _arguments(options)
-    recipe = _recipe(arguments)  # says what is wrong before any image is read
+    recipe = _recipe(arguments)
+    _check_network(arguments, recipe)  # says what is wrong before any image is read
+    if not options.resume:
+        check_new(folder)
     try:
         with _processes(options) as processes:
             data = open_data(
@@ -137,6 +142,37 @@ def _recipe(arguments: dict[str, Any]) -> Recipe:
     if arguments["batch_size"]:
         recipe = recipe.with_batch_size(arguments["batch_size"])
     return recipe.with_epochs(arguments["epochs"]) if arguments["epochs"] else recipe
+
+
+def _check_network(arguments: dict[str, Any], recipe: Recipe) -> None:
+    name, weights = arguments["model"], arguments["weights"]
+    if name.endswith(".keras"):
+        _check_file(arguments)
+        return
+    identifier, _, tag = name.partition(".")
+    one_of("model", identifier, NETWORKS)
+    if tag and weights:
+        raise ValueError(f"{name!r} names weights already; leave out --weights.")
+    if arguments["plain"] and arguments["reduction"]:
+        raise ValueError("--plain leaves out the SE blocks that --reduction is about; pass only one of them.")
+    if tag or (weights and not os.path.isfile(weights)):
+        find_record(identifier, tag or weights)
+    if not tag and not weights and recipe.phases[0].trainable == "head":
+        raise ValueError(
+            f"Recipe {recipe.name!r} first trains the classifier alone, on a network that has learned something; "
+            f"{name!r} would begin with random weights. Name some with --weights (a tag of `se-keras list --weights`, "
+            "or a file), or train from scratch with --recipe imagenet_modern or cifar."
+        )
+
+
+def _check_file(arguments: dict[str, Any]) -> None:
+    check_file(arguments["model"])
+    building = ("weights", "plain", "reduction", "size", "precision")
+    given = [f"--{name}" for name in building if arguments[name] != DEFAULTS[name]]
+    if given:
+        raise ValueError(
+            f"A .keras file is trained as it is: {', '.join(given)} cannot be applied to {arguments['model']!r}."
+        )
 
 
 def _model(arguments: dict[str, Any], data: Data) -> keras.Model:

@@ -28,6 +28,25 @@ class _Indices:
         return int(index)
 
 
+def check_batches(source: ImageSource, batch_size: int) -> None:
+    """Refuses at once what `training_batches` would refuse.
+
+    Args:
+        source: The images.
+        batch_size: Images in a batch, over all shards.
+
+    Raises:
+        ImportError: Grain is not installed.
+        ValueError: Fewer images than a batch has.
+    """
+    _grain()
+    if len(source) < batch_size:
+        raise ValueError(
+            f"A batch takes {batch_size} images, but there are {len(source)} for training. Choose smaller batches: "
+            "`--batch-size` on the command line, `recipe.with_batch_size` in Python."
+        )
+
+
 def training_batches(
     source: ImageSource,
     prepared: Preprocessing,
@@ -66,12 +85,9 @@ def training_batches(
     Raises:
         ValueError: Fewer images than a batch has, or a batch that the shards do not divide.
     """
+    check_batches(source, batch_size)
     grain = _grain()
     part, parts = shard
-    if len(source) < batch_size:
-        raise ValueError(
-            f"A batch takes {batch_size} images, but there are {len(source)} for training; choose a smaller batch_size."
-        )
     if batch_size % parts:
         raise ValueError(f"{parts} processes must share a batch evenly; received batch_size={batch_size}.")
     size = prepared.height_width

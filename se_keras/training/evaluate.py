@@ -12,7 +12,7 @@ import numpy as np
 
 from se_keras.export.images import preparation_of
 from se_keras.export.runtime import KerasRunner, open_runner
-from se_keras.preprocessing import Preprocessing, record_of
+from se_keras.preprocessing import Preprocessing, preprocessing_of
 from se_keras.training.batches import evaluation_batches
 from se_keras.training.sources import ImageSource
 
@@ -87,7 +87,7 @@ def evaluate(
     if prepared is None:
         keras_model, (height, width) = getattr(runner, "model", None), runner.input_shape[1:3]
         if height is None or width is None:
-            prepared = record_of(keras_model) if keras_model is not None else Preprocessing()
+            prepared = preprocessing_of(keras_model) if keras_model is not None else Preprocessing()
         else:
             prepared = preparation_of(keras_model, (height, width))
     classes = len(images.class_names)

@@ -17,14 +17,14 @@ import keras
 import numpy as np
 
 from se_keras.files import replacing
-from se_keras.layers import BatchNormalization
-from se_keras.preprocessing import Preprocessing, record_of
-from se_keras.training.batches import evaluation_batches, evaluation_parts, for_fit, training_batches
+from se_keras.preprocessing import Preprocessing, preprocessing_of
+from se_keras.training.batches import check_batches, evaluation_batches, evaluation_parts, for_fit, training_batches
 from se_keras.training.distribute import ALONE, Processes, by_itself
 from se_keras.training.recipes import Phase, Recipe, make_optimizer
 from se_keras.training.run_folder import BEST_FILE, FINAL_FILE, LOG_FILE, STATE_FILE, begin_run, facts_of, write_log
 from se_keras.training.sources import Data
 from se_keras.training.state import Position, read_position, restore_state, save_state, state_variables
+from se_keras.training.trainable import Flags, as_given, check_phases, flags_in, flags_of, set_flags
 
 EVALUATION_BATCH = 128
 # Steps after which several processes ask each other whether one was told to stop.
@@ -74,6 +74,9 @@ def train(
     seconds in between, and on Ctrl-C, after the step that was under way. A resumed training
     sees the same images in the same order and ends with the same weights.
 
+    Layers that are not trainable when this is called, also those of models inside the model, stay so in every phase.
+    The saved models, and the model afterwards, have the flags that it came with; compile it before another `fit`.
+
     Args:
         model: A model with its preprocessing inside (`include_preprocessing=True`) whose output are probabilities.
         data: What to train and validate on.
@@ -94,10 +97,12 @@ def train(
         The `TrainingResult`.
 
     Raises:
-        FileExistsError: The folder holds a run already and `resume` is False.
+        FileExistsError: Something was trained in the folder already and `resume` is False.
         FileNotFoundError: It holds none and `resume` is True.
         ValueError: Another model, recipe, data or seed than the run was begun with; a model of
-            another number of classes than the data; a batch that the devices cannot share evenly.
+            another number of classes than the data, or not for RGB images; fewer images than a batch has; a batch
+            that the devices cannot share evenly; a phase in which all is frozen.
+        ImportError: Grain is not installed.
         ProcessFailedError: Another process failed.
         TrainingDivergedError: The loss became infinite or NaN; the last good state is kept.
         KeyboardInterrupt: On Ctrl-C, after saving.
@@ -108,16 +113,25 @@ def train(
             f"The model answers with {model.output_shape[-1]} classes, but {data.name!r} has {classes}. Build it with "
             f"classes={classes}."
         )
+    if model.input_shape[-1] != 3:
+        raise ValueError(
+            f"Images to train on are RGB, of shape (height, width, 3); {model.name!r} takes {model.input_shape[1:]}."
+        )
     processes.check_batch_size(recipe.batch_size)
+    check_batches(data.train, recipe.batch_size)
+    check_phases(model, recipe)
     folder = pathlib.Path(folder)
-    prepared = record_of(model)
+    prepared = preprocessing_of(model)
     facts = facts_of(model, data, recipe, seed, notes or {})
     processes.in_turn(lambda: begin_run(folder, facts, resume=resume or not processes.writes))
     state_file = folder / STATE_FILE
     position = read_position(state_file) if state_file.exists() else Position()
-    run = _Run(folder, state_file, save_every, patience, position, processes)
-    with _signals_noted(run):
-        _run_phases(model, data, recipe, prepared, run, _Settings(seed, threads, jit_compile, tuple(callbacks)))
+    run = _Run(folder, state_file, save_every, patience, position, flags_of(model), processes)
+    try:
+        with _signals_noted(run):
+            _run_phases(model, data, recipe, prepared, run, _Settings(seed, threads, jit_compile, tuple(callbacks)))
+    finally:
+        set_flags(run.flags)
     processes.in_turn(lambda: run.save_model(model, FINAL_FILE))
     return TrainingResult(run.position.history, run.position.best or 0.0, folder)
 
@@ -156,7 +170,7 @@ def _run_phases(
         phase = recipe.phases[index]
         if index != run.position.phase:
             run.position = dataclasses.replace(run.position, phase=index, epoch=0, step=0)
-        _set_trainable(model, phase)
+        set_flags(flags_in(phase, run.flags))
         keras.utils.set_random_seed(settings.seed + index)
         model.compile(
             make_optimizer(recipe, phase, max(len(data.train) // recipe.batch_size, 1)),
@@ -274,6 +288,7 @@ class _Run:
     save_every: float
     patience: int | None
     position: Position
+    flags: Flags
     processes: Processes = ALONE
     interrupted: bool = False
     stopped_early: bool = False
@@ -286,7 +301,11 @@ class _Run:
 
     def save_model(self, model: keras.Model, name: str) -> None:
         if self.processes.writes:
-            with by_itself(), replacing(self.folder / name, overwrite=True) as temporary:
+            with (
+                by_itself(),
+                as_given(model, self.flags),
+                replacing(self.folder / name, overwrite=True) as temporary,
+            ):
                 model.save(temporary)
 
     def must_stop(self, step: int = 0) -> bool:
@@ -380,15 +399,3 @@ class _Keeper(keras.callbacks.Callback):
             self.model.stop_training = True
         if self.run.must_stop():
             self.model.stop_training = True
-
-
-def _set_trainable(model: keras.Model, phase: Phase) -> None:
-    for layer in model.layers:
-        layer.trainable = phase.trainable != "head"
-        if phase.trainable == "without_norms" and isinstance(
-            layer, BatchNormalization | keras.layers.BatchNormalization
-        ):
-            layer.trainable = False
-    if phase.trainable == "head":
-        last = next(layer for layer in reversed(model.layers) if layer.weights)
-        last.trainable = True

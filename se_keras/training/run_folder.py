@@ -72,6 +72,22 @@ def _as_json(recipe: Recipe) -> dict[str, Any]:
     return content
 
 
+def check_new(folder: pathlib.Path) -> None:
+    """Refuses a folder in which something has been trained; a run that failed before may be begun anew.
+
+    Args:
+        folder: A run's folder; it need not exist.
+
+    Raises:
+        FileExistsError: The folder holds a state, a log or a model.
+    """
+    if any((folder / name).exists() for name in (STATE_FILE, LOG_FILE, BEST_FILE, FINAL_FILE)):
+        raise FileExistsError(
+            f"{os.fspath(folder)!r} holds a run already. Go on with it (--resume on the command line, resume=True in "
+            "Python), or choose another folder for a new one."
+        )
+
+
 def begin_run(folder: pathlib.Path, facts: dict[str, Any], *, resume: bool) -> None:
     """Begins a run in a folder, or makes sure that the one in it is the same.
 
@@ -81,7 +97,7 @@ def begin_run(folder: pathlib.Path, facts: dict[str, Any], *, resume: bool) -> N
         resume: Whether to go on with a run.
 
     Raises:
-        FileExistsError: The folder holds a run already and `resume` is False.
+        FileExistsError: See `check_new`; only if `resume` is False.
         FileNotFoundError: It holds none and `resume` is True.
         ValueError: The run was begun with other facts.
     """
@@ -91,12 +107,9 @@ def begin_run(folder: pathlib.Path, facts: dict[str, Any], *, resume: bool) -> N
             raise FileNotFoundError(f"There is no run to resume in {os.fspath(folder)!r}: {RUN_FILE} is missing.")
         _compare(json.loads(file.read_text("utf-8"))["facts"], facts, folder)
         return
-    if file.exists():
-        raise FileExistsError(
-            f"{os.fspath(folder)!r} holds a run already. Resume it, or choose another folder for a new one."
-        )
+    check_new(folder)
     content = {"facts": facts, "versions": versions(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with replacing(file, overwrite=False) as temporary:
+    with replacing(file, overwrite=True) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 

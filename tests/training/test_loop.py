@@ -210,8 +210,81 @@ def test_a_damaged_state_is_named(data, tmp_path):
 
 
 def test_more_images_in_a_batch_than_there_are(data, tmp_path):
-    with pytest.raises(ValueError, match="A batch takes 128 images, but there are 100"):
+    with pytest.raises(ValueError, match=r"A batch takes 128 images, but there are 100.*--batch-size"):
         train(tiny_model(), data, recipe(1, batch_size=128), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(tiny_model(), data, recipe(1), tmp_path / "run")
+
+
+def test_what_failed_before_anything_was_trained_can_be_begun_anew(data, tmp_path):
+    def fail(model):
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError):
+        train(tiny_model(), data, recipe(1), tmp_path / "run", callbacks=[At(1, fail)])
+    assert (tmp_path / "run/run.json").is_file()
+    train(tiny_model(), data, recipe(1, batch_size=10), tmp_path / "run")
+    assert json.loads((tmp_path / "run/run.json").read_text())["facts"]["recipe"]["batch_size"] == 10
+    (tmp_path / "run/state.safetensors").unlink()
+    with pytest.raises(FileExistsError, match=r"holds a run already.*--resume"):
+        train(tiny_model(), data, recipe(1), tmp_path / "run")
+
+
+def test_images_to_train_on_are_rgb(data, tmp_path):
+    grey = keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    with pytest.raises(ValueError, match=r"are RGB.*takes \(32, 32, 1\)"):
+        train(grey, data, recipe(1), tmp_path / "run")
+
+
+def nested_model():
+    """The usual way of a body and a classifier of one's own, which has its preprocessing in front."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 8))
+    x = keras.layers.Conv2D(8, 3, name="body_conv")(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(BatchNormalization(name="body_bn")(x))
+    body = keras.Model(inputs, x, name="body")
+    images = keras.Input((32, 32, 3))
+    x = ImagePreprocessing(size=32, mean=(0.5,) * 3, std=(0.25,) * 3)(images)
+    x = keras.layers.Conv2D(8, 3, strides=2, padding="same", name="conv")(x)
+    return keras.Model(images, keras.layers.Dense(10, activation="softmax", name="logits")(body(x)), name="nested")
+
+
+def changed_by(model, data, phase, folder):
+    before = {weight.path: weight for weight in model.weights}
+    values = {path: np.array(keras.ops.convert_to_numpy(weight)) for path, weight in before.items()}
+    train(model, data, recipe(phases=(phase,)), folder)
+    return {path for path, old in values.items() if not np.array_equal(old, keras.ops.convert_to_numpy(before[path]))}
+
+
+def test_phases_reach_into_models_inside_the_model(data, tmp_path):
+    phase = Phase(epochs=1, learning_rate=0.1, trainable="without_norms")
+    changed = changed_by(nested_model(), data, phase, tmp_path / "norms")
+    assert {path.split("/")[-2] for path in changed} == {"conv", "body_conv", "logits"}
+    phase = Phase(epochs=1, learning_rate=0.1, trainable="head")
+    assert {path.split("/")[-2] for path in changed_by(nested_model(), data, phase, tmp_path / "head")} == {"logits"}
+
+
+def test_what_is_frozen_stays_frozen_and_the_flags_come_back(data, tmp_path):
+    model = nested_model()
+    model.get_layer("body").trainable = False
+    changed = changed_by(model, data, Phase(epochs=1, learning_rate=0.1), tmp_path / "run")
+    assert {path.split("/")[-2] for path in changed} == {"conv", "logits"}
+    again = nested_model()
+    changed_by(again, data, Phase(epochs=1, learning_rate=0.1, trainable="head"), tmp_path / "head")
+    assert len(again.trainable_variables) == len(nested_model().trainable_variables)
+    for name in ("best", "model"):  # without a warning about an optimiser of other variables
+        loaded = keras.models.load_model(tmp_path / f"head/{name}.keras")
+        assert len(loaded.trainable_variables) == len(again.trainable_variables)
+    assert not keras.models.load_model(tmp_path / "run/model.keras").get_layer("body").trainable
+
+
+def test_a_phase_in_which_all_is_frozen_is_refused(data, tmp_path):
+    model = tiny_model()
+    model.get_layer("logits").trainable = False
+    plan = recipe(phases=(Phase(epochs=1, learning_rate=0.1, trainable="head"),))
+    with pytest.raises(ValueError, match=r"Phase 1 of recipe 'test' trains the classifier alone, which is frozen"):
+        train(model, data, plan, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 KILLED = """

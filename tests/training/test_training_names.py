@@ -1,0 +1,9 @@
+"""What `se_keras.training` offers by its own name, and what it does not need for that."""
+
+from se_keras import training
+
+
+def test_names_exist_and_reading_is_not_needed_before_a_training(run_python):
+    assert {"train", "open_data", "get_recipe", "RECIPES", "Recipe", "Phase", "evaluate"} <= set(training.__all__)
+    assert all(callable(getattr(training, name)) for name in training.__all__ if name != "RECIPES")
+    assert run_python("import sys, se_keras.training; print('grain' in sys.modules)").strip() == "False"
