@@ -83,8 +83,9 @@ def pipeline(kind: str, network: str, batch: int) -> Callable[[], object]:
 
     from se_keras.models.registry import get_preprocessing
     from se_keras.training.augment import PadAndCrop, RandomAreaCrop, RandomFlip
-    from se_keras.training.data import FolderSource, load_sample, training_batches
-    from se_keras.training.data import open_data as opened
+    from se_keras.training.batches import training_batches
+    from se_keras.training.sources import FolderSource, load_sample
+    from se_keras.training.sources import open_data as opened
 
     prepared = get_preprocessing(network)
     if network == "se_resnet20":

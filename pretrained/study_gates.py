@@ -54,7 +54,7 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     from se_keras.analysis import collect_gates, plot_gates, plot_image, plot_pruning
     from se_keras.analysis.tables import stage_of
     from se_keras.cli.console import class_names_of, load_file, published
-    from se_keras.preprocessing import record_of
+    from se_keras.preprocessing import preprocessing_of
     from se_keras.surgery import prune_gates, pruning_curve
     from se_keras.training.run_folder import versions
 
@@ -62,7 +62,7 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     model = load_file(options.model) if options.model.endswith(".keras") else published(options.model)
     source, name = open_images(options.data)
     title = options.title or f"{name} validation"
-    images, labels = prepared_images(source, record_of(model), options.images)
+    images, labels = prepared_images(source, preprocessing_of(model), options.images)
     # An .npz file of images often names no classes, and the record of the weights does.
     names = class_names_of(options.model)
     names = names if len(names) == len(source.class_names) else source.class_names

@@ -110,7 +110,7 @@ def start(arm: str, data: Any, recipe: Any) -> dict[str, Any]:
     import numpy as np
 
     import se_keras
-    from se_keras.preprocessing import record_of
+    from se_keras.preprocessing import preprocessing_of
     from se_keras.training.batches import fitted
     from se_keras.training.evaluate import evaluate
     from se_keras.training.run_folder import versions
@@ -118,7 +118,7 @@ def start(arm: str, data: Any, recipe: Any) -> dict[str, Any]:
     keras.utils.set_random_seed(0)
     model, base = network(arm), network(PLAIN)
     chosen = np.linspace(0, len(data.validation) - 1, min(len(data.validation), 500)).round().astype(int)
-    images = np.stack([fitted(data.validation[int(index)], record_of(base)) for index in chosen])
+    images = np.stack([fitted(data.validation[int(index)], preprocessing_of(base)) for index in chosen])
     answers = [one.predict(images, batch_size=100, verbose=0) for one in (model, base)]
     widths = [layer.reduce_kernel.shape[1] for layer in model.layers if isinstance(layer, se_keras.SqueezeExcite)]
     return {

@@ -7,7 +7,7 @@ import functools
 import importlib.resources
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -52,6 +52,22 @@ class Preprocessing:
         """Height and width in pixels."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """The record in a mapping that may hold more, e.g. an `ImagePreprocessing` layer's configuration.
+
+        Args:
+            config: Value of each field by its name, also as JSON gives it back: lists for tuples.
+
+        Returns:
+            The record.
+        """
+        given = {field.name: config[field.name] for field in dataclasses.fields(cls)}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+        }
+        return cls(**values)
+
     def normalize(self, images: np.ndarray) -> np.ndarray:
         """For networks built with `include_preprocessing=False`: (pixel / 255 - mean) / std.
 
@@ -72,7 +88,7 @@ def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.
             width, 3) with RGB values 0 to 255, or a sequence of these, of any sizes. A photo
             is turned upright as its EXIF data say; grey and transparent images become RGB.
         record_or_model: A `Preprocessing`, or a model with its preprocessing inside (built
-            with `include_preprocessing=True`, the default).
+            with `include_preprocessing=True`, the default), also as a part of it.
 
     Returns:
         Float32 array of shape (batch, height, width, 3), RGB, 0 to 255; channels second under
@@ -88,16 +104,17 @@ def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.
     >>> preprocess(np.zeros((480, 640, 3), "uint8"), Preprocessing()).shape
     (1, 224, 224, 3)
     """
-    record = record_or_model if isinstance(record_or_model, Preprocessing) else record_of(record_or_model)
+    record = record_or_model if isinstance(record_or_model, Preprocessing) else preprocessing_of(record_or_model)
     batch = np.stack([_prepared(image, record) for image in _sequence(images)])
     return batch if keras.config.image_data_format() == "channels_last" else batch.transpose(0, 3, 1, 2)
 
 
-def record_of(model: keras.Model) -> Preprocessing:
+def preprocessing_of(model: keras.Model) -> Preprocessing:
     """How a model with its preprocessing inside wants its images.
 
     Args:
-        model: A model whose input passes through an `ImagePreprocessing` layer.
+        model: A model whose input passes through an `ImagePreprocessing` layer, its own or one
+            of a model nested in it.
 
     Returns:
         The record, with the model's own input size where that is fixed.
@@ -105,18 +122,53 @@ def record_of(model: keras.Model) -> Preprocessing:
     Raises:
         ValueError: The model has no such layer.
     """
-    from se_keras.layers import ImagePreprocessing
-
-    layer = next((layer for layer in model.layers if isinstance(layer, ImagePreprocessing)), None)
-    if layer is None:
+    found = _preprocessing_layer(model)
+    if found is None:
         raise ValueError(
             f"The model {model.name!r} was built without its preprocessing, so it cannot say how it wants its images. "
-            "Pass a `Preprocessing` record instead (se_keras.get_preprocessing('se_resnet50') gives a network's own), "
-            "then call `record.normalize` on the result."
+            "Pass a `Preprocessing` record instead (se_keras.get_preprocessing('se_resnet50') gives a network's own, "
+            "with 'se_resnet50.caffe_in1k' that of the checkpoint), then call `record.normalize` on the result."
         )
-    shape = model.input_shape[1:3] if layer.data_format == "channels_last" else model.input_shape[2:4]
-    size = layer.size if None in shape else shape
-    return Preprocessing(size=size, crop=layer.crop, interpolation=layer.interpolation, mean=layer.mean, std=layer.std)
+    layer, models = found
+    record = Preprocessing.from_config(layer.get_config())
+    sizes = (_image_size(holder, layer.data_format) for holder in models)
+    return dataclasses.replace(record, size=next((size for size in sizes if size is not None), record.size))
+
+
+def stored_preprocessing(model: keras.Model) -> Preprocessing | None:
+    """What a model's preprocessing was built with, whatever the size of the model's input.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        The record, with the size that the network was made for; None for a model without
+        preprocessing inside.
+    """
+    found = _preprocessing_layer(model)
+    return None if found is None else Preprocessing.from_config(found[0].get_config())
+
+
+def _preprocessing_layer(model: keras.Model, *outer: keras.Model) -> tuple[Any, tuple[keras.Model, ...]] | None:
+    """The first `ImagePreprocessing` layer, and the models around it from the outermost to its own."""
+    from se_keras.layers import ImagePreprocessing
+
+    for layer in model.layers:
+        if isinstance(layer, ImagePreprocessing):
+            return layer, (*outer, model)
+        found = _preprocessing_layer(layer, *outer, model) if isinstance(layer, keras.Model) else None
+        if found is not None:
+            return found
+    return None
+
+
+def _image_size(model: keras.Model, data_format: str) -> tuple[int, int] | None:
+    """Height and width of a model's input, where it has one input of a fixed size."""
+    shape = getattr(model, "input_shape", None)  # a sequential model that was never called has none
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        return None
+    size = shape[1:3] if data_format == "channels_last" else shape[2:4]
+    return None if None in size else size
 
 
 def _sequence(images: Any) -> Sequence[Any]:

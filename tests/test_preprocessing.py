@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from PIL import Image
 
 import se_keras
 from se_keras import Preprocessing, decode_predictions, preprocess
-from se_keras.preprocessing import imagenet_labels, load_image, record_of
+from se_keras.preprocessing import imagenet_labels, load_image, preprocessing_of, stored_preprocessing
 
 WHOLE = Preprocessing(size=32, crop=1.0)
 
@@ -151,7 +154,7 @@ def test_normalize_equals_the_formula_by_hand():
 @pytest.mark.parametrize("name", ["se_resnet20", "se_mobilenet"])
 def test_record_of_a_model_is_the_networks_own(name):
     model = se_keras.create_model(name)
-    record, own = record_of(model), se_keras.get_preprocessing(name)
+    record, own = preprocessing_of(model), se_keras.get_preprocessing(name)
     assert (record.crop, record.interpolation, record.mean, record.std) == (
         own.crop,
         own.interpolation,
@@ -163,24 +166,51 @@ def test_record_of_a_model_is_the_networks_own(name):
 
 def test_record_follows_the_input_size_and_survives_saving(tmp_path):
     fixed = se_keras.SEResNet20(input_shape=(48, 40, 3))
-    assert record_of(fixed).height_width == (48, 40)
+    assert preprocessing_of(fixed).height_width == (48, 40)
     fixed.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert record_of(loaded) == record_of(fixed)
+    assert preprocessing_of(loaded) == preprocessing_of(fixed)
     assert preprocess(np.zeros((60, 60, 3), "uint8"), loaded).shape == (1, 48, 40, 3)
-    assert record_of(se_keras.SEResNet20(input_shape=(None, None, 3))).height_width == (32, 32)
+    assert preprocessing_of(se_keras.SEResNet20(input_shape=(None, None, 3))).height_width == (32, 32)
+
+
+def test_record_of_a_nested_network():
+    base = se_keras.SEResNet20(include_top=False, pooling="avg")
+    head = keras.layers.Dense(5)
+    for model, size in (
+        (keras.Sequential([keras.Input((48, 40, 3)), base, head]), (48, 40)),
+        (keras.Sequential([base, head]), (32, 32)),
+        (keras.Sequential([keras.Input((None, None, 3)), base]), (32, 32)),
+    ):
+        assert preprocessing_of(model).height_width == size
+        assert preprocessing_of(model).mean == preprocessing_of(base).mean
+        assert preprocess(np.zeros((60, 60, 3), "uint8"), model).shape == (1, *size, 3)
+
+
+def test_what_the_preprocessing_was_built_with_does_not_follow_the_input():
+    own = se_keras.get_preprocessing("se_resnet20")
+    assert stored_preprocessing(se_keras.SEResNet20(input_shape=(48, 40, 3))) == own
+    assert stored_preprocessing(se_keras.SEResNet20(include_preprocessing=False)) is None
+
+
+def test_record_comes_back_from_json():
+    for record in (Preprocessing(), Preprocessing(size=(30, 41), crop=1.0, mean=(0.5,), std=(1 / 255,))):
+        assert Preprocessing.from_config(json.loads(json.dumps(dataclasses.asdict(record) | {"name": "x"}))) == record
 
 
 def test_record_under_channels_first():
     keras.config.set_image_data_format("channels_first")
     inputs = keras.Input((3, 48, 40))
     layer = se_keras.layers.ImagePreprocessing(mean=(0.5,) * 3, std=(0.5,) * 3)
-    assert record_of(keras.Model(inputs, layer(inputs))).height_width == (48, 40)
+    assert preprocessing_of(keras.Model(inputs, layer(inputs))).height_width == (48, 40)
 
 
 def test_model_without_preprocessing_is_refused_with_the_way_out(photo):
     model = se_keras.SEResNet20(include_preprocessing=False)
-    message = r"'se_resnet20' was built without its preprocessing.*get_preprocessing.*`record\.normalize`"
+    message = (
+        r"'se_resnet20' was built without its preprocessing.*get_preprocessing\('se_resnet50'\).*"
+        r"'se_resnet50\.caffe_in1k' that of the checkpoint.*`record\.normalize`"
+    )
     with pytest.raises(ValueError, match=message):
         preprocess(photo, model)
 

@@ -31,8 +31,10 @@ class SEConfig:
             "pre": on the branch's input, the shortcut bypassing it. "post": after the
             addition and its ReLU. "identity": on the shortcut. "conv3x3": after the branch's
             first 3x3 convolution, norm and ReLU (Tables 14 and 15).
-        stages: The stages that carry SE, of 1 to 5, by resolution: stage 2 is at a quarter of
-            the input's size, stage 5 at a 32nd (Table 13). None: all that the network has.
+        stages: The stages that carry SE, of 1 to 5, by resolution (Table 13): in the ImageNet
+            networks stage 2 is at a quarter of the input's size and stage 5 at a 32nd; the CIFAR
+            networks have stages 2 to 4, at its whole size, half and a quarter. None: all that
+            the network has.
         squeeze_divisor: The bottleneck's width is rounded to a multiple of this, and is at
             least this. None: the network's own rule (1 for the paper's, which rounds down).
         gate_init: "default" or "identity" (see `SqueezeExcite`).
@@ -72,6 +74,12 @@ class SEConfig:
                     f"`stages` must name at least one of the stages 1 to 5; received stages={self.stages}. "
                     "Use `se=None` for a network without SE."
                 )
+
+    def __repr__(self) -> str:
+        """Only what differs from the defaults, so that the builders' signatures stay readable."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        changed = [f"{name}={value!r}" for name, value in given.items() if value != getattr(SEConfig, name)]
+        return f"SEConfig({', '.join(changed)})"
 
     def at_stage(self, stage: int) -> SEConfig | None:
         """This config if the given stage (1 to 5) carries SE, else None."""

@@ -1,14 +1,14 @@
 """The public builders: one name a network, one signature for all."""
 
-from __future__ import annotations
-
 import os
 from typing import Any, Protocol
 
 import keras
 
 from se_keras.blocks.excitation import SEConfig
+from se_keras.models.checkpoints import ALIAS
 from se_keras.models.registry import NETWORKS, create_model
+from se_keras.weights.published import DEFAULT_TAGS, RECORDS
 
 
 class Builder(Protocol):
@@ -39,12 +39,15 @@ _DOCSTRING = """Builds {title}.
 
 Args:
     include_top: Whether the network ends with its classifier.
-    weights: None (random), the tag of a published checkpoint, or the path of a
-        `.weights.h5` or `.keras` file. Default: {weights!r}.
+    weights: None (random), the tag of a published checkpoint ({tags}),
+        or the path of a file: `.safetensors`, `.pth` or `.caffemodel` as published, or
+        `.safetensors`, `.keras` or `.weights.h5` of the same network as saved here (the last
+        holds no preprocessing). Default: {weights!r}.
     input_tensor: A Keras tensor to use as the images, instead of a new input.
     input_shape: (height, width, channels), or channels first under that setting of Keras;
         height and width may be None. At least {min_size} pixels. Default: {size}x{size} RGB
-        with the classifier, any size without.
+        with the classifier, any size without. Other channels than RGB are normalised with its
+        means in turn, one channel with their mean.
     pooling: Without the classifier: None (a feature map), "avg" or "max" (a vector).
     classes: Number of classes, at least 1.
     classifier_activation: Of the predictions; None returns logits.
@@ -61,12 +64,25 @@ Returns:
 
 Raises:
     ValueError: An argument that does not fit the network, or weights that do not exist.
+    WeightsMismatchError: The weights are those of another network, or of another structure.
+    DownloadError: A published checkpoint could not be fetched.
+
+Example:
+
+    model = {function}(weights=None, classes=5)
+    model.output_shape  # (None, 5)
 """
+
+
+def _tags(identifier: str) -> str:
+    """The names of a network's published checkpoints, for its docstring."""
+    tags = ", ".join(record.tag for record in RECORDS.values() if record.model == identifier) or "none exists"
+    return f"{tags}; {ALIAS!r} is {DEFAULT_TAGS[identifier]}" if identifier in DEFAULT_TAGS else tags
 
 
 def _builder(function_name: str, identifier: str) -> Builder:
     network = NETWORKS[identifier]
-    default_weights = "imagenet" if network.classes == 1000 else None
+    default_weights = ALIAS if identifier in DEFAULT_TAGS else None
 
     def build(
         include_top: bool = True,
@@ -102,6 +118,8 @@ def _builder(function_name: str, identifier: str) -> Builder:
         title=network.title,
         about=network.about,
         weights=default_weights,
+        tags=_tags(identifier),
+        function=function_name,
         min_size=network.min_size,
         size=network.preprocessing.size,
         stages=", ".join(map(str, network.stages)),

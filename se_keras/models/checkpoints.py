@@ -10,10 +10,11 @@ import keras
 
 from se_keras.blocks.excitation import SEConfig
 from se_keras.errors import one_of
+from se_keras.layers import SqueezeExcite
 from se_keras.models.network import Network, Options, assemble
-from se_keras.preprocessing import Preprocessing
-from se_keras.weights.files import READERS, SafetensorsFile, structure_of
-from se_keras.weights.keras_files import KERAS_FILES, load_keras_file
+from se_keras.preprocessing import Preprocessing, stored_preprocessing
+from se_keras.weights.files import READERS, SafetensorsFile, Stated, fingerprint_of
+from se_keras.weights.keras_files import KERAS_FILES, load_keras_file, stated_by
 from se_keras.weights.load import convert_file, family_of, load_adapted, load_own, load_record
 from se_keras.weights.published import CAFFE_INPUT, DEFAULT_TAGS, RECORDS
 from se_keras.weights.records import WeightsRecord
@@ -39,11 +40,6 @@ def build(identifier: str, network: Network, weights: str | os.PathLike | None, 
     """
     if weights is None:
         return assemble(identifier, network, options)
-    if not options.include_top and options.classes not in (None, network.classes):
-        raise ValueError(
-            f"`classes` belongs to the classifier, which include_top=False leaves out; received "
-            f"classes={options.classes}. Pass only one of them."
-        )
     if os.path.isfile(weights):
         return _with_file(identifier, network, os.fspath(weights), options)
     return _with_record(identifier, network, find_record(identifier, os.fspath(weights)), options)
@@ -88,10 +84,10 @@ def find_record(identifier: str, weights: str) -> WeightsRecord:
 
 
 def _with_record(identifier: str, network: Network, record: WeightsRecord, options: Options) -> keras.Model:
-    adapted = dataclasses.replace(network, preprocessing=_for_channels(record.preprocessing, options))
+    adapted = dataclasses.replace(network, preprocessing=record.preprocessing)
     options = dataclasses.replace(options, se=_se_of(record, options))
     model = assemble(identifier, adapted, options, lineage=record.lineage)
-    load_record(model, record, lambda: _full(identifier, network, record.lineage))
+    load_record(model, record, lambda: _full(identifier, adapted, record.lineage))
     return model
 
 
@@ -99,7 +95,13 @@ def _se_of(record: WeightsRecord, options: Options) -> SEConfig | None:
     """SE as the checkpoint has it, and as asked for where that does not change the weights."""
     if record.plain:
         return None
-    if record.reduction is None or options.se is None:
+    if options.se is None:
+        plain = [repr(other.tag) for other in RECORDS.values() if other.plain and other.model == record.model]
+        remedy = f"weights={' or '.join(plain)}" if plain else "weights=None"
+        raise ValueError(
+            f"{record.tag!r} has SE blocks; received se=None as well. For the plain network pass {remedy}."
+        )
+    if record.reduction is None:
         return options.se
     if options.se.reduction not in (SEConfig.reduction, record.reduction):
         raise ValueError(
@@ -111,37 +113,59 @@ def _se_of(record: WeightsRecord, options: Options) -> SEConfig | None:
 
 def _with_file(identifier: str, network: Network, path: str, options: Options) -> keras.Model:
     if path.endswith(KERAS_FILES):
-        model = assemble(identifier, network, options)
+        model = _as_stated(identifier, network, options, stated_by(path))
         load_keras_file(model, path)
         return model
     one_of("kind of weights file", pathlib.Path(path).suffix, (*READERS, *KERAS_FILES))
     family = family_of(path)
     if family is None:
-        return _with_own_file(identifier, network, path, options)
+        tensors = SafetensorsFile(path)
+        model = _as_stated(identifier, network, options, tensors.stated)
+        load_own(model, tensors)
+        return model
     is_caffe = family.startswith("caffe")
     lineage = {"timm": "timm", "timm_legacy": "legacy"}.get(family)
     lineage = lineage if lineage in network.lineages else None
-    record = CAFFE_INPUT if is_caffe else Preprocessing()
-    adapted = dataclasses.replace(network, preprocessing=_for_channels(record, options))
+    adapted = dataclasses.replace(network, preprocessing=CAFFE_INPUT if is_caffe else Preprocessing())
     model = assemble(identifier, adapted, options, lineage=lineage)
-    full = _full(identifier, network, lineage)
+    full = _full(identifier, adapted, lineage)
     order, channels = ("devkit", "bgr") if is_caffe else ("sorted", "rgb")
     convert_file(full, path, family, class_order=order, channels=channels)
     load_adapted(model, full, source=path)
     return model
 
 
-def _with_own_file(identifier: str, network: Network, path: str, options: Options) -> keras.Model:
-    tensors = SafetensorsFile(path)
-    adapted = dataclasses.replace(network, preprocessing=_for_channels(network.preprocessing, options))
-    first = assemble(identifier, adapted, options)
-    model = first
+def _as_stated(identifier: str, network: Network, options: Options, stated: Stated) -> keras.Model:
+    """The network with the preprocessing and in the lineage that a file states; in its own if none of them fits."""
+    adapted = dataclasses.replace(network, preprocessing=stated.preprocessing or network.preprocessing)
+    own = assemble(identifier, adapted, options)
+    if stated.structure in (None, fingerprint_of(own)):
+        return own
     for lineage in network.lineages:
-        if structure_of(model) == tensors.metadata["structure"]:
-            break
         model = assemble(identifier, adapted, options, lineage=lineage)
-    load_own(model if structure_of(model) == tensors.metadata["structure"] else first, tensors)
-    return model
+        if fingerprint_of(model) == stated.structure:
+            return model
+    return own
+
+
+def lost_without_config(identifier: str, network: Network, model: keras.Model) -> tuple[str, ...]:
+    """What a file of weights alone (`.weights.h5`) does not tell of a model: where it differs from the network's own.
+
+    Args:
+        identifier: The network's registry name.
+        network: Its description.
+        model: A model of it, e.g. one with published weights.
+
+    Returns:
+        Of "preprocessing" and "structure" those that would be the network's own again.
+    """
+    se = SEConfig() if any(isinstance(layer, SqueezeExcite) for layer in model.layers) else None
+    own = assemble(identifier, network, Options(input_shape=model.input_shape[1:], se=se))
+    differing = {
+        "preprocessing": stored_preprocessing(model) != network.preprocessing,
+        "structure": fingerprint_of(model) != fingerprint_of(own),
+    }
+    return tuple(name for name, differs in differing.items() if differs)
 
 
 def _full(identifier: str, network: Network, lineage: str | None) -> keras.Model:
@@ -151,17 +175,3 @@ def _full(identifier: str, network: Network, lineage: str | None) -> keras.Model
 
 def _rgb_of_any_size() -> tuple[int | None, ...]:
     return (None, None, 3) if keras.config.image_data_format() == "channels_last" else (3, None, None)
-
-
-def _for_channels(record: Preprocessing, options: Options) -> Preprocessing:
-    """The record for the number of channels asked for: R, G, B, R, ...; one channel gets the means over RGB."""
-    shape = options.input_shape if options.input_tensor is None else tuple(options.input_tensor.shape[1:])
-    if shape is None or len(shape) != 3:
-        return record
-    channels = shape[-1 if keras.config.image_data_format() == "channels_last" else 0]
-    if channels is None or channels == len(record.mean):
-        return record
-    if channels == 1:
-        return dataclasses.replace(record, mean=(sum(record.mean) / 3,), std=(sum(record.std) / 3,))
-    repeats = -(-channels // 3)
-    return dataclasses.replace(record, mean=(record.mean * repeats)[:channels], std=(record.std * repeats)[:channels])

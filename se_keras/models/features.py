@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import keras
 
 from se_keras.errors import one_of
+from se_keras.models.info import is_graph
 
 
 def feature_extractor(model: keras.Model, endpoints: Sequence[str] | None = None) -> keras.Model:
     """A model that returns feature maps by name, with the weights of the given one.
 
     Args:
-        model: A network of this package, or any functional model whose layers are named.
-        endpoints: Names of layers; the networks have "stem" (step 2), "stage2" (4) to
-            "stage5" (32), "pooled", "logits" and "predictions". Default: every "stage".
+        model: A network of this package, or any functional or sequential model whose layers
+            are named; layers of models nested in it count too.
+        endpoints: Names of layers. The ImageNet networks have "stem" (at a step of 2 pixels),
+            "stage2" (4) to "stage5" (32), "pooled", "logits" and "predictions"; the CIFAR
+            networks "stem" (1), "stage2" (1), "stage3" (2), "stage4" (4) and the same ends.
+            Default: every "stage".
 
     Returns:
         A functional model: images in, a dictionary from endpoint to tensor out. It shares
@@ -32,7 +37,7 @@ def feature_extractor(model: keras.Model, endpoints: Sequence[str] | None = None
     >>> features.output["stage4"].shape
     (None, 8, 8, 64)
     """
-    names = [layer.name for layer in model.layers]
+    names = _layer_names(model)
     if endpoints is None:
         endpoints = [name for name in names if re.fullmatch(r"stage\d", name)]
         if not endpoints:
@@ -40,5 +45,48 @@ def feature_extractor(model: keras.Model, endpoints: Sequence[str] | None = None
                 f"The model {model.name!r} has no layers named stage2, stage3, ...; name the layers whose outputs you "
                 "want with `endpoints`."
             )
-    outputs = {name: model.get_layer(one_of("endpoint", name, names)).output for name in endpoints}
-    return keras.Model(model.input, outputs, name=f"{model.name}_features")
+    wanted = [one_of("endpoint", name, names) for name in endpoints]
+    inputs, _, found = _tapped(model, set(wanted))
+    return keras.Model(inputs, {name: found[name] for name in wanted}, name=f"{model.name}_features")
+
+
+def _layer_names(model: keras.Model) -> list[str]:
+    """Names of a model's own layers, then of those of the models nested in it."""
+    nested = (name for layer in model.layers if is_graph(layer) for name in _layer_names(layer))
+    return [*(layer.name for layer in model.layers), *nested]
+
+
+def _tapped(model: keras.Model, wanted: Collection[str]) -> tuple[Any, Any, dict[str, Any]]:
+    """A model's inputs, its outputs, and the outputs of some of its layers by name.
+
+    A nested model hides its layers' outputs: then all layers are called once more, on new
+    inputs, and a nested one with wanted layers gives those out beside its own outputs.
+    """
+    one = isinstance(model, keras.Sequential)
+    ends = (model.inputs[0], model.outputs[0]) if one else (model.input, model.output)
+    found = {layer.name: layer.output for layer in model.layers if layer.name in wanted}
+    if found.keys() >= set(wanted):
+        return *ends, found
+    found = {}
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        inside = set(wanted).intersection(_layer_names(layer)) - own if is_graph(layer) else set()
+        if inside:
+            inputs, outputs, _ = tapped = _tapped(layer, inside)
+            outputs, taps = keras.Model(inputs, (outputs, tapped[2]), name=layer.name)(*args, **kwargs)
+            found.update({name: tensor for name, tensor in taps.items() if name not in found})
+        else:
+            outputs = layer(*args, **kwargs)
+        if layer.name in wanted:
+            found[layer.name] = outputs
+        return outputs
+
+    own = {layer.name for layer in model.layers}
+    inputs = keras.tree.map_structure(lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), ends[0])
+    if one:
+        outputs = inputs
+        for layer in model.layers:
+            outputs = call(layer, outputs)
+        return inputs, outputs, found
+    copy = keras.models.clone_model(model, inputs, clone_function=lambda layer: layer, call_function=call)
+    return inputs, copy.output, found

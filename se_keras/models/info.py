@@ -100,7 +100,7 @@ def model_info(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
     >>> model_info(SEResNet20()).total.trainable
     274847
     """
-    if not _is_graph(model) or not model.built or not isinstance(model.input_shape, tuple):
+    if not is_graph(model) or not model.built or not isinstance(model.input_shape, tuple):
         raise ValueError(f"model_info takes a built functional or sequential model with one input; received {model!r}.")
     shape = _fixed_shape(model.input_shape[1:], input_shape)
     leaves = _leaves(model)
@@ -133,7 +133,8 @@ def _fixed_shape(shape: Iterable[int | None], wanted: tuple[int, ...] | None) ->
 Leaf = tuple[keras.layers.Layer, tuple[int | None, ...]]
 
 
-def _is_graph(layer: Any) -> bool:
+def is_graph(layer: Any) -> bool:
+    """Whether a layer is a model whose layers are known: a functional or sequential one."""
     return isinstance(layer, keras.Sequential) or (isinstance(layer, keras.Model) and hasattr(layer, "operations"))
 
 
@@ -141,7 +142,7 @@ def _leaves(model: keras.Model) -> list[Leaf]:
     """The layers, also those of models inside the model, and their output shapes as far as they are known."""
     leaves: list[Leaf] = []
     for layer in model.layers:
-        if _is_graph(layer):
+        if is_graph(layer):
             leaves += _leaves(layer)
         elif not isinstance(layer, layers.InputLayer):
             leaves.append((layer, tuple(layer.output.shape)))
@@ -154,7 +155,7 @@ def _leaves_at(model: keras.Model, shape: tuple[int, ...]) -> list[Leaf]:
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = layer(*args, **kwargs)
-        if _is_graph(layer):
+        if is_graph(layer):
             leaves.extend(_leaves_at(layer, tuple(args[0].shape[1:])))
         elif all(layer is not known for known, _ in leaves):
             leaves.append((layer, tuple(outputs.shape)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -92,7 +92,8 @@ def assemble(identifier: str, network: Network, options: Options, *, lineage: st
     inputs = _image_input(identifier, network, options)
     x = inputs
     if options.include_preprocessing:
-        x = ImagePreprocessing(**dataclasses.asdict(network.preprocessing), name="preprocessing")(x)
+        prepared = _for_channels(network.preprocessing, _channels_of(tuple(x.shape[1:])))
+        x = ImagePreprocessing(**dataclasses.asdict(prepared), name="preprocessing")(x)
     x = network.skeleton(x, spec, se)
     if options.include_top:
         dropout = network.dropout if options.dropout is None else options.dropout
@@ -104,6 +105,21 @@ def assemble(identifier: str, network: Network, options: Options, *, lineage: st
         sources = keras.utils.get_source_inputs(inputs)
         inputs = sources[0] if len(sources) == 1 else sources  # a list of one would demand lists of one
     return keras.Model(inputs, x, name=options.name or identifier)
+
+
+def _channels_of(shape: tuple[Any, ...]) -> Any:
+    return shape[-1 if keras.config.image_data_format() == "channels_last" else 0]
+
+
+def _for_channels(record: Preprocessing, channels: int) -> Preprocessing:
+    """The record for another number of channels: R, G, B, R, ...; one channel gets the means over all."""
+    known = len(record.mean)
+    if channels == known:
+        return record
+    if channels == 1:
+        return dataclasses.replace(record, mean=(sum(record.mean) / known,), std=(sum(record.std) / known,))
+    repeats = -(-channels // known)
+    return dataclasses.replace(record, mean=(record.mean * repeats)[:channels], std=(record.std * repeats)[:channels])
 
 
 def _checked_se(identifier: str, network: Network, se: SEConfig | None) -> SEConfig | None:
@@ -144,7 +160,7 @@ def _image_input(identifier: str, network: Network, options: Options) -> Any:
         _check_image_shape(identifier, network, options, shape)
         return options.input_tensor
     shape = options.input_shape or _default_shape(network, options.include_top)
-    _check_image_shape(identifier, network, options, tuple(shape))
+    _check_image_shape(identifier, network, options, shape)
     return keras.Input(tuple(shape), name="images")
 
 
@@ -153,24 +169,20 @@ def _default_shape(network: Network, include_top: bool) -> tuple[int | None, ...
     return (*size, 3) if keras.config.image_data_format() == "channels_last" else (3, *size)
 
 
-def _check_image_shape(identifier: str, network: Network, options: Options, shape: tuple[int | None, ...]) -> None:
+def _check_image_shape(identifier: str, network: Network, options: Options, shape: Any) -> None:
     layout = keras.config.image_data_format()
-    if len(shape) != 3:
-        raise ValueError(f"`input_shape` must have 3 numbers, (height, width, channels); received input_shape={shape}.")
-    *size, channels = shape if layout == "channels_last" else (*shape[1:], shape[0])
+    if not isinstance(shape, Sequence) or len(shape) != 3:
+        raise ValueError(
+            f"`input_shape` must have 3 numbers, (height, width, channels); received input_shape={shape!r}."
+        )
+    shape = tuple(shape)
+    channels, size = _channels_of(shape), shape[:2] if layout == "channels_last" else shape[1:]
     if channels is None:
         raise ValueError(f"`input_shape` must state the number of channels; received {shape} ({layout}).")
-    known = len(network.preprocessing.mean)
-    if options.include_preprocessing and channels != known:
-        raise ValueError(
-            f"The preprocessing inside {identifier} is for images of {known} channels (RGB); received "
-            f"input_shape={shape}, {channels} channels ({layout}). Pass include_preprocessing=False and normalise the "
-            "images yourself."
-        )
     if any(value is not None and value < network.min_size for value in size):
         raise ValueError(
             f"{identifier} needs images of at least {network.min_size}x{network.min_size} pixels; "
-            f"received input_shape={shape}."
+            f"received input_shape={shape} ({layout})."
         )
     if options.include_top and network.head is not average_head and None in size:
         raise ValueError(

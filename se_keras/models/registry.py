@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import os
 from typing import Any
@@ -10,9 +11,9 @@ import keras
 
 from se_keras.errors import one_of
 from se_keras.models import inception, mobile, resnet, vgg
-from se_keras.models.checkpoints import build
+from se_keras.models.checkpoints import build, find_record
 from se_keras.models.network import Network, Options
-from se_keras.preprocessing import Preprocessing
+from se_keras.preprocessing import Preprocessing, preprocessing_of
 from se_keras.weights.published import RECORDS
 
 
@@ -47,7 +48,7 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
         ValueError: An unknown name (the closest ones are given), weights that do not exist
             or do not fit, or an option that does not fit the network.
         DownloadError: A published checkpoint could not be fetched.
-        TypeError: An unknown option.
+        TypeError: An unknown option (the closest ones are given).
 
     Example:
 
@@ -60,7 +61,17 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
             raise ValueError(f"{model!r} names weights already; received weights={weights!r} as well. Pass only one.")
         weights = tag
     network = NETWORKS[one_of("model", identifier, NETWORKS)]
+    _check_options(options)
     return build(identifier, network, weights, Options(**options))
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    known = ("weights", *(field.name for field in dataclasses.fields(Options)))
+    for name in options:
+        try:
+            one_of("argument of create_model", name, known)
+        except ValueError as error:
+            raise TypeError(str(error)) from None
 
 
 def list_models(pattern: str | None = None) -> list[str]:
@@ -97,16 +108,27 @@ def list_weights(model: str | None = None) -> list[str]:
     return sorted(name for name in RECORDS if model in (None, name.partition(".")[0]))
 
 
-def get_preprocessing(model: str) -> Preprocessing:
-    """How a network's images are prepared when it is trained from scratch.
+def get_preprocessing(model: str | keras.Model) -> Preprocessing:
+    """How a network's images are prepared.
 
     Args:
-        model: Registry name of a network.
+        model: Registry name of a network, for training it from scratch; "model.tag" for a
+            published checkpoint; or a model with its preprocessing inside.
 
     Returns:
         The record, for `preprocess` and `Preprocessing.normalize`.
 
     Raises:
-        ValueError: An unknown model (the closest names are given).
+        ValueError: An unknown network or checkpoint (the closest names are given), or a model
+            without preprocessing inside.
+
+    Example:
+
+    >>> get_preprocessing("se_resnet50.a3_in1k").size
+    160
     """
-    return NETWORKS[one_of("model", model, NETWORKS)].preprocessing
+    if isinstance(model, keras.Model):
+        return preprocessing_of(model)
+    identifier, _, tag = model.partition(".")
+    network = NETWORKS[one_of("model", identifier, NETWORKS)]
+    return find_record(identifier, tag).preprocessing if tag else network.preprocessing

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from se_keras.prediction.job import Row
-from se_keras.preprocessing import Preprocessing, decode_predictions, preprocess, record_of
+from se_keras.preprocessing import Preprocessing, decode_predictions, preprocess, preprocessing_of
 
 BATCHES_AHEAD = 2  # decoded while the model computes; what bounds the memory
 
@@ -53,7 +53,7 @@ def classified(model: keras.Model, question: Question, parts: Iterable[Sequence[
     Raises:
         FileNotFoundError: The whole folder is gone.
     """
-    record = record_of(model)
+    record = preprocessing_of(model)
     batches = (batch for part in parts for batch in _batches(part, question.batch_size))
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:

@@ -17,7 +17,7 @@ from se_keras.prediction.classifier import Question
 from se_keras.prediction.fingerprint import fingerprint
 from se_keras.prediction.job import Settings, opened
 from se_keras.prediction.merge import check_output, merge
-from se_keras.preprocessing import imagenet_labels, record_of
+from se_keras.preprocessing import imagenet_labels, preprocessing_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _check_engine(engine: str, workers: int | None, gpus_per_worker: float) -> N
 
 
 def _class_names(model: keras.Model, labels: Sequence[str] | None) -> list[str]:
-    record_of(model)  # says what is wrong before any file is listed
+    preprocessing_of(model)  # says what is wrong before any file is listed
     names = [name for _, name in imagenet_labels()] if labels is None else list(labels)
     classes = model.output_shape[-1]
     if len(names) != classes:

@@ -184,8 +184,8 @@ RECIPES: dict[str, Recipe] = {
             transforms=(augment.PadAndCrop(padding=4), augment.RandomFlip()),
             source="padding, crops and flips of He et al., arXiv 1512.03385, section 4.2; cosine in place of steps",
             evidence=(
-                "of CIFAR-10's test images, one seed each: after 60 epochs SE-ResNet-20 with reduction 4 92.30 %, ResNet-20 "
-                "91.30 %; after 40 with reduction 16 91.23 %, without SE 91.25 % (pretrained/)"
+                "of CIFAR-10's test images, one seed each: after 60 epochs SE-ResNet-20 with reduction 4 92.30 %, "
+                "ResNet-20 91.30 %; after 40 with reduction 16 91.23 %, without SE 91.25 % (pretrained/)"
             ),
         ),
         Recipe(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -16,9 +17,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from se_keras.errors import WeightsMismatchError, missing_package, one_of
+from se_keras.preprocessing import Preprocessing, stored_preprocessing
 from se_keras.weights.caffe import read_caffemodel
 
 OWN_FORMAT = "se_keras-1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stated:
+    """What a weights file says of the network that it was written from; None where it is silent.
+
+    Args:
+        structure: The network's `fingerprint_of`.
+        preprocessing: How the network prepares its images.
+    """
+
+    structure: str | None = None
+    preprocessing: Preprocessing | None = None
 
 
 class SafetensorsFile(Mapping[str, np.ndarray]):
@@ -55,6 +70,14 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
     def is_own(self) -> bool:
         """Whether `save_safetensors` wrote it."""
         return self.metadata.get("format") == OWN_FORMAT
+
+    @property
+    def stated(self) -> Stated:
+        """What the header says of the network; the first files said nothing of its preprocessing."""
+        prepared = self.metadata.get("preprocessing")
+        return Stated(
+            self.metadata.get("structure"), (prepared and Preprocessing.from_config(json.loads(prepared))) or None
+        )
 
 
 def _read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -108,7 +131,8 @@ def save_safetensors(model: keras.Model, path: str | os.PathLike) -> pathlib.Pat
         path: The file to write, ending in .safetensors; replaced when it is whole.
 
     Returns:
-        The file. Names are "layer/variable"; the header says what the model is.
+        The file. Names are "layer/variable"; the header says what the model is, and how it
+        prepares its images.
 
     Raises:
         ValueError: Another ending, or a model with two variables of one name.
@@ -119,9 +143,12 @@ def save_safetensors(model: keras.Model, path: str | os.PathLike) -> pathlib.Pat
     header = {
         "format": OWN_FORMAT,
         "model": model.name,
-        "structure": structure_of(model),
+        "structure": fingerprint_of(model),
         "parameters": str(sum(array.size for array in arrays.values())),
     }
+    prepared = stored_preprocessing(model)
+    if prepared is not None:
+        header["preprocessing"] = json.dumps(dataclasses.asdict(prepared))
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)
@@ -173,7 +200,7 @@ def variables_by_name(model: keras.Model) -> dict[str, Any]:
 _STRUCTURAL = ("strides", "padding", "pool_size", "groups", "squeeze", "gate_activation", "activation", "gate_init")
 
 
-def structure_of(model: keras.Model) -> str:
+def fingerprint_of(model: keras.Model) -> str:
     """A short fingerprint of what a model computes with its weights, where shapes do not tell.
 
     Two lineages of a network have the same variables, but their strides sit elsewhere: weights
@@ -186,14 +213,53 @@ def structure_of(model: keras.Model) -> str:
     Returns:
         16 hexadecimal digits.
     """
+    return fingerprint_of_layers((layer.name, type(layer).__name__, layer.get_config()) for layer in model.layers)
+
+
+def fingerprint_of_layers(layers: Iterable[tuple[str, str, Mapping[str, Any]]]) -> str:
+    """The fingerprint of a model that is known by its configuration alone.
+
+    Args:
+        layers: Name, class name and configuration of each layer.
+
+    Returns:
+        16 hexadecimal digits, as `fingerprint_of` gives for the model itself.
+    """
     rows = []
-    for layer in model.layers:
-        config = layer.get_config()
+    for name, kind, config in layers:
         facts = {key: config[key] for key in _STRUCTURAL if key in config}
-        if facts and not isinstance(layer, keras.layers.Dense) and layer.name != "predictions":
-            rows.append([layer.name, type(layer).__name__, facts])
+        if facts and kind != "Dense" and name != "predictions":
+            rows.append([name, kind, facts])
     text = json.dumps(sorted(rows, key=lambda row: row[0]), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_STRUCTURE_HINTS = {
+    (True, False): "the weights have SE blocks and the model has none: leave out `se=None`.",
+    (False, True): "the weights are of a plain network: pass se=None.",
+}
+
+
+def structure_mismatch(model: keras.Model, names: Iterable[str], source: str) -> WeightsMismatchError:
+    """The error for weights of another structure than the model's.
+
+    Args:
+        model: The model.
+        names: Names of the weights, "layer/variable".
+        source: What they are, for the message.
+
+    Returns:
+        The error, for the caller to raise.
+    """
+    theirs, ours = (
+        any(name.endswith("/reduce_kernel") for name in given) for given in (names, variables_by_name(model))
+    )
+    return WeightsMismatchError(
+        f"{model.name} <- {source}: made for a network of another structure (layers, strides, padding or gates)",
+        {},
+        {},
+        _STRUCTURE_HINTS.get((theirs, ours), "build the network, and with the `se`, that the weights were saved from."),
+    )
 
 
 def fill(

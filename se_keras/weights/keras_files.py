@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import json
 import os
 import zipfile
 from typing import Any
 
 import h5py
 import keras
+
+from se_keras.preprocessing import Preprocessing
+from se_keras.weights.files import Stated, fingerprint_of, fingerprint_of_layers, structure_mismatch, variables_by_name
 
 KERAS_FILES = (".weights.h5", ".keras")
 
@@ -23,6 +27,7 @@ def load_keras_file(model: keras.Model, path: str | os.PathLike) -> None:
 
     Raises:
         ValueError: The file ends in something else, or does not fit the model.
+        WeightsMismatchError: Every shape fits, but the `.keras` file is of another structure.
     """
     path = os.fspath(path)
     if not path.endswith(KERAS_FILES):
@@ -36,7 +41,41 @@ def load_keras_file(model: keras.Model, path: str | os.PathLike) -> None:
             f"{(stored - own).total()} have none in the model. Build it with the options (classes, se, include_top) "
             "that the file was saved with."
         )
+    if stated_by(path).structure not in (None, fingerprint_of(model)):
+        raise structure_mismatch(model, variables_by_name(model), path)
     model.load_weights(path)
+
+
+def stated_by(path: str | os.PathLike) -> Stated:
+    """What a Keras file says of the network that it was written from.
+
+    Args:
+        path: A `.keras` file, which holds the model's configuration, or a `.weights.h5` file,
+            which does not.
+
+    Returns:
+        What the configuration says; nothing for a `.weights.h5` file.
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
+    path = os.fspath(path)
+    layers = _layer_configs(path) if path.endswith(".keras") else []
+    prepared = next((config for _, kind, config in layers if kind == "ImagePreprocessing"), None)
+    return Stated(
+        fingerprint_of_layers(layers) if layers else None,
+        None if prepared is None else Preprocessing.from_config(prepared),
+    )
+
+
+def _layer_configs(path: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Name, class name and configuration of each layer, read without building any."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            stored = json.loads(archive.read("config.json"))["config"].get("layers", [])
+        return [(layer["config"]["name"], layer["class_name"], layer["config"]) for layer in stored]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"The weights file {path!r} cannot be read: {error}") from error
 
 
 def _stored_shapes(path: str) -> collections.Counter[tuple[int, ...]]:

@@ -18,9 +18,10 @@ from se_keras.weights.download import fetch
 from se_keras.weights.files import (
     SafetensorsFile,
     fill,
+    fingerprint_of,
     read_tensors,
     save_safetensors,
-    structure_of,
+    structure_mismatch,
     variables_by_name,
 )
 from se_keras.weights.home import cache_folder
@@ -154,15 +155,8 @@ def load_own(model: keras.Model, tensors: SafetensorsFile) -> None:
     Raises:
         WeightsMismatchError: Anything else differs, or the structures do although the shapes agree.
     """
-    stated = tensors.metadata.get("structure")
-    if stated and stated != structure_of(model):
-        raise WeightsMismatchError(
-            f"{model.name} <- {tensors.path}: made for a network of another structure (strides, padding, gates), "
-            f"{stated} instead of {structure_of(model)}",
-            {},
-            {},
-            "build the model with the lineage and the `se` that the weights were saved from.",
-        )
+    if tensors.stated.structure not in (None, fingerprint_of(model)):
+        raise structure_mismatch(model, tensors, tensors.path)
     _fill_adapted(model, tensors, source=tensors.path)
 
 

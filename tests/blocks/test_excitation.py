@@ -25,6 +25,11 @@ def test_defaults_are_the_released_networks():
     }
 
 
+def test_representation_shows_what_was_changed():
+    assert repr(SEConfig()) == "SEConfig()"
+    assert repr(SEConfig(reduction=4, stages=[3])) == "SEConfig(reduction=4, stages=(3,))"
+
+
 def test_config_is_frozen_and_hashable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         SEConfig().reduction = 8

@@ -46,6 +46,30 @@ def test_any_functional_model_with_named_layers():
         feature_extractor(model)
 
 
+def photo_classifiers(base):
+    """The ways in which Keras' guides put a network into a model of one's own."""
+    yield keras.Sequential([keras.Input((32, 32, 3)), base, layers.Dense(5, name="own")])
+    inputs = keras.Input((32, 32, 3))
+    x = base(layers.RandomFlip()(inputs), training=False)
+    yield keras.Model(inputs, layers.Dense(5, name="own")(x))
+    yield keras.Sequential([keras.Input((32, 32, 3)), keras.Sequential([base]), layers.Dense(5, name="own")])
+
+
+def test_layers_of_a_nested_network(rng):
+    base = se_keras.SEResNet20(include_top=False, pooling="avg", input_shape=(32, 32, 3))
+    x = rng.integers(0, 256, size=(2, 32, 32, 3)).astype("uint8")
+    expected = ops.convert_to_numpy(feature_extractor(base)(x)["stage4"])
+    for model in photo_classifiers(base):
+        answer = ops.convert_to_numpy(model(x, training=False))
+        assert list(feature_extractor(model).output) == ["stage2", "stage3", "stage4"]
+        features = feature_extractor(model, ["own", "stage4", base.name])
+        outputs = {name: ops.convert_to_numpy(tensor) for name, tensor in features(x, training=False).items()}
+        np.testing.assert_allclose(outputs["stage4"], expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(outputs[base.name], expected.mean((1, 2)), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(outputs["own"], answer, rtol=1e-5, atol=1e-5)
+        assert {id(weight) for weight in features.weights} <= {id(weight) for weight in model.weights}
+
+
 def test_unknown_endpoint_is_refused_with_the_closest():
     with pytest.raises(ValueError, match=r"Unknown endpoint 'stage22'\. Did you mean '?.*stage2.*Options: 'images'"):
         feature_extractor(se_keras.SEResNet20(), ["stage22"])

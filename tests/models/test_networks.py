@@ -327,11 +327,8 @@ def test_name_and_several_in_one_program():
         ({"dropout": -0.1}, r"`dropout` must be at least 0 and below 1; received dropout=-0\.1"),
         ({"input_shape": (4, 4, 3)}, r"at least 8x8 pixels; received input_shape=\(4, 4, 3\)"),
         ({"input_shape": (32, 32)}, r"must have 3 numbers, \(height, width, channels\); received .*\(32, 32\)"),
-        (
-            {"input_shape": (32, 32, 1)},
-            r"3 channels \(RGB\); received .*, 1 channels .*include_preprocessing=False",
-        ),
-        ({"input_shape": (3, 32, 32)}, r"3 channels \(RGB\); received input_shape=\(3, 32, 32\), 32 channels"),
+        ({"input_shape": (3, 32, 32)}, r"at least 8x8 pixels; received input_shape=\(3, 32, 32\) \(channels_last\)"),
+        ({"input_shape": 32}, r"must have 3 numbers, \(height, width, channels\); received input_shape=32\."),
         ({"input_shape": (32, 32, None)}, r"must state the number of channels; received \(32, 32, None\)"),
         ({"input_tensor": np.zeros((1, 32, 32, 3))}, r"output of a Keras layer or `keras\.Input`; received ndarray"),
         ({"se": "standard"}, r"`se` must be an SEConfig, or None for the plain network; received se='standard'"),
@@ -353,8 +350,14 @@ def test_input_shape_and_tensor_must_agree():
 
 
 def test_unknown_option_is_a_type_error():
-    with pytest.raises(TypeError, match="num_classes"):
+    with pytest.raises(TypeError, match=r"argument of create_model 'num_classes'\. Did you mean 'classes'\?"):
         create_model("se_resnet20", num_classes=5)
+
+
+def test_classes_without_a_classifier_are_ignored_as_by_keras_applications():
+    for weights in (None, "cifar10"):
+        model = se_keras.SEResNet20(include_top=False, pooling="avg", classes=5, weights=weights)
+        assert model.output_shape == (None, 64)
 
 
 # Preprocessing inside the model.
@@ -377,9 +380,14 @@ def test_preprocessing_inside_equals_normalising_by_hand(name, rng):
     assert "preprocessing" not in [layer.name for layer in outside.layers]
 
 
-def test_without_preprocessing_any_number_of_channels_goes():
-    model = se_keras.SEResNet20(input_shape=(32, 32, 5), include_preprocessing=False)
-    assert model(np.zeros((1, 32, 32, 5), "float32")).shape == (1, 10)
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_any_number_of_channels_goes(channels):
+    images = np.zeros((1, 32, 32, channels), "float32")
+    for include_preprocessing in (False, True):
+        model = se_keras.SEResNet20(input_shape=(32, 32, channels), include_preprocessing=include_preprocessing)
+        assert model(images).shape == (1, 10)
+    mean, means = model.get_layer("preprocessing").mean, se_keras.get_preprocessing("se_resnet20").mean
+    assert mean == ((pytest.approx(sum(means) / 3),) if channels == 1 else (means * 2)[:channels])
 
 
 # Every option of SEConfig on every residual network.
@@ -490,6 +498,20 @@ def test_weights_from_a_file(ending, tmp_path, rng):
         np.testing.assert_array_equal(ops.convert_to_numpy(loaded(x)), ops.convert_to_numpy(model(x)))
 
 
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras", ".safetensors"])
+def test_grey_network_from_its_own_file(ending, tmp_path, rng):
+    path = tmp_path / f"grey{ending}"
+    grey = se_keras.SEResNet20(input_shape=(32, 32, 1), weights="cifar10")
+    write = {".keras": grey.save, ".weights.h5": grey.save_weights}
+    write.get(ending, lambda path: se_keras.save_safetensors(grey, path))(path)
+    x = photos(rng, 32)[..., :1]
+    se = SEConfig(reduction=4)  # the checkpoint's
+    loaded = se_keras.SEResNet20(input_shape=(32, 32, 1), weights=path, se=se)
+    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(x)), ops.convert_to_numpy(grey(x)))
+    if ending == ".safetensors":  # back to RGB: the one mean three times
+        assert len(se_keras.SEResNet20(weights=path, se=se).get_layer("preprocessing").mean) == 3
+
+
 def test_weights_of_another_ending_or_network_are_refused(tmp_path):
     path = tmp_path / "mine.h5"
     path.write_bytes(b"")
@@ -529,6 +551,14 @@ def test_weights_of_another_structure_are_refused(ending, builder, options, miss
     )
     with pytest.raises(ValueError, match=message):
         builder(weights=saved / f"mine{ending}", **options)
+
+
+def test_keras_file_of_another_structure_and_the_same_shapes_is_refused(tmp_path):
+    se_keras.SEResNet20(se=SEConfig(gate_activation="tanh")).save(tmp_path / "tanh.keras")
+    with pytest.raises(
+        ValueError, match=r"another structure(?s:.*)Hint: .* with the `se`, that the weights were saved"
+    ):
+        se_keras.SEResNet20(weights=tmp_path / "tanh.keras")
 
 
 def test_weights_of_a_compiled_and_trained_model_load(tmp_path, rng):

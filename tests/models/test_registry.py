@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import textwrap
+
 import pytest
 
 import se_keras
 from se_keras import create_model, get_preprocessing, list_models, list_weights
 from se_keras.models import registry
 from se_keras.models.registry import NETWORKS
+from se_keras.weights.published import DEFAULT_TAGS
 
 NAMES = [
     "se_bn_inception",
@@ -114,6 +118,49 @@ def test_every_network_tells_its_source(name):
     assert about.endswith(".")
 
 
+@pytest.mark.parametrize("name", ["se_resnet50.imagenet", "se_resnet50.a3_in1k", "se_resnet50.caffe_in1k"])
+def test_preprocessing_of_a_checkpoint(name):
+    record = get_preprocessing(name)
+    assert (record.size, record.std[0]) == {
+        "imagenet": (224, 0.229),
+        "a3_in1k": (160, 0.229),
+        "caffe_in1k": (224, 1 / 255),
+    }[name.partition(".")[2]]
+
+
+def test_preprocessing_of_a_model_and_of_an_unknown_checkpoint():
+    assert get_preprocessing(create_model("se_resnet20", input_shape=(48, 40, 3))).height_width == (48, 40)
+    with pytest.raises(ValueError, match=r"Unknown weights of 'se_resnet50' 'caffe'\. Did you mean"):
+        get_preprocessing("se_resnet50.caffe")
+
+
+def test_default_weights_are_published_ones():
+    builders = [value for name, value in vars(se_keras).items() if name in se_keras.__all__ and name.startswith("SE")]
+    builders = [value for value in builders if inspect.isfunction(value)]
+    assert len(builders) == len(NAMES)
+    for builder in builders:
+        parameters = inspect.signature(builder).parameters
+        identifier, default = parameters["name"].default, parameters["weights"].default
+        assert default == ("imagenet" if identifier in DEFAULT_TAGS else None)
+        if default is not None:
+            assert get_preprocessing(f"{identifier}.{default}")
+    assert se_keras.SEShuffleNet(input_shape=(32, 32, 3)).count_params() > 0
+
+
+def test_signatures_are_short_enough_to_read():
+    signature = str(inspect.signature(se_keras.SEResNet20))
+    assert "se: se_keras.blocks.excitation.SEConfig | None = SEConfig()" in signature
+    assert "weights: str | os.PathLike | None = None" in signature
+
+
+def test_example_of_the_builders_is_true():
+    code = textwrap.dedent(se_keras.SEResNet20.__doc__.split("Example:\n")[1])
+    *lines, (last, comment) = [line.split("  # ") for line in code.strip().splitlines()]
+    scope = {"SEResNet20": se_keras.SEResNet20}
+    exec("\n".join(line[0] for line in lines), scope)
+    assert repr(eval(last, scope)) == comment
+
+
 def test_builders_carry_the_documentation_of_their_network():
     text = se_keras.SEInceptionV3.__doc__
     assert text.startswith("Builds SE-Inception-v3.\n")
@@ -122,3 +169,8 @@ def test_builders_carry_the_documentation_of_their_network():
     assert "positions: standard." in text
     assert "Default: 0.2." in text
     assert "Stages\n        with SE: 2, 3, 4;" in se_keras.SEResNet20.__doc__
+    assert "checkpoint (cifar10, cifar10_plain)," in se_keras.SEResNet20.__doc__
+    assert "ra2_in1k, a1_in1k, a2_in1k, a3_in1k; 'imagenet' is legacy_in1k)" in se_keras.SEResNet50.__doc__
+    assert "(none exists)" in text
+    for word in (".caffemodel", ".pth", ".safetensors", "DownloadError:", "WeightsMismatchError:", "Example:"):
+        assert word in text

@@ -75,6 +75,12 @@ def test_reduction_is_the_checkpoint_s():
         se_keras.SEResNet20(weights="cifar10", se=se_keras.SEConfig(reduction=8))
 
 
+def test_se_none_names_the_plain_checkpoint():
+    message = r"'cifar10' has SE blocks; received se=None .* plain network pass weights='cifar10_plain'\.$"
+    with pytest.raises(ValueError, match=message):
+        se_keras.SEResNet20(weights="cifar10", se=None)
+
+
 def test_there_is_no_imagenet_for_small_networks():
     with pytest.raises(ValueError, match=r"'se_resnet20' has no ImageNet weights.*Its own: cifar10, cifar10_plain"):
         se_keras.SEResNet20(weights="imagenet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -15,12 +16,16 @@ import pytest
 import safetensors.numpy
 
 import se_keras
+from se_keras import SEConfig
 from se_keras.errors import WeightsMismatchError
+from se_keras.models.checkpoints import lost_without_config
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
+from se_keras.preprocessing import Preprocessing, preprocessing_of
 from se_keras.weights.caffe import net_parameter_class, read_caffemodel
-from se_keras.weights.files import SafetensorsFile, read_tensors, save_safetensors, structure_of
+from se_keras.weights.files import SafetensorsFile, fingerprint_of, read_tensors, save_safetensors
 from se_keras.weights.load import load_own
+from se_keras.weights.published import CAFFE_INPUT
 
 
 @pytest.fixture
@@ -58,19 +63,66 @@ def test_same_shapes_of_another_structure_are_refused(tmp_path):
     options = Options(input_shape=(None, None, 3), include_preprocessing=False)
     official, torch_like = (assemble("se_resnet50", network, options, lineage=lineage) for lineage in (None, "timm"))
     assert [v.shape for v in official.variables] == [v.shape for v in torch_like.variables]
-    assert structure_of(official) != structure_of(torch_like)
+    assert fingerprint_of(official) != fingerprint_of(torch_like)
     path = save_safetensors(official, tmp_path / "weights.safetensors")
-    with pytest.raises(WeightsMismatchError, match="another structure"):
+    with pytest.raises(WeightsMismatchError, match=r"another structure(?s:.*)that the weights were saved from\.$"):
         load_own(torch_like, SafetensorsFile(path))
+
+
+def test_se_and_plain_are_told_apart_in_words(tmp_path):
+    for se, other, hint in ((SEConfig(), None, "leave out `se=None`"), (None, SEConfig(), "pass se=None")):
+        path = save_safetensors(se_keras.SEResNet20(se=se), tmp_path / "weights.safetensors")
+        with pytest.raises(WeightsMismatchError, match=f"Hint: the weights .*{hint}"):
+            se_keras.SEResNet20(weights=path, se=other)
 
 
 def test_structure_does_not_depend_on_size_classes_or_head():
     fingerprints = {
-        structure_of(se_keras.SEResNet20(input_shape=(64, 40, 3), classes=3)),
-        structure_of(se_keras.SEResNet20(include_top=False, include_preprocessing=False)),
-        structure_of(se_keras.SEResNet20(dropout=0.5, classifier_activation=None)),
+        fingerprint_of(se_keras.SEResNet20(input_shape=(64, 40, 3), classes=3)),
+        fingerprint_of(se_keras.SEResNet20(include_top=False, include_preprocessing=False)),
+        fingerprint_of(se_keras.SEResNet20(dropout=0.5, classifier_activation=None)),
     }
     assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".keras"])
+def test_preprocessing_and_lineage_come_back(ending, tmp_path):
+    adapted = dataclasses.replace(NETWORKS["se_resnet18"], preprocessing=CAFFE_INPUT)
+    trained = assemble("se_resnet18", adapted, Options(input_shape=(64, 64, 3)), lineage="legacy")
+    path = tmp_path / f"weights{ending}"
+    trained.save(path) if ending == ".keras" else save_safetensors(trained, path)
+    loaded = se_keras.SEResNet18(weights=path, input_shape=(64, 64, 3))
+    assert preprocessing_of(loaded) == preprocessing_of(trained)
+    assert fingerprint_of(loaded) == fingerprint_of(trained)
+    images = np.arange(64 * 64 * 3, dtype="float32").reshape(1, 64, 64, 3) % 256
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), trained.predict(images, verbose=0))
+
+
+def test_input_size_of_the_file_is_the_default(tmp_path):
+    adapted = dataclasses.replace(NETWORKS["se_resnet20"], preprocessing=Preprocessing(size=48))
+    path = save_safetensors(assemble("se_resnet20", adapted, Options()), tmp_path / "weights.safetensors")
+    assert se_keras.SEResNet20(weights=path).input_shape == (None, 48, 48, 3)
+
+
+def test_file_without_preprocessing_gets_the_networks_own(tmp_path):
+    for ending in (".safetensors", ".keras"):
+        path, model = tmp_path / f"bare{ending}", se_keras.SEResNet20(include_preprocessing=False)
+        model.save(path) if ending == ".keras" else save_safetensors(model, path)
+        assert preprocessing_of(se_keras.SEResNet20(weights=path)) == preprocessing_of(se_keras.SEResNet20())
+
+
+def test_what_weights_alone_do_not_tell():
+    network = NETWORKS["se_resnet18"]
+    options = Options(input_shape=(64, 64, 3))
+    caffe = dataclasses.replace(network, preprocessing=CAFFE_INPUT)
+    for adapted, lineage, lost in (
+        (network, None, ()),
+        (caffe, "legacy", ("preprocessing", "structure")),
+    ):
+        model = assemble("se_resnet18", adapted, options, lineage=lineage)
+        assert lost_without_config("se_resnet18", network, model) == lost
+    for name in ("se_resnet20.cifar10", "se_resnet20.cifar10_plain"):
+        assert lost_without_config("se_resnet20", NETWORKS["se_resnet20"], se_keras.create_model(name)) == ()
 
 
 @pytest.mark.parametrize("ending", [".weights.h5", ".keras"])

@@ -12,8 +12,9 @@ from test_files import net_parameter_class
 
 import se_keras
 from se_keras.errors import WeightsMismatchError
-from se_keras.preprocessing import record_of
+from se_keras.preprocessing import preprocessing_of
 from se_keras.weights.class_order import sorted_from_devkit
+from se_keras.weights.files import SafetensorsFile
 from se_keras.weights.home import cache_folder
 from se_keras.weights.load import adapt_channels
 
@@ -37,7 +38,7 @@ def test_tag_and_dotted_name_are_the_same(hub_record):
 
 def test_record_decides_the_preprocessing(hub_record):
     model = se_keras.SEResNet18(weights="test_in1k")
-    assert record_of(model).interpolation == "bicubic"
+    assert preprocessing_of(model).interpolation == "bicubic"
     assert model.input_shape == (None, 224, 224, 3)
 
 
@@ -46,6 +47,12 @@ def test_converted_copy_spares_the_download(hub, hub_record):
     hub.files.clear()
     second = se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
     np.testing.assert_array_equal(first.predict(photos(), verbose=0), second.predict(photos(), verbose=0))
+
+
+def test_converted_copy_states_the_records_preprocessing(hub_record):
+    se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL, classes=5)
+    copy = SafetensorsFile(cache_folder() / "converted/se_resnet18.test_in1k.safetensors")
+    assert copy.stated.preprocessing == hub_record.preprocessing
 
 
 def test_damaged_converted_copy_is_made_anew(hub_record):
@@ -87,7 +94,7 @@ def test_other_channels_adapt_the_stem_only(channels, hub_record):
     for layer in ("stem_bn", "stage5_block2_se", "logits"):
         for ours, theirs in zip(values(model, layer), values(full, layer), strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    assert len(record_of(model).mean) == channels
+    assert len(preprocessing_of(model).mean) == channels
     assert model.predict(photos(channels), verbose=0).shape == (2, 1000)
 
 
@@ -107,9 +114,9 @@ def test_channel_sums_stay(channels):
     np.testing.assert_allclose(adapted.sum(2), kernel.sum(2), rtol=1e-4, atol=1e-5)
 
 
-def test_default_alias_without_weights_is_an_error():
+def test_alias_without_published_weights_is_an_error():
     with pytest.raises(ValueError, match=r"No weights have been published for 'se_vgg16'.*weights=None"):
-        se_keras.SEVGG16()
+        se_keras.SEVGG16(weights="imagenet")
 
 
 def test_unknown_tag_gives_the_closest():
@@ -125,11 +132,6 @@ def test_tag_of_another_model_names_it():
 def test_missing_file_is_called_a_file():
     with pytest.raises(ValueError, match=r"There is no weights file at 'gone\.safetensors'"):
         se_keras.SEResNet50(weights="gone.safetensors")
-
-
-def test_classes_without_top_are_refused():
-    with pytest.raises(ValueError, match=r"include_top=False leaves out; received classes=5"):
-        se_keras.SEResNet50(include_top=False, classes=5)
 
 
 def test_checkpoint_of_another_network_is_guessed(tmp_path, legacy18):
@@ -153,7 +155,7 @@ def test_wrong_lineage_cannot_load(tmp_path):
 
 
 def test_se_other_than_the_checkpoints_is_refused(hub_record):
-    with pytest.raises(WeightsMismatchError, match=r"do not line up|another structure"):
+    with pytest.raises(ValueError, match=r"'test_in1k' has SE blocks; received se=None .* pass weights=None\."):
         se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL, se=None)
 
 
