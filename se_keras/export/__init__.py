@@ -2,7 +2,8 @@
 
 from se_keras.export.benchmark import Measurement, benchmark
 from se_keras.export.onnx import onnx
-from se_keras.export.report import Limits, Report, write_report
+from se_keras.export.report import Limits, Report
+from se_keras.export.report_figures import write_report
 from se_keras.export.saved_model import saved_model
 from se_keras.export.tflite import tflite
 from se_keras.export.verify import verify

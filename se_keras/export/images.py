@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from PIL import Image
 
-from se_keras.preprocessing import Preprocessing, preprocess, record_of
+from se_keras.preprocessing import Preprocessing, preprocess, preprocessing_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ def preparation_of(model: keras.Model | None, size: Sequence[int]) -> Preprocess
         The record inside the model, else the usual one: the central 87.5 %.
     """
     try:
-        record = record_of(model) if model is not None else Preprocessing()
+        record = preprocessing_of(model) if model is not None else Preprocessing()
     except ValueError:
         record = Preprocessing()
     return dataclasses.replace(record, size=(size[0], size[1]))

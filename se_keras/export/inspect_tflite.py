@@ -35,6 +35,20 @@ GPU_REASONS = {
     "BROADCAST_TO": "the GPU compiler rejects it at any rank; let the operation after it broadcast",
     "RELU_0_TO_1": "rejected since LiteRT 2.1.5; write a hard sigmoid as relu6(x + 3) / 6",
 }
+# Seen with LiteRT 2.3 through WebGPU: what comes out is the upper left part of the convolution without its stride.
+# Every other operation of a quantised SE-ResNet was equal to the CPU's there, and so is this one on floats.
+GPU_STRIDED_POINT = (
+    "is a 1x1 convolution with a stride on 8-bit integers, whose stride LiteRT leaves out on GPUs: wrong answers; "
+    "export with dtype='fp16' or 'int8_weights'"
+)
+GPU_PADDED_POOL = (
+    "averages over the positions of a PAD before it, which LiteRT leaves out on GPUs: wrong answers at the border; use "
+    "a depthwise convolution of equal weights, as `se_keras.export.tflite` does"
+)
+GPU_NARROW_GROUPS = (
+    "is a grouped convolution whose groups are no multiple of 4 channels in and out, with which LiteRT answers wrongly "
+    "on GPUs or ends the process; join groups, as `se_keras.export.tflite` does where it can"
+)
 # coral.ai/docs/edgetpu/models-intro, "Supported operations".
 _EDGETPU = """
     ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED L2_NORMALIZATION LOGISTIC
@@ -75,7 +89,7 @@ class Operation:
         inputs: What it reads.
         outputs: What it writes.
         window: Height and width of a pool, else None.
-        strides: Step along height and width of a pool, else None.
+        strides: Step along height and width of a pool or convolution, else None.
     """
 
     name: str
@@ -180,13 +194,14 @@ def _graph(model: Any, schema: Any) -> TFLiteGraph:
         custom = code.customCode is not None
         options = part.builtinOptions
         pool = isinstance(options, schema.Pool2DOptionsT)
+        steps = pool or isinstance(options, schema.Conv2DOptionsT)
         return Operation(
             code.customCode.decode() if custom else names[max(code.builtinCode, code.deprecatedBuiltinCode)],
             custom,
             tuple(tensors[i] for i in part.inputs if i >= 0),
             tuple(tensors[i] for i in part.outputs),
             (options.filterHeight, options.filterWidth) if pool else None,
-            (options.strideH, options.strideW) if pool else None,
+            (options.strideH, options.strideW) if steps else None,
         )
 
     return TFLiteGraph(
@@ -239,16 +254,41 @@ def _custom_reason(operation: Operation) -> str:
 
 def _gpu(graph: TFLiteGraph) -> Iterator[Refusal]:
     yield from _open_or_batched(graph, "gpu")
+    padded = {tensor for operation in graph.operations if operation.name == "PAD" for tensor in operation.outputs}
     for operation in graph.operations:
         if operation.custom:
             yield Refusal("gpu", operation.name, _custom_reason(operation))
         elif operation.name not in GPU_OPERATIONS:
             reason = GPU_REASONS.get(operation.name, "is not among the operations that GPUs run")
             yield Refusal("gpu", operation.name, reason)
+        elif _is_strided_point(operation) and operation.inputs[0].dtype in INTEGERS:
+            yield Refusal("gpu", operation.name, GPU_STRIDED_POINT)
+        elif operation.name == "AVERAGE_POOL_2D" and operation.inputs[0] in padded:
+            yield Refusal("gpu", operation.name, GPU_PADDED_POOL)
+        elif _has_narrow_groups(operation):
+            yield Refusal("gpu", operation.name, GPU_NARROW_GROUPS)
         if any(len(tensor.shape) > 4 for tensor in operation.activations()):
             yield Refusal("gpu", operation.name, "has a tensor of more than four dimensions")
         if any(tensor.dtype == "INT16" for tensor in operation.activations()):
             yield Refusal("gpu", operation.name, "computes on 16-bit integers")
+
+
+def _is_strided_point(operation: Operation) -> bool:
+    if operation.name != "CONV_2D" or operation.strides is None or max(operation.strides) == 1:
+        return False
+    return tuple(operation.inputs[1].shape[1:3]) == (1, 1)
+
+
+def _has_narrow_groups(operation: Operation) -> bool:
+    if not _is_grouped(operation):
+        return False
+    width = operation.inputs[1].shape[-1]
+    groups = operation.inputs[0].shape[-1] // width
+    return bool(width % 4 or (operation.inputs[1].shape[0] // groups) % 4)
+
+
+def _is_grouped(operation: Operation) -> bool:
+    return operation.name == "CONV_2D" and operation.inputs[0].shape[-1] != operation.inputs[1].shape[-1]
 
 
 def _edgetpu(graph: TFLiteGraph) -> Iterator[Refusal]:
@@ -264,7 +304,7 @@ def _edgetpu(graph: TFLiteGraph) -> Iterator[Refusal]:
             yield Refusal("edgetpu", operation.name, "is not among its operations and would run on the CPU")
         elif any(tensor.dtype not in INTEGERS for tensor in operation.activations()):
             yield Refusal("edgetpu", operation.name, "does not compute on 8-bit integers")
-        elif operation.name == "CONV_2D" and operation.inputs[0].shape[-1] != operation.inputs[1].shape[-1]:
+        elif _is_grouped(operation):
             yield Refusal("edgetpu", operation.name, "is a grouped convolution")
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from se_keras.export.headroom import Headroom
 from se_keras.export.inspect_tflite import TARGETS, Refusal
 from se_keras.export.runtime import RUNTIMES
-from se_keras.files import replacing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,13 @@ class Limits:
     accuracy_drop: float | None = None
     headroom: float | None = 2.0
 
+
+# Pictures beside the Markdown, and what they show; `report_figures` draws them.
+FIGURES = {
+    "answers": "Answers of the file beside those of the reference",
+    "headroom": "Head-room of half precision at every squeeze",
+    "latency": "Time of every run",
+}
 
 # By how the file computes. Errors of integer files are judged by what they do to the answer.
 LIMITS = {
@@ -63,6 +70,8 @@ class Agreement:
         top5_agreement: Mean share of the five most probable classes in common, or None.
         reference_accuracy: Share of images that the reference classifies rightly, if labelled.
         accuracy: Share of images that the file classifies rightly, if labelled.
+        answers: What was compared, the reference's and the file's, each of shape (n, classes);
+            for figures, not for JSON.
     """
 
     images: str
@@ -76,6 +85,7 @@ class Agreement:
     top5_agreement: float | None = None
     reference_accuracy: float | None = None
     accuracy: float | None = None
+    answers: tuple[np.ndarray, np.ndarray] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def failures(self, limits: Limits, *, judge_classes: bool) -> Iterator[str]:
         """What is beyond the limits.
@@ -127,6 +137,7 @@ class Speed:
         least: Seconds.
         quartiles: Seconds that a quarter and three quarters of the runs stay below.
         peak_memory: Bytes that opening and running the file added to what its idle runtime holds.
+        seconds: What each run took, in their order.
     """
 
     runtime: str
@@ -137,6 +148,7 @@ class Speed:
     least: float
     quartiles: tuple[float, float]
     peak_memory: int
+    seconds: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,6 +197,11 @@ class Report:
     notes: tuple[str, ...] = ()
 
     @property
+    def name(self) -> str:
+        """The file's name without its folders."""
+        return pathlib.Path(self.path).name
+
+    @property
     def passed(self) -> bool:
         """Whether everything is within the limits."""
         return not self.failures
@@ -200,10 +217,16 @@ class Report:
             on_gpu = agreement.runtime == "tflite_gpu"
             if on_gpu and self.limits.relative_error is None and "gpu" not in self.targets:
                 continue  # a file of integers is rarely meant for one
-            limits = _for_gpu(self.limits) if on_gpu else self.limits
             # Noise has no class: where the limits allow no error of the logits, they say all that it can say.
             classes = agreement.images == "real" if real else self.limits.relative_error is not None
-            yield from agreement.failures(limits, judge_classes=classes)
+            yield from agreement.failures(self.limits_of(agreement), judge_classes=classes)
+
+    def limits_of(self, agreement: Agreement) -> Limits:
+        """What is expected of one comparison: a GPU computes in half precision, whatever the file."""
+        if agreement.runtime != "tflite_gpu" or self.limits.relative_error is None:
+            return self.limits
+        half = LIMITS["fp16"].relative_error or 0.0
+        return dataclasses.replace(self.limits, relative_error=max(self.limits.relative_error, half))
 
     def _refused(self) -> Iterator[str]:
         for refusal in self.refusals:
@@ -219,13 +242,16 @@ class Report:
         for entry in self.headrooms:
             if entry.ratio < least:
                 yield (
-                    f"{_short(entry.name)}: its sum reaches {entry.largest_sum:,.0f} in half precision, which ends at "
-                    f"65,504; expected is {least:g} times less. Export with squeeze='staged'."
+                    f"{short_name(entry.name)}: its sum reaches {entry.largest_sum:,.0f} in half precision, which ends "
+                    f"at 65,504; expected is {least:g} times less. Export with squeeze='staged'."
                 )
 
     def to_dict(self) -> dict[str, Any]:
         """The report as dictionaries, lists, numbers and text, for JSON."""
-        content = dataclasses.asdict(self)
+        content = dataclasses.asdict(dataclasses.replace(self, agreements=()))
+        content["agreements"] = [
+            {key: value for key, value in vars(entry).items() if key != "answers"} for entry in self.agreements
+        ]
         content["headrooms"] = [
             {**dataclasses.asdict(entry), "ratio": entry.ratio if math.isfinite(entry.ratio) else None}
             for entry in self.headrooms
@@ -236,13 +262,21 @@ class Report:
         """The report as JSON."""
         return json.dumps(_finite(self.to_dict()), indent=2)
 
-    def to_markdown(self) -> str:
-        """The report as Markdown."""
-        parts = [f"# {pathlib.Path(self.path).name}: {'passed' if self.passed else 'FAILED'}"]
+    def to_markdown(self, figures: Sequence[str] = ()) -> str:
+        """The report as Markdown.
+
+        Args:
+            figures: Names of pictures beside it to show, of `FIGURES`.
+
+        Returns:
+            The text.
+        """
+        parts = [f"# {self.name}: {'passed' if self.passed else 'FAILED'}"]
         for title, header, rows in self._tables():
             lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
             parts.append("\n".join([f"## {title}", "", *lines]))
         parts += [f"- {line}" for line in (*self.failures, *self.notes)]
+        parts += [f"![{FIGURES[name]}]({name}.png)" for name in figures]
         return "\n\n".join(parts) + "\n"
 
     def __str__(self) -> str:
@@ -278,26 +312,9 @@ class Report:
 
     def _headroom_table(self) -> Iterator[tuple[str, list[str], list[list[str]]]]:
         least = sorted(self.headrooms, key=lambda entry: entry.ratio)[:3]
-        rows = [[_short(e.name), str(e.positions), f"{e.largest_sum:,.0f}", f"{e.ratio:,.1f}"] for e in least]
+        rows = [[short_name(e.name), str(e.positions), f"{e.largest_sum:,.0f}", f"{e.ratio:,.1f}"] for e in least]
         title = f"Half precision at {len(self.headrooms)} means, the tightest (65,504 is the end)"
         yield title, ["mean", "positions", "largest sum", "times to spare"], rows
-
-
-def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Writes a report as `report.json` and `report.md`; those that exist are replaced.
-
-    Args:
-        report: The report.
-        folder: Where to; made if need be.
-
-    Returns:
-        The two files.
-    """
-    paths = [pathlib.Path(folder) / name for name in ("report.json", "report.md")]
-    for path, text in zip(paths, (report.to_json(), report.to_markdown()), strict=True):
-        with replacing(path, overwrite=True) as target:
-            target.write_text(text, "utf-8")
-    return paths
 
 
 _AGREEMENT = ("images", "runtime", "of", "max. error", "mean", "relative", "top-1", "top-5", "accuracy", "reference")
@@ -338,17 +355,9 @@ def _merged(refusals: Sequence[Refusal]) -> list[Refusal]:
     ]
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """The last two parts of a tensor's first name; converters join the paths of all operations they fused."""
     return "/".join(name.split(";")[0].split("/")[-2:])
-
-
-def _for_gpu(limits: Limits) -> Limits:
-    """A GPU computes in half precision, whatever the file."""
-    if limits.relative_error is None:
-        return limits
-    half = LIMITS["fp16"].relative_error or 0.0
-    return dataclasses.replace(limits, relative_error=max(limits.relative_error, half))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -20,7 +20,7 @@ from se_keras.export.native_output import native_output_held
 from se_keras.export.runtime import require_tensorflow
 from se_keras.export.warm_up import write_warm_up
 from se_keras.files import replacing
-from se_keras.preprocessing import Preprocessing, record_of
+from se_keras.preprocessing import Preprocessing, preprocessing_of
 
 
 def saved_model(
@@ -247,7 +247,7 @@ def _own_record(model: keras.Model) -> Preprocessing | None:
     if isinstance(first, keras.Model):
         return _own_record(first)
     try:
-        return record_of(model)
+        return preprocessing_of(model)
     except ValueError:
         return None
 

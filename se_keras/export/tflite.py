@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ import keras
 import numpy as np
 
 from se_keras.errors import missing_package, one_of
+from se_keras.export.gpu_form import gpu_form
 from se_keras.export.headroom import headroom_of_model
 from se_keras.export.images import check_range, preparation_of, real_images
 from se_keras.export.inference_form import inference_form
@@ -24,7 +26,7 @@ from se_keras.export.native_output import native_output_held
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.export.saved_model import write_archive
 from se_keras.files import replacing
-from se_keras.preprocessing import record_of
+from se_keras.preprocessing import preprocessing_of
 from se_keras.surgery import in_float32, stage_squeezes, without_dead_blocks
 
 DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
@@ -217,7 +219,7 @@ def calibrate(model: keras.Model, data: Any, *, least: int = LEAST_IMAGES) -> Ca
 
 def _takes_pixels(model: keras.Model) -> bool:
     try:
-        record_of(model)
+        preprocessing_of(model)
     except ValueError:
         return False
     return True
@@ -248,7 +250,7 @@ def _prepared(model: keras.Model, dtype: str, squeeze: str, calibration: Calibra
     single = in_float32(model)
     if calibration is not None and dtype in CALIBRATED:
         single = without_dead_blocks(single, calibration.images)
-    deployed = inference_form(single)
+    deployed = gpu_form(inference_form(single))
     if squeeze == "staged":
         return stage_squeezes(deployed)
     if squeeze == "mean" or calibration is None:
@@ -343,7 +345,8 @@ def _quantised_weights(content: bytes) -> bytes:
         from ai_edge_quantizer import quantizer, recipe
     except ImportError as error:
         raise missing_package("ai_edge_quantizer", "quantize", "dtype='int8_weights'") from error
-    with native_output_held(), tempfile.TemporaryDirectory() as folder:
+    printed = contextlib.redirect_stdout(io.StringIO())
+    with native_output_held(), printed, tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder, "model.tflite")
         source.write_bytes(content)
         engine = quantizer.Quantizer(os.fspath(source))

@@ -257,6 +257,7 @@ def compare(
         top5_agreement=_top5(expected, found) if is_classes and expected.shape[1] > 5 else None,
         reference_accuracy=accuracy[0],
         accuracy=accuracy[1],
+        answers=(expected_values, found_values),
     )
 
 
@@ -361,4 +362,5 @@ def speed_of(runtime: str, threads: int, seconds: Sequence[float], peak_memory: 
         least=min(seconds),
         quartiles=(quarter, three_quarters),
         peak_memory=peak_memory,
+        seconds=tuple(seconds),
     )

@@ -4,9 +4,25 @@ import keras
 import pytest
 
 import se_keras
+from se_keras import export
+from se_keras.export.process import RuntimeRefusedError, Worker, is_missing_driver
 
 
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)
     return se_keras.SEResNet20()
+
+
+@pytest.fixture(scope="session")
+def gpu(tmp_path_factory):
+    """Skips where LiteRT finds no GPU, nor the driver of Chromium that stands in for one."""
+    path = tmp_path_factory.mktemp("gpu") / "tiny.tflite"
+    inputs = keras.Input((8, 8, 3))
+    export.tflite(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs)), path)
+    try:
+        Worker(path, runtime="tflite_gpu").close()
+    except RuntimeRefusedError as refusal:
+        if is_missing_driver(refusal):
+            pytest.skip(f"no GPU driver: apt-get install libvulkan1 chromium ({str(refusal).splitlines()[0]})")
+        raise

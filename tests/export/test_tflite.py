@@ -11,6 +11,8 @@ from keras import layers
 
 import se_keras
 from se_keras import export
+from se_keras.export.gpu_form import gpu_form, joined_groups
+from se_keras.export.inspect_tflite import read_tflite
 from se_keras.export.metadata import read_metadata
 from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.tflite import calibrate, describe
@@ -143,6 +145,35 @@ def test_dead_blocks_become_constants(small, tmp_path):
     assert ready(TFLiteRunner(path)).count("LOGISTIC") < 9
     difference = TFLiteRunner(path)(images[:20]) - model.predict(images[:20], verbose=0)
     assert np.abs(difference).max() < 0.05
+
+
+def test_pools_over_padding_become_convolutions(tmp_path):
+    images = keras.Input((9, 9, 6))
+    x = layers.AveragePooling2D(3, 2, name="pool")(layers.ZeroPadding2D(1)(images))
+    x = layers.AveragePooling2D(2, padding="same")(x)
+    model = keras.Model(images, layers.MaxPooling2D(2)(layers.ZeroPadding2D(1)(x)))
+    path = export.tflite(model, tmp_path / "model.tflite")
+    counts = read_tflite(path).counts()
+    assert (counts["AVERAGE_POOL_2D"], counts["DEPTHWISE_CONV_2D"], counts["MAX_POOL_2D"]) == (1, 1, 1)
+    runner = TFLiteRunner(path)
+    noise = images_for(model)
+    np.testing.assert_allclose(runner(noise), model.predict(noise, verbose=0), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("groups", "width", "filters", "found"), [(8, 2, 8, 2), (4, 2, 16, 2), (4, 4, 4, 1), (3, 6, 18, 3), (2, 4, 8, 2)]
+)
+def test_narrow_groups_are_joined(groups, width, filters, found):
+    images = keras.Input((6, 5, groups * width))
+    options = {"groups": groups, "padding": "same", "bias_initializer": "random_normal"}
+    model = keras.Model(images, se_keras.layers.GroupedConv2D(filters, 3, **options)(images))
+    rewritten = gpu_form(model)
+    assert joined_groups(model.layers[-1]) * rewritten.layers[-1].groups == groups
+    assert rewritten.layers[-1].groups == found
+    assert (rewritten is model) == (found == groups)
+    noise = images_for(model)
+    expected = model.predict(noise, verbose=0)
+    np.testing.assert_allclose(rewritten.predict(noise, verbose=0), expected, rtol=1e-5, atol=1e-3)
 
 
 def test_squeeze_in_stages(small, tmp_path):

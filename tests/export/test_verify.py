@@ -15,8 +15,8 @@ from se_keras import export
 from se_keras.export.headroom import LARGEST_HALF, headroom_of_model, headroom_of_tflite
 from se_keras.export.images import check_range, preparation_of, random_images, real_images
 from se_keras.export.inspect_tflite import Operation, Tensor, TFLiteGraph, read_tflite, refusals
-from se_keras.export.process import RuntimeRefusedError, Worker, is_missing_driver
-from se_keras.export.report import LIMITS, Agreement, Limits, Report, write_report
+from se_keras.export.process import RuntimeRefusedError, Worker
+from se_keras.export.report import LIMITS, Agreement, Limits, Report
 from se_keras.export.runtime import TFLiteRunner, dequantized, format_of, open_runner, quantized
 from se_keras.export.structure import size_of, structure_of
 from se_keras.export.verify import compare
@@ -54,20 +54,6 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-@pytest.fixture(scope="session")
-def gpu(tmp_path_factory):
-    """Skips where LiteRT finds no GPU, nor the driver of Chromium that stands in for one."""
-    path = tmp_path_factory.mktemp("gpu") / "tiny.tflite"
-    inputs = keras.Input((8, 8, 3))
-    export.tflite(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs)), path)
-    try:
-        Worker(path, runtime="tflite_gpu").close()
-    except RuntimeRefusedError as refusal:
-        if is_missing_driver(refusal):
-            pytest.skip(f"no GPU driver: apt-get install libvulkan1 chromium ({str(refusal).splitlines()[0]})")
-        raise
-
-
 @pytest.mark.parametrize("kind", ["tflite", "saved_model", "keras"])
 def test_good_file_passes(kind, model, files, photos):
     report = export.verify(files[kind], model, data=photos, **QUICK)
@@ -89,7 +75,7 @@ def test_report_is_one_page_in_three_forms(model, files, tmp_path):
     assert text.endswith("passed")
     assert max(map(len, text.splitlines()[8:])) < 160
     assert len(text.splitlines()) < 50
-    paths = write_report(report, tmp_path / "report")
+    paths = export.write_report(report, tmp_path / "report")
     content = json.loads(paths[0].read_text())
     assert content["passed"] is True
     assert content["speeds"][0]["runs"] == 2
@@ -97,7 +83,7 @@ def test_report_is_one_page_in_three_forms(model, files, tmp_path):
     assert len(content["headrooms"]) == 10
     assert content["agreements"][0]["relative_error"] < 1e-5
     assert "| 8 random | LiteRT CPU | logits |" in paths[1].read_text()
-    assert sorted(os.listdir(tmp_path / "report")) == ["report.json", "report.md"]
+    assert {"report.json", "report.md"} <= set(os.listdir(tmp_path / "report"))
 
 
 def test_file_of_another_model_fails(model, files):
@@ -286,6 +272,47 @@ def test_refusals(graph, target, reason):
     report = Report(path="x", format="tflite", dtype="fp32", size=1, refusals=tuple(found))
     assert report.passed
     assert not dataclasses.replace(report, targets=(target,)).passed
+
+
+def convolution(side, strides, dtype="INT8"):
+    weights = tensor((8, side, side, 4), dtype, constant=True)
+    parts = (tensor(dtype=dtype), weights), (tensor((1, 4, 4, 8), dtype),)
+    return graph_of(Operation("CONV_2D", False, *parts, strides=strides), dtype=dtype)
+
+
+def test_strided_points_of_integers_are_refused_by_gpus():
+    for side, strides, dtype, wrong in (
+        (1, (2, 2), "INT8", True),
+        (1, (1, 1), "INT8", False),
+        (3, (2, 2), "INT8", False),
+        (1, (2, 2), "FLOAT32", False),
+    ):
+        found = [entry for entry in refusals(convolution(side, strides, dtype)) if entry.target == "gpu"]
+        assert [("1x1 convolution with a stride" in entry.reason) for entry in found] == [True] * wrong
+
+
+@pytest.mark.parametrize(("filters", "width", "narrow"), [(16, 4, False), (8, 4, True), (16, 2, True), (16, 16, False)])
+def test_narrow_groups_are_refused_by_gpus(filters, width, narrow):
+    weights = tensor((filters, 3, 3, width), constant=True)
+    parts = (tensor((1, 8, 8, 16)), weights), (tensor((1, 8, 8, filters)),)
+    found = refusals(graph_of(Operation("CONV_2D", False, *parts, strides=(1, 1))))
+    assert ["groups" in entry.reason for entry in found if entry.target == "gpu"] == [True] * narrow
+
+
+def test_pools_over_padding_are_refused_by_gpus():
+    padded, pooled = tensor((1, 10, 10, 4), index=2), tensor(index=3)
+    pad = Operation("PAD", False, (tensor(index=1),), (padded,))
+    for name, wrong in (("AVERAGE_POOL_2D", True), ("MAX_POOL_2D", False)):
+        found = refusals(graph_of(pad, Operation(name, False, (padded,), (pooled,), window=(3, 3), strides=(1, 1))))
+        assert ["PAD" in entry.reason for entry in found if entry.target == "gpu"] == [True] * wrong
+
+
+def test_strides_are_read_from_the_file(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2)(inputs)
+    model = keras.Model(inputs, keras.layers.AveragePooling2D(2, strides=1)(x))
+    operations = read_tflite(export.tflite(model, tmp_path / "model.tflite")).operations
+    assert [(operation.strides, operation.window) for operation in operations] == [((2, 2), None), ((1, 1), (2, 2))]
 
 
 def test_grouped_convolution_is_refused_by_the_edge_tpu():

@@ -1,0 +1,120 @@
+"""What exporting a `.tflite` file costs: seconds and the peak of memory, each in a fresh process.
+
+    python benchmarks/export_cost.py
+    python benchmarks/export_cost.py se_resnet50:int8 --images 100
+
+Time is that of `export.tflite`, calibration and its checks included, and beside it that of the whole process, with the
+imports and the building of the network. Memory is the greatest sum over the process and its children. Weights are
+random, and images for calibration are noise: neither time nor memory depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from timing import report
+
+CASES = (
+    "se_resnet50:fp32",
+    "se_resnet50:fp16",
+    "se_resnet50:int8",
+    "se_resnext50:int8",
+    "senet154:fp32",
+    "senet154:int8",
+)
+LIMITED = "se_resnet50:int8"
+SECONDS, GIGABYTES = 40, 3
+IMAGES = 200  # as many as `export.tflite` uses at most
+EVERY = 0.05  # seconds between two looks at the memory
+
+
+def export_here(name: str, dtype: str, images: int) -> dict[str, float]:
+    """Exports a network and says how long that took."""
+    import numpy as np
+
+    import se_keras
+    from se_keras import export
+
+    model = se_keras.create_model(name)
+    data = None
+    if dtype in ("int8", "int16x8"):
+        data = np.random.default_rng(0).integers(0, 256, (images, *model.input_shape[1:]), "uint8")
+    before = resident(os.getpid())
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        path = export.tflite(model, pathlib.Path(folder, "model.tflite"), dtype=dtype, representative_data=data)
+        seconds = time.perf_counter() - started
+        return {"export_s": seconds, "GB_before": before / 1e9, "file_MB": path.stat().st_size / 1e6}
+
+
+def export_apart(case: str, images: int) -> dict[str, float]:
+    """`export_here` in a fresh process, watched."""
+    command = [sys.executable, __file__, case, "--images", str(images), "--here"]
+    started = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as messages:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, text=True)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, sum(map(resident, family(process.pid))))
+            time.sleep(EVERY)
+        seconds = time.perf_counter() - started
+        answer = process.stdout.read() if process.stdout else ""
+        if process.returncode:
+            messages.seek(0)
+            raise RuntimeError(f"{case} ended with code {process.returncode}: {messages.read()[-2000:]}")
+    found = json.loads(answer.splitlines()[-1])
+    return {"export_s": found.pop("export_s"), "process_s": seconds, "peak_GB": peak / 1e9, **found}
+
+
+def family(process: int) -> list[int]:
+    """A process and all that came from it."""
+    found = [process]
+    for member in found:
+        for task in pathlib.Path(f"/proc/{member}/task").glob("*/children"):
+            try:
+                found += map(int, task.read_text().split())
+            except OSError:  # it has just ended
+                continue
+    return found
+
+
+def resident(process: int) -> int:
+    """Bytes of memory that a process holds now; 0 if it has ended."""
+    try:
+        pages = pathlib.Path(f"/proc/{process}/statm").read_text().split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", default=CASES, help="network:dtype")
+    parser.add_argument("--images", type=int, default=IMAGES, help="images for calibration")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.here:
+        print(json.dumps(export_here(*options.cases[0].split(":"), options.images)))
+        return 0
+    rows = {}
+    for case in options.cases:
+        rows[case] = export_apart(case, options.images)
+        print(case, json.dumps(rows[case]), flush=True)
+    limits = {}
+    if LIMITED in rows:
+        limits["seconds to export SE-ResNet-50 to int8"] = (rows[LIMITED]["export_s"], SECONDS)
+        limits["gigabytes at the peak of that"] = (rows[LIMITED]["peak_GB"], GIGABYTES)
+    return report("export_cost", {"export.tflite": rows}, limits=limits)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""What it gains to leave the gates of an int8 network in float: accuracy of SE-ResNet-20 on CIFAR-10 in LiteRT.
+
+    python benchmarks/int8_gates.py --data cifar10.npz            # x_train, x_test, y_test as bytes
+
+The bundled checkpoint is quantised with the same converter and the same 200 training images each time: throughout, and
+by TensorFlow's quantisation debugger with parts of every SE block left out. Accuracies are in percent, and "same as
+fp32" is the share of images with the same answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from timing import RESULTS, where
+
+import se_keras
+from se_keras.export.inspect_tflite import Operation, read_tflite
+from se_keras.export.native_output import native_output_held
+from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.saved_model import write_archive
+from se_keras.export.tflite import Calibration, calibrate, converted
+from se_keras.surgery import deploy, without_dead_blocks
+
+NETWORK = "se_resnet20.cifar10"
+IMAGES = 200
+GATE = re.compile(r"_se(_\d+)?/")  # in the name of a tensor inside an SE block; copies of a layer are numbered
+PARTS = {
+    "gates (projections, sigmoid) in float": ("CONV_2D", "LOGISTIC"),
+    "gates and means in float": ("CONV_2D", "LOGISTIC", "MEAN"),
+    "gates, means and scaling in float": ("CONV_2D", "LOGISTIC", "MEAN", "MUL"),
+}
+
+
+def excitation_tensors(file: pathlib.Path, kinds: tuple[str, ...]) -> list[str]:
+    """Names of what the operations of these kinds inside the SE blocks of a float file give."""
+    return [
+        operation.outputs[0].name
+        for operation in read_tflite(file).operations
+        if operation.name in kinds and GATE.search(operation.outputs[0].name) and _belongs_to_a_gate(operation)
+    ]
+
+
+def _belongs_to_a_gate(operation: Operation) -> bool:
+    height, width = operation.outputs[0].shape[1:3]
+    return operation.name == "MUL" or height == width == 1
+
+
+def quantised_but_for(model: keras.Model, calibration: Calibration, tensors: list[str]) -> bytes:
+    """An int8 file in which the operations that give these tensors compute in float."""
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=tensors)
+    with native_output_held(), tempfile.TemporaryDirectory() as folder:
+        write_archive(model, folder, batch=1)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([image[None]] for image in calibration.images)
+        debugger = tf.lite.experimental.QuantizationDebugger(
+            converter=converter,
+            debug_dataset=lambda: ([image[None]] for image in calibration.images[:1]),
+            debug_options=options,
+        )
+        return debugger.get_nondebug_quantized_model()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="an .npz file of x_train, x_test and y_test")
+    parser.add_argument("--images", type=int, default=2000, help="test images to classify")
+    options = parser.parse_args()
+    data = np.load(options.data)
+    images, labels = data["x_test"][: options.images], data["y_test"][: options.images].ravel()
+    model = se_keras.create_model(NETWORK)
+    calibration = calibrate(model, data["x_train"][:IMAGES])
+    deployed = deploy(without_dead_blocks(model, calibration.images)).model
+    rows: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "model.tflite")
+        path.write_bytes(converted(deployed, "fp32", None, "float32", 1))
+        tensors = {name: excitation_tensors(path, kinds) for name, kinds in PARTS.items()}
+        expected = TFLiteRunner(path, threads=2)(images).argmax(-1)
+        rows["fp32"] = {"accuracy": 100 * float((expected == labels).mean()), "MB": path.stat().st_size / 1e6}
+        contents = {"int8": lambda: converted(deployed, "int8", calibration, "float32", 1)}
+        contents |= {
+            name: lambda names=names: quantised_but_for(deployed, calibration, names) for name, names in tensors.items()
+        }
+        for name, convert in contents.items():
+            path.write_bytes(convert())
+            found = TFLiteRunner(path, threads=2)(images).argmax(-1)
+            rows[name] = {
+                "accuracy": 100 * float((found == labels).mean()),
+                "same as fp32": 100 * float((found == expected).mean()),
+                "MB": path.stat().st_size / 1e6,
+                "operations in float": _floats(path),
+            }
+            print(name, rows[name], flush=True)
+    gain = max(rows[name]["accuracy"] for name in PARTS) - rows["int8"]["accuracy"]
+    record = {**where(("tensorflow", "keras", "ai-edge-litert")), "network": NETWORK, "images": len(images)}
+    record |= {"points gained at most": gain, "forms": rows}
+    (RESULTS / "int8_gates.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    print(f"gained at most: {gain:.2f} points")
+    return 0
+
+
+def _floats(path: pathlib.Path) -> int:
+    rim = ("QUANTIZE", "DEQUANTIZE")
+    operations = [operation for operation in read_tflite(path).operations if operation.name not in rim]
+    return sum(operation.outputs[0].dtype == "FLOAT32" for operation in operations)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

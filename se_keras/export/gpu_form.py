@@ -1,0 +1,99 @@
+"""What GPUs get wrong, written another way: the same numbers, and on CPUs about the same time.
+
+Both faults were seen with LiteRT 2.3 through WebGPU; docs/exports-on-a-gpu.md has the evidence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from se_keras.layers import GroupedConv2D
+from se_keras.surgery.graph import Call, build_model, new_layer, read_graph
+
+LEAST_GROUP = 4  # channels: a GPU's vectors hold four
+
+
+def gpu_form(model: keras.Model) -> keras.Model:
+    """Rewrites average pools that count a padded border, and grouped convolutions of narrow groups.
+
+    LiteRT's GPU runtime joins padding and pool, and then divides by the positions inside the map
+    only: such pools become depthwise convolutions of equal weights. Groups whose channels in or
+    out are no multiple of four are computed wrongly there, or end the process: neighbouring groups
+    are joined, with zeros where they do not touch.
+
+    Args:
+        model: A functional model, or a sequential one that has been built.
+
+    Returns:
+        A new functional model with the same answers up to rounding; `model` itself where there is
+        nothing to rewrite. Groups that cannot be joined to multiples of four stay as they are.
+    """
+    graph = read_graph(model)
+    producers = graph.producers()
+    replacements = {}
+    for call in graph.calls:
+        if _counts_padding(call, producers):
+            replacements[call] = [_convolution(call)]
+        elif type(call.operation) in (GroupedConv2D, layers.Conv2D) and joined_groups(call.operation) > 1:
+            replacements[call] = [_with_wider_groups(call)]
+    return build_model(graph.rewritten(replacements, {})) if replacements else model
+
+
+def _counts_padding(call: Call, producers: dict[int, Call]) -> bool:
+    pool = call.operation
+    if type(pool) is not layers.AveragePooling2D or pool.padding != "valid" or len(set(pool.strides)) > 1:
+        return False
+    before = producers.get(id(call.inputs[0]))
+    return before is not None and isinstance(before.operation, layers.ZeroPadding2D)
+
+
+def _convolution(call: Call) -> Call:
+    pool: Any = call.operation
+    (tensor,) = call.inputs
+    channels = tensor.shape[-1 if pool.data_format == "channels_last" else 1]
+    convolution = layers.DepthwiseConv2D(
+        pool.pool_size,
+        pool.strides,
+        use_bias=False,
+        data_format=pool.data_format,
+        dtype=pool.dtype_policy,
+        name=pool.name,
+    )
+    kernel = np.full((*pool.pool_size, channels, 1), 1 / np.prod(pool.pool_size), "float32")
+    return Call(new_layer(convolution, tensor.shape, [kernel]), (tensor,), {}, call.outputs, is_new=True)
+
+
+def joined_groups(convolution: Any) -> int:
+    """How many neighbouring groups of a convolution have to be joined for widths that GPUs take.
+
+    Args:
+        convolution: A convolution that has been built.
+
+    Returns:
+        The number; 1 where the groups are wide enough, there are none, or none would do.
+    """
+    groups, width = convolution.groups, convolution.kernel.shape[-2]
+    widths = (width, convolution.filters // groups)
+    fits = (n for n in range(1, groups + 1) if groups % n == 0 and all(n * size % LEAST_GROUP == 0 for size in widths))
+    return next(fits, 1) if groups > 1 else 1
+
+
+def _with_wider_groups(call: Call) -> Call:
+    layer: Any = call.operation
+    joined = joined_groups(layer)
+    config = {**layer.get_config(), "groups": layer.groups // joined}
+    kernel = np.asarray(keras.ops.convert_to_numpy(layer.kernel))
+    *window, width, filters = kernel.shape
+    wide = np.zeros((*window, joined, width, layer.groups // joined, joined, filters // layer.groups), kernel.dtype)
+    narrow = kernel.reshape(*window, width, layer.groups // joined, joined, filters // layer.groups)
+    for number in range(joined):
+        wide[..., number, :, :, number, :] = narrow[..., number, :]
+    weights = [wide.reshape(*window, joined * width, filters)]
+    if layer.use_bias:
+        weights.append(keras.ops.convert_to_numpy(layer.bias))
+    wider = new_layer(type(layer).from_config(config), call.inputs[0].shape, weights)
+    return Call(wider, call.inputs, {}, call.outputs, is_new=True)

@@ -1,0 +1,260 @@
+"""A report on an export as files: JSON, Markdown, and pictures where they say more than its tables.
+
+The pictures show where the answers differ, how near the end of half precision the squeezes are, and how steady the
+time is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from se_keras.errors import missing_package
+from se_keras.export.headroom import Headroom
+from se_keras.export.report import Agreement, Report, Speed, short_name
+from se_keras.export.runtime import RUNTIMES
+from se_keras.files import replacing
+
+# Okabe and Ito's colours, told apart by readers who do not see red and green alike.
+BLUE, ORANGE, VERMILION, GREY = "#0072B2", "#E69F00", "#D55E00", "0.45"
+DOTS_PER_INCH = 150
+MOST_POINTS = 50_000  # of a panel: more are not seen apart
+FAR = 3  # times the median: slower runs are marked at the edge, or they would press all others onto a line
+
+
+def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
+    """Writes a report as `report.json` and `report.md`, with pictures if matplotlib is installed.
+
+    Args:
+        report: The report.
+        folder: Where to; made if need be. Files of these names that exist are replaced.
+
+    Returns:
+        The two files, and a PNG file for each of `report_figures`.
+    """
+    figures = report_figures(report) if importlib.util.find_spec("matplotlib") else {}
+    folder = pathlib.Path(folder)
+    texts = {"report.json": report.to_json(), "report.md": report.to_markdown(list(figures))}
+    for name, text in texts.items():
+        with replacing(folder / name, overwrite=True) as target:
+            target.write_text(text, "utf-8")
+    for name, figure in figures.items():
+        with replacing(folder / f"{name}.png", overwrite=True) as target:
+            figure.savefig(target, dpi=DOTS_PER_INCH)
+    return [folder / name for name in (*texts, *(f"{name}.png" for name in figures))]
+
+
+def report_figures(report: Report) -> dict[str, Any]:
+    """Draws what a report has to show.
+
+    Args:
+        report: The report.
+
+    Returns:
+        A `matplotlib.figure.Figure` for each of `FIGURES` that the report has numbers for.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    drawn = {}
+    if any(entry.answers is not None for entry in report.agreements):
+        drawn["answers"] = draw_answers(report)
+    if any(math.isfinite(entry.ratio) for entry in report.headrooms):
+        drawn["headroom"] = draw_headroom(report)
+    if report.speeds:
+        drawn["latency"] = draw_latency(report)
+    return drawn
+
+
+def draw_answers(report: Report) -> Any:
+    """Draws the file's answers over the reference's, and their differences, a column for each comparison.
+
+    Args:
+        report: A report with at least one agreement that has kept its answers.
+
+    Returns:
+        A figure. Above: each answer as a point, on the diagonal where both agree; in another
+        colour the class of each image that both find most probable, and in a third that of the
+        reference where the file finds another. Below: the differences, and the greatest that the limits
+        allow where that is in sight.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    entries = [entry for entry in report.agreements if entry.answers is not None]
+    figure = _figure(max(6.4, 4.2 * len(entries) + 0.6), 7.2)
+    figure.suptitle(f"The file's answers beside those of {report.reference}\n{_what(report)}", fontsize=11)
+    axes = figure.subplots(2, len(entries), squeeze=False, sharex="col")
+    for entry, upper, lower in zip(entries, axes[0], axes[1], strict=True):
+        _answers(upper, entry)
+        _differences(lower, entry, report)
+    axes[0, 0].set_ylabel("file")
+    axes[1, 0].set_ylabel("file minus reference")
+    handles, labels = max((ax.get_legend_handles_labels() for ax in axes[0]), key=lambda pair: len(pair[0]))
+    columns = 2 * len(entries)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize="small", markerscale=3)
+    return figure
+
+
+def _answers(ax: Any, entry: Agreement) -> None:
+    ax.axline((0, 0), slope=1, color=GREY, linewidth=0.9, label="equal")
+    for label, colour, (x, y) in _groups(entry):
+        ax.plot(x, y, linestyle="none", marker=".", markersize=3, color=colour, label=label)
+    title = f"{entry.count} {entry.images} images, {RUNTIMES[entry.runtime]}"
+    ax.set_title(f"{title}\n{_shares(entry)}" if entry.top1_agreement is not None else title, fontsize="medium")
+    ax.grid(alpha=0.3)
+
+
+def _differences(ax: Any, entry: Agreement, report: Report) -> None:
+    for _, colour, (x, y) in _groups(entry):
+        ax.plot(x, y - x, linestyle="none", marker=".", markersize=3, color=colour)
+    ax.axhline(0, color=GREY, linewidth=0.9, zorder=0)
+    allowed = report.limits_of(entry).relative_error
+    if allowed is not None and entry.relative_error > 0:
+        limit = allowed * entry.max_error / entry.relative_error
+        if limit < 5 * entry.max_error:  # further away, the differences would be one line
+            for side in (-limit, limit):
+                ax.axhline(side, color=VERMILION, linestyle="--", linewidth=1)
+    title = f"at most {entry.max_error:.2g} apart, {entry.relative_error:.2g} of the greatest"
+    ax.set_title(title, fontsize="medium")
+    ax.set_xlabel(f"reference ({entry.quantity})")
+    ax.ticklabel_format(axis="y", scilimits=(-2, 3))
+    ax.grid(alpha=0.3)
+
+
+def _groups(entry: Agreement) -> list[tuple[str, str, tuple[np.ndarray, np.ndarray]]]:
+    """Label, colour and points of all answers, of the most probable classes, and of those that the file loses."""
+    if entry.answers is None:
+        return []
+    expected, found = entry.answers
+    if entry.top1_agreement is None:
+        return [("outputs", BLUE, _thinned(expected.ravel(), found.ravel()))]
+    rows, best = np.arange(len(expected)), expected.argmax(-1)
+    lost = found.argmax(-1) != best
+    pairs = expected[rows, best], found[rows, best]
+    groups = [
+        ("all classes", BLUE, _thinned(expected.ravel(), found.ravel())),
+        ("first class of both", ORANGE, (pairs[0][~lost], pairs[1][~lost])),
+        ("first class of the reference only", VERMILION, (pairs[0][lost], pairs[1][lost])),
+    ]
+    return groups if lost.any() else groups[:2]
+
+
+def _thinned(expected: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Evenly chosen points, and the one that is furthest off."""
+    if len(expected) <= MOST_POINTS:
+        return expected, found
+    chosen = np.linspace(0, len(expected) - 1, MOST_POINTS - 1).round().astype(int)
+    chosen = np.append(chosen, np.abs(expected - found).argmax())
+    return expected[chosen], found[chosen]
+
+
+def draw_headroom(report: Report) -> Any:
+    """Draws how many times larger the sum of every squeeze could be in half precision.
+
+    Args:
+        report: A report with at least one head-room that is finite.
+
+    Returns:
+        A figure with a bar for each squeeze, from the first at the top, on a logarithmic axis.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    entries = [entry for entry in report.headrooms if math.isfinite(entry.ratio)]
+    figure = _figure(8.0, 1.9 + 0.2 * len(entries))
+    ax = figure.subplots()
+    places = np.arange(len(entries))
+    least = report.limits.headroom
+    colours = [_headroom_colour(entry, least) for entry in entries]
+    ax.barh(places, [entry.ratio - 1 for entry in entries], left=1, color=colours, height=0.7)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    ax.set_yticks(places, [short_name(entry.name) for entry in entries], fontsize="small")
+    ax.set_ylim(len(entries) - 0.4, -0.6)
+    ax.axvline(1, color="black", linewidth=1)
+    if least is not None:
+        ax.axvline(least, color=VERMILION, linestyle="--", linewidth=1, label=f"expected for a GPU: {least:g}")
+        figure.legend(loc="outside lower center", fontsize="small")
+    low, high = min(entry.ratio for entry in entries), max(entry.ratio for entry in entries)
+    ax.set_xlim(min(0.7, low / 1.5), max(high * 2.2, 10))
+    for place, entry in zip(places, entries, strict=True):
+        text = f" {entry.ratio:.2g} " if entry.ratio < 10 else f" {entry.ratio:,.0f} "
+        ax.text(entry.ratio, place, text, va="center", ha="left" if entry.ratio > 1 else "right", fontsize="x-small")
+    ax.set_xlabel("times that the largest sum fits below 65,504 (left of 1 it overflows)")
+    ax.set_title(f"Head-room of half precision at the squeezes\n{_what(report)}", fontsize=11)
+    ax.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def _headroom_colour(entry: Headroom, least: float | None) -> str:
+    return VERMILION if least is not None and entry.ratio < least else BLUE
+
+
+def draw_latency(report: Report) -> Any:
+    """Draws how long every timed run took, in their order.
+
+    Args:
+        report: A report with at least one speed.
+
+    Returns:
+        A figure with a panel for each speed: the runs as points, their median as a line, and
+        the middle half of them shaded. Runs of over three times the median are triangles at the
+        upper edge, with their milliseconds beside them.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    figure = _figure(7.0, 1.0 + 2.8 * len(report.speeds))
+    axes = figure.subplots(len(report.speeds), 1, squeeze=False).ravel()
+    figure.suptitle(f"Time of a call\n{_what(report)}", fontsize=11)
+    for ax, speed in zip(axes, report.speeds, strict=True):
+        _runs(ax, speed)
+    axes[-1].set_xlabel("run, after the warm-up")
+    return figure
+
+
+def _runs(ax: Any, speed: Speed) -> None:
+    milliseconds = 1e3 * np.array(speed.seconds)
+    runs = np.arange(1, len(milliseconds) + 1)
+    low, high, median = (1e3 * second for second in (*speed.quartiles, speed.median))
+    is_far = milliseconds > FAR * median
+    top = 1.25 * max(milliseconds[~is_far].max(), high)
+    ax.axhspan(low, high, color=BLUE, alpha=0.2, linewidth=0, label=f"middle half: {low:.3g} to {high:.3g} ms")
+    ax.axhline(median, color=BLUE, linewidth=1.2, label=f"median: {median:.3g} ms")
+    ax.plot(runs[~is_far], milliseconds[~is_far], linestyle="none", marker="o", markersize=4, color="black")
+    for run, millisecond in zip(runs[is_far], milliseconds[is_far], strict=True):
+        ax.plot(run, 0.95 * top, marker="^", markersize=6, color=VERMILION)
+        ax.annotate(f" {millisecond:.3g}", (run, 0.95 * top), va="center", fontsize="x-small")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set_ylim(0, top)
+    ax.set_ylabel("ms")
+    threads = "1 thread" if speed.threads == 1 else f"{speed.threads} threads"
+    least = f"{len(runs)} runs, the fastest {1e3 * speed.least:.3g} ms"
+    ax.set_title(f"{RUNTIMES[speed.runtime]}, {threads}, batch {speed.batch}; {least}", fontsize="medium")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize="small", ncols=2, loc="lower center")
+
+
+def _what(report: Report) -> str:
+    return f"{report.name}, {report.dtype}"
+
+
+def _shares(entry: Agreement) -> str:
+    text = f"same first class: {entry.top1_agreement or 0.0:.1%}"
+    if entry.accuracy is None or entry.reference_accuracy is None:
+        return text
+    return f"{text}\naccuracy {entry.accuracy:.1%}, the reference's {entry.reference_accuracy:.1%}"
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing_package("matplotlib", "plots", "Drawing figures") from error
+    return Figure(figsize=(width, height), layout="constrained")  # without pyplot: no state, no window

@@ -1,0 +1,71 @@
+"""Every kind of block in LiteRT's GPU runtime: nothing left to the CPU, and the CPU's answers."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from se_keras import export
+from se_keras.export.images import random_images
+from se_keras.export.process import Worker
+from se_keras.export.runtime import TFLiteRunner
+from se_keras.layers import GroupedConv2D
+from se_keras.models.network import Options, assemble
+from se_keras.models.registry import NETWORKS
+
+pytestmark = pytest.mark.usefixtures("gpu")
+
+# Networks cut down to one unit a stage, where their table counts units; 32 pixels, or their least.
+SHORTENED = {"se_resnet50": (1, 1, 1, 1), "se_resnext50": (1, 1, 1, 1), "senet154": (1, 1, 1, 1), "se_preresnet164": 1}
+WHOLE = ("se_mobilenet", "se_shufflenet", "se_bn_inception")
+
+
+def network(name):
+    keras.utils.set_random_seed(0)
+    entry = NETWORKS[name]
+    if name in SHORTENED:
+        entry = dataclasses.replace(entry, spec=dataclasses.replace(entry.spec, num_blocks=SHORTENED[name]))
+    size = max(32, entry.min_size)
+    options = Options(input_shape=(size, size, 3), classes=5, classifier_activation=None)
+    return assemble("tiny", entry, options)
+
+
+def difference_on_gpu(path, shape):
+    """The greatest difference of GPU and CPU over the greatest answer."""
+    images = random_images(shape, 2).images
+    expected = TFLiteRunner(path)(images)
+    with Worker(path, runtime="tflite_gpu") as worker:
+        return np.abs(worker.run(images) - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "name", [*SHORTENED, *(pytest.param(name, marks=pytest.mark.slow) for name in (*WHOLE, "se_inception_v3"))]
+)
+def test_blocks_are_resident_and_right(name, tmp_path):
+    model = network(name)
+    assert difference_on_gpu(export.tflite(model, tmp_path / "model.tflite"), model.input_shape[1:]) < 1e-2
+
+
+def test_joined_groups_are_right(tmp_path):
+    inputs = keras.Input((8, 8, 16))
+    model = keras.Model(inputs, GroupedConv2D(16, 3, groups=8, padding="same")(inputs))
+    assert difference_on_gpu(export.tflite(model, tmp_path / "model.tflite"), (8, 8, 16)) < 1e-3
+
+
+def test_pools_over_padding_are_right(tmp_path):
+    inputs = keras.Input((12, 12, 8))
+    model = keras.Model(inputs, keras.layers.AveragePooling2D(3, 2)(keras.layers.ZeroPadding2D(1)(inputs)))
+    assert difference_on_gpu(export.tflite(model, tmp_path / "model.tflite"), (12, 12, 8)) < 1e-3
+
+
+LOST = pytest.mark.xfail(reason="LiteRT 2.3 leaves the stride out, as `verify` warns; see docs/exports-on-a-gpu.md")
+
+
+@pytest.mark.parametrize("strides", [1, pytest.param(2, marks=LOST)])
+def test_points_of_integers_are_right(strides, tmp_path, rng):
+    inputs = keras.Input((16, 16, 8))
+    model = keras.Model(inputs, keras.layers.Conv2D(8, 1, strides=strides)(inputs))
+    data = rng.normal(0, 3, (120, 16, 16, 8))
+    path = export.tflite(model, tmp_path / "model.tflite", dtype="int8", representative_data=data)
+    assert difference_on_gpu(path, (16, 16, 8)) < 0.03
