@@ -107,7 +107,15 @@ def test_convert_says_in_json_what_it_wrote(capsys, tmp_path):
     target = tmp_path / "model.safetensors"
     code, out, _ = run(capsys, "convert", "se_resnet20.cifar10", "--to", target, "--json")
     assert code == 0
-    assert json.loads(out) == {"file": str(target), "model": "se_resnet20", "size": target.stat().st_size}
+    written = {"file": str(target), "model": "se_resnet20", "size": target.stat().st_size, "lost": []}
+    assert json.loads(out) == written
+
+
+def test_convert_says_what_a_file_of_weights_alone_loses(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("se_keras.cli.convert.lost_without_config", lambda *_: ("preprocessing", "structure"))
+    code, out, err = run(capsys, "convert", "se_resnet20.cifar10", "--to", tmp_path / "model.weights.h5")
+    assert code == 0
+    assert "does not hold this checkpoint's preprocessing and structure" in " ".join((out + err).split())
 
 
 def test_convert_keeps_an_existing_file(capsys, tmp_path):

@@ -318,7 +318,8 @@ def test_strides_are_read_from_the_file(tmp_path):
 def test_grouped_convolution_is_refused_by_the_edge_tpu():
     weights = tensor((8, 3, 3, 2), "INT8", constant=True)
     grouped = Operation("CONV_2D", False, (tensor(dtype="INT8"), weights), (tensor(dtype="INT8"),))
-    assert [r.reason for r in refusals(graph_of(grouped, dtype="INT8"))] == ["is a grouped convolution"]
+    found = [entry.reason for entry in refusals(graph_of(grouped, dtype="INT8")) if entry.target == "edgetpu"]
+    assert found == ["is a grouped convolution"]
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "dynamic"])
