@@ -48,6 +48,8 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python benchmarks/se_overhead.py se_resnet50 se_resnext50 senet154
 	$(BIN)/python benchmarks/cpu_inference.py $(if $(PEERS),--peers $(PEERS))
 	$(BIN)/python benchmarks/training.py $(if $(PEERS),--peers $(PEERS))
+	$(BIN)/python benchmarks/export_cost.py
+	$(BIN)/python benchmarks/gpu_residency.py
 	$(BIN)/python benchmarks/gpu.py $(if $(PEERS),--peers $(PEERS))
 	$(BIN)/python benchmarks/readme.py
 

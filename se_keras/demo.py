@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from se_keras import SEConfig, export
+from se_keras import export
+from se_keras.blocks.excitation import SEConfig
 from se_keras.errors import check_count
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.models.registry import create_model

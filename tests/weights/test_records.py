@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from se_keras import SEConfig
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS, list_weights
 from se_keras.weights.published import DEFAULT_TAGS, RECORDS
@@ -58,25 +59,29 @@ def test_alias_exists_for_every_network_with_weights():
     assert list_weights() == sorted(RECORDS)
 
 
-STRUCTURES = sorted({(r.model, r.lineage, r.preprocessing.size, r.plain) for r in RECORDS.values()}, key=str)
+def structure(record):
+    se = None if record.plain else SEConfig(reduction=record.reduction or SEConfig.reduction)
+    return record.model, record.lineage, record.preprocessing.size, se
+
+
+STRUCTURES = sorted({structure(record) for record in RECORDS.values()}, key=str)
 
 
 @pytest.mark.parametrize(
-    ("model", "lineage", "size", "plain"),
+    ("model", "lineage", "size", "se"),
     [
         pytest.param(*row, marks=() if row[0] in ("se_resnet18", "se_resnet20", "se_resnext26d") else pytest.mark.slow)
         for row in STRUCTURES
     ],
 )
-def test_recorded_counts_are_the_networks(model, lineage, size, plain):
+def test_recorded_counts_are_the_networks(model, lineage, size, se):
     from se_keras import model_info
 
-    without: dict = {"se": None} if plain else {}
-    built = assemble(model, NETWORKS[model], Options(input_shape=(size, size, 3), **without), lineage=lineage)
+    built = assemble(model, NETWORKS[model], Options(input_shape=(size, size, 3), se=se), lineage=lineage)
     trainable = sum(math.prod(variable.shape) for variable in built.trainable_variables)
     macs = model_info(built).total.macs
     for record in RECORDS.values():
-        if (record.model, record.lineage, record.preprocessing.size, record.plain) == (model, lineage, size, plain):
+        if structure(record) == (model, lineage, size, se):
             assert (record.parameters, record.macs) == (trainable, macs)
 
 
