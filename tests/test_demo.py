@@ -17,7 +17,7 @@ def test_demo_end_to_end(tmp_path, capsys):
     code = se_keras_cli.main(["demo", "--epochs", "1", "--output", str(output), "--json"])
     result = json.loads(capsys.readouterr().out)
     assert code == 0
-    assert result["parameters"] == {"SE-ResNet-20": 274_847, "ResNet-20": 272_474}
+    assert result["parameters"] == {"SE-ResNet-20": 280_958, "ResNet-20": 272_474}
     assert all(0.85 < accuracy < 1 for accuracy in result["accuracy"].values())
     assert result["images"] == IMAGES_A_GROUP * len(GROUPS)
     assert all(0 <= accuracy <= 1 for accuracy in result["adapted"].values())

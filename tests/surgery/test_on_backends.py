@@ -66,7 +66,7 @@ def excited():
     """A residual network with SE, whose first gates vary from image to image and whose second ones hardly do."""
     inputs = keras.Input((8, 8, 3))
     x = conv_norm_relu(inputs, 8, 3, "stem")
-    for name, spread in (("first", 1.0), ("second", 1e-4)):
+    for name, spread in (("first", 1.0), ("second", 1e-2)):
         kernel = keras.initializers.RandomNormal(0, spread, seed=1)
         branch = layers.Conv2D(8, 3, padding="same", use_bias=False, name=f"{name}_conv")(x)
         branch = layers.BatchNormalization(name=f"{name}_bn")(branch)
