@@ -266,7 +266,9 @@ def _add_export(command: Command) -> None:
     export.add_argument(
         "--labels", help="text file with one class name a line, for the export; default: labels.txt beside the model"
     )
-    export.add_argument("--data", help="folder of photos, to calibrate with and to verify on")
+    export.add_argument(
+        "--data", help="folder of photos to calibrate with and to verify on; of train and val in it, one for each"
+    )
     export.add_argument("--output", help="what to write (default: out/model.tflite, out/model.onnx, out/saved_model)")
     export.add_argument("--overwrite", action="store_true", help="replace what exists")
     _add_verdict(export)

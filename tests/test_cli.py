@@ -281,6 +281,27 @@ def test_export_takes_the_labels_beside_the_model_or_says_that_there_are_none(ca
     assert json.loads((tmp_path / "out.json").read_text())["labels"] == ["dog", "eel", "fox"]
 
 
+@pytest.mark.slow
+def test_export_calibrates_on_train_and_verifies_on_val(capsys, model_file, tmp_path):
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 40), ("val", 2)):
+        for name in ("dog", "eel", "fox"):
+            folder = tmp_path / "photos" / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{number}.png")
+    arguments = ["export", model_file, "--format", "tflite", "--dtype", "int8", "--json", "--target", "cpu"]
+    limits = ["--max-relative-error", 1, "--min-top1-agreement", 0, "--max-accuracy-drop", 1]
+    code, out, err = run(capsys, *arguments, *limits, "--data", tmp_path / "photos", "--output", tmp_path / "a.tflite")
+    assert code == 0, err
+    (real,) = (row for row in json.loads(out)["agreements"] if row["images"] == "real" and row["runtime"] == "tflite")
+    assert real["count"] == 6
+    assert real["accuracy"] is not None
+    assert "same photos" not in err
+    _, _, err = run(capsys, *arguments, *limits, "--data", tmp_path / "photos/train", "--output", tmp_path / "b.tflite")
+    assert "calibrated and verified on the same photos" in err
+
+
 def test_export_of_a_network_without_weights(capsys, tmp_path):
     target = tmp_path / "model.tflite"
     arguments = ["export", "se_resnet20", "--weights", "none", "--size", 48, "--format", "tflite", "--dtype", "fp16"]

@@ -12,7 +12,9 @@ import keras
 from se_keras import export
 from se_keras.cli.console import class_names_of, labels_beside, lines_of, load_file, progress_console, published
 from se_keras.cli.verify import print_report
+from se_keras.export.tflite import CALIBRATED
 from se_keras.models.registry import create_model
+from se_keras.training.sources import parts_of
 
 _OUTPUTS = {"saved_model": "out/saved_model", "tflite": "out/model.tflite", "onnx": "out/model.onnx"}
 
@@ -24,9 +26,15 @@ def run(options: argparse.Namespace) -> int:
     target = pathlib.Path(options.output or _OUTPUTS[options.format])
     if target.exists() and not options.overwrite:
         raise FileExistsError(f"{os.fspath(target)!r} exists already. Add --overwrite to replace it.")
+    parts = parts_of(options.data) if options.data else None
+    calibration, options.data = parts or (options.data, options.data)
+    if options.data and not parts and options.dtype in CALIBRATED:
+        progress_console.print(
+            "calibrated and verified on the same photos; in folders train and val they are kept apart"
+        )
     model = _model_to_export(options)
     with progress_console.status(f"Writing {target}"):
-        _write_export(model, target, options)
+        _write_export(model, target, calibration, options)
     return print_report(target, model, options)
 
 
@@ -50,7 +58,9 @@ def _labels(model: keras.Model, options: argparse.Namespace) -> list[str] | None
     return list(known) or None
 
 
-def _write_export(model: keras.Model, target: pathlib.Path, options: argparse.Namespace) -> None:
+def _write_export(
+    model: keras.Model, target: pathlib.Path, calibration: str | os.PathLike | None, options: argparse.Namespace
+) -> None:
     labels = _labels(model, options)
     if options.format == "saved_model":
         export.saved_model(model, target, labels=labels, overwrite=options.overwrite)
@@ -63,7 +73,7 @@ def _write_export(model: keras.Model, target: pathlib.Path, options: argparse.Na
             model,
             target,
             dtype=options.dtype,
-            representative_data=options.data,
+            representative_data=calibration,
             input_type=options.input_type or "float32",
             labels=labels,
             overwrite=options.overwrite,

@@ -240,6 +240,20 @@ def open_data(
     )
 
 
+def parts_of(path: str | os.PathLike) -> tuple[pathlib.Path, pathlib.Path] | None:
+    """The folders inside a folder to train and to validate on.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        `train`, and `val`, `validation` or `test`; None where it has not both.
+    """
+    folder = pathlib.Path(path)
+    validation = next((folder / name for name in ("val", "validation", "test") if (folder / name).is_dir()), None)
+    return (folder / "train", validation) if (folder / "train").is_dir() and validation else None
+
+
 def _open_npz(path: pathlib.Path, name: str) -> Data:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file at {os.fspath(path)!r}.")
@@ -264,24 +278,25 @@ def _of_arrays(
 def _open_folder(
     path: pathlib.Path, validation_split: float, strict: bool, progress: Callable[[Iterable], Iterable]
 ) -> Data:
-    train_folder = path / "train"
-    held_back = next((path / name for name in ("val", "validation", "test") if (path / name).is_dir()), None)
-    if not train_folder.is_dir() or held_back is None:
+    parts = parts_of(path)
+    if parts is None:
         files, labels, names = _listing(path)
         files, labels, broken = _readable(files, labels, strict, progress)
         train, validation = _split(files, labels, names, validation_split)
         return Data(os.fspath(path), train, validation, broken)
     sources: list[FolderSource] = []
     faults: list[tuple[str, str]] = []
+    train_folder, validation_folder = parts
     train_names = _class_names(train_folder)
-    names = _class_names(held_back)
+    names = _class_names(validation_folder)
     if names != train_names:
         only_train, only_held = sorted(set(train_names) - set(names)), sorted(set(names) - set(train_names))
         raise ValueError(
-            f"The classes of {os.fspath(train_folder)!r} and {os.fspath(held_back)!r} must be the same; only in the "
-            f"first: {', '.join(only_train) or 'none'}; only in the second: {', '.join(only_held) or 'none'}."
+            f"The classes of {os.fspath(train_folder)!r} and {os.fspath(validation_folder)!r} must be the same; "
+            f"only in the first: {', '.join(only_train) or 'none'}; only in the second: "
+            f"{', '.join(only_held) or 'none'}."
         )
-    for folder in (train_folder, held_back):
+    for folder in parts:
         files, labels, names = _listing(folder)
         files, labels, bad = _readable(files, labels, strict, progress)
         faults.extend(bad)
