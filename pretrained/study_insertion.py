@@ -221,8 +221,8 @@ def table(folder: pathlib.Path) -> str:
         f"{facts['learning_rate']:g} on {facts['images'][0]:,} images; accuracy on {facts['images'][1]:,} others.",
         "",
         "| Network | Parameters | Units of a block | Before training, % | Greatest change of a probability | Seeds "
-        "| After, % | Over the plain one, points | Minutes a run |",
-        "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+        "| After, % | Over the plain one, points |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: |",
     ]
     for arm, begin in starts.items():
         rows = runs[arm]
@@ -232,8 +232,7 @@ def table(folder: pathlib.Path) -> str:
             f"| {TITLES[arm]} | {begin['parameters']:,} | {', '.join(map(str, widths))} "
             f"| {100 * begin['accuracy']:.2f} | {begin['greatest_difference_from_base']:.0e} | {len(rows)} "
             f"| {mean_and_deviation([100 * row['accuracy'] for row in rows])} "
-            f"| {mean_and_deviation(paired, sign='+') if arm != PLAIN else ''} "
-            f"| {mean_and_deviation([row['seconds'] / 60 for row in rows])} |"
+            f"| {mean_and_deviation(paired, sign='+') if arm != PLAIN else ''} |"
         )
     return "\n".join(lines) + "\n"
 
