@@ -84,7 +84,7 @@ def test_study_of_insertion_pairs_seeds_and_refuses_what_is_of_another(tmp_path)
     results(tmp_path, "plain", {0: 0.60, 1: 0.62})
     results(tmp_path, "se_r4", {1: 0.65, 0: 0.61, 2: 0.70})
     text = study.table(tmp_path)
-    assert "| without SE | 1,000 | 4, 8 | 50.00 | 1e-07 | 2 | 61.00 ± 1.41 |  | 1.50 ± 0.00 |" in text
+    assert "| without SE | 1,000 | 4, 8 | 50.00 | 1e-07 | 2 | 61.00 ± 1.41 |  |" in text
     assert "| SE inserted, reduction 4 | 1,000 | 4, 8 | 50.00 | 1e-07 | 3 | 65.33 ± 4.51 | +2.00 ± 1.41 |" in text
     facts = json.loads((tmp_path / "run.plain.seed0.json").read_text())["facts"]
     assert study.known(tmp_path / "run.plain.seed0.json", facts)
