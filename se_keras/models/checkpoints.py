@@ -94,6 +94,8 @@ def _with_record(identifier: str, network: Network, record: WeightsRecord, optio
 def _se_of(record: WeightsRecord, options: Options) -> SEConfig | None:
     """SE as the checkpoint has it, and as asked for where that does not change the weights."""
     if record.plain:
+        if options.se not in (None, SEConfig()):
+            raise ValueError(f"{record.tag!r} has no SE blocks; received se={options.se!r} as well. Leave it out.")
         return None
     if options.se is None:
         plain = [repr(other.tag) for other in RECORDS.values() if other.plain and other.model == record.model]

@@ -81,6 +81,11 @@ def test_se_none_names_the_plain_checkpoint():
         se_keras.SEResNet20(weights="cifar10", se=None)
 
 
+def test_excitation_of_a_plain_checkpoint_is_refused():
+    with pytest.raises(ValueError, match=r"'cifar10_plain' has no SE blocks; received se=SEConfig\(reduction=8\)"):
+        se_keras.SEResNet20(weights="cifar10_plain", se=se_keras.SEConfig(reduction=8))
+
+
 def test_there_is_no_imagenet_for_small_networks():
     with pytest.raises(ValueError, match=r"'se_resnet20' has no ImageNet weights.*Its own: cifar10, cifar10_plain"):
         se_keras.SEResNet20(weights="imagenet")
