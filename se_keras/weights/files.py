@@ -76,7 +76,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         """What the header says of the network; the first files said nothing of its preprocessing."""
         prepared = self.metadata.get("preprocessing")
         return Stated(
-            self.metadata.get("structure"), (prepared and Preprocessing.from_config(json.loads(prepared))) or None
+            self.metadata.get("structure"), Preprocessing.from_config(json.loads(prepared)) if prepared else None
         )
 
 
