@@ -57,6 +57,7 @@ def main() -> None:
     from se_keras.training.figures import draw_confusion, draw_curves
     from se_keras.training.sources import open_data
     from se_keras.training.state import read_position
+    from se_keras.weights.bundled import CIFAR10_CLASSES
 
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("run", type=pathlib.Path)
@@ -68,6 +69,7 @@ def main() -> None:
     facts = begun["facts"]
     # Where the images lay says nothing; which they were does the fingerprint.
     facts["data"]["name"] = facts["arguments"]["data"] = "cifar10"
+    facts["data"]["classes"] = list(CIFAR10_CLASSES)  # an .npz file may number them only
     trained = keras.models.load_model(options.run / "model.keras", compile=False)
     reduction = next((layer.reduction for layer in trained.layers if isinstance(layer, se_keras.SqueezeExcite)), None)
     se = None if reduction is None else se_keras.SEConfig(reduction=reduction)
