@@ -19,7 +19,7 @@ from importlib.metadata import version
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from contestant import Contestant
+from contestant import Contestant, take_turns
 from timing import report, summary
 
 HERE = pathlib.Path(__file__).parent
@@ -89,13 +89,7 @@ def main() -> int:
             makers |= {name: (options.peers, *made) for name, made in make_peers(options.peers, folder / "p").items()}
             packages |= versions(options.peers)
         runs = {name: _contestant(*made) for name, made in makers.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(options.rounds):
-            for name, run in runs.items():
-                seconds[name].append(run())
-        rows = summary(seconds, reference=REFERENCE)
-        for contestant in runs.values():
-            contestant.process.kill()
+        rows = summary(take_turns(runs, rounds=options.rounds), reference=REFERENCE)
     median = {name: row["median_s"] for name, row in rows.items()}
     ours, int8 = median[REFERENCE], median["se_keras TFLite int8"]
     limits = {

@@ -15,7 +15,7 @@ import pathlib
 import subprocess
 import sys
 
-from contestant import Contestant
+from contestant import Contestant, take_turns
 from timing import report, summary
 
 WORKER = pathlib.Path(__file__).with_name("training_worker.py")
@@ -36,13 +36,7 @@ def main() -> int:
         if options.peers:
             makers |= dict.fromkeys(PEERS, options.peers)
         runs = {kind: Contestant([python, WORKER, kind, network, str(batch)]) for kind, python in makers.items()}
-        seconds: dict[str, list[float]] = {kind: [] for kind in runs}
-        for _ in range(options.rounds):
-            for kind, run in runs.items():
-                seconds[kind].append(run())
-        for run in runs.values():
-            run.process.kill()
-        rows = summary(seconds, reference=options.kinds[0])
+        rows = summary(take_turns(runs, rounds=options.rounds), reference=options.kinds[0])
         for row in rows.values():
             row["images_per_s"] = batch / row["median_s"]
         sections[f"{network}, batches of {batch} (s)"] = rows
