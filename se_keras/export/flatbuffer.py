@@ -7,7 +7,7 @@ serves reading and writing. Schemas: tensorflow/tensorflow, schema.fbs; tensorfl
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ TABLES: dict[str, dict[str, str]] = {
         "external_buffers": "ref",
     },
     "SubGraph": {"tensors": "[ref]", "inputs": "[int]", "outputs": "[int]"},
-    "Tensor": {"shape": "[int]", "type": "byte"},
+    "Tensor": {"shape": "[int]", "type": "byte", "buffer": "uint", "name": "string", "quantization": "ref"},
+    "QuantizationParameters": {"min": "ref", "max": "ref"},
     "Buffer": {"data": "ref", "offset": "ulong"},
     "Metadata": {"name": "string", "buffer": "uint"},
     "ModelMetadata": {
@@ -118,10 +119,31 @@ def unknown_fields(content: bytes, table: str) -> list[int]:
     return [slot for slot in range(_field_count(content, position)) if slot not in known]
 
 
-def span(content: bytes, position: int) -> slice:
-    """Where the elements of a vector of bytes are; arguments as in `read`."""
+def span(content: bytes, position: int, kind: str = "byte") -> slice:
+    """Where the elements of a vector of numbers of a kind (of `NUMBERS`) are; other arguments as in `read`."""
     start = position + 4
-    return slice(start, start + _number(content, position, "uint"))
+    return slice(start, start + _number(content, position, "uint") * np.dtype(NUMBERS[kind]).itemsize)
+
+
+def with_vector(content: bytes, position: int, table: str, name: str, numbers: Sequence[int]) -> bytes:
+    """The same flatbuffer with another vector of numbers in a field that is present.
+
+    Args:
+        content: A flatbuffer.
+        position: Where in it the table is, in bytes.
+        table: Its name in `TABLES`.
+        name: The field's name, a vector of numbers.
+        numbers: Its new elements.
+
+    Returns:
+        The content, with the new vector behind its end.
+    """
+    slot, kind = next((slot, kind) for slot, field, kind in _slots(table) if field == name)
+    place, start = _place(content, position, slot), -(-len(content) // 8) * 8
+    vector = np.uint32(len(numbers)).tobytes() + np.asarray(numbers, NUMBERS[kind.strip("[]")]).tobytes()
+    edited = bytearray(content.ljust(start, b"\0") + vector)
+    edited[place : place + 4] = np.asarray(start - place, NUMBERS["uint"]).tobytes()
+    return bytes(edited)
 
 
 def write(builder: Any, table: str, fields: Mapping[str, Any]) -> int:

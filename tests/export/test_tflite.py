@@ -11,11 +11,12 @@ from keras import layers
 
 import se_keras
 from se_keras import export
+from se_keras.export.calibration import calibrate
 from se_keras.export.gpu_form import gpu_form, joined_groups
 from se_keras.export.inspect_tflite import read_tflite
 from se_keras.export.metadata import read_metadata
 from se_keras.export.runtime import TFLiteRunner
-from se_keras.export.tflite import calibrate, describe
+from se_keras.export.tflite import describe
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
 from se_keras.training.sources import load_sample

@@ -1,0 +1,91 @@
+"""The ranges found for int8 files: those of TensorFlow's own calibration."""
+
+import keras
+import numpy as np
+import pytest
+
+from se_keras import SqueezeExcite
+from se_keras.export.calibration import Calibration, with_ranges
+from se_keras.export.runtime import interpreter_module
+from se_keras.export.saved_model import write_archive
+from se_keras.export.tflite import converted
+
+
+@pytest.fixture(scope="module")
+def model():
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
+    x = keras.layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+    x = keras.layers.Add()([x, SqueezeExcite(reduction=4, name="gated")(keras.layers.Conv2D(16, 1)(x))])
+    x = keras.layers.Dense(4, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, x)
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    return Calibration(np.random.default_rng(0).uniform(0, 255, (24, 16, 16, 3)).astype("float32"), 0.0, 255.0)
+
+
+def by_the_converter_alone(model, images, folder):
+    import tensorflow as tf
+
+    write_archive(model, folder, batch=1)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image[None]] for image in images)
+    return converter.convert()
+
+
+def steps(content):
+    """Scales and zero points by tensor."""
+    interpreter = interpreter_module().Interpreter(model_content=content)
+    return {entry["name"]: entry["quantization"] for entry in interpreter.get_tensor_details() if entry["name"]}
+
+
+def scale_of(steps_by_name, *parts):
+    """Scale of the one tensor with these in its name."""
+    (found,) = {scale for name, (scale, _) in steps_by_name.items() if all(part in name for part in parts)}
+    return found
+
+
+def test_scales_are_the_converters_or_finer(model, calibration, tmp_path):
+    expected = steps(by_the_converter_alone(model, calibration.images, tmp_path))
+    found = steps(converted(model, "int8", calibration, "float32", 1))
+    assert found.keys() == expected.keys()
+    same = [name for name in found if np.allclose(found[name], expected[name], rtol=1e-5)]
+    assert sum(found[name][0] > 0 for name in same) > 5
+    assert all(found[name][0] < expected[name][0] for name in found.keys() - set(same))
+
+
+def test_a_products_range_is_its_own_and_not_that_of_the_sum_behind_it(model, calibration, tmp_path):
+    """TensorFlow's calibration reads the product of gates and map after the sum has been written over it."""
+    product = keras.Model(model.inputs, model.get_layer("gated").output).predict(calibration.images, verbose=0)
+    own = (product.max() - product.min()) / 255
+    assert scale_of(steps(converted(model, "int8", calibration, "float32", 1)), "gated", "/mul") == pytest.approx(
+        own, rel=1e-4
+    )
+    assert scale_of(steps(by_the_converter_alone(model, calibration.images, tmp_path)), "gated", "/mul") > 1.2 * own
+
+
+def test_every_image_counts_whatever_the_batch(model, calibration):
+    """The converter's own pass sees one batch; an outlier in the last image must widen the ranges all the same."""
+    images = calibration.images.copy()
+    images[-1] *= 40
+    wide = steps(converted(model, "int8", Calibration(images, 0.0, 255.0), "float32", 4))
+    narrow = steps(converted(model, "int8", calibration, "float32", 4))
+    entrance = max(narrow, key=lambda name: narrow[name][0])
+    assert wide[entrance][0] > 30 * narrow[entrance][0]
+
+
+def test_values_that_are_not_finite_are_named(model, calibration):
+    broken = keras.models.clone_model(model)
+    broken.set_weights(model.get_weights())
+    broken.layers[-1].bias.assign([np.nan] * 4)
+    with pytest.raises(ValueError, match=r"finite values between its layers.*Check the model's weights"):
+        converted(broken, "int8", calibration, "float32", 1)
+
+
+def test_ranges_of_a_file_without_any_stay_absent(model):
+    content = converted(model, "fp32", None, "float32", 1)
+    assert with_ranges(content, [np.zeros((1, 16, 16, 3), "float32")]) == content
