@@ -84,6 +84,27 @@ def takes_pixels(model: keras.Model) -> bool:
     return True
 
 
+def calibrated(converter: Any, batches: Sequence[np.ndarray]) -> bytes:
+    """Converts to a float `.tflite` file with the range of each tensor, which `mlir_quantize` turns into integers.
+
+    The converter's own pass over the first batch makes room for the ranges. To stop it there, and to quantise
+    afterwards, is what TensorFlow's `QuantizationDebugger` does; neither has a public name.
+
+    Args:
+        converter: A `tf.lite.TFLiteConverter` that is to quantise to 8 bits.
+        batches: Arrays of the input's shape, at least one.
+
+    Returns:
+        The file's content.
+
+    Raises:
+        ValueError: As of `with_ranges`.
+    """
+    converter.representative_dataset = lambda: iter([[batches[0]]])
+    converter._experimental_calibrate_only = True
+    return with_ranges(converter.convert(), batches)
+
+
 def with_ranges(content: bytes, batches: Iterable[np.ndarray]) -> bytes:
     """States in a float `.tflite` file the least and the greatest value of each tensor over all batches.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import json
 import os
 import pathlib
@@ -17,7 +16,7 @@ import keras
 import numpy as np
 
 from se_keras.errors import missing_package, one_of
-from se_keras.export.calibration import LEAST_IMAGES, Calibration, calibrate, takes_pixels, with_ranges
+from se_keras.export.calibration import LEAST_IMAGES, Calibration, calibrate, calibrated, takes_pixels
 from se_keras.export.gpu_form import gpu_form
 from se_keras.export.headroom import headroom_of_model
 from se_keras.export.images import preparation_of
@@ -230,12 +229,16 @@ def converted(
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if dtype == "fp16":
             converter.target_spec.supported_types = [tf.float16]
-        if dtype in CALIBRATED:
-            converter.representative_dataset = lambda: _batches(calibration, batch_size)
+        batches = _batches(calibration, batch_size)
         with _named_operations():
-            return (
-                _quantised(converter, calibration, input_type, batch_size) if dtype == "int8" else converter.convert()
-            )
+            if dtype == "int8":
+                from tensorflow.lite.python.convert import mlir_quantize
+
+                outer = tf.dtypes.as_dtype(input_type)
+                return mlir_quantize(calibrated(converter, batches), input_data_type=outer, output_data_type=outer)
+            if dtype in CALIBRATED:
+                converter.representative_dataset = lambda: ([batch] for batch in batches)
+            return converter.convert()
 
 
 def _check_loads(path: pathlib.Path) -> None:
@@ -259,10 +262,13 @@ def _operations(dtype: str) -> Any:
     return sets.get(dtype, tf.lite.OpsSet.TFLITE_BUILTINS)
 
 
-def _batches(calibration: Calibration | None, size: int) -> Iterator[list[np.ndarray]]:
-    images = calibration.images if calibration is not None else np.empty((0,))
-    for start in range(0, len(images) - size + 1, size):
-        yield [images[start : start + size]]
+def _batches(calibration: Calibration | None, size: int) -> list[np.ndarray]:
+    if calibration is None:
+        return []
+    images = calibration.images
+    if len(images) < size:
+        images = np.resize(images, (size, *images.shape[1:]))  # repeats them
+    return [images[start : start + size] for start in range(0, len(images) - size + 1, size)]
 
 
 @contextlib.contextmanager
@@ -279,21 +285,6 @@ def _named_operations() -> Iterator[None]:
             f"TFLite has no built-in operation for: {', '.join(names)}. A file that needs TensorFlow's own operations "
             "runs on few devices and is not written; replace the layer that uses them."
         ) from error
-
-
-def _quantised(converter: Any, calibration: Calibration | None, input_type: str, batch_size: int) -> bytes:
-    """As `converter.convert()`, with the ranges found by faster kernels; its own pass sees the first images only.
-
-    The two steps are those of TensorFlow's `QuantizationDebugger`, which has no public name for them.
-    """
-    import tensorflow as tf
-    from tensorflow.lite.python.convert import mlir_quantize
-
-    converter.representative_dataset = lambda: itertools.islice(_batches(calibration, batch_size), 1)
-    converter._experimental_calibrate_only = True
-    content = with_ranges(converter.convert(), (batch for (batch,) in _batches(calibration, batch_size)))
-    outer = tf.dtypes.as_dtype(input_type)
-    return mlir_quantize(content, input_data_type=outer, output_data_type=outer)
 
 
 def _quantised_weights(content: bytes) -> bytes:

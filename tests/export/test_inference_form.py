@@ -30,6 +30,26 @@ def test_form_that_answers_differently_is_not_written(monkeypatch):
         inference_form(se_keras.SEResNet20())
 
 
+def chaotic():
+    """A model whose answers turn on the last bits of its map's mean."""
+    inputs = keras.Input((32, 32, 3))
+    convolution = layers.Conv2D(8, 3, use_bias=False)
+    norm = layers.BatchNormalization()
+    x = layers.GlobalAveragePooling2D()(norm(convolution(inputs)))
+    model = keras.Model(inputs, keras.ops.sin(layers.Rescaling(1e4)(x)))
+    norm.moving_mean.assign(np.linspace(0.1, 0.3, 8))
+    return model
+
+
+def test_what_rounding_alone_changes_is_no_difference():
+    keras.utils.set_random_seed(0)
+    model = chaotic()
+    images = module.random_images((32, 32, 3), 2).images
+    rounded = relative_difference(*(np.asarray(form(images)) for form in (deploy(model).model, model)))
+    assert rounded > module.LARGEST_DIFFERENCE  # else this test shows nothing
+    assert inference_form(model).name == model.name
+
+
 def test_half_precision_is_not_held_to_single(monkeypatch):
     keras.config.set_dtype_policy("mixed_bfloat16")
     assert inference_form(se_keras.SEResNet20()).name == "se_resnet20"
