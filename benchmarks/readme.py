@@ -61,7 +61,7 @@ def grouped_sentence() -> str:
 
 def costs_table() -> str:
     lines = ["| What it costs | Measured | Limit |", "| --- | --: | --: |"]
-    for name in ("build", "weights"):
+    for name in ("build", "weights", "export_cost"):
         result = _result(name)
         lines += [f"| {label} | {row['value']:.3f} | {row['limit']} |" for label, row in result["limits"].items()]
     where = f"{result['machine']}, {result['date']}"
@@ -98,6 +98,32 @@ def inference_table() -> str:
     return "\n".join([*lines, "", f"224 px, batch 1, 2 threads, `python benchmarks/cpu_inference.py` on {where}."])
 
 
+TRAINING = {
+    "tensorflow": "TensorFlow",
+    "tensorflow:mixed_bfloat16": "TensorFlow, bfloat16",
+    "jax": "JAX",
+    "torch": "PyTorch as backend",
+    "timm": "timm",
+    "timm:bfloat16": "timm, bfloat16",
+    "pipeline": "reading and augmenting alone",
+}
+
+
+def training_table() -> str:
+    result = _result("training")
+    sections = {title: rows for title, rows in result.items() if title.endswith("(s)")}
+    lines = [f"| Images a second | {' | '.join(TRAINING.values())} |", f"| --- |{' --: |' * len(TRAINING)}"]
+    for title, rows in sections.items():
+        name, batch = title.removesuffix(" (s)").split(", ")
+        rates = [rows[kind]["images_per_s"] for kind in TRAINING]
+        cells = " | ".join(f"{rate:,.0f}" if rate > 100 else f"{rate:.1f}" for rate in rates)
+        lines.append(f"| `{name}`, {batch} | {cells} |")
+    where = f"{result['machine']}, {result['date']}"
+    return "\n".join(
+        [*lines, "", f"`python benchmarks/training.py` on {where}; timm in PyTorch, channels last, eager."]
+    )
+
+
 def replaced(text: str, marker: str, content: str, separator: str = "\n") -> str:
     pattern = re.compile(rf"(<!-- {marker}:begin -->).*?(<!-- {marker}:end -->)", re.DOTALL)
     return pattern.sub(lambda match: f"{match[1]}{separator}{content}{separator}{match[2]}", text)
@@ -111,6 +137,7 @@ def main() -> int:
     new = replaced(new, "costs", costs_table())
     new = replaced(new, "overhead", overhead_table())
     new = replaced(new, "inference", inference_table())
+    new = replaced(new, "training", training_table())
     if "--check" in sys.argv:
         print("README.md is current" if new == old else "README.md is out of date: python benchmarks/readme.py")
         return int(new != old)
