@@ -7,9 +7,8 @@ TEST_PACKAGES ?=
 # setuptools warns at length of what every editable installation is.
 INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable
 
-# The model that `make web` shows; a .keras file of your own: make web MODEL=model.keras LABELS=labels.txt
+# The model that `make web` shows; a .keras file of your own, with a labels.txt beside it: make web MODEL=model.keras
 MODEL ?= demo_output/model.keras
-LABELS ?= $(if $(filter demo_output/model.keras,$(MODEL)),demo_output/labels.txt)
 
 .PHONY: demo web test test-slow lint format benchmarks clean
 
@@ -19,7 +18,7 @@ demo: $(VENV)/.demo
 web: $(VENV)/.demo $(MODEL)
 	npm ci --prefix examples/web --no-audit --no-fund
 	npm run --prefix examples/web --silent build
-	$(BIN)/python examples/web/make_model.py --model $(MODEL) $(if $(LABELS),--labels $(LABELS))
+	$(BIN)/se-keras export $(MODEL) --format tflite --overwrite --output examples/web/public/model.tflite
 	$(BIN)/python examples/web/serve.py
 
 demo_output/model.keras: | $(VENV)/.demo

@@ -33,7 +33,7 @@ export async function fetchModel(folder) {
   const [model, sidecar] = await Promise.all([fetch(`${folder}model.tflite`), fetch(`${folder}model.json`)]);
   if (!model.ok) {
     throw new Error(
-      "There is no model.tflite beside this page. Make one with examples/web/make_model.py, or copy your own there.",
+      "There is no model.tflite beside this page. Make one with `make web`, or copy your own there.",
     );
   }
   const bytes = new Uint8Array(await model.arrayBuffer());
