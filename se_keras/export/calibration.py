@@ -10,7 +10,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,6 +25,7 @@ from se_keras.preprocessing import preprocessing_of
 FLOAT32 = 0  # of a tensor's type
 LEAST_IMAGES = 100
 MOST_IMAGES = 200
+MOST_BYTES = 256 * 2**20  # of tensors that are kept at once to find their ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,7 @@ def calibrated(converter: Any, batches: Sequence[np.ndarray]) -> bytes:
     return with_ranges(converter.convert(), batches)
 
 
-def with_ranges(content: bytes, batches: Iterable[np.ndarray]) -> bytes:
+def with_ranges(content: bytes, batches: Sequence[np.ndarray]) -> bytes:
     """States in a float `.tflite` file the least and the greatest value of each tensor over all batches.
 
     Args:
@@ -120,17 +121,7 @@ def with_ranges(content: bytes, batches: Iterable[np.ndarray]) -> bytes:
         ValueError: A tensor's values are not finite.
     """
     tensors = _computed_tensors(content)
-    low: np.ndarray = np.full(len(tensors), np.inf, np.float32)
-    high: np.ndarray = np.full(len(tensors), -np.inf, np.float32)
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
-        path = pathlib.Path(folder, "calibration.tflite")
-        path.write_bytes(_giving_out(content, [tensor["index"] for tensor in tensors]))
-        runner = TFLiteRunner(path, threads=os.cpu_count() or 1)
-        values = [runner.interpreter.tensor(tensor["index"]) for tensor in tensors]
-        for batch in batches:
-            runner.run_one(batch)
-            found = np.array(list(pool.map(_extremes, values)), np.float32)
-            low, high = np.minimum(low, found[:, 0]), np.maximum(high, found[:, 1])
+    low, high = np.concatenate([_ranges(content, part, batches) for part in _parts(tensors)]).T
     unbounded = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))
     if len(unbounded):
         names = [tensors[number]["name"] for number in unbounded[:3]]
@@ -145,19 +136,48 @@ def with_ranges(content: bytes, batches: Iterable[np.ndarray]) -> bytes:
     return bytes(edited)
 
 
+def _parts(tensors: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The tensors in groups that fit into memory together; most networks' all do."""
+    parts: list[list[dict[str, Any]]] = []
+    left = 0
+    for tensor in tensors:
+        if not parts or tensor["bytes"] > left:
+            parts.append([])
+            left = MOST_BYTES
+        parts[-1].append(tensor)
+        left -= tensor["bytes"]
+    return parts
+
+
+def _ranges(content: bytes, tensors: Sequence[dict[str, Any]], batches: Sequence[np.ndarray]) -> np.ndarray:
+    """Least and greatest values, shape (tensors, 2)."""
+    ranges: np.ndarray = np.full((len(tensors), 2), (np.inf, -np.inf), np.float32)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        path = pathlib.Path(folder, "calibration.tflite")
+        path.write_bytes(_giving_out(content, [tensor["index"] for tensor in tensors]))
+        runner = TFLiteRunner(path, threads=os.cpu_count() or 1)
+        values = [runner.interpreter.tensor(tensor["index"]) for tensor in tensors]
+        for batch in batches:
+            runner.run_one(batch)
+            low, high = np.array(list(pool.map(_extremes, values)), np.float32).T
+            ranges = np.stack([np.minimum(ranges[:, 0], low), np.maximum(ranges[:, 1], high)], axis=1)
+    return ranges
+
+
 def _extremes(value: Callable[[], np.ndarray]) -> tuple[float, float]:
     array = value()
     return array.min(), array.max()
 
 
 def _computed_tensors(content: bytes) -> list[dict[str, Any]]:
-    """The float tensors that are no constants: index, name, and where their least and greatest value are, if stated."""
+    """The float tensors that are no constants: index, name, size, and where their range is, if stated."""
     buffers = flatbuffer.read_root(content, "Model")["buffers"]
     found = []
     for index, position in enumerate(_graph(content)["tensors"]):
         tensor = {"type": FLOAT32, "buffer": 0, **flatbuffer.read(content, position, "Tensor")}
         if tensor["type"] == FLOAT32 and not _holds_data(content, buffers[tensor["buffer"]]):
-            found.append({"index": index, "name": tensor["name"], "bounds": _bounds(content, tensor)})
+            size = 4 * int(np.prod(tensor.get("shape", ()), dtype=np.int64))
+            found.append({"index": index, "name": tensor["name"], "bytes": size, "bounds": _bounds(content, tensor)})
     return found
 
 

@@ -158,7 +158,7 @@ def _image_sets(
     if data is None:
         if labels is not None:
             raise ValueError("`labels` belong to images; give the images as `data`.")
-        notes.append("Seen on random images only; give photos as `data`.")
+        notes.append("Seen on random images only; give photos as `data` (--data).")
         return sets
     model = model if isinstance(model, keras.Model) else None
     real = real_images(data, labels, shape, record=preparation_of(model, shape[:2]), most=most)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from se_keras import SqueezeExcite
+from se_keras.export import calibration as module
 from se_keras.export.calibration import Calibration, with_ranges
 from se_keras.export.runtime import interpreter_module
 from se_keras.export.saved_model import write_archive
@@ -76,6 +77,12 @@ def test_every_image_counts_whatever_the_batch(model, calibration):
     narrow = steps(converted(model, "int8", calibration, "float32", 4))
     entrance = max(narrow, key=lambda name: narrow[name][0])
     assert wide[entrance][0] > 30 * narrow[entrance][0]
+
+
+def test_ranges_found_in_parts_are_the_same(model, calibration, monkeypatch):
+    whole = converted(model, "int8", calibration, "float32", 1)
+    monkeypatch.setattr(module, "MOST_BYTES", 20_000)  # a map of this model has 16,384
+    assert converted(model, "int8", calibration, "float32", 1) == whole
 
 
 def test_values_that_are_not_finite_are_named(model, calibration):
