@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pathlib
+import statistics
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -78,6 +79,19 @@ def runs() -> str:
     return "\n".join(lines)
 
 
+def pairs() -> str:
+    """One row a seed of the short runs with and without SE, in Markdown."""
+    lines = ["| Seed | with SE, % | without, % | Difference |", "| --- | --: | --: | --: |"]
+    differences = []
+    for folder in sorted((HERE / "pairs").glob("se.seed*")):
+        seed = folder.name.removeprefix("se.seed")
+        metrics = [folder / "metrics.json", HERE / "pairs" / f"plain.seed{seed}" / "metrics.json"]
+        with_se, plain = (100 * json.loads(file.read_text("utf-8"))["accuracy"] for file in metrics)
+        differences.append(with_se - plain)
+        lines.append(f"| {seed} | {with_se:.2f} | {plain:.2f} | {with_se - plain:+.2f} |")
+    return "\n".join([*lines, f"| mean | | | {statistics.mean(differences):+.2f} |"])
+
+
 def results() -> str:
     """One row a measured accuracy, as CSV."""
     from se_keras.weights.published import RECORDS
@@ -97,8 +111,11 @@ def files() -> dict[pathlib.Path, str]:
     """What each of the files should hold."""
     own, top = HERE / "README.md", README
     links = bundled().replace("](se_", "](pretrained/se_")
+    text = own.read_text("utf-8")
+    for mark, content in {"checkpoints": table(), "bundled": bundled(), "runs": runs(), "pairs": pairs()}.items():
+        text = _with(text, mark, content)
     return {
-        own: _with(_with(_with(own.read_text("utf-8"), "checkpoints", table()), "bundled", bundled()), "runs", runs()),
+        own: text,
         top: _with(top.read_text("utf-8"), "bundled", links),
         HERE / "results-imagenet.csv": results(),
     }
