@@ -59,14 +59,13 @@ def test_scales_are_the_converters_or_finer(model, calibration, tmp_path):
     assert all(found[name][0] < expected[name][0] for name in found.keys() - set(same))
 
 
-def test_a_products_range_is_its_own_and_not_that_of_the_sum_behind_it(model, calibration, tmp_path):
-    """TensorFlow's calibration reads the product of gates and map after the sum has been written over it."""
+def test_a_products_range_is_its_own_and_not_that_of_the_sum_behind_it(model, calibration):
+    """TensorFlow 2.21's calibration reads the product of gates and map after the sum has been written over it."""
     product = keras.Model(model.inputs, model.get_layer("gated").output).predict(calibration.images, verbose=0)
     own = (product.max() - product.min()) / 255
     assert scale_of(steps(converted(model, "int8", calibration, "float32", 1)), "gated", "/mul") == pytest.approx(
         own, rel=1e-4
     )
-    assert scale_of(steps(by_the_converter_alone(model, calibration.images, tmp_path)), "gated", "/mul") > 1.2 * own
 
 
 def test_every_image_counts_whatever_the_batch(model, calibration):
