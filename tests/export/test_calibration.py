@@ -63,9 +63,8 @@ def test_a_products_range_is_its_own_and_not_that_of_the_sum_behind_it(model, ca
     """TensorFlow 2.21's calibration reads the product of gates and map after the sum has been written over it."""
     product = keras.Model(model.inputs, model.get_layer("gated").output).predict(calibration.images, verbose=0)
     own = (product.max() - product.min()) / 255
-    assert scale_of(steps(converted(model, "int8", calibration, "float32", 1)), "gated", "/mul") == pytest.approx(
-        own, rel=1e-4
-    )
+    found = steps(converted(model, "int8", calibration, "float32", 1))
+    assert scale_of(found, "gated", "/mul") == pytest.approx(own, rel=1e-4)
 
 
 def test_every_image_counts_whatever_the_batch(model, calibration):
