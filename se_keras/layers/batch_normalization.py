@@ -66,7 +66,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.axis in (-1, 3)
             and keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16", "float32")
             and not self.synchronized
-            and not self.renorm
+            and not getattr(self, "renorm", False)  # from Keras 3.14 on
         )
 
     def _fused(self, inputs: Any) -> Any:
