@@ -10,7 +10,7 @@ INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable
 # The model that `make web` shows; a .keras file of your own, with a labels.txt beside it: make web MODEL=model.keras
 MODEL ?= demo_output/model.keras
 
-.PHONY: demo web test test-slow lint format benchmarks clean
+.PHONY: demo web test test-slow test-oldest lint format benchmarks clean
 
 demo: $(VENV)/.demo
 	$(BIN)/se-keras demo --output demo_output
@@ -29,6 +29,12 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# The oldest Keras and TensorFlow that are supported, where their own code is relied on most.
+test-oldest:
+	$(MAKE) VENV=.venv-oldest .venv-oldest/.oldest
+	.venv-oldest/bin/python -m pytest -n 2 -m "not slow" -W default tests/layers tests/blocks tests/training \
+		tests/export/test_calibration.py tests/export/test_inference_form.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -65,6 +71,10 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(INSTALL) ".[dev]" $(TEST_PACKAGES)
 	touch $@
 
+$(VENV)/.oldest: $(VENV)/.made pyproject.toml
+	$(INSTALL) ".[tensorflow,jax,litert,train,weights,plots]" "tensorflow==2.18.*" "keras==3.12.*" pytest pytest-xdist
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache
 	rm -rf examples/web/node_modules examples/web/public
