@@ -396,7 +396,7 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_twice(many, tmp_path
 def test_ctrl_c_ends_with_130_and_resumes(many, tmp_path):
     parts = tmp_path / "out.csv.parts"
     process = command(many, stderr=subprocess.PIPE)
-    wait_for(lambda: (parts / "part-00000002.jsonl").exists(), process)
+    wait_for(lambda: (parts / "part-00000000.jsonl").exists(), process)
     process.send_signal(signal.SIGINT)
     err = process.communicate()[1]
     assert process.returncode == 130
