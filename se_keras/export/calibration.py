@@ -1,7 +1,7 @@
 """The images that a quantised file is calibrated with, and the values that its tensors take on them.
 
-TensorFlow's converter finds these values itself, with plain kernels on one thread and everything else waiting: 70 of
-the 99 seconds that SE-ResNet-50 took with 200 images on two cores. Here the runtime's fast kernels find them.
+TensorFlow's converter finds these values itself, with plain kernels on one thread, which takes longer than all the rest
+of an export, and reads some tensors when others have been written over them. Here the runtime's fast kernels find them.
 """
 
 from __future__ import annotations

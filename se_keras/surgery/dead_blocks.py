@@ -32,14 +32,16 @@ def dead_blocks(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]
         for layer in model.layers
         if type(layer) is SqueezeExcite and layer.squeeze == "avg" and len(layer.input.shape) == 4
     ]
-    # In most networks a few images show that no block is dead.
-    suspects = _off(model, blocks, images[:FIRST_IMAGES])
-    dead = _off(model, suspects, images) if len(images) > FIRST_IMAGES else suspects
+    # In most networks a few images show that no block is dead; the step of 8 bits may grow with the others.
+    suspects = _off(model, blocks, images[:FIRST_IMAGES], steps=16)
+    dead = _off(model, suspects, images)
     return {block.name: _constant_gate(block) for block in dead}
 
 
-def _off(model: keras.Model, blocks: Sequence[SqueezeExcite], images: np.ndarray) -> list[SqueezeExcite]:
-    """Those of the blocks none of whose hidden units is on for any of the images."""
+def _off(
+    model: keras.Model, blocks: Sequence[SqueezeExcite], images: np.ndarray, *, steps: int = 1
+) -> list[SqueezeExcite]:
+    """Those of the blocks none of whose hidden units exceeds so many steps of 8 bits for any of the images."""
     if not blocks:
         return []
     squeezed = [
@@ -53,7 +55,7 @@ def _off(model: keras.Model, blocks: Sequence[SqueezeExcite], images: np.ndarray
         hidden = summary @ kernel + (float64(block.reduce_bias) if block.use_bias else 0.0)
         hidden = np.abs(float64(block.activation(keras.ops.convert_to_tensor(hidden, "float32"))))
         smallest_step = np.abs(summary).max() / 255 * np.abs(kernel).max() / 127
-        if hidden.max() <= smallest_step:
+        if hidden.max() <= steps * smallest_step:
             found.append(block)
     return found
 

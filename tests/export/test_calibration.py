@@ -77,6 +77,12 @@ def test_every_image_counts_whatever_the_batch(model, calibration):
     assert wide[entrance][0] > 30 * narrow[entrance][0]
 
 
+def test_a_batch_may_be_larger_than_the_calibration(model, calibration):
+    large, small = (steps(converted(model, "int8", calibration, "float32", size)) for size in (32, 1))
+    entrance = max(small, key=lambda name: small[name][0])
+    assert large[entrance] == pytest.approx(small[entrance])
+
+
 def test_ranges_found_in_parts_are_the_same(model, calibration, monkeypatch):
     whole = converted(model, "int8", calibration, "float32", 1)
     monkeypatch.setattr(module, "MOST_BYTES", 20_000)  # a map of this model has 16,384

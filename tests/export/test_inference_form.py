@@ -30,6 +30,17 @@ def test_form_that_answers_differently_is_not_written(monkeypatch):
         inference_form(se_keras.SEResNet20())
 
 
+def test_a_form_of_nan_is_not_written(monkeypatch):
+    def broken(model):
+        deployed, changes = deploy(model)
+        deployed.get_layer("logits").bias.assign(np.full(10, np.nan))
+        return Deployment(deployed, changes)
+
+    monkeypatch.setattr(module, "deploy", broken)
+    with pytest.raises(ValueError, match="answers differently"):
+        inference_form(se_keras.SEResNet20())
+
+
 def chaotic():
     """A model whose answers turn on the last bits of its map's mean."""
     inputs = keras.Input((32, 32, 3))
