@@ -4,6 +4,7 @@ import importlib
 import types
 
 from se_keras.blocks.excitation import SEConfig
+from se_keras.images.record import Preprocessing
 from se_keras.layers import SqueezeExcite
 from se_keras.models.builders import (
     SEVGG16,
@@ -39,7 +40,7 @@ from se_keras.models.builders import (
 from se_keras.models.features import feature_extractor
 from se_keras.models.info import ModelInfo, model_info
 from se_keras.models.registry import create_model, get_preprocessing, list_models, list_weights
-from se_keras.preprocessing import Preprocessing, decode_predictions, preprocess
+from se_keras.preprocessing import decode_predictions, preprocess
 from se_keras.surgery.insert import insert_squeeze_excite
 from se_keras.weights.files import save_safetensors
 

@@ -7,77 +7,16 @@ import functools
 import importlib.resources
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from se_keras.errors import one_of
+from se_keras.images.record import Preprocessing
 
-INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How images are prepared for a network.
-
-    Args:
-        size: Height and width of the input in pixels: one number, or (height, width).
-        crop: Share of the shorter side that the central crop keeps, in (0, 1].
-        interpolation: "bilinear" or "bicubic"; both with antialiasing.
-        mean: Mean of R, G and B, as a fraction of 255.
-        std: Standard deviation of R, G and B, as a fraction of 255.
-
-    Raises:
-        ValueError: A value outside the ranges above.
-    """
-
-    size: int | tuple[int, int] = 224
-    crop: float = 0.875
-    interpolation: str = "bilinear"
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-
-    def __post_init__(self) -> None:
-        one_of("interpolation", self.interpolation, INTERPOLATIONS)
-        if not 0 < self.crop <= 1:
-            raise ValueError(f"`crop` must be above 0 and at most 1; received crop={self.crop!r}.")
-        if min(self.height_width) < 1:
-            raise ValueError(f"`size` must be at least 1 pixel; received size={self.size!r}.")
-
-    @property
-    def height_width(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
-        """The record in a mapping that may hold more, e.g. an `ImagePreprocessing` layer's configuration.
-
-        Args:
-            config: Value of each field by its name, also as JSON gives it back: lists for tuples.
-
-        Returns:
-            The record.
-        """
-        given = {field.name: config[field.name] for field in dataclasses.fields(cls)}
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-        }
-        return cls(**values)
-
-    def normalize(self, images: np.ndarray) -> np.ndarray:
-        """For networks built with `include_preprocessing=False`: (pixel / 255 - mean) / std.
-
-        Args:
-            images: RGB, 0 to 255, channels last.
-
-        Returns:
-            Float32 array of the same shape.
-        """
-        return ((np.asarray(images, "float64") / 255 - self.mean) / self.std).astype("float32")
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.ndarray:
@@ -216,7 +155,7 @@ def _resized_and_cropped(image: Image.Image, record: Preprocessing) -> Image.Ima
     # The shorter side is met exactly; the longer is cut down to whole pixels, as torchvision does.
     new_width = max(int(image.width * scale + 1e-6), width)
     new_height = max(int(image.height * scale + 1e-6), height)
-    image = image.resize((new_width, new_height), INTERPOLATIONS[record.interpolation])
+    image = image.resize((new_width, new_height), _RESAMPLING[record.interpolation])
     left, top = round((new_width - width) / 2), round((new_height - height) / 2)
     return image.crop((left, top, left + width, top + height))
 

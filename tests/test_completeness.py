@@ -24,14 +24,15 @@ MODULES = [".".join(("se_keras", *path.relative_to(PACKAGE).with_suffix("").part
 MODULES = [name.removesuffix(".__init__") for name in MODULES]
 
 # What each part may import of the others; itself always. The order is that of the layers of the code.
-BASE = {"errors", "files", "layers", "blocks", "preprocessing"}
+BASE = {"errors", "files", "layers", "blocks", "images", "preprocessing"}
 ALLOWED = {
     "errors": set(),
     "files": set(),
     "layers": {"errors"},
     "blocks": {"errors", "layers"},
-    "preprocessing": {"errors", "layers"},
-    "weights": {"errors", "preprocessing"},
+    "images": {"errors", "files"},
+    "preprocessing": {"errors", "layers", "images"},
+    "weights": {"errors", "images", "preprocessing"},
     "models": {*BASE, "weights"},
     # These are given a model and never build one:
     "inference": BASE,
@@ -316,7 +317,7 @@ NAMED = set(EXPORTED) | {f"se_keras.layers.{name}" for name in se_keras.layers._
 NAMED |= {
     name
     for name, value in OBJECTS.items()
-    if inspect.isfunction(value) and name.split(".")[1] in ("errors", "layers", "blocks", "preprocessing")
+    if inspect.isfunction(value) and name.split(".")[1] in ("errors", "layers", "blocks", "images", "preprocessing")
 }
 TEST_TEXT = "\n".join(path.read_text() for path in TESTS.rglob("test_*.py") if path != pathlib.Path(__file__))
 

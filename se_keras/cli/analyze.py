@@ -18,8 +18,9 @@ from se_keras.analysis.gates import Gates, collect_gates
 from se_keras.analysis.plots import plot_gates, plot_image, plot_pruning
 from se_keras.cli.console import bar, console, empty_table, load
 from se_keras.cli.images import open_images
+from se_keras.images.record import Preprocessing
 from se_keras.models.info import model_info
-from se_keras.preprocessing import Preprocessing, preprocessing_of
+from se_keras.preprocessing import preprocessing_of
 from se_keras.surgery.prune import pruning_curve
 from se_keras.training.batches import fitted
 from se_keras.training.sources import ImageSource

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from se_keras.preprocessing import Preprocessing
+from se_keras.images.record import Preprocessing
 
 HEAD = 4096  # bytes of a JPEG in which its EXIF data begin; cameras write them first
 

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from PIL import Image
 
-from se_keras.preprocessing import Preprocessing, preprocess, preprocessing_of
+from se_keras.images.record import Preprocessing
+from se_keras.preprocessing import preprocess, preprocessing_of
 
 
 @dataclasses.dataclass(frozen=True)

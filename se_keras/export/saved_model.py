@@ -20,7 +20,8 @@ from se_keras.export.native_output import native_output_held
 from se_keras.export.runtime import require_tensorflow
 from se_keras.export.warm_up import write_warm_up
 from se_keras.files import replacing
-from se_keras.preprocessing import Preprocessing, preprocessing_of
+from se_keras.images.record import Preprocessing
+from se_keras.preprocessing import preprocessing_of
 
 
 def saved_model(

@@ -10,9 +10,9 @@ from keras import layers
 from se_keras.blocks.conv_norm_act import INCEPTION, TORCH, ConvStyle, conv_norm_act
 from se_keras.blocks.excitation import SEConfig, excite
 from se_keras.blocks.inception import Branches, chain, forked_module, module, residual_module
+from se_keras.images.record import Preprocessing
 from se_keras.models.network import Network, endpoint
 from se_keras.models.resnet import ceil_pool
-from se_keras.preprocessing import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

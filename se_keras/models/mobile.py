@@ -8,9 +8,9 @@ from typing import Any
 from se_keras.blocks.conv_norm_act import TENSORFLOW, conv_norm_act
 from se_keras.blocks.excitation import SEConfig
 from se_keras.blocks.mobile import separable, shuffle_unit
+from se_keras.images.record import Preprocessing
 from se_keras.models.network import Network, endpoint
 from se_keras.models.resnet import centred_pool
-from se_keras.preprocessing import Preprocessing
 
 # Filters of the separable convolutions of each stage; the first of stages 2 to 5 has a step of 2.
 MOBILENET = {1: (64,), 2: (128, 128), 3: (256, 256), 4: (512,) * 6, 5: (1024, 1024)}

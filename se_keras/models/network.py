@@ -12,8 +12,8 @@ from keras import layers
 from se_keras.blocks.excitation import POSITIONS, SEConfig
 from se_keras.blocks.head import average_head, output_dtype
 from se_keras.errors import check_count, one_of
+from se_keras.images.record import Preprocessing
 from se_keras.layers import ImagePreprocessing
-from se_keras.preprocessing import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

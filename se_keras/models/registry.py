@@ -10,10 +10,11 @@ from typing import Any
 import keras
 
 from se_keras.errors import one_of
+from se_keras.images.record import Preprocessing
 from se_keras.models import inception, mobile, resnet, vgg
 from se_keras.models.checkpoints import build, find_record
 from se_keras.models.network import Network, Options
-from se_keras.preprocessing import Preprocessing, preprocessing_of
+from se_keras.preprocessing import preprocessing_of
 from se_keras.weights.published import RECORDS
 
 

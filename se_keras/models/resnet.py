@@ -12,8 +12,8 @@ from keras import layers
 from se_keras.blocks.conv_norm_act import conv, conv_norm_act, norm_act
 from se_keras.blocks.excitation import SEConfig
 from se_keras.blocks.residual import UnitShape, basic, bottleneck, preact_basic, preact_bottleneck
+from se_keras.images.record import Preprocessing
 from se_keras.models.network import Network, endpoint
-from se_keras.preprocessing import Preprocessing
 
 Unit = Callable[[Any, UnitShape, SEConfig | None, str], Any]
 

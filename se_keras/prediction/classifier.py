@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import keras
 import numpy as np
 
+from se_keras.images.record import Preprocessing
 from se_keras.prediction.job import Row
-from se_keras.preprocessing import Preprocessing, decode_predictions, preprocess, preprocessing_of
+from se_keras.preprocessing import decode_predictions, preprocess, preprocessing_of
 
 BATCHES_AHEAD = 2  # decoded while the model computes; what bounds the memory
 

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from se_keras.errors import missing_package
-from se_keras.preprocessing import Preprocessing, preprocess
+from se_keras.images.record import Preprocessing
+from se_keras.preprocessing import preprocess
 from se_keras.training.augment import BatchTransform, RandomAreaCrop, Transform
 from se_keras.training.sources import ImageSource
 

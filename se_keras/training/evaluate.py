@@ -12,7 +12,8 @@ import numpy as np
 
 from se_keras.export.images import preparation_of
 from se_keras.export.runtime import KerasRunner, open_runner
-from se_keras.preprocessing import Preprocessing, preprocessing_of
+from se_keras.images.record import Preprocessing
+from se_keras.preprocessing import preprocessing_of
 from se_keras.training.batches import evaluation_batches
 from se_keras.training.sources import ImageSource
 

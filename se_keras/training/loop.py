@@ -17,7 +17,8 @@ import keras
 import numpy as np
 
 from se_keras.files import replacing
-from se_keras.preprocessing import Preprocessing, preprocessing_of
+from se_keras.images.record import Preprocessing
+from se_keras.preprocessing import preprocessing_of
 from se_keras.training.batches import check_batches, evaluation_batches, evaluation_parts, for_fit, training_batches
 from se_keras.training.distribute import ALONE, Processes, by_itself
 from se_keras.training.recipes import Phase, Recipe, make_optimizer

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from se_keras.preprocessing import Preprocessing
+from se_keras.images.record import Preprocessing
 from se_keras.weights.records import Accuracy, BundledFile, WeightsRecord
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from se_keras.errors import WeightsMismatchError, missing_package, one_of
-from se_keras.preprocessing import Preprocessing, stored_preprocessing
+from se_keras.images.record import Preprocessing
+from se_keras.preprocessing import stored_preprocessing
 from se_keras.weights.caffe import read_caffemodel
 
 OWN_FORMAT = "se_keras-1"

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import keras
 
-from se_keras.preprocessing import Preprocessing
+from se_keras.images.record import Preprocessing
 from se_keras.weights.files import Stated, fingerprint_of, fingerprint_of_layers, structure_mismatch, variables_by_name
 
 KERAS_FILES = (".weights.h5", ".keras")

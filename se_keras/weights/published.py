@@ -7,7 +7,7 @@ openvinotoolkit/open_model_zoo (files and hashes of the authors' Caffe networks)
 
 from __future__ import annotations
 
-from se_keras.preprocessing import Preprocessing
+from se_keras.images.record import Preprocessing
 from se_keras.weights import bundled
 from se_keras.weights.records import Accuracy, HubFile, WebFile, WeightsRecord
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from se_keras.errors import one_of
-from se_keras.preprocessing import Preprocessing
+from se_keras.images.record import Preprocessing
 
 CLASS_ORDERS = ("sorted", "devkit")
 CHANNEL_ORDERS = ("rgb", "bgr")

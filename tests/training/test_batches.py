@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from se_keras.preprocessing import Preprocessing
+from se_keras.images.record import Preprocessing
 from se_keras.training.augment import PadAndCrop, RandomAreaCrop, RandomFlip
 from se_keras.training.batches import evaluation_batches, training_batches
 from se_keras.training.sources import ArraySource, load_sample

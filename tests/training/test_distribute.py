@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import pytest
 
-from se_keras.preprocessing import Preprocessing
+from se_keras.images.record import Preprocessing
 from se_keras.training import distribute
 from se_keras.training.batches import evaluation_parts
 from se_keras.training.distribute import Processes, ProcessFailedError

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from se_keras.preprocessing import Preprocessing
+from se_keras.images.record import Preprocessing
 from se_keras.training.batches import training_batches
 from se_keras.training.sources import open_data
 from se_keras.training.tfds_images import TFDSSource

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from formula import fill
 
+from se_keras.images.record import Preprocessing
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
-from se_keras.preprocessing import Preprocessing
 from se_keras.weights.convert import expected_tensors
 from se_keras.weights.records import Accuracy, HubFile, WeightsRecord
 

@@ -185,7 +185,7 @@ def test_no_permission_to_write(hub, web_record, tmp_path, monkeypatch):
 def test_two_processes_at_once(hub, web_record, legacy18_bytes):
     code = (
         "import hashlib, sys; from se_keras.weights.download import fetch;"
-        "from se_keras.weights.records import *; from se_keras.preprocessing import Preprocessing;"
+        "from se_keras.weights.records import *; from se_keras.images.record import Preprocessing;"
         f"source = WebFile(url={web_record.sources[0].url!r}, sha256={web_record.sources[0].sha256!r});"
         "r = WeightsRecord(model='se_resnet18', tag='test_in1k', family='timm_legacy', lineage='legacy', "
         "sources=(source,), preprocessing=Preprocessing(), accuracy=(), parameters=1, macs=1, "

@@ -18,10 +18,11 @@ import safetensors.numpy
 import se_keras
 from se_keras import SEConfig
 from se_keras.errors import WeightsMismatchError
+from se_keras.images.record import Preprocessing
 from se_keras.models.checkpoints import lost_without_config
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
-from se_keras.preprocessing import Preprocessing, preprocessing_of
+from se_keras.preprocessing import preprocessing_of
 from se_keras.weights.caffe import net_parameter_class, read_caffemodel
 from se_keras.weights.files import SafetensorsFile, fingerprint_of, read_tensors, save_safetensors
 from se_keras.weights.load import load_own

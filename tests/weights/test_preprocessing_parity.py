@@ -12,9 +12,10 @@ import pytest
 from formula import fill
 
 import se_keras
+from se_keras.images.record import Preprocessing
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
-from se_keras.preprocessing import Preprocessing, preprocess
+from se_keras.preprocessing import preprocess
 from se_keras.weights.convert import convert, expected_tensors
 from se_keras.weights.published import RECORDS
 
