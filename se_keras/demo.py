@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import statistics
 import time
@@ -17,6 +18,8 @@ from se_keras import export
 from se_keras.blocks.excitation import SEConfig
 from se_keras.errors import check_count
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
+from se_keras.export.tflite import tflite_targets
+from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of, replacing
 from se_keras.models.registry import create_model
 from se_keras.training.sources import Sample, load_sample
 
@@ -85,7 +88,7 @@ def run_demo(
     """Classifies with the bundled networks, adapts one to other classes, exports it, and compares.
 
     Args:
-        output: Folder for the model, the exports and the picture; files in it are replaced.
+        output: Folder for the model, the exports and the picture; those of an earlier demo are replaced.
         epochs: Passes over the few images when adapting, at least 1.
         announce: Is told what comes next, a line at a time.
         callbacks: Makes Keras callbacks for a training: (name, steps) -> list.
@@ -94,6 +97,7 @@ def run_demo(
         A `DemoResult`.
 
     Raises:
+        FileExistsError: Something else in the folder has one of their names.
         ValueError: `epochs` < 1.
         RuntimeError: Keras does not run on TensorFlow.
     """
@@ -101,7 +105,7 @@ def run_demo(
     check_count("epochs", epochs)
     sample = load_sample()
     output = pathlib.Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    check_targets(_targets(output), overwrite=True)
 
     announce(f"Classifying {len(sample.x_test):,} images that the bundled networks have not seen")
     networks = {"SE-ResNet-20": "se_resnet20.cifar10", "ResNet-20": "se_resnet20.cifar10_plain"}
@@ -113,7 +117,8 @@ def run_demo(
         parameters[name] = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
         if name == "SE-ResNet-20":
             picture = output / "predictions.png"
-            draw_predictions(sample, probabilities).save(picture)
+            with replacing(picture, overwrite=True) as temporary:
+                draw_predictions(sample, probabilities).save(temporary)
 
     task = grouped(sample, IMAGES_A_GROUP)
     adapted, seconds = {}, {}
@@ -130,7 +135,8 @@ def run_demo(
 
     announce("Saving, reloading, exporting and comparing")
     exports = _export_and_compare(kept, task, output)
-    (output / "labels.txt").write_text("".join(f"{name}\n" for name in task.class_names), "utf-8")
+    with replacing(output / "labels.txt", overwrite=True) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in task.class_names), "utf-8")
     return DemoResult(
         accuracy=accuracy,
         parameters=parameters,
@@ -140,6 +146,12 @@ def run_demo(
         exports=exports,
         picture=picture,
     )
+
+
+def _targets(output: pathlib.Path) -> dict[str | os.PathLike, Kind]:
+    files = [output / name for name in ("predictions.png", "labels.txt", "model.keras")]
+    exports = {**tflite_targets(output / "model.tflite"), **tflite_targets(output / "model_int8.tflite")}
+    return {**{file: kind_of(file) for file in files}, output / "saved_model": SAVED_MODEL, **exports}
 
 
 def grouped(sample: Sample, images_a_group: int) -> Sample:
@@ -189,7 +201,8 @@ def _export_and_compare(model: keras.Model, data: Sample, output: pathlib.Path) 
 
     expected = _answers(model, data.x_test)
 
-    model.save(output / "model.keras")
+    with replacing(output / "model.keras", overwrite=True) as temporary:
+        model.save(temporary)
     reloaded = keras.models.load_model(output / "model.keras")
     labels = data.class_names
     export.saved_model(model, output / "saved_model", labels=labels, overwrite=True)

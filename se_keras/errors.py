@@ -94,3 +94,7 @@ class DownloadError(OSError):
 
 class ChecksumError(OSError):
     """A file's content is not the one that was published."""
+
+
+class InUseError(RuntimeError):
+    """Another process is at work on the same output."""

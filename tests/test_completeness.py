@@ -27,12 +27,12 @@ MODULES = [name.removesuffix(".__init__") for name in MODULES]
 BASE = {"errors", "files", "layers", "blocks", "images", "preprocessing"}
 ALLOWED = {
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "layers": {"errors"},
     "blocks": {"errors", "layers"},
     "images": {"errors", "files"},
     "preprocessing": {"errors", "layers", "images"},
-    "weights": {"errors", "images", "preprocessing"},
+    "weights": {"errors", "files", "images", "preprocessing"},
     "models": {*BASE, "weights"},
     # These are given a model and never build one:
     "inference": BASE,

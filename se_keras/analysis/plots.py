@@ -26,7 +26,7 @@ from se_keras.analysis.tables import (
     write_csv,
 )
 from se_keras.errors import check_count, missing_package
-from se_keras.files import replacing
+from se_keras.files import Kind, kind_of, replacing_together
 from se_keras.surgery.pruning_report import PruningReport
 
 # Okabe and Ito's colours without their yellow, which vanishes on paper; then two of Paul Tol's.
@@ -34,6 +34,7 @@ COLOURS = ("#000000", "#E69F00", "#CC79A7", "#009E73", "#0072B2", "#D55E00", "#5
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v")
 DOTS_PER_INCH = 200
+GATE_FIGURES = ("profiles", "depth", "classes")
 MOST_LINES = len(COLOURS)
 # How high the axes of `depth` reach at least, so that a thousandth does not look like much.
 LEAST_TOPS = (0.2, 0.1, 0.05)
@@ -72,17 +73,12 @@ def plot_gates(
     check_count("channels", channels)
     shown = chosen_blocks(gates, blocks)
     classes = evenly(len(gates.class_names), MOST_LINES)
-    folder = pathlib.Path(folder)
-    return [
-        *_written(
-            folder / "profiles.png",
-            _profiles(gates, shown, classes, channels),
-            profile_table(gates, shown, classes, channels),
-            overwrite,
-        ),
-        *_written(folder / "depth.png", _depth(gates), depth_table(gates), overwrite),
-        *_written(folder / "classes.png", _classes(gates, shown), class_table(gates, shown), overwrite),
+    drawn = [
+        (_profiles(gates, shown, classes, channels), profile_table(gates, shown, classes, channels)),
+        (_depth(gates), depth_table(gates)),
+        (_classes(gates, shown), class_table(gates, shown)),
     ]
+    return _written([pathlib.Path(folder, f"{name}.png") for name in GATE_FIGURES], drawn, overwrite)
 
 
 def plot_image(
@@ -126,7 +122,8 @@ def plot_image(
         if block.name not in found or len(found[block.name].gates) != block.channels:
             raise ValueError(f"`gates` must be of this network; {model.name!r} has no block like {block.name!r}.")
     table = image_table(found, shown)
-    return _written(pathlib.Path(path), _image(image, found, gates, shown, table, top, title), table, overwrite)
+    figure = _image(image, found, gates, shown, table, top, title)
+    return _written([pathlib.Path(path)], [(figure, table)], overwrite)
 
 
 def plot_pruning(
@@ -150,16 +147,35 @@ def plot_pruning(
     """
     if not reports:
         raise ValueError("`reports` must have at least one report; received none.")
-    return _written(pathlib.Path(path), _pruning(reports, data), pruning_table(reports), overwrite)
+    return _written([pathlib.Path(path)], [(_pruning(reports, data), pruning_table(reports))], overwrite)
 
 
-def _written(path: pathlib.Path, figure: Any, table: Rows, overwrite: bool) -> list[pathlib.Path]:
-    if path.suffix != ".png":
-        raise ValueError(f"`path` must end in .png; received {os.fspath(path)!r}.")
-    with replacing(path, overwrite=overwrite) as temporary:
-        figure.savefig(temporary, dpi=DOTS_PER_INCH)
-    write_csv(path.with_suffix(".csv"), table, overwrite=overwrite)
-    return [path, path.with_suffix(".csv")]
+def figure_targets(paths: Sequence[pathlib.Path]) -> dict[str | os.PathLike, Kind]:
+    """The files that figures are written to, for `files.check_targets`.
+
+    Args:
+        paths: The PNG files.
+
+    Returns:
+        Each of them and the CSV file of its numbers, and what it is.
+
+    Raises:
+        ValueError: Another ending than .png.
+    """
+    for path in paths:
+        if path.suffix != ".png":
+            raise ValueError(f"`path` must end in .png; received {os.fspath(path)!r}.")
+    files = [file for path in paths for file in (path, path.with_suffix(".csv"))]
+    return {file: kind_of(file) for file in files}
+
+
+def _written(paths: Sequence[pathlib.Path], drawn: Sequence[tuple[Any, Rows]], overwrite: bool) -> list[pathlib.Path]:
+    targets = figure_targets(paths)
+    with replacing_together(targets, overwrite=overwrite) as temporaries:
+        for (figure, table), picture, numbers in zip(drawn, temporaries[::2], temporaries[1::2], strict=True):
+            figure.savefig(picture, dpi=DOTS_PER_INCH)
+            write_csv(numbers, table)
+    return [pathlib.Path(path) for path in targets]
 
 
 def _figure(width: float, height: float) -> Any:

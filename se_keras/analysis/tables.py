@@ -12,28 +12,20 @@ import numpy as np
 
 from se_keras.analysis.gates import ImageGates
 from se_keras.analysis.record import BlockGates, Gates
-from se_keras.files import replacing
 from se_keras.surgery.pruning_report import PruningReport
 
 Rows = tuple[Sequence[str], list[Sequence[Any]]]
 
 
-def write_csv(path: str | os.PathLike, table: Rows, *, overwrite: bool) -> None:
-    """Writes a table; the file appears when it is whole.
+def write_csv(path: str | os.PathLike, table: Rows) -> None:
+    """Writes a table.
 
     Args:
-        path: The file.
+        path: The file, under a temporary name.
         table: Header and rows.
-        overwrite: Whether a file there may be replaced.
-
-    Raises:
-        FileExistsError: There is a file already, and `overwrite` is False.
     """
     header, rows = table
-    with (
-        replacing(path, overwrite=overwrite) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
+    with open(path, "w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows([f"{x:.6g}" if isinstance(x, float) else x for x in row] for row in rows)

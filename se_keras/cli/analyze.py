@@ -15,9 +15,10 @@ import numpy as np
 from rich.table import Table
 
 from se_keras.analysis.gates import Gates, collect_gates
-from se_keras.analysis.plots import plot_gates, plot_image, plot_pruning
+from se_keras.analysis.plots import GATE_FIGURES, figure_targets, plot_gates, plot_image, plot_pruning
 from se_keras.cli.console import bar, console, empty_table, load
 from se_keras.cli.images import open_images
+from se_keras.files import check_targets, kind_of
 from se_keras.images.record import Preprocessing
 from se_keras.models.info import model_info
 from se_keras.preprocessing import preprocessing_of
@@ -52,6 +53,10 @@ class _Batches(keras.utils.PyDataset):
 
 def run(options: argparse.Namespace) -> int:
     """Collects the gates, prints a line a block, and writes the figures with their numbers."""
+    folder = pathlib.Path(options.out)
+    names = [*GATE_FIGURES, "image", *(["pruning"] if options.prune else [])]
+    figures = figure_targets([folder / f"{name}.png" for name in names])
+    check_targets({folder / "gates.npz": kind_of("gates.npz"), **figures}, overwrite=options.overwrite)
     model = load(options.model)
     prepared = preprocessing_of(model)
     data = open_images(options)
@@ -65,7 +70,6 @@ def run(options: argparse.Namespace) -> int:
         samples=1,
         progress=bar("Collecting gates"),
     )
-    folder = pathlib.Path(options.out)
     files = plot_gates(gates, folder, overwrite=options.overwrite)
     image = batches.image(batches.indices[gates.sample_indices[0]])
     title = gates.class_names[int(gates.sample_labels[0])]
@@ -79,13 +83,13 @@ def run(options: argparse.Namespace) -> int:
         reports = [pruned.report for pruned in curve]
         files += plot_pruning(reports, folder / "pruning.png", data=gates.data, overwrite=options.overwrite)
     rows = _rows(gates)
-    names = ["gates.npz", *sorted(file.name for file in files)]
+    written = ["gates.npz", *sorted(file.name for file in files)]
     if options.json:
         pruning = {"pruning": [dataclasses.asdict(report) for report in reports]} if options.prune else {}
-        print(json.dumps({"blocks": rows, "folder": os.fspath(folder), "files": names, **pruning}, indent=2))
+        print(json.dumps({"blocks": rows, "folder": os.fspath(folder), "files": written, **pruning}, indent=2))
         return 0
     console.print(_table(rows))
-    console.print(f"{folder}: {', '.join(names)}", highlight=False, soft_wrap=True)
+    console.print(f"{folder}: {', '.join(written)}", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -8,7 +8,7 @@ import os
 import pathlib
 
 from se_keras.cli.console import console, published
-from se_keras.files import replacing
+from se_keras.files import check_targets, kind_of, replacing
 from se_keras.models.checkpoints import lost_without_config
 from se_keras.models.registry import NETWORKS, create_model
 from se_keras.weights.files import save_safetensors
@@ -18,12 +18,11 @@ from se_keras.weights.keras_files import KERAS_FILES
 def run(options: argparse.Namespace) -> int:
     """Writes a checkpoint as a file that Keras loads."""
     target = pathlib.Path(options.to)
-    if target.exists() and not options.overwrite:
-        raise FileExistsError(f"{options.to!r} exists already. Add --overwrite to replace it.")
     if not options.to.endswith((*KERAS_FILES, ".safetensors")):
         raise ValueError(
             f"--to takes a file that ends in .keras, .weights.h5 or .safetensors; received {options.to!r}."
         )
+    check_targets({target: kind_of(target)}, overwrite=options.overwrite)
     if os.path.isfile(options.checkpoint):
         if not options.model:
             raise ValueError("A file does not say which network it belongs to; name it with --model.")
@@ -32,9 +31,9 @@ def run(options: argparse.Namespace) -> int:
         model = published(options.checkpoint)
     identifier = (options.model or options.checkpoint).partition(".")[0]
     if options.to.endswith(".safetensors"):
-        save_safetensors(model, target)
+        save_safetensors(model, target, overwrite=options.overwrite)
     else:
-        with replacing(target, overwrite=True) as temporary:
+        with replacing(target, overwrite=options.overwrite) as temporary:
             model.save(temporary) if options.to.endswith(".keras") else model.save_weights(temporary)
     lost = lost_without_config(identifier, NETWORKS[identifier], model) if options.to.endswith(".weights.h5") else ()
     size = target.stat().st_size

@@ -13,12 +13,17 @@ import keras
 from se_keras.cli.console import bar, console, empty_table, labels_beside, load_file, published
 from se_keras.cli.images import open_images
 from se_keras.export.runtime import format_of
-from se_keras.training.evaluate import evaluate
+from se_keras.files import FIGURE, check_targets
+from se_keras.training.evaluate import METRICS, evaluate, write_metrics
 from se_keras.training.figures import draw_confusion
+from se_keras.training.run_folder import CONFUSION_FILE, METRICS_FILE
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints accuracy in all and by class, and writes a confusion matrix if asked to."""
+    folder = pathlib.Path(options.report or ".")
+    if options.report:
+        check_targets({folder / METRICS_FILE: METRICS, folder / CONFUSION_FILE: FIGURE}, overwrite=True)
     model = _model(options.model)
     data = open_images(options)
     images = data.train if options.split == "train" else data.validation
@@ -26,11 +31,9 @@ def run(options: argparse.Namespace) -> int:
     result = evaluate(model, images, threads=options.threads, progress=bar("Evaluating"))
     result = dataclasses.replace(result, class_names=names)
     if options.report:
-        folder = pathlib.Path(options.report)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n", "utf-8")
+        write_metrics(result, folder / METRICS_FILE)
         draw_confusion(
-            result, folder / "confusion.png", title=f"{options.model} on {data.name}: {result.images:,} images"
+            result, folder / CONFUSION_FILE, title=f"{options.model} on {data.name}: {result.images:,} images"
         )
     if options.json:
         print(json.dumps(result.as_dict(), indent=2))

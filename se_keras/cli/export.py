@@ -5,18 +5,25 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from se_keras import export
 from se_keras.cli.console import class_names_of, labels_beside, lines_of, load_file, progress_console, published
-from se_keras.cli.verify import print_report
-from se_keras.export.tflite import CALIBRATED
+from se_keras.cli.verify import check_report, print_report
+from se_keras.export.tflite import CALIBRATED, tflite_targets
+from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of
 from se_keras.models.registry import create_model
 from se_keras.training.sources import parts_of
 
 _OUTPUTS = {"saved_model": "out/saved_model", "tflite": "out/model.tflite", "onnx": "out/model.onnx"}
+_TARGETS: dict[str, Callable[[pathlib.Path], dict[str | os.PathLike, Kind]]] = {
+    "saved_model": lambda path: {path: SAVED_MODEL},
+    "tflite": tflite_targets,
+    "onnx": lambda path: {path: kind_of(".onnx")},
+}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,8 +31,8 @@ def run(options: argparse.Namespace) -> int:
     if options.format != "tflite" and (options.dtype != "fp32" or options.input_type):
         raise ValueError(f"--dtype and --input-type are for --format tflite; {options.format} files are written fp32.")
     target = pathlib.Path(options.output or _OUTPUTS[options.format])
-    if target.exists() and not options.overwrite:
-        raise FileExistsError(f"{os.fspath(target)!r} exists already. Add --overwrite to replace it.")
+    check_targets(_TARGETS[options.format](target), overwrite=options.overwrite)
+    check_report(options)
     parts = parts_of(options.data) if options.data else None
     calibration, options.data = parts or (options.data, options.data)
     if options.data and not parts and options.dtype in CALIBRATED:

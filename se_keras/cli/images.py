@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pathlib
 
 from se_keras.cli.console import bar
-from se_keras.training.run_folder import RUN_FILE
+from se_keras.training.run_folder import RUN_FILE, read_run
 from se_keras.training.sources import Data, open_data
 
 
@@ -23,4 +22,7 @@ def _split_of_run(model: str) -> float | None:
     file = pathlib.Path(model).parent / RUN_FILE
     if not os.path.exists(model) or not file.is_file():
         return None
-    return json.loads(file.read_text("utf-8"))["facts"].get("arguments", {}).get("validation_split")
+    try:
+        return (read_run(file.parent).get("arguments") or {}).get("validation_split")
+    except ValueError as error:
+        raise ValueError(f"{error} Or pass --validation-split, which is read from there otherwise.") from error

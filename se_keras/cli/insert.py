@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import pathlib
 from typing import Any
 
 import keras
 
 from se_keras.blocks.excitation import SEConfig
 from se_keras.cli.console import console, empty_table, load
-from se_keras.files import replacing
+from se_keras.files import check_targets, kind_of, replacing
 from se_keras.surgery.insert import insert_squeeze_excite
 from se_keras.surgery.positions import find_positions
 
@@ -23,8 +21,8 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("Name the file to write with --to FILE.keras, or look at the places only with --list.")
     if options.to and not options.to.endswith(".keras"):
         raise ValueError(f"--to takes a file that ends in .keras; received {options.to!r}.")
-    if options.to and os.path.exists(options.to) and not options.overwrite:
-        raise FileExistsError(f"{options.to!r} exists already. Add --overwrite to replace it.")
+    if options.to:
+        check_targets({options.to: kind_of(options.to)}, overwrite=options.overwrite)
     model = load(options.model)
     positions = find_positions(model, options.where)
     rows = [{"layer": p.layer, "reason": p.reason, "obstacle": p.obstacle} for p in positions]
@@ -52,7 +50,7 @@ def _write(model: keras.Model, options: argparse.Namespace) -> dict[str, Any]:
     reduction: dict[str, Any] = {"reduction": options.reduction} if options.reduction else {}
     se = SEConfig(gate_init="identity", **reduction)
     result = insert_squeeze_excite(model, options.where, se=se, freeze_base=options.freeze_base)
-    with replacing(pathlib.Path(options.to), overwrite=options.overwrite) as temporary:
+    with replacing(options.to, overwrite=options.overwrite) as temporary:
         result.save(temporary)
     before = model.count_params()
     return {"file": options.to, "parameters_before": before, "parameters_added": result.count_params() - before}

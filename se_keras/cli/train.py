@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
@@ -17,14 +18,28 @@ from rich.progress import Progress
 from se_keras.blocks.excitation import SEConfig
 from se_keras.cli.console import bar, check_file, console, load_file, progress_bars, progress_console
 from se_keras.errors import one_of
+from se_keras.files import replacing, text_of
 from se_keras.models.checkpoints import find_record
 from se_keras.models.registry import NETWORKS, create_model
 from se_keras.training.distribute import ALONE, Processes, join, mirrored
-from se_keras.training.evaluate import evaluate
+from se_keras.training.evaluate import evaluate, write_metrics
 from se_keras.training.figures import draw_confusion, draw_curves
 from se_keras.training.loop import TrainingResult, train
 from se_keras.training.recipes import RECIPES, Recipe, get_recipe
-from se_keras.training.run_folder import BEST_FILE, FINAL_FILE, LOG_FILE, RUN_FILE, check_new
+from se_keras.training.run_folder import (
+    BEST_FILE,
+    BROKEN_FILE,
+    CONFUSION_FILE,
+    CURVES_FILE,
+    FINAL_FILE,
+    LABELS_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    check_new,
+    claimed,
+    read_run,
+)
 from se_keras.training.sources import Data, open_data
 
 DEFAULTS: dict[str, Any] = {
@@ -52,21 +67,35 @@ def run(options: argparse.Namespace) -> int:
     _check_network(arguments, recipe)  # says what is wrong before any image is read
     if not options.resume:
         check_new(folder)
-    try:
-        with _processes(options) as processes:
-            data = open_data(
-                arguments["data"],
-                validation_split=arguments["validation_split"],
-                strict=arguments["strict"],
-                progress=bar("Checking images"),
-            )
-            if processes.writes:
-                _report(data, folder)
-            result = _train(arguments, recipe, data, folder, processes, options)
-    except KeyboardInterrupt:
-        print(f"interrupted; go on with: se-keras train --resume {folder}", file=sys.stderr)
-        return 130
-    return _summary(result.history, data, folder, options) if processes.writes else 0
+    with contextlib.ExitStack() as claim:
+        try:
+            with _processes(options) as processes:
+                processes.in_turn(lambda: claim.enter_context(claimed(folder)) if processes.writes else None)
+                data = _data(arguments, options)
+                if processes.writes:
+                    _report(data, folder)
+                result = _train(arguments, recipe, data, folder, processes, options)
+        except KeyboardInterrupt:
+            print(f"interrupted; go on with: se-keras train --resume {folder}", file=sys.stderr)
+            return 130
+        return _summary(result.history, data, folder, options) if processes.writes else 0
+
+
+def _data(arguments: dict[str, Any], options: argparse.Namespace) -> Data:
+    """The images of the run, or of --data where they have moved since it was begun."""
+    name = options.data or arguments["data"]
+    if os.path.isabs(name) and not os.path.exists(name):
+        raise FileNotFoundError(
+            f"The images of the run are no longer at {name!r}. Name the place where they are now with --data."
+        )
+    data = open_data(
+        name,
+        validation_split=arguments["validation_split"],
+        strict=arguments["strict"],
+        progress=bar("Checking images"),
+    )
+    near = os.path.relpath(name) if os.path.isabs(name) else name
+    return data if near.startswith("..") else dataclasses.replace(data, name=near)
 
 
 def _processes(options: argparse.Namespace) -> contextlib.AbstractContextManager[Processes]:
@@ -115,7 +144,7 @@ def _train(
 def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Path]:
     """What decides the result: as given, or as the run to resume was begun."""
     given = {name: getattr(options, name) for name in ("model", "data", *DEFAULTS)}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: _lasting(value) for name, value in given.items() if value is not None}
     if not options.resume:
         missing = [name for name in ("model", "data", "out") if getattr(options, name) is None]
         if missing:
@@ -123,18 +152,31 @@ def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Pat
         return {**DEFAULTS, **given}, pathlib.Path(options.out)
     if options.out:
         raise ValueError("--resume names the run's folder already; leave out --out.")
-    file = pathlib.Path(options.resume) / RUN_FILE
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no run to resume in {options.resume!r}: {RUN_FILE} is missing.")
-    kept = json.loads(file.read_text("utf-8"))["facts"].get("arguments")
+    kept = read_run(options.resume).get("arguments")
     if kept is None:
         raise ValueError(f"The run in {options.resume!r} was not begun by this command, but by a program of its own.")
-    other = [f"--{name.replace('_', '-')} was {kept[name]}, is {v}" for name, v in given.items() if kept[name] != v]
+    missing = sorted({"model", "data", *DEFAULTS} - set(kept))
+    if missing:
+        file = os.fspath(pathlib.Path(options.resume, RUN_FILE))
+        raise ValueError(
+            f"{file!r} is damaged: its arguments lack {', '.join(missing)}. Put back a copy of it, or begin a new run "
+            "in another folder."
+        )
+    other = [
+        f"--{name.replace('_', '-')} was {kept[name]}, is {value}"
+        for name, value in given.items()
+        if kept[name] != value and name != "data"  # which may have moved; its fingerprint is compared
+    ]
     if other:
         raise ValueError(
             f"A resumed run keeps its settings: {'; '.join(other)}. Leave them out, or begin a new run with --out."
         )
     return kept, pathlib.Path(options.resume)
+
+
+def _lasting(value: Any) -> Any:
+    """An argument as it holds in every folder: the path of something that exists becomes absolute."""
+    return os.path.abspath(value) if isinstance(value, str) and os.path.exists(value) else value
 
 
 def _recipe(arguments: dict[str, Any]) -> Recipe:
@@ -195,9 +237,9 @@ def _report(data: Data, folder: pathlib.Path) -> None:
         f"{data.name}: {counts}, {len(data.train.class_names)} classes", highlight=False, soft_wrap=True
     )
     if data.broken:
-        folder.mkdir(parents=True, exist_ok=True)
-        listing = folder / "broken.txt"
-        listing.write_text("".join(f"{file}\t{reason}\n" for file, reason in data.broken), "utf-8")
+        listing = folder / BROKEN_FILE
+        with replacing(listing, overwrite=True, kind=text_of(r".*\t.*")) as temporary:
+            temporary.write_text("".join(f"{file}\t{reason}\n" for file, reason in data.broken), "utf-8")
         progress_console.print(f"left out: {len(data.broken)} files that cannot be read, listed in {listing}")
 
 
@@ -239,14 +281,15 @@ def _summary(
     history: tuple[dict[str, float], ...], data: Data, folder: pathlib.Path, options: argparse.Namespace
 ) -> int:
     result = evaluate(load_file(os.fspath(folder / FINAL_FILE)), data.validation, progress=bar("Evaluating"))
-    (folder / "metrics.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n", "utf-8")
-    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in data.train.class_names), "utf-8")
-    written = [FINAL_FILE, BEST_FILE, LOG_FILE, "metrics.json", "labels.txt"]
+    write_metrics(result, folder / METRICS_FILE)
+    with replacing(folder / LABELS_FILE, overwrite=True) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in data.train.class_names), "utf-8")
+    written = [FINAL_FILE, BEST_FILE, LOG_FILE, METRICS_FILE, LABELS_FILE]
     if importlib.util.find_spec("matplotlib"):
-        name = json.loads((folder / RUN_FILE).read_text("utf-8"))["facts"]["model"]["name"]
-        draw_curves({name: history}, folder / "curves.png", title=f"{name} on {data.name}")
-        draw_confusion(result, folder / "confusion.png", title=f"{name} on {data.name}: {result.images:,} images")
-        written += ["curves.png", "confusion.png"]
+        name = read_run(folder)["model"]["name"]
+        draw_curves({name: history}, folder / CURVES_FILE, title=f"{name} on {data.name}")
+        draw_confusion(result, folder / CONFUSION_FILE, title=f"{name} on {data.name}: {result.images:,} images")
+        written += [CURVES_FILE, CONFUSION_FILE]
     if options.json:
         print(json.dumps({"folder": os.fspath(folder), "history": history, **result.as_dict()}, indent=2))
         return 0

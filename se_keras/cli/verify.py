@@ -11,8 +11,10 @@ import keras
 from se_keras import export
 from se_keras.cli.console import load_file, progress_console, published
 from se_keras.export.report import LIMITS, Limits
+from se_keras.export.report_figures import report_targets
 from se_keras.export.runtime import format_of
 from se_keras.export.structure import structure_of
+from se_keras.files import check_targets
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,6 +31,7 @@ def _model_to_compare(name: str | None) -> keras.Model | str | None:
 
 def print_report(file: str | os.PathLike, model: keras.Model | str | None, options: argparse.Namespace) -> int:
     """Verifies a file as the options say and prints the report; the exit code is 1 if it fails."""
+    check_report(options)
     with progress_console.status(f"Verifying {os.fspath(file)}"):
         report = export.verify(
             file,
@@ -43,6 +46,12 @@ def print_report(file: str | os.PathLike, model: keras.Model | str | None, optio
     if options.report:
         export.write_report(report, options.report)
     return 0 if report.passed else 1
+
+
+def check_report(options: argparse.Namespace) -> None:
+    """Refuses a folder for the report in which other files have its names, before any work is done."""
+    if options.report:
+        check_targets(report_targets(options.report), overwrite=True)
 
 
 def _limits(dtype: str, options: argparse.Namespace) -> Limits:

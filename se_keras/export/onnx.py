@@ -30,13 +30,13 @@ def onnx(model: keras.Model, path: str | os.PathLike, *, opset: int = OPSET, ove
         model: A functional or sequential model with one input.
         path: The file to write, ending in .onnx.
         opset: ONNX's operation set; tf2onnx knows those up to 18.
-        overwrite: Whether an existing file is replaced.
+        overwrite: Whether an earlier ONNX model is replaced.
 
     Returns:
         The file. Its input is named "images", its output "output_0".
 
     Raises:
-        FileExistsError: The file exists and `overwrite` is False.
+        FileExistsError: The file exists, and `overwrite` is False or it is no ONNX model.
         ImportError: The extra "onnx" is not installed.
         ValueError: Another ending, several inputs, or an operation set that is not known.
     """

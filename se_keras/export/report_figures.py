@@ -16,9 +16,9 @@ import numpy as np
 
 from se_keras.errors import missing_package
 from se_keras.export.headroom import Headroom
-from se_keras.export.report import Agreement, Report, Speed, short_name
+from se_keras.export.report import FIGURES, Agreement, Report, Speed, short_name
 from se_keras.export.runtime import RUNTIMES
-from se_keras.files import replacing
+from se_keras.files import FIGURE, Kind, json_with, replacing_together, text_of
 
 # Okabe and Ito's colours, told apart by readers who do not see red and green alike.
 BLUE, ORANGE, VERMILION, GREY = "#0072B2", "#E69F00", "#D55E00", "0.45"
@@ -32,21 +32,43 @@ def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path
 
     Args:
         report: The report.
-        folder: Where to; made if need be. Files of these names that exist are replaced.
+        folder: Where to; made if need be. An earlier report is replaced, other files of these names are not.
 
     Returns:
         The two files, and a PNG file for each of `report_figures`.
+
+    Raises:
+        FileExistsError: A file of one of the names is no part of a report.
     """
     figures = report_figures(report) if importlib.util.find_spec("matplotlib") else {}
     folder = pathlib.Path(folder)
     texts = {"report.json": report.to_json(), "report.md": report.to_markdown(list(figures))}
-    for name, text in texts.items():
-        with replacing(folder / name, overwrite=True) as target:
-            target.write_text(text, "utf-8")
-    for name, figure in figures.items():
-        with replacing(folder / f"{name}.png", overwrite=True) as target:
-            figure.savefig(target, dpi=DOTS_PER_INCH)
-    return [folder / name for name in (*texts, *(f"{name}.png" for name in figures))]
+    names = [*texts, *(f"{name}.png" for name in figures)]
+    kinds = report_targets(folder)
+    with replacing_together({folder / name: kinds[folder / name] for name in names}, overwrite=True) as temporaries:
+        for temporary, text in zip(temporaries, texts.values(), strict=False):
+            temporary.write_text(text, "utf-8")
+        for temporary, figure in zip(temporaries[len(texts) :], figures.values(), strict=True):
+            figure.savefig(temporary, dpi=DOTS_PER_INCH)
+    return [folder / name for name in names]
+
+
+def report_targets(folder: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
+    """The files that `write_report` may write, for `files.check_targets`.
+
+    Args:
+        folder: As there.
+
+    Returns:
+        Their paths, and what each is.
+    """
+    folder = pathlib.Path(folder)
+    figures: dict[str | os.PathLike, Kind] = {folder / f"{name}.png": FIGURE for name in FIGURES}
+    return {
+        folder / "report.json": json_with("path", "agreements", "passed", "failures"),
+        folder / "report.md": text_of(r"# .*: (passed|FAILED)"),
+        **figures,
+    }
 
 
 def report_figures(report: Report) -> dict[str, Any]:

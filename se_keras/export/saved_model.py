@@ -19,7 +19,7 @@ from se_keras.export.inference_form import inference_form
 from se_keras.export.native_output import native_output_held
 from se_keras.export.runtime import require_tensorflow
 from se_keras.export.warm_up import write_warm_up
-from se_keras.files import replacing
+from se_keras.files import SAVED_MODEL, replacing
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocessing_of
 
@@ -73,13 +73,13 @@ def saved_model(
         preprocessing: How "serve_bytes" resizes, crops and normalises for a model built without its
             preprocessing. Left out, such a model gets pixels from 0 to 255, both sides stretched to
             its input size.
-        overwrite: Whether an existing folder is replaced.
+        overwrite: Whether an earlier SavedModel is replaced; a folder with anything else in it never is.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: The folder exists and `overwrite` is False.
+        FileExistsError: The folder exists, and `overwrite` is False or it is no SavedModel.
         RuntimeError: Keras does not run on TensorFlow.
         ValueError: Several inputs or outputs, a subclassed or unbuilt model, labels that do not fit the
             outputs, or `preprocessing` for a model that has its own.
@@ -92,7 +92,7 @@ def saved_model(
     name = output_name(model)
     served = inference_form(model) if deploy else model
     with (
-        replacing(path, overwrite=overwrite) as target,
+        replacing(path, overwrite=overwrite, kind=SAVED_MODEL) as target,
         native_output_held(),
         tempfile.TemporaryDirectory() as scratch,
     ):

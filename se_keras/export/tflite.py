@@ -25,7 +25,7 @@ from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.native_output import native_output_held
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.export.saved_model import write_archive
-from se_keras.files import replacing
+from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.surgery import in_float32, stage_squeezes, without_dead_blocks
 
 DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
@@ -57,7 +57,7 @@ def tflite(
     Args:
         model: A functional or sequential model with one input of fixed height and width, and
             one output.
-        path: The file to write.
+        path: The file to write, ending in .tflite.
         dtype: "fp32"; "fp16": weights in half precision, half the size; "int8": all weights
             and activations; "int8_weights": weights only, computed in float; "dynamic": weights
             in 8 bits, activations quantised while it runs (loses accuracy in many networks
@@ -74,16 +74,16 @@ def tflite(
             average pools of small windows, whose sums cannot overflow where a GPU adds in half
             precision; "auto": staged where a sum came near that on `representative_data`,
             else "mean".
-        overwrite: Whether existing files are replaced.
+        overwrite: Whether an earlier TFLite model, and the description beside it, are replaced.
 
     Returns:
         The file.
 
     Raises:
-        FileExistsError: The file exists and `overwrite` is False.
+        FileExistsError: One of the two files exists, and `overwrite` is False or it is something else.
         ImportError: "int8_weights" without the package that quantises.
         RuntimeError: Keras does not run on TensorFlow.
-        ValueError: A model with an open input size, several inputs or outputs, or an operation
+        ValueError: Another ending, a model with an open input size, several inputs or outputs, or an operation
             outside TFLite's built-in ones (named); unknown arguments; too few different images,
             or images of 0 to 1 for a network that takes 0 to 255.
     """
@@ -101,10 +101,7 @@ def tflite(
         )
     _check_labels(model, labels)
     final = pathlib.Path(path)
-    with (
-        replacing(final.with_suffix(".json"), overwrite=overwrite) as beside,
-        replacing(final, overwrite=overwrite) as target,
-    ):
+    with replacing_together(tflite_targets(path), overwrite=overwrite) as (target, beside):
         calibration = None
         if representative_data is not None:
             calibration = calibrate(model, representative_data, least=LEAST_IMAGES if dtype in CALIBRATED else 1)
@@ -120,6 +117,24 @@ def tflite(
         description = describe(model, dtype=dtype, input_type=input_type, labels=labels, calibration=calibration)
         beside.write_text(json.dumps({**description, "shape": [batch_size, *shape]}, indent=1) + "\n", "utf-8")
     return final
+
+
+def tflite_targets(path: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
+    """The files that `tflite` writes, for `files.check_targets`.
+
+    Args:
+        path: As there.
+
+    Returns:
+        The model and its description, and what each is.
+
+    Raises:
+        ValueError: Another ending than .tflite.
+    """
+    if pathlib.Path(path).suffix != ".tflite":
+        raise ValueError(f"`path` must end in .tflite; received {os.fspath(path)!r}.")
+    description = json_with("model", "dtype", "input", "output")
+    return {path: kind_of(path), pathlib.Path(path).with_suffix(".json"): description}
 
 
 def describe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,10 +13,13 @@ import numpy as np
 
 from se_keras.export.images import preparation_of
 from se_keras.export.runtime import KerasRunner, open_runner
+from se_keras.files import json_with, replacing
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocessing_of
 from se_keras.training.batches import evaluation_batches
 from se_keras.training.sources import ImageSource
+
+METRICS = json_with("images", "accuracy", "by_class", "confusion")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +62,20 @@ class Evaluation:
             "by_class": self.by_class,
             "confusion": self.confusion.tolist(),
         }
+
+
+def write_metrics(evaluation: Evaluation, path: str | os.PathLike) -> None:
+    """Writes an evaluation as JSON.
+
+    Args:
+        evaluation: The counts.
+        path: The file; that of an earlier evaluation is replaced.
+
+    Raises:
+        FileExistsError: Another file is there.
+    """
+    with replacing(path, overwrite=True, kind=METRICS) as temporary:
+        temporary.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", "utf-8")
 
 
 def evaluate(

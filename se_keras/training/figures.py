@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from se_keras.errors import missing_package
-from se_keras.files import replacing
+from se_keras.files import FIGURE, replacing
 from se_keras.training.evaluate import Evaluation
 
 # Distinguishable by readers who do not see red and green alike (Okabe and Ito, 2008), and in grey.
@@ -21,7 +21,7 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: st
 
     Args:
         histories: For each name in the legend, the rows of a run's `log.csv`; at most four.
-        path: The PNG to write; an existing one is replaced.
+        path: The PNG to write; an earlier figure is replaced.
         title: Above the picture.
 
     Raises:
@@ -45,7 +45,7 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: st
         axis.grid(alpha=0.3)
     axes[0].legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=11)
-    with replacing(path, overwrite=True) as temporary:
+    with replacing(path, overwrite=True, kind=FIGURE) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
 
 
@@ -54,7 +54,7 @@ def draw_confusion(evaluation: Evaluation, path: str | os.PathLike, *, title: st
 
     Args:
         evaluation: The counts.
-        path: The PNG to write; an existing one is replaced.
+        path: The PNG to write; an earlier figure is replaced.
         title: Above the picture.
 
     Raises:
@@ -80,7 +80,7 @@ def draw_confusion(evaluation: Evaluation, path: str | os.PathLike, *, title: st
     axis.set_ylabel("true class")
     axis.set_title(title, fontsize=10)
     figure.colorbar(image, ax=axis, label="% of the true class", shrink=0.8)
-    with replacing(path, overwrite=True) as temporary:
+    with replacing(path, overwrite=True, kind=FIGURE) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
 
 

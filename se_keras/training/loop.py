@@ -7,10 +7,8 @@ import dataclasses
 import math
 import os
 import pathlib
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -22,9 +20,26 @@ from se_keras.preprocessing import preprocessing_of
 from se_keras.training.batches import check_batches, evaluation_batches, evaluation_parts, for_fit, training_batches
 from se_keras.training.distribute import ALONE, Processes, by_itself
 from se_keras.training.recipes import Phase, Recipe, make_optimizer
-from se_keras.training.run_folder import BEST_FILE, FINAL_FILE, LOG_FILE, STATE_FILE, begin_run, facts_of, write_log
+from se_keras.training.run_folder import (
+    BEST_FILE,
+    FINAL_FILE,
+    LOG_FILE,
+    STATE_FILE,
+    begin_run,
+    claimed,
+    facts_of,
+    write_log,
+)
+from se_keras.training.signals import signals_noted
 from se_keras.training.sources import Data
-from se_keras.training.state import Position, read_position, restore_state, save_state, state_variables
+from se_keras.training.state import (
+    Position,
+    check_position,
+    read_position,
+    restore_state,
+    save_state,
+    state_variables,
+)
 from se_keras.training.trainable import Flags, as_given, check_phases, flags_in, flags_of, set_flags
 
 EVALUATION_BATCH = 128
@@ -100,6 +115,7 @@ def train(
     Raises:
         FileExistsError: Something was trained in the folder already and `resume` is False.
         FileNotFoundError: It holds none and `resume` is True.
+        InUseError: Another process trains in the folder.
         ValueError: Another model, recipe, data or seed than the run was begun with; a model of
             another number of classes than the data, or not for RGB images; fewer images than a batch has; a batch
             that the devices cannot share evenly; a phase in which all is frozen.
@@ -124,37 +140,28 @@ def train(
     folder = pathlib.Path(folder)
     prepared = preprocessing_of(model)
     facts = facts_of(model, data, recipe, seed, notes or {})
-    processes.in_turn(lambda: begin_run(folder, facts, resume=resume or not processes.writes))
-    state_file = folder / STATE_FILE
-    position = read_position(state_file) if state_file.exists() else Position()
-    run = _Run(folder, state_file, save_every, patience, position, flags_of(model), processes)
-    try:
-        with _signals_noted(run):
-            _run_phases(model, data, recipe, prepared, run, _Settings(seed, threads, jit_compile, tuple(callbacks)))
-    finally:
-        set_flags(run.flags)
-    processes.in_turn(lambda: run.save_model(model, FINAL_FILE))
+    settings = _Settings(seed, threads, jit_compile, tuple(callbacks))
+    with contextlib.ExitStack() as claim:
+
+        def begin() -> None:
+            if processes.writes:
+                claim.enter_context(claimed(folder))
+            begin_run(folder, facts, resume=resume or not processes.writes)
+
+        processes.in_turn(begin)
+        state_file = folder / STATE_FILE
+        position = read_position(state_file) if state_file.exists() else Position()
+        check_position(position, recipe, state_file)
+        if position.history and processes.writes:  # an end may have come between the state and the log
+            write_log(folder / LOG_FILE, position.history)
+        run = _Run(folder, state_file, save_every, patience, position, flags_of(model), processes)
+        try:
+            with signals_noted(run):
+                _run_phases(model, data, recipe, prepared, run, settings)
+        finally:
+            set_flags(run.flags)
+        processes.in_turn(lambda: run.save_model(model, FINAL_FILE))
     return TrainingResult(run.position.history, run.position.best or 0.0, folder)
-
-
-@contextlib.contextmanager
-def _signals_noted(run: _Run) -> Iterator[None]:
-    """Lets Ctrl-C, and a scheduler's SIGTERM, be noted instead of breaking a step in its middle; the second breaks."""
-    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
-        yield
-        return
-
-    def note(number: int, frame: Any) -> None:
-        if run.interrupted:
-            raise KeyboardInterrupt
-        run.interrupted = True
-
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def _run_phases(

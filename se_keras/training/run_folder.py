@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import importlib.metadata
@@ -10,13 +11,14 @@ import os
 import pathlib
 import platform
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
-from se_keras.files import replacing
+from se_keras.files import check_targets, json_with, kind_of, locked, replacing
 from se_keras.training.recipes import Recipe
 from se_keras.training.sources import Data
 
@@ -25,6 +27,80 @@ RUN_FILE = "run.json"
 LOG_FILE = "log.csv"
 BEST_FILE = "best.keras"
 FINAL_FILE = "model.keras"
+LABELS_FILE = "labels.txt"
+METRICS_FILE = "metrics.json"
+CURVES_FILE = "curves.png"
+CONFUSION_FILE = "confusion.png"
+BROKEN_FILE = "broken.txt"
+LOCK_FILE = ".lock"
+
+# What is written once something has been trained; a run that failed before may be begun anew.
+_TRAINED = (STATE_FILE, LOG_FILE, BEST_FILE, FINAL_FILE, METRICS_FILE, LABELS_FILE, CURVES_FILE, CONFUSION_FILE)
+_WHERE_DATA_ARE = ("data.name ", "arguments.data ")
+_RUN = json_with("facts", "versions", "started")
+_HELD = threading.local()
+
+
+@contextlib.contextmanager
+def claimed(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes from training in a folder while a block runs; blocks inside of it may claim it, too.
+
+    Args:
+        folder: A run's folder; made if it is missing, and removed if nothing was written into it.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        FileExistsError: A file there has the name, but not the content of one that a run writes.
+        InUseError: Another process, or another thread of this one, trains in it.
+    """
+    held, key = vars(_HELD), os.path.realpath(folder)
+    if key in held:
+        yield
+        return
+    is_new = not os.path.lexists(folder)
+    try:
+        with locked(folder / LOCK_FILE, folder):
+            # What a dead process left half-written there goes, also of files that this one may not write again.
+            check_targets({folder / name: kind_of(name) for name in _TRAINED}, overwrite=True)
+            held[key] = True
+            try:
+                yield
+            finally:
+                del held[key]
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def read_run(folder: str | os.PathLike) -> dict[str, Any]:
+    """Reads what a run was begun with.
+
+    Args:
+        folder: The run's folder.
+
+    Returns:
+        What `facts_of` gave.
+
+    Raises:
+        FileNotFoundError: It holds none.
+        ValueError: `run.json` is damaged.
+    """
+    file = pathlib.Path(folder) / RUN_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no run to resume in {os.fspath(folder)!r}: {RUN_FILE} is missing.")
+    try:
+        facts = json.loads(file.read_text("utf-8"))["facts"]
+        if not isinstance(facts, dict):
+            raise TypeError("its facts are no object")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{os.fspath(file)!r} is damaged or not of a run ({type(error).__name__}: {error}). Put back a copy of it, "
+            "or begin a new run in another folder."
+        ) from error
+    return facts
 
 
 def facts_of(model: keras.Model, data: Data, recipe: Recipe, seed: int, notes: dict[str, Any]) -> dict[str, Any]:
@@ -79,12 +155,13 @@ def check_new(folder: pathlib.Path) -> None:
         folder: A run's folder; it need not exist.
 
     Raises:
-        FileExistsError: The folder holds a state, a log or a model.
+        FileExistsError: The folder holds a state, a log, a model or what else a run leaves.
     """
-    if any((folder / name).exists() for name in (STATE_FILE, LOG_FILE, BEST_FILE, FINAL_FILE)):
+    found = next((name for name in _TRAINED if os.path.lexists(folder / name)), None)
+    if found:
         raise FileExistsError(
-            f"{os.fspath(folder)!r} holds a run already. Go on with it (--resume on the command line, resume=True in "
-            "Python), or choose another folder for a new one."
+            f"{os.fspath(folder)!r} holds a run already, or at least {found!r}. Go on with it (--resume on the command "
+            "line, resume=True in Python), or choose another folder for a new one."
         )
 
 
@@ -99,23 +176,21 @@ def begin_run(folder: pathlib.Path, facts: dict[str, Any], *, resume: bool) -> N
     Raises:
         FileExistsError: See `check_new`; only if `resume` is False.
         FileNotFoundError: It holds none and `resume` is True.
-        ValueError: The run was begun with other facts.
+        ValueError: The run was begun with other facts, or `run.json` is damaged.
     """
-    file = folder / RUN_FILE
     if resume:
-        if not file.exists():
-            raise FileNotFoundError(f"There is no run to resume in {os.fspath(folder)!r}: {RUN_FILE} is missing.")
-        _compare(json.loads(file.read_text("utf-8"))["facts"], facts, folder)
+        _compare(read_run(folder), facts, folder)
         return
     check_new(folder)
     content = {"facts": facts, "versions": versions(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with replacing(file, overwrite=True) as temporary:
+    with replacing(folder / RUN_FILE, overwrite=True, kind=_RUN) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
 def _compare(then: dict[str, Any], now: dict[str, Any], folder: pathlib.Path) -> None:
     now = json.loads(json.dumps(now))
-    differences = list(_differences(then, now, ""))
+    # Images may have moved: their fingerprint is compared, which does not depend on where they are.
+    differences = [text for text in _differences(then, now, "") if not text.startswith(_WHERE_DATA_ARE)]
     if differences:
         raise ValueError(
             f"The run in {os.fspath(folder)!r} was begun with other settings; resume it with the same, or choose "

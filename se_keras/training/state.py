@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from se_keras.files import replacing
+from se_keras.training.recipes import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +64,7 @@ def save_state(path: str | os.PathLike, model: keras.Model, position: Position) 
     """
     arrays = {f"{index}:{variable.path}": _value(variable) for index, variable in enumerate(state_variables(model))}
     with replacing(path, overwrite=True) as temporary:
-        try:
-            save_file(arrays, temporary, metadata={"position": json.dumps(dataclasses.asdict(position))})
-        except SafetensorError as error:
-            raise OSError(
-                f"The state of the training could not be written to {os.fspath(path)!r}, which still holds the one "
-                f"before: {error}. Make room and resume."
-            ) from error
-        # Renaming is atomic for whoever reads, but only what is on the disk outlives a power cut.
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
+        save_file(arrays, temporary, metadata={"position": json.dumps(dataclasses.asdict(position))})
 
 
 def _value(variable: Any) -> np.ndarray:
@@ -95,9 +87,42 @@ def read_position(path: str | os.PathLike) -> Position:
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             content = json.loads((file.metadata() or {})["position"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{os.fspath(path)!r} is damaged or no state of a training: {error}") from error
-    return Position(**{**content, "history": tuple(content["history"])})
+        return _position(content)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _position(content: dict[str, Any]) -> Position:
+    position = Position(**{**content, "history": tuple(content["history"])})
+    counts = (position.phase, position.epoch, position.step)
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise ValueError(f"phase, epoch and step are {counts}")
+    if not all(isinstance(row, dict) and "val_accuracy" in row for row in position.history):
+        raise ValueError("its history has epochs without a validation accuracy")
+    return position
+
+
+def _damaged(path: str | os.PathLike, error: Exception) -> ValueError:
+    return ValueError(
+        f"{os.fspath(path)!r} is damaged or no state of a training ({type(error).__name__}: {error}). Put back a copy "
+        "of it, or begin a new run in another folder."
+    )
+
+
+def check_position(position: Position, recipe: Recipe, path: str | os.PathLike) -> None:
+    """Refuses a position that a training by a recipe cannot be in.
+
+    Args:
+        position: What `read_position` gave.
+        recipe: How the training goes.
+        path: The file, for the message.
+
+    Raises:
+        ValueError: The recipe has no such phase, or not as many epochs in it.
+    """
+    if position.phase >= len(recipe.phases) or position.epoch > recipe.phases[position.phase].epochs:
+        place = f"epoch {position.epoch} of phase {position.phase + 1}"
+        raise _damaged(path, ValueError(f"recipe {recipe.name!r} has no {place}"))
 
 
 def restore_state(path: str | os.PathLike, variables: Sequence[Any]) -> None:
@@ -108,10 +133,14 @@ def restore_state(path: str | os.PathLike, variables: Sequence[Any]) -> None:
         variables: `state_variables` of the same model in the same phase, or a tail of it left out.
 
     Raises:
-        ValueError: The file's variables have other shapes or another order.
+        ValueError: The file is damaged, or its variables have other shapes or another order.
     """
-    with safe_open(os.fspath(path), framework="numpy") as file:
-        names = sorted(file.keys(), key=lambda name: int(name.partition(":")[0]))
+    try:
+        opened = safe_open(os.fspath(path), framework="numpy")
+        names = sorted(opened.keys(), key=lambda name: int(name.partition(":")[0]))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    with opened as file:
         if len(names) < len(variables):
             raise ValueError(
                 f"{os.fspath(pathlib.Path(path))!r} holds {len(names)} variables, but this training has "

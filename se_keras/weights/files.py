@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from se_keras.errors import WeightsMismatchError, missing_package, one_of
+from se_keras.files import replacing
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.weights.caffe import read_caffemodel
@@ -124,18 +124,21 @@ def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
     return READERS[one_of("kind of checkpoint file", pathlib.Path(path).suffix, READERS)](path)
 
 
-def save_safetensors(model: keras.Model, path: str | os.PathLike) -> pathlib.Path:
+def save_safetensors(model: keras.Model, path: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:
     """Writes a model's weights so that any backend can load them, and other tools can look into them.
 
     Args:
         model: Any built model.
-        path: The file to write, ending in .safetensors; replaced when it is whole.
+        path: The file to write, ending in .safetensors; it appears when it is whole.
+        overwrite: Whether a safetensors file there may be replaced.
 
     Returns:
         The file. Names are "layer/variable"; the header says what the model is, and how it
         prepares its images.
 
     Raises:
+        FileExistsError: Something is there, and `overwrite` is False or it is no safetensors file.
+        OSError: The disk is full, or the like.
         ValueError: Another ending, or a model with two variables of one name.
     """
     path = pathlib.Path(path)
@@ -150,21 +153,13 @@ def save_safetensors(model: keras.Model, path: str | os.PathLike) -> pathlib.Pat
     prepared = stored_preprocessing(model)
     if prepared is not None:
         header["preprocessing"] = json.dumps(dataclasses.asdict(prepared))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    try:
+    with replacing(path, overwrite=overwrite) as temporary:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata=header)
         _sort_metadata(temporary)
-        os.replace(temporary, path)
-    except SafetensorError as error:
-        raise OSError(f"{os.fspath(path)!r} could not be written: {error}") from error
-    finally:
-        pathlib.Path(temporary).unlink(missing_ok=True)
     return path
 
 
-def _sort_metadata(path: str) -> None:
+def _sort_metadata(path: pathlib.Path) -> None:
     """Puts a file's metadata in order, which safetensors shuffles: the same weights give the same bytes, and hash."""
     with open(path, "r+b") as file:
         length = int.from_bytes(file.read(8), "little")

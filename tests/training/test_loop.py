@@ -181,11 +181,30 @@ def test_a_full_disk_while_saving_leaves_the_state_before(data, tmp_path, monkey
 
     save_file = state.save_file
     monkeypatch.setattr(state, "save_file", full)
-    with pytest.raises(OSError, match=r"could not be written.*No space left.*Make room and resume"):
+    with pytest.raises(
+        OSError, match=r"state.safetensors' could not be written: No space left.*Make room and.*unchanged"
+    ):
         train(tiny_model(), data, recipe(), tmp_path / "run")
     monkeypatch.undo()
     assert state.read_position(tmp_path / "run/state.safetensors").epoch == 1
     assert len(train(tiny_model(), data, recipe(), tmp_path / "run", resume=True).history) == 3
+
+
+def test_a_full_disk_at_the_first_state_claims_no_earlier_one(data, tmp_path, monkeypatch):
+    def full(arrays, path, metadata):
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(state, "save_file", full)
+    with pytest.raises(OSError, match=r"state.safetensors' could not be written: No space left.*nothing was there"):
+        state.save_state(tmp_path / "state.safetensors", compiled(), state.Position())
+    assert list(tmp_path.iterdir()) == []
+
+
+def compiled():
+    model = tiny_model()
+    model.compile("sgd", "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
 
 
 def test_refuses_what_does_not_belong_to_the_run(data, tmp_path):

@@ -1,0 +1,205 @@
+"""What a file or folder is, told from its content, so that nothing else is replaced."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import stat
+import zipfile
+from collections.abc import Callable
+
+_START = 1 << 16  # bytes of a text that are looked at
+_PNG = b"\x89PNG\r\n\x1a\n"
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of output.
+
+    Args:
+        name: As a noun phrase, for messages.
+        recognizes: Whether a file that is not empty, or a folder, holds this kind.
+        is_folder: Whether it is a folder.
+    """
+
+    name: str
+    recognizes: Callable[[pathlib.Path], bool]
+    is_folder: bool = False
+
+    def obstacle(self, path: pathlib.Path) -> str:
+        """Says why what exists at a path must not be replaced by this kind.
+
+        Args:
+            path: Something that exists; a link is not followed.
+
+        Returns:
+            What was found, as a noun phrase; "" for the same kind, and for an empty file or folder.
+        """
+        mode = path.lstat().st_mode
+        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+            return "neither a file nor a folder"
+        if stat.S_ISDIR(mode) != self.is_folder:
+            return _found(path)
+        is_empty = not os.listdir(path) if self.is_folder else path.stat().st_size == 0
+        return "" if is_empty or self.recognizes(path) else _found(path)
+
+
+def _found(path: pathlib.Path) -> str:
+    if path.is_dir():
+        names = sorted(os.listdir(path))
+        return f"a folder that holds {', '.join(map(repr, names[:3]))}" if names else "an empty folder"
+    return f"a file of {path.stat().st_size:,} bytes that begins with {_start(path, 12)!r}"
+
+
+def _start(path: pathlib.Path, size: int) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read(size)
+
+
+def _starting(*signature: bytes, at: int = 0) -> Callable[[pathlib.Path], bool]:
+    return lambda path: _start(path, at + 16)[at:].startswith(signature)
+
+
+def _is_zip_of(belongs: Callable[[set[str]], bool]) -> Callable[[pathlib.Path], bool]:
+    def recognizes(path: pathlib.Path) -> bool:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return belongs(set(archive.namelist()))
+        except (zipfile.BadZipFile, ValueError, NotImplementedError):
+            return False
+
+    return recognizes
+
+
+def _is_safetensors(path: pathlib.Path) -> bool:
+    start = _start(path, 9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+def _is_onnx(path: pathlib.Path) -> bool:
+    # A ModelProto: the version of the format (field 1, a small number), then a text or a message.
+    start = _start(path, 3)
+    return len(start) == 3 and start[0] == 0x08 and start[1] < 64 and start[2] & 7 == 2
+
+
+def _text(path: pathlib.Path) -> str | None:
+    """The beginning of a text in UTF-8; None for anything else."""
+    start = _start(path, _START)
+    try:
+        text = start.decode("utf-8", "strict")
+    except UnicodeDecodeError as error:
+        if error.start < len(start) - 3:  # not just cut in the middle of a character
+            return None
+        text = start[: error.start].decode()
+    return None if _CONTROLS.search(text) else text
+
+
+def _header(path: pathlib.Path) -> list[str]:
+    text = _text(path)
+    return next(csv.reader([text.splitlines()[0]]), []) if text and text.splitlines() else []
+
+
+def _json(path: pathlib.Path) -> object:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError:  # also of a wrong encoding
+        return None
+
+
+_IN_A_SAVED_MODEL = re.compile(
+    r"saved_model\.pb|fingerprint\.pb|keras_metadata\.pb|variables/variables\.(index|data-\d{5}-of-\d{5})|"
+    r"assets/labels\.txt|assets\.extra/tf_serving_warmup_requests"
+)
+
+
+def _is_saved_model(folder: pathlib.Path) -> bool:
+    found = set()
+    for parent, folders, files in os.walk(folder):
+        here = pathlib.Path(parent)
+        if any((here / name).is_symlink() or not (here / name).is_file() for name in files):
+            return False
+        if any((here / name).is_symlink() or name not in ("variables", "assets", "assets.extra") for name in folders):
+            return False
+        found |= {(here / name).relative_to(folder).as_posix() for name in files}
+    return "saved_model.pb" in found and all(map(_IN_A_SAVED_MODEL.fullmatch, found))
+
+
+def _is_drawn(path: pathlib.Path) -> bool:
+    start = _start(path, 256)
+    return start.startswith(_PNG) and b"Matplotlib" in start
+
+
+SAVED_MODEL = Kind("a SavedModel", _is_saved_model, is_folder=True)
+FIGURE = Kind("a figure of matplotlib", _is_drawn)
+_KINDS = {
+    ".csv": Kind("a CSV table", lambda path: len(_header(path)) > 1),
+    ".h5": Kind("an HDF5 file", _starting(b"\x89HDF\r\n\x1a\n")),
+    ".json": Kind("a JSON file", lambda path: isinstance(_json(path), dict | list)),
+    ".keras": Kind("a Keras model", _is_zip_of(lambda names: {"config.json", "metadata.json"} <= names)),
+    ".md": Kind("a text", lambda path: _text(path) is not None),
+    ".npz": Kind("an NPZ file", _is_zip_of(lambda names: all(name.endswith(".npy") for name in names))),
+    ".onnx": Kind("an ONNX model", _is_onnx),
+    ".parquet": Kind("a Parquet table", _starting(b"PAR1")),
+    ".png": Kind("a PNG picture", _starting(_PNG)),
+    ".safetensors": Kind("a safetensors file", _is_safetensors),
+    ".tflite": Kind("a TFLite model", _starting(b"TFL3", at=4)),
+    ".txt": Kind("a text", lambda path: _text(path) is not None),
+}
+
+
+def kind_of(path: str | os.PathLike) -> Kind:
+    """Returns the kind of file that the end of a name stands for.
+
+    Args:
+        path: A file to write.
+
+    Raises:
+        ValueError: No kind of output has this ending.
+    """
+    suffix = pathlib.Path(path).suffix
+    if suffix not in _KINDS:
+        raise ValueError(f"Outputs end in {', '.join(_KINDS)}; received {os.fspath(path)!r}.")
+    return _KINDS[suffix]
+
+
+def json_with(*keys: str) -> Kind:
+    """Returns the kind of a JSON file that holds an object with certain keys, and perhaps more.
+
+    Args:
+        keys: Names that it has at the top.
+    """
+
+    def recognizes(path: pathlib.Path) -> bool:
+        content = _json(path)
+        return isinstance(content, dict) and set(keys) <= set(content)
+
+    return Kind(f"a JSON file with {', '.join(map(repr, keys))}", recognizes)
+
+
+def table_of(*columns: str) -> Kind:
+    """Returns the kind of a CSV table whose first columns have certain names.
+
+    Args:
+        columns: The names, in order.
+    """
+    names = ", ".join(map(repr, columns))
+    return Kind(f"a CSV table that begins with {names}", lambda path: _header(path)[: len(columns)] == [*columns])
+
+
+def text_of(pattern: str) -> Kind:
+    """Returns the kind of a text whose first line has a certain form.
+
+    Args:
+        pattern: A regular expression for the whole line.
+    """
+
+    def recognizes(path: pathlib.Path) -> bool:
+        lines = (_text(path) or "").splitlines()
+        return bool(lines) and re.fullmatch(pattern, lines[0]) is not None
+
+    return Kind(f"a text that begins like {pattern!r}", recognizes)

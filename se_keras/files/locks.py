@@ -1,0 +1,63 @@
+"""Locks between processes, which the system frees however a process ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+import filelock
+
+from se_keras.errors import InUseError
+
+# A lock file that is removed just now looks taken for a moment.
+_PATIENCE = 0.3
+_ATTEMPTS = 100
+
+
+@contextlib.contextmanager
+def locked(file: pathlib.Path, subject: str | os.PathLike, *, patience: float = _PATIENCE) -> Iterator[None]:
+    """Holds a lock while a block runs.
+
+    Args:
+        file: The lock file. Its folder is made if need be; the file is removed in the end.
+        subject: What is locked, for the message.
+        patience: Seconds to wait for another process; -1: for as long as it takes.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InUseError: Another process, or another thread of this one, holds the lock.
+    """
+    lock = _acquired(file, subject, patience)
+    try:
+        yield
+    finally:
+        # Removed while it is held: who has opened it meanwhile sees that it is gone, and makes a new one.
+        try:
+            with contextlib.suppress(OSError):
+                file.unlink()
+        finally:
+            lock.release()
+        if os.name == "nt":  # where an open file cannot be removed
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def _acquired(file: pathlib.Path, subject: str | os.PathLike, patience: float) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(file)
+    for attempt in range(_ATTEMPTS):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=patience, poll_interval=0.02)
+            break
+        except (FileNotFoundError, FileExistsError):  # another process has just removed the folder, or made it
+            if attempt == _ATTEMPTS - 1:
+                raise
+        except filelock.Timeout as error:
+            raise InUseError(
+                f"Another process is at work on {os.fspath(subject)!r}. Wait until it is done, or choose another name."
+            ) from error
+    return lock
