@@ -88,7 +88,7 @@ def main() -> None:
         size = file.stat().st_size
 
     weights = ROOT / "se_keras/data" / f"{options.name}.safetensors"
-    se_keras.save_safetensors(model, weights)
+    se_keras.save_safetensors(model, weights, overwrite=True)
     target = ROOT / "pretrained" / options.name
     target.mkdir(exist_ok=True)
     shutil.copyfile(options.run / "log.csv", target / "log.csv")

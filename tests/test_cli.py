@@ -1,6 +1,7 @@
 """The command line: what it prints, where, and with which exit code."""
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -123,11 +124,49 @@ def test_convert_keeps_an_existing_file(capsys, tmp_path):
     target = tmp_path / "model.keras"
     target.write_text("precious")
     arguments = ["convert", source, "--model", "se_resnet20", "--to", target]
+    for options in ([], ["--overwrite"]):
+        code, _, err = run(capsys, *arguments, *options)
+        assert code == 1
+        assert "--overwrite" not in err
+        assert "Only a Keras model from an earlier time is ever replaced" in err
+        assert target.read_text() == "precious"
+    target.unlink()
+    assert run(capsys, *arguments)[0] == 0
     code, _, err = run(capsys, *arguments)
     assert code == 1
-    assert "--overwrite" in err
-    assert target.read_text() == "precious"
+    assert "add --overwrite" in err
     assert run(capsys, *arguments, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5", ".safetensors"])
+def test_convert_on_a_full_disk_is_one_line(capsys, ending, tmp_path):
+    source = se_keras.save_safetensors(se_keras.SEResNet20(), tmp_path / "source.safetensors")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        arguments = ["convert", source, "--model", "se_resnet20", "--to", tmp_path / f"m{ending}"]
+        code, _, err = run(capsys, *arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1
+    assert f"m{ending}' could not be written: File too large. Make room and try again; nothing was there" in err
+    assert len(err.strip().splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["source.safetensors"]
+
+
+@pytest.mark.parametrize("command", [["export", "--format", "saved_model", "--output"], ["insert", "--to"]])
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_what_is_not_ours_is_refused_before_any_work(capsys, command, options, tmp_path, monkeypatch):
+    (tmp_path / "proj/photos").mkdir(parents=True)
+    (tmp_path / "proj/photos/a.jpg").touch()
+    (tmp_path / "proj/m.keras").write_text("thesis")
+    monkeypatch.chdir(tmp_path / "proj")
+    for target in [".", "..", "photos", "/"] if command[0] == "export" else ["m.keras"]:
+        code, _, err = run(capsys, command[0], "no.keras", *command[1:], target, *options)
+        assert code == 1
+        assert "Choose another path" in err, "and not that there is no such model: the target is looked at first"
+        assert "--overwrite" not in err
+    assert [path.name for path in (tmp_path / "proj").rglob("*") if path.is_file()] == ["m.keras", "a.jpg"]
 
 
 def test_convert_needs_to_know_the_network_of_a_file(capsys, tmp_path):

@@ -1,7 +1,9 @@
 """The commands around training: train, evaluate, insert and analyze, from the command line to the files."""
 
 import json
+import shutil
 import signal
+import threading
 
 import keras
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 import se_keras
 import se_keras_cli
 from se_keras.cli import train as train_command
-from se_keras.training import loop
+from se_keras.training import loop, run_folder
 from se_keras.training.recipes import RECIPES
 from se_keras.training.sources import load_sample
 
@@ -66,6 +68,65 @@ def test_resume_needs_nothing_but_the_folder_and_refuses_other_settings(finished
     code, _, err = run(capsys, *SHORT, "--data", data_file, "--out", finished)
     assert code == 1
     assert "holds a run already" in err
+
+
+def options_of(*arguments):
+    return se_keras_cli.parser().parse_args(["train", *map(str, arguments)])
+
+
+def test_a_run_knows_its_images_in_every_folder_and_they_may_move(data_file, tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    shutil.copy(data_file, tmp_path / "a/small.npz")
+    monkeypatch.chdir(tmp_path / "a")
+    new = options_of("--model", "se_resnet20", "--data", "small.npz", "--out", "run")
+    arguments, folder = train_command._arguments(new)
+    data = train_command._data(arguments, new)
+    assert data.name == "small.npz"
+    facts = {"data": {"name": data.name, "fingerprint": data.train.fingerprint}, "arguments": arguments}
+    run_folder.begin_run(folder, facts, resume=False)
+    monkeypatch.chdir(tmp_path / "b")
+    again = options_of("--resume", "../a/run")
+    arguments, folder = train_command._arguments(again)
+    assert train_command._data(arguments, again).train.fingerprint == data.train.fingerprint
+    (tmp_path / "a/small.npz").rename(tmp_path / "b/moved.npz")
+    with pytest.raises(FileNotFoundError, match=r"no longer at '.*a/small.npz'. Name .* with --data"):
+        train_command._data(arguments, again)
+    moved = options_of("--resume", "../a/run", "--data", "moved.npz")
+    found = train_command._data(train_command._arguments(moved)[0], moved)
+    facts["data"] = {"name": found.name, "fingerprint": found.train.fingerprint}
+    run_folder.begin_run(folder, facts, resume=True)
+    facts["data"] = {"name": found.name, "fingerprint": "other"}
+    with pytest.raises(ValueError, match=r"Different: data.fingerprint was '\w+', is 'other'"):
+        run_folder.begin_run(folder, facts, resume=True)
+
+
+def test_a_damaged_run_is_one_line(tmp_path, capsys):
+    for content in ("", "{", '{"facts": 1}', '{"facts": {"arguments": {"model": "x"}}}'):
+        (tmp_path / "run.json").write_text(content)
+        code, _, err = run(capsys, "train", "--resume", tmp_path)
+        assert code == 1
+        assert "run.json' is damaged" in err
+        assert len(err.strip().splitlines()) == 1
+
+
+def test_a_run_in_use_is_refused_before_any_image_is_read(tmp_path, capsys):
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with run_folder.claimed(tmp_path / "run"):
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    code, _, err = run(capsys, *SHORT, "--data", "nowhere", "--out", tmp_path / "run")
+    done.set()
+    thread.join()
+    assert code == 1
+    assert "Another process is at work on" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(data_file, tmp_path, capsys, monkeypatch):

@@ -19,7 +19,7 @@ import se_keras_cli
 from se_keras.inference import classify
 from se_keras.prediction import local, predict_folder
 from se_keras.prediction.fingerprint import fingerprint
-from se_keras.prediction.job import Settings, image_files, opened
+from se_keras.prediction.job import Job, Settings, image_files, opened
 
 LABELS = ["ant", "bee", "cat"]
 NAMES = [f"{index:02}.png" for index in range(20)]
@@ -103,7 +103,7 @@ def test_an_old_list_of_broken_files_goes_with_the_old_output(model, photos, tmp
     listed = predict(model, photos, tmp_path / "labels.csv").broken_list
     (photos / "05.png").unlink()
     assert predict(model, photos, tmp_path / "labels.csv", overwrite=True).broken_list is None
-    assert not listed.exists()
+    assert rows_of(listed) == []
 
 
 def test_answers_that_are_not_finite_are_listed(model, photos, tmp_path):
@@ -172,6 +172,107 @@ def unfinished(model, photos, tmp_path):
     return tmp_path / "labels.csv"
 
 
+PART_FAULTS = {
+    "empty": lambda lines: "",
+    "without rows": lambda lines: lines[0],
+    "cut at the end of a line": lambda lines: "".join(lines[:-1]),
+    "cut in a line": lambda lines: "".join(lines)[:-9],
+    "a row twice": lambda lines: "".join([*lines, lines[-1]]),
+    "a changed row": lambda lines: "".join(lines).replace("ant", "bee").replace("cat", "bee"),
+    "no text": lambda lines: "\0" * 900,
+}
+
+
+@pytest.mark.parametrize("fault", PART_FAULTS)
+def test_a_damaged_part_is_computed_again(model, photos, unfinished, fault):
+    whole = predict(model, photos, unfinished.with_name("whole.csv")).output.read_bytes()
+    part = unfinished.with_name("labels.csv.parts") / "part-00000001.jsonl"
+    damaged = PART_FAULTS[fault](part.read_text().splitlines(keepends=True))
+    assert damaged != part.read_text()
+    part.write_text(damaged)
+    done = predict(model, photos, unfinished)
+    assert (done.resumed, done.classified) == (4, 20)
+    assert unfinished.read_bytes() == whole
+
+
+def test_a_part_of_other_files_is_refused_and_named(model, photos, unfinished):
+    parts = unfinished.with_name("labels.csv.parts")
+    shutil.copy(parts / "part-00000000.jsonl", parts / "part-00000001.jsonl")
+    with pytest.raises(ValueError, match=r"part-00000001.jsonl' is damaged. Remove it and run the same again"):
+        predict(model, photos, unfinished)
+    assert not unfinished.exists()
+    (parts / "part-00000001.jsonl").unlink()
+    assert predict(model, photos, unfinished).classified == 20
+
+
+def test_a_damaged_manifest_or_list_of_files_is_one_line(model, photos, unfinished):
+    parts = unfinished.with_name("labels.csv.parts")
+    manifest = (parts / "manifest.json").read_text()
+    for content in ("", "{", "[]", '{"folder": 1}', "\xff"):
+        (parts / "manifest.json").write_text(content, "latin-1")
+        with pytest.raises(ValueError, match=r"manifest.json' is damaged. Remove the folder '.*parts', and") as caught:
+            predict(model, photos, unfinished)
+        assert "\n" not in str(caught.value)
+    (parts / "manifest.json").write_text(manifest)
+    (parts / "files.jsonl").write_text("{")
+    (photos / "19.png").rename(photos / "20.png")
+    with pytest.raises(ValueError, match=r"files.jsonl' is damaged. Remove the folder"):
+        predict(model, photos, unfinished)
+    (photos / "20.png").rename(photos / "19.png")  # the same images: the list can be made anew
+    assert predict(model, photos, unfinished).resumed == 8
+
+
+def test_a_part_with_too_few_answers_is_not_stored(model, photos, unfinished):
+    manifest = json.loads((unfinished.with_name("labels.csv.parts") / "manifest.json").read_text())
+    settings = Settings(**{name: value for name, value in manifest.items() if not name.startswith("files")})
+    with opened(unfinished.with_name("labels.csv.parts"), settings) as job:
+        with pytest.raises(RuntimeError, match=r"Part 2 of '.*' has 4 files, but 1 answers"):
+            job.write(2, "{}\n")
+        assert job.done() == {0, 1}
+
+
+def test_an_end_between_the_output_and_the_removal_of_the_job(model, photos, tmp_path, monkeypatch):
+    (photos / "05.png").write_bytes(b"")
+    output = tmp_path / "labels.csv"
+
+    def stopping(job):
+        raise StopError
+
+    for left in ("nothing removed", "all but the result removed"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Job, "remove", stopping)
+            with pytest.raises(StopError):
+                predict(model, photos, output, overwrite=True)
+        parts = tmp_path / "labels.csv.parts"
+        for name in set(names_in(parts)) - {"result.json"} if left.startswith("all") else ():
+            (parts / name).unlink()
+        before = output.read_bytes()
+        done = predict(model, photos, output)
+        assert (done.classified, done.broken, done.broken_list.name) == (19, 1, "labels.broken.csv")
+        assert output.read_bytes() == before
+        assert names_in(tmp_path) == ["labels.broken.csv", "labels.csv", "photos"]
+    with pytest.raises(FileExistsError, match=r"labels.csv' exists already"):
+        predict(model, photos, output)
+
+
+def test_lists_of_broken_files_are_not_shared_and_not_replaced_unasked(model, photos, tmp_path):
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    mine = tmp_path / "labels.broken.csv"
+    mine.write_text("precious,list\n")
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match=r"labels.broken.csv' is a file of .*'file', 'error' from an earlier"):
+            predict(model, photos, tmp_path / "labels.csv", overwrite=overwrite)
+    assert names_in(tmp_path) == ["labels.broken.csv", "photos"]
+    (photos / "05.png").write_bytes(b"")
+    done = predict(model, photos, tmp_path / "labels.parquet")
+    assert done.broken_list == tmp_path / "labels.parquet.broken.csv"
+    assert mine.read_text() == "precious,list\n"
+    mine.write_text("file,error\nold.png,broken\n")
+    with pytest.raises(FileExistsError, match=r"labels.broken.csv' exists already"):
+        predict(model, photos, tmp_path / "labels.csv")
+    assert [row["file"] for row in rows_of(mine)] == ["old.png"]
+
+
 def test_resuming_with_another_model_or_setting_is_refused(model, photos, unfinished):
     other = keras.models.clone_model(model)
     other.set_weights([weight + 1 for weight in model.get_weights()])
@@ -211,7 +312,6 @@ def test_a_folder_that_vanishes_is_no_list_of_broken_files(model, photos, tmp_pa
 
 
 def test_two_processes_do_not_share_an_output(model, photos, unfinished):
-    pytest.importorskip("fcntl", reason="files are locked with fcntl, which Windows lacks")
     settings = Settings(
         **{
             name: value
@@ -260,10 +360,18 @@ def test_an_empty_folder_is_refused(model, tmp_path):
 
 def test_what_exists_is_kept(model, photos, tmp_path):
     output = tmp_path / "labels.csv"
-    output.write_text("precious")
-    with pytest.raises(FileExistsError, match="overwrite=True"):
-        predict(model, photos, output)
-    assert output.read_text() == "precious"
+    for content, reason in (
+        ("file,id_1,label_1,probability_1\n", "overwrite=True"),
+        ("file,mine\n", "is ever replaced"),
+    ):
+        output.write_text(content)
+        with pytest.raises(FileExistsError, match=reason):
+            predict(model, photos, output)
+        assert output.read_text() == content
+    with pytest.raises(FileExistsError, match="Choose another path"):
+        predict(model, photos, output, overwrite=True)
+    output.write_text("")
+    assert predict(model, photos, output, overwrite=True).classified == 20
     assert predict(model, photos, output, overwrite=True).classified == 20
     folder = tmp_path / "other.csv.parts"
     folder.mkdir()
@@ -321,7 +429,7 @@ def test_command_writes_and_sums_up(capsys, arguments, photos):
     assert "files without an answer: 1, listed with the reasons in out.broken.csv" in out
     assert len(rows_of("out.csv")) == 19
     assert se_keras_cli.main(arguments) == 1
-    assert "Add --overwrite" in capsys.readouterr().err
+    assert "add --overwrite" in capsys.readouterr().err
     assert se_keras_cli.main([*arguments, "--overwrite", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["broken"] == 1
 

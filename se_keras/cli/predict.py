@@ -24,6 +24,7 @@ from se_keras.cli.console import (
 )
 from se_keras.inference import classify
 from se_keras.prediction import FolderPrediction, predict_folder
+from se_keras.prediction.merge import check_output
 from se_keras.preprocessing import imagenet_labels, preprocessing_of
 
 
@@ -72,8 +73,7 @@ _FOLDER_OPTIONS = ("output", "engine", "workers", "gpus_per_worker", "overwrite"
 def _predict_folder(options: argparse.Namespace) -> int:
     if not options.output:
         raise ValueError("--input needs --output FILE, which ends in .parquet or .csv.")
-    if os.path.exists(options.output) and not options.overwrite:
-        raise FileExistsError(f"{options.output!r} exists already. Add --overwrite to replace it.")
+    check_output(options.output, overwrite=options.overwrite)
     model = load(options.model)
     labels = _labels(options, model)
     warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which are listed in the end

@@ -15,13 +15,14 @@ A symbolic link is followed: what it points to is replaced, and the link stays.
 from se_keras.files.kinds import FIGURE, SAVED_MODEL, Kind, json_with, kind_of, table_of, text_of
 from se_keras.files.locks import locked
 from se_keras.files.moves import signature
-from se_keras.files.writing import check_targets, replacing, replacing_together, whole
+from se_keras.files.writing import check_targets, finish_targets, replacing, replacing_together, whole
 
 __all__ = [
     "FIGURE",
     "SAVED_MODEL",
     "Kind",
     "check_targets",
+    "finish_targets",
     "json_with",
     "kind_of",
     "locked",

@@ -83,11 +83,23 @@ def check_targets(targets: Targets, *, overwrite: bool) -> None:
         FileExistsError: As there.
         InUseError: As there.
     """
+    finish_targets(targets)
+    _check(_places(targets), overwrite)
+
+
+def finish_targets(targets: Targets) -> None:
+    """Finishes or clears what a process that died left beside targets; nothing else changes.
+
+    Args:
+        targets: As in `replacing_together`.
+
+    Raises:
+        InUseError: As there.
+    """
     places = _places(targets)
     if any(place.working.exists() for place in places):
-        with _claimed(places):  # what a dead process left is finished first
+        with _claimed(places):
             pass
-    _check(places, overwrite)
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from se_keras.errors import check_count, one_of
 from se_keras.prediction import cluster, local
 from se_keras.prediction.classifier import Question
 from se_keras.prediction.fingerprint import fingerprint
-from se_keras.prediction.job import Settings, opened
-from se_keras.prediction.merge import check_output, merge
+from se_keras.prediction.job import Settings, opened, result_of
+from se_keras.prediction.merge import check_output, job_folder, merge, output_targets
 from se_keras.preprocessing import imagenet_labels, preprocessing_of
 
 
@@ -69,7 +69,8 @@ def predict_folder(
         output: A .parquet file (needs pyarrow: `pip install 'se_keras[parquet]'`) or a .csv
             file. Columns: `file` (relative to `folder`), then `id_1`, `label_1`, `probability_1`
             (a fraction of 1) of the most probable class, `id_2` and so on. Rows are in the order
-            of the files. Files that cannot be read are listed beside it in `<stem>.broken.csv`.
+            of the files. Files that cannot be read are listed beside it in `<stem>.broken.csv`, or for a
+            .parquet file in `<name>.broken.csv`.
         top: How many classes an image, at least 1; at most all are written.
         batch_size: How many images at a time, at least 1.
         labels: Names of the classes in the order of the outputs. Default: ImageNet's.
@@ -79,7 +80,8 @@ def predict_folder(
         workers: With engine "ray", how many tasks at most at the same time. Default: one a CPU.
         gpus_per_worker: With engine "ray", the GPUs, or share of one, that each task holds.
         part_size: How many files are computed anew at most after an interruption (a worker).
-        overwrite: Whether an output that exists is replaced. Unfinished work is resumed anyway.
+        overwrite: Whether an earlier output is replaced, and the list of files without an answer beside it. A file of
+            one of these names that holds something else never is. Unfinished work is resumed anyway.
         progress: Called with the number of files looked at so far and of all files.
 
     Returns:
@@ -87,22 +89,21 @@ def predict_folder(
 
     Raises:
         FileNotFoundError: There is no such folder.
-        FileExistsError: The output exists already.
+        FileExistsError: The output or the list of files without an answer exists already.
         ValueError: The folder holds no image, labels that do not fit the model, another ending
             of the output, or unfinished work of another model, folder, or setting (the
-            differences are listed).
+            differences are listed), or whose list of files is damaged.
         ImportError: A package that the output or engine needs is not installed.
-        RuntimeError: Another process is at work on the same output, or Ray gave up.
+        InUseError: Another process is at work on the same output.
+        RuntimeError: Ray gave up.
     """
     for name, value in {"top": top, "batch_size": batch_size, "part_size": part_size}.items():
         check_count(name, value)
     _check_engine(engine, workers, gpus_per_worker)
     output, folder = pathlib.Path(output), pathlib.Path(folder)
-    check_output(output)
+    check_output(output, overwrite=overwrite)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of images at {os.fspath(folder)!r}.")
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{os.fspath(output)!r} exists already. Pass overwrite=True to replace it.")
     names = _class_names(model, labels)
     settings = Settings(
         folder=os.fspath(folder.resolve()),
@@ -112,14 +113,15 @@ def predict_folder(
         top=min(top, len(names)),
         part_size=part_size,
     )
-    with opened(output.with_name(f"{output.name}.parts"), settings) as job:
+    with opened(job_folder(output), settings) as job:
+        made = result_of(job.path, output)
+        done = set(job.indices) if made else job.done()
         question = Question(
             folder=settings.folder,
             labels=None if labels is None else tuple(labels),
             top=settings.top,
             batch_size=min(batch_size, part_size, job.count),
         )
-        done = job.done()
         looked_at = resumed = job.files_in(done)
         progress(looked_at, job.count)
 
@@ -128,18 +130,18 @@ def predict_folder(
             looked_at += files
             progress(looked_at, job.count)
 
-        if engine == "ray":
+        if made is None and engine == "ray":
             cluster.run(model, question, job, done, advance, workers=workers, gpus_per_worker=gpus_per_worker)
-        else:
+        elif made is None:
             local.run(model, question, job, done, advance)
-        broken_list = output.with_name(f"{output.stem}.broken.csv")
-        classified, broken = merge(job, output, broken_list)
+        classified, broken = made or merge(job, output, overwrite=overwrite)
         job.remove()
+    broken_list = list(output_targets(output))[1]
     return FolderPrediction(
         output=output,
         classified=classified,
         broken=broken,
-        broken_list=broken_list if broken else None,
+        broken_list=pathlib.Path(broken_list) if broken else None,
         resumed=resumed,
         added=job.added,
     )

@@ -2,13 +2,15 @@
 
 It lies beside the output and holds
 
-- `manifest.json`: the settings and the digest of the file list; written after the list, removed last;
-- `files.jsonl`: the names of the images, one JSON string a line, in the order of the output;
-- `part-00000000.jsonl` and so on: the answers for `part_size` files each, one JSON object a line;
+- `manifest.json`: the settings and the digest of the file list; written after the list, removed last but one;
+- `files.jsonl`: the names of the images, one JSON string per line, in the order of the output;
+- `part-00000000.jsonl` and so on: the answers for `part_size` files each: a line with their digest, then one JSON
+  object per file;
+- `result.json`: which output was made of it; written before the output gets its name, removed last;
 - `lock`: held by the process at work; the system frees it however that process ends.
 
-Every file is written under another name and renamed when it is whole, so that a process may be
-killed at any moment: a part is there and complete, or not there and computed again.
+Every file is on the disk before it gets its name. A part that is missing, cut or changed is computed again, and each
+row is compared with the list of files when the output is made: no file is lost, and none appears twice.
 """
 
 from __future__ import annotations
@@ -22,13 +24,16 @@ import os
 import pathlib
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import IO, Any
+from typing import Any
 
 from PIL import Image
 
+from se_keras.files import locked, signature, whole
+
 Part = tuple[int, list[str]]
 Row = dict[str, Any]
-_OWN_FILES = re.compile(r"(lock|(manifest\.json|files\.jsonl|merged|broken|part-\d+\.jsonl)(\.partial)?)$")
+MANIFEST, FILES, RESULT, LOCK = "manifest.json", "files.jsonl", "result.json", "lock"
+_OWN_FILES = re.compile(r"(lock|(manifest\.json|files\.jsonl|result\.json|part-\d{8}\.jsonl)(\.partial)?)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Job:
         Yields:
             The number of a part and the names of its files.
         """
-        with open(self.path / "files.jsonl", encoding="ascii") as lines:
+        with open(self.path / FILES, encoding="ascii") as lines:
             for index in itertools.count():
                 part = list(itertools.islice(lines, self.settings.part_size))
                 if not part:
@@ -86,8 +91,13 @@ class Job:
                     yield index, [json.loads(line) for line in part]
 
     def done(self) -> set[int]:
-        """The numbers of the parts that are complete."""
-        return {int(entry.name[5:-6]) for entry in self.path.glob("part-*.jsonl")}
+        """The numbers of the parts that are there and whole."""
+        return {index for index in self.indices if self._is_whole(index)}
+
+    @property
+    def indices(self) -> range:
+        """The numbers of all parts."""
+        return range(-(-self.count // self.settings.part_size))
 
     def files_in(self, parts: Iterable[int]) -> int:
         """How many files these parts hold together."""
@@ -99,23 +109,88 @@ class Job:
 
         Args:
             index: Number of the part.
-            rows: One JSON object a line, one line a file.
+            rows: One JSON object per line, one line per file.
+
+        Raises:
+            RuntimeError: There are not as many rows as the part has files.
         """
-        with _renamed_when_whole(self._part(index)) as stream:
-            stream.write(rows)
+        count, expected = rows.count("\n"), self.files_in([index])
+        if count != expected:
+            raise RuntimeError(f"Part {index} of {os.fspath(self.path)!r} has {expected} files, but {count} answers.")
+        with whole(self._part(index)) as partial:
+            partial.write_text(f"{_digest(rows.encode())}\n{rows}", "ascii")
 
     def rows(self) -> Iterator[Row]:
-        """Reads the answers of all parts in the order of the files."""
-        for index in range(-(-self.count // self.settings.part_size)):
-            with open(self._part(index), encoding="ascii") as lines:
-                yield from map(json.loads, lines)
+        """Reads the answers of all files in their order.
+
+        Yields:
+            One row per file.
+
+        Raises:
+            ValueError: A row is missing or of another file; the message names the part.
+        """
+        for index, names in self.parts():
+            rows = self._rows_of(index)
+            if [row.get("file") for row in rows] != names:
+                raise ValueError(
+                    f"{os.fspath(self._part(index))!r} is damaged. Remove it and run the same again, which computes it."
+                )
+            yield from rows
+
+    def note_result(self, output: pathlib.Path, classified: int, broken: int) -> None:
+        """Notes the output that is about to get its name, so that an end at that moment leaves no doubt.
+
+        Args:
+            output: The whole table, still under a temporary name.
+            classified: Files with an answer.
+            broken: Files without one.
+        """
+        with whole(self.path / RESULT) as partial:
+            partial.write_text(json.dumps([signature(output), classified, broken]), "ascii")
 
     def remove(self) -> None:
-        """Deletes the folder."""
-        _remove(self.path)
+        """Deletes everything but the lock. What is left after a kill in between tells that the output is made."""
+        last = {MANIFEST: 1, RESULT: 2}
+        for name in sorted(set(os.listdir(self.path)) - {LOCK}, key=lambda name: last.get(name, 0)):
+            (self.path / name).unlink()
 
     def _part(self, index: int) -> pathlib.Path:
         return self.path / f"part-{index:08d}.jsonl"
+
+    def _is_whole(self, index: int) -> bool:
+        try:
+            digest, _, rows = self._part(index).read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            return False
+        return digest.decode("ascii", "replace") == _digest(rows) and rows.count(b"\n") == self.files_in([index])
+
+    def _rows_of(self, index: int) -> list[Row]:
+        try:
+            lines = self._part(index).read_text("ascii").splitlines()[1:]
+            return [dict(json.loads(line)) for line in lines]
+        except (OSError, ValueError, TypeError):
+            return []
+
+
+def result_of(path: pathlib.Path, output: pathlib.Path) -> tuple[int, int] | None:
+    """What a job that was ended after its output had been made says of it.
+
+    Args:
+        path: The job's folder; it need not exist.
+        output: The table.
+
+    Returns:
+        How many files have an answer, and how many have none; None if the output is not of this job.
+    """
+    try:
+        made, classified, broken = json.loads((path / RESULT).read_text("ascii"))
+    except (OSError, ValueError, TypeError):
+        return None
+    return (classified, broken) if made == signature(os.path.realpath(output)) else None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 @contextlib.contextmanager
@@ -130,51 +205,53 @@ def opened(path: pathlib.Path, settings: Settings) -> Iterator[Job]:
         The job, locked against other processes.
 
     Raises:
-        ValueError: There is no image in the folder, or the job was begun with other settings or
-            other files; the message lists the differences.
+        ValueError: There is no image in the folder, the job was begun with other settings or
+            other files (the message lists the differences), or its manifest or list of files is damaged.
         FileExistsError: `path` holds something else.
-        RuntimeError: Another process is at work on the job.
+        InUseError: Another process is at work on the job.
     """
-    if path.exists() and not (path.is_dir() and all(_OWN_FILES.match(name) for name in os.listdir(path))):
+    if os.path.lexists(path) and not (path.is_dir() and all(map(_OWN_FILES.match, os.listdir(path)))):
         raise FileExistsError(f"{os.fspath(path)!r} is needed for the unfinished work, but holds something else.")
-    path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
-        yield (_resumed if (path / "manifest.json").exists() else _begun)(path, settings)
+    try:
+        with locked(path / LOCK, path):
+            yield (_resumed if (path / MANIFEST).exists() else _begun)(path, settings)
+    finally:
+        with contextlib.suppress(OSError):  # it stays as long as there is something in it
+            path.rmdir()
 
 
 def _begun(path: pathlib.Path, settings: Settings) -> Job:
+    digest, count = _list_files(path, settings.folder)
+    if count == 0:
+        (path / FILES).unlink()
+        raise ValueError(f"The folder {settings.folder!r} holds no image files.")
+    with whole(path / MANIFEST) as partial:
+        content = {**dataclasses.asdict(settings), "files": count, "files_sha256": digest}
+        partial.write_text(json.dumps(content, indent=2), "ascii")
+    return Job(path, settings, count)
+
+
+def _list_files(path: pathlib.Path, folder: str) -> tuple[str, int]:
+    """Writes the list of a folder's images; gives its digest and how many there are."""
     digest, count = hashlib.sha256(), 0
-    with _renamed_when_whole(path / "files.jsonl") as stream:
-        for name in image_files(settings.folder):
+    with whole(path / FILES) as partial, open(partial, "w", encoding="ascii") as stream:
+        for name in image_files(folder):
             line = json.dumps(name) + "\n"
             digest.update(line.encode())
             stream.write(line)
             count += 1
-    if count == 0:
-        _remove(path)
-        raise ValueError(f"The folder {settings.folder!r} holds no image files.")
-    with _renamed_when_whole(path / "manifest.json") as stream:
-        content = {**dataclasses.asdict(settings), "files": count, "files_sha256": digest.hexdigest()}
-        json.dump(content, stream, indent=2)
-    return Job(path, settings, count)
-
-
-def _remove(path: pathlib.Path) -> None:
-    # The manifest goes after the parts: a folder without one holds no answers of another job.
-    for name in sorted(os.listdir(path), key=lambda name: (name == "lock", name == "manifest.json")):
-        (path / name).unlink()
-    path.rmdir()
+    return digest.hexdigest(), count
 
 
 def _resumed(path: pathlib.Path, settings: Settings) -> Job:
-    manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+    manifest = _manifest(path)
     differences = [
         f"  {name}: {_short(manifest.get(name))} then, {_short(value)} now"
         for name, value in dataclasses.asdict(settings).items()
         if manifest.get(name) != value
     ]
     added: set[str] = set()
-    if manifest.get("folder") == settings.folder:
+    if manifest["folder"] == settings.folder:
         gone, added = _changes(path, settings.folder, manifest["files_sha256"])
         if gone:
             differences.append(f"  files: {len(gone):,} of {manifest['files']:,} are gone: {_some(gone)}")
@@ -187,16 +264,49 @@ def _resumed(path: pathlib.Path, settings: Settings) -> Job:
     return Job(path, settings, manifest["files"], len(added))
 
 
+def _manifest(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+        kinds = {"folder": str, "files": int, "files_sha256": str}
+        if not all(isinstance(manifest[name], kind) for name, kind in kinds.items()):
+            raise TypeError(f"{', '.join(kinds)} are not all there")
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, MANIFEST) from error
+    return manifest
+
+
+def _damaged(path: pathlib.Path, name: str) -> ValueError:
+    return ValueError(
+        f"{os.fspath(path / name)!r} is damaged. Remove the folder {os.fspath(path)!r}, and run the same again to "
+        "begin anew."
+    )
+
+
 def _changes(path: pathlib.Path, folder: str, files_sha256: str) -> tuple[set[str], set[str]]:
+    """The files that went and came since a job began; its list of files is checked, and written anew if need be."""
     digest = hashlib.sha256()
     for name in image_files(folder):
         digest.update((json.dumps(name) + "\n").encode())
-    if digest.hexdigest() == files_sha256:
+    is_same = digest.hexdigest() == files_sha256
+    if not _is_listed(path, files_sha256) and (not is_same or _list_files(path, folder)[0] != files_sha256):
+        raise _damaged(path, FILES)
+    if is_same:
         return set(), set()
-    with open(path / "files.jsonl", encoding="ascii") as lines:
+    with open(path / FILES, encoding="ascii") as lines:
         before = set(map(json.loads, lines))
     now = set(image_files(folder))
     return before - now, now - before
+
+
+def _is_listed(path: pathlib.Path, files_sha256: str) -> bool:
+    digest = hashlib.sha256()
+    try:
+        with open(path / FILES, "rb") as lines:
+            for line in lines:
+                digest.update(line)
+    except FileNotFoundError:
+        return False
+    return digest.hexdigest() == files_sha256
 
 
 def _short(value: Any) -> str:
@@ -231,26 +341,3 @@ def image_files(folder: str | os.PathLike[str]) -> Iterator[str]:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-@contextlib.contextmanager
-def _renamed_when_whole(path: pathlib.Path) -> Iterator[IO[str]]:
-    partial = path.with_name(f"{path.name}.partial")
-    with open(partial, "w", encoding="ascii") as stream:
-        yield stream
-    partial.replace(path)
-
-
-@contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
-    with open(path / "lock", "w") as stream:
-        try:
-            import fcntl
-        except ImportError:  # Windows: two processes would do the work twice, but the result would be the same
-            yield
-            return
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RuntimeError(f"Another process is at work in {os.fspath(path)!r}. Wait until it is done.") from error
-        yield

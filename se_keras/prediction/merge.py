@@ -11,8 +11,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from se_keras.errors import missing_package
-from se_keras.prediction.job import Job, Row
+from se_keras.files import Kind, check_targets, kind_of, replacing_together, table_of
+from se_keras.prediction.job import Job, Row, result_of
 
+_BROKEN_COLUMNS = ("file", "error")
+_BROKEN = table_of(*_BROKEN_COLUMNS)
 ROWS_AT_ONCE = 16_384  # one row group of a .parquet file
 
 
@@ -22,11 +25,14 @@ class _Tally:
     broken: int = 0
 
 
-def check_output(path: pathlib.Path) -> None:
-    """Refuses an output that could not be written once all the work is done.
+def output_targets(path: pathlib.Path) -> dict[str | os.PathLike, Kind]:
+    """The files that are written in the end, for `files.check_targets`.
 
     Args:
         path: Where the table shall go.
+
+    Returns:
+        The table and the list of files without an answer, and what each is.
 
     Raises:
         ValueError: The ending is neither .parquet nor .csv.
@@ -36,35 +42,69 @@ def check_output(path: pathlib.Path) -> None:
         raise ValueError(f"The output is a .parquet or .csv file; received {os.fspath(path)!r}.")
     if path.suffix == ".parquet":
         _import_pyarrow()
+        return {path: kind_of(path), path.with_name(f"{path.name}.broken.csv"): _BROKEN}
+    return {path: table_of(*columns(1)), path.with_name(f"{path.stem}.broken.csv"): _BROKEN}
 
 
-def merge(job: Job, output: pathlib.Path, broken_list: pathlib.Path) -> tuple[int, int]:
+def check_output(path: str | os.PathLike, *, overwrite: bool) -> None:
+    """Refuses an output that could not be written once all the work is done.
+
+    Args:
+        path: Where the table shall go.
+        overwrite: Whether an earlier table there, and its list of files without an answer, may be replaced. One of a
+            job that was only not cleared away may be there anyway.
+
+    Raises:
+        ValueError: The ending is neither .parquet nor .csv.
+        FileExistsError: Something is there that must not be replaced.
+        ImportError: pyarrow is needed and not installed.
+    """
+    path = pathlib.Path(path)
+    is_made = result_of(job_folder(path), path) is not None
+    check_targets(output_targets(path), overwrite=overwrite or is_made)
+
+
+def job_folder(output: pathlib.Path) -> pathlib.Path:
+    """Returns where the unfinished work for an output lies."""
+    return output.with_name(f"{output.name}.parts")
+
+
+def merge(job: Job, output: pathlib.Path, *, overwrite: bool) -> tuple[int, int]:
     """Writes a job's answers as one table, and the files without an answer as another.
 
     Args:
         job: A job of which all parts are done.
-        output: The .parquet or .csv file; one that exists is replaced.
-        broken_list: A .csv file; removed if every file has an answer.
+        output: The .parquet or .csv file.
+        overwrite: Whether earlier tables may be replaced.
 
     Returns:
-        How many files have an answer, and how many have none.
+        How many files have an answer, and how many have none. Only where there are some, or where an earlier list
+        is, the second table is written.
+
+    Raises:
+        FileExistsError: Something is there that must not be replaced.
+        ValueError: The parts do not hold one row for each file of the job.
     """
-    # They are written inside the job's folder: if this process is killed, the next one finds and replaces them.
-    merged, broken = job.path / "merged", job.path / "broken"
+    targets = output_targets(output)
     tally = _Tally()
-    with open(broken, "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["file", "error"])
-        rows = _answered(job.rows(), writer, tally)
-        if output.suffix == ".csv":
-            _write_csv(rows, merged, job.settings.top)
-        else:
-            _write_parquet(rows, merged, job)
-    if tally.broken:
-        broken.replace(broken_list)
-    else:
-        broken_list.unlink(missing_ok=True)
-    merged.replace(output)
+    has_list = os.path.lexists(list(targets)[1])
+    with replacing_together(targets, overwrite=overwrite) as (table, broken):
+        with open(broken, "w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(_BROKEN_COLUMNS)
+            rows = _answered(job.rows(), writer, tally)
+            if output.suffix == ".csv":
+                _write_csv(rows, table, job.settings.top)
+            else:
+                _write_parquet(rows, table, job)
+        if tally.classified + tally.broken != job.count:
+            raise ValueError(
+                f"{os.fspath(job.path)!r} has answers for {tally.classified + tally.broken:,} of {job.count:,} files. "
+                "Remove that folder to begin anew."
+            )
+        if not tally.broken and not has_list:
+            broken.unlink()
+        job.note_result(table, tally.classified, tally.broken)
     return tally.classified, tally.broken
 
 

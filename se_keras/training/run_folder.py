@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 
-from se_keras.files import check_targets, json_with, kind_of, locked, replacing
+from se_keras.files import finish_targets, json_with, kind_of, locked, replacing
 from se_keras.training.recipes import Recipe
 from se_keras.training.sources import Data
 
@@ -52,7 +52,6 @@ def claimed(folder: pathlib.Path) -> Iterator[None]:
         Nothing.
 
     Raises:
-        FileExistsError: A file there has the name, but not the content of one that a run writes.
         InUseError: Another process, or another thread of this one, trains in it.
     """
     held, key = vars(_HELD), os.path.realpath(folder)
@@ -63,7 +62,7 @@ def claimed(folder: pathlib.Path) -> Iterator[None]:
     try:
         with locked(folder / LOCK_FILE, folder):
             # What a dead process left half-written there goes, also of files that this one may not write again.
-            check_targets({folder / name: kind_of(name) for name in _TRAINED}, overwrite=True)
+            finish_targets({folder / name: kind_of(name) for name in _TRAINED})
             held[key] = True
             try:
                 yield

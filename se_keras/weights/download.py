@@ -9,10 +9,11 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from se_keras.errors import ChecksumError, DownloadError, missing_package
+from se_keras.files import locked
 from se_keras.weights.home import cache_folder
 from se_keras.weights.records import BundledFile, HubFile, WebFile, WeightsRecord
 
@@ -162,7 +163,7 @@ def _downloaded(url: str, target: pathlib.Path, known: dict[str, str]) -> pathli
     if _is_offline() and not target.is_file():
         raise FileNotFoundError("not in the cache, and HF_HUB_OFFLINE is set")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target):
+    with locked(target.with_name(f"{target.name}.lock"), target, patience=-1):
         if target.is_file():
             with contextlib.suppress(ChecksumError):
                 _verify(target, known)
@@ -215,14 +216,6 @@ def _copy(response: Any, stream: Any, total: int | None, done: int, name: str) -
         while chunk := response.read(_CHUNK):
             stream.write(chunk)
             bar.update(len(chunk))
-
-
-@contextlib.contextmanager
-def _locked(target: pathlib.Path) -> Iterator[None]:
-    from filelock import FileLock
-
-    with FileLock(f"{target}.lock"):
-        yield
 
 
 def _verify(path: pathlib.Path, known: dict[str, str]) -> None:

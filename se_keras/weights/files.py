@@ -44,6 +44,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         path: The file.
 
     Raises:
+        PermissionError: The file may not be read.
         ValueError: The file is damaged, or its header does not fit its content.
     """
 
@@ -51,6 +52,8 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         self.path = os.fspath(path)
         try:
             self._file = safe_open(self.path, framework="numpy")
+        except PermissionError as error:
+            raise PermissionError(f"{self.path!r} may not be read by this user; ask its owner.") from error
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{self.path!r} is damaged or no safetensors file: {error}") from error
         self._names = frozenset(self._file.keys())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import re
 from collections import ChainMap
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 
 from se_keras.errors import WeightsMismatchError
+from se_keras.files import locked
 from se_keras.weights.class_order import sorted_from_devkit
 from se_keras.weights.convert import convert
 from se_keras.weights.download import fetch
@@ -50,18 +52,23 @@ def load_record(model: keras.Model, record: WeightsRecord, build_full: Callable[
         return
     converted = cache_folder() / "converted" / f"{record.identifier}.safetensors"
     if not converted.is_file():
-        full = model if _is_full(model) else build_full()
-        convert_file(full, fetch(record), record.family, class_order=record.class_order, channels=record.channel_order)
-        save_safetensors(full, converted)
-        if full is model:
-            return
+        _write_converted(converted, record, model if _is_full(model) else build_full())
     try:
         load_own(model, SafetensorsFile(converted))
-    except (ValueError, OSError) as error:
-        if isinstance(error, WeightsMismatchError):
-            raise
+    except WeightsMismatchError:
+        raise
+    except ValueError:
         converted.unlink(missing_ok=True)  # damaged on disk: made anew from the verified download
         load_record(model, record, build_full)
+
+
+def _write_converted(path: pathlib.Path, record: WeightsRecord, full: keras.Model) -> None:
+    """Converts a checkpoint for the cache; processes that need the same at once wait for the first."""
+    with locked(path.with_name(f"{path.name}.lock"), path, patience=-1):
+        if path.is_file():
+            return
+        convert_file(full, fetch(record), record.family, class_order=record.class_order, channels=record.channel_order)
+        save_safetensors(full, path)
 
 
 def _is_full(model: keras.Model) -> bool:

@@ -76,8 +76,9 @@ def test_operation_set_is_chosen_or_refused(model, tmp_path):
 def test_existing_file_and_wrong_ending_are_refused(model, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_text("precious")
-    with pytest.raises(FileExistsError, match="Pass overwrite=True"):
-        export.onnx(model, path)
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match=r"Only an ONNX model from an earlier time is ever replaced"):
+            export.onnx(model, path, overwrite=overwrite)
     assert path.read_text() == "precious"
     with pytest.raises(ValueError, match=r"must end in \.onnx"):
         export.onnx(model, tmp_path / "model.pb")

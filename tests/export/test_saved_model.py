@@ -568,9 +568,15 @@ def test_existing_folder_is_kept_unless_told_otherwise(small, tmp_path):
     target = tmp_path / "saved"
     target.mkdir()
     (target / "precious").touch()
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match=r"a folder that holds 'precious'. Only a SavedModel from an"):
+            export.saved_model(small, target, overwrite=overwrite)
+    assert os.listdir(target) == ["precious"]
+    (target / "precious").unlink()
     with pytest.raises(FileExistsError, match="Pass overwrite=True to replace it"):
         export.saved_model(small, target)
-    assert os.listdir(target) == ["precious"]
+    export.saved_model(small, target, overwrite=True)
+    export.saved_model(small, target, labels=NAMES, overwrite=True)  # with all that an export has
     export.saved_model(small, target, overwrite=True)
     assert sorted(os.listdir(target)) == ["assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"]
     assert os.listdir(tmp_path) == ["saved"]

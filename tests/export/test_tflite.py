@@ -285,10 +285,16 @@ def test_several_inputs_are_refused(tmp_path):
 
 def test_existing_target_is_kept_unless_told_otherwise(small, tmp_path):
     target = tmp_path / "model.tflite"
-    target.write_bytes(b"precious")
+    for file in (target, target.with_suffix(".json")):
+        file.write_bytes(b"precious")
+        for overwrite in (False, True):
+            with pytest.raises(FileExistsError, match=rf"{file.name}' is a file of .* Choose another path"):
+                export.tflite(small, target, overwrite=overwrite)
+        assert file.read_bytes() == b"precious"
+        file.unlink()
+    export.tflite(small, target)
     with pytest.raises(FileExistsError, match="Pass overwrite=True to replace it"):
         export.tflite(small, target)
-    assert target.read_bytes() == b"precious"
     export.tflite(small, target, overwrite=True)
     assert target.read_bytes()[4:8] == b"TFL3"
     assert sorted(os.listdir(tmp_path)) == ["model.json", "model.tflite"]

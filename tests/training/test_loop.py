@@ -5,18 +5,21 @@ import dataclasses
 import json
 import os
 import signal
+import threading
 
 import keras
 import numpy as np
 import pytest
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
+from se_keras.errors import InUseError
 from se_keras.layers import BatchNormalization, ImagePreprocessing, SqueezeExcite
 from se_keras.training import state
 from se_keras.training.augment import Mixup, PadAndCrop, RandomFlip
 from se_keras.training.loop import TrainingDivergedError, train
 from se_keras.training.recipes import Phase, Recipe
-from se_keras.training.run_folder import versions
+from se_keras.training.run_folder import check_new, claimed, read_run, versions
 from se_keras.training.sources import ArraySource, Data, load_sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*shuffle=True.*:UserWarning")
@@ -221,11 +224,92 @@ def test_refuses_what_does_not_belong_to_the_run(data, tmp_path):
         train(tiny_model(3), data, recipe(1), tmp_path / "other")
 
 
+POSITIONS = {
+    "no JSON": "{",
+    "no object": "[]",
+    "no number": '{"phase": "x", "epoch": 0, "step": 0, "history": []}',
+    "no history": '{"phase": 0}',
+    "other names": '{"phases": 0, "history": []}',
+    "history of something else": '{"history": [1]}',
+    "another recipe's": '{"phase": 7, "history": []}',
+    "too far": '{"epoch": 2, "history": []}',
+}
+
+
 def test_a_damaged_state_is_named(data, tmp_path):
     train(tiny_model(), data, recipe(1), tmp_path / "run")
-    (tmp_path / "run/state.safetensors").write_bytes(b"x" * 100)
-    with pytest.raises(ValueError, match=r"state.safetensors' is damaged"):
-        train(tiny_model(), data, recipe(1), tmp_path / "run", resume=True)
+    file = tmp_path / "run/state.safetensors"
+    contents = [b"", b"x" * 100, file.read_bytes()[:1000]]
+    for position in POSITIONS.values():
+        save_file({"0:a": np.zeros(1)}, file, metadata={"position": position})
+        contents.append(file.read_bytes())
+    save_file({"a": np.zeros(1)}, file, metadata={"position": '{"history": []}'})
+    contents.append(file.read_bytes())
+    for content in contents:
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"state.safetensors' is damaged or no .* Put back a copy") as caught:
+            train(tiny_model(), data, recipe(1), tmp_path / "run", resume=True)
+        assert "\n" not in str(caught.value)
+        assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"facts": []}', b"\xff"])
+def test_a_damaged_description_of_a_run_is_named(content, tmp_path):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"run.json' is damaged or not of a run .* Put back a copy of it, or"
+    ) as caught:
+        read_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_log_is_whole_though_the_end_came_between_state_and_log(data, tmp_path):
+    train(tiny_model(), data, recipe(2), tmp_path / "run")
+    expected = log_of(tmp_path / "run")
+    (tmp_path / "run/log.csv").unlink()
+    train(tiny_model(), data, recipe(2), tmp_path / "run", resume=True)
+    assert log_of(tmp_path / "run") == expected
+
+
+def test_a_second_process_in_one_folder_ends_at_once_and_harms_nothing(data, tmp_path):
+    """Both a new run and one that is resumed; the first goes on and ends as alone."""
+    errors = []
+
+    def second(resume):
+        try:
+            train(tiny_model(), data, recipe(1), tmp_path / "run", resume=resume)
+        except Exception as error:
+            errors.append(error)
+
+    def intrude(model):
+        for resume in (False, True):
+            thread = threading.Thread(target=second, args=(resume,))
+            thread.start()
+            thread.join()
+
+    train(tiny_model(), data, recipe(1), tmp_path / "run", callbacks=[At(2, intrude)])
+    assert [type(error) for error in errors] == [InUseError, InUseError]
+    assert "Another process is at work on" in str(errors[0])
+    alone = tiny_model()
+    train(alone, data, recipe(1), tmp_path / "alone")
+    found = keras.models.load_model(tmp_path / "run/model.keras", compile=False)
+    for a, b in zip(weights_of(alone), weights_of(found), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert sorted(os.listdir(tmp_path / "run")) == sorted(os.listdir(tmp_path / "alone"))
+
+
+def test_a_folder_is_claimed_once_per_process_and_cleared(tmp_path):
+    with claimed(tmp_path / "run"), claimed(tmp_path / "run"):
+        assert (tmp_path / "run/.lock").is_file()
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run/.best.keras.writing/new").mkdir(parents=True)
+    (tmp_path / "run/.best.keras.writing/new/best.keras").write_bytes(b"half")
+    (tmp_path / "run/.lock").touch()
+    with claimed(tmp_path / "run"):
+        assert os.listdir(tmp_path / "run") == [".lock"]
+    (tmp_path / "run/labels.txt").write_bytes(b"\0 mine")
+    with pytest.raises(FileExistsError, match=r"holds a run already, or at least 'labels.txt'"):
+        check_new(tmp_path / "run")
 
 
 def test_more_images_in_a_batch_than_there_are(data, tmp_path):

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import safetensors.numpy
+from safetensors import SafetensorError
 
 import se_keras
 from se_keras import SEConfig
@@ -72,7 +73,7 @@ def test_same_shapes_of_another_structure_are_refused(tmp_path):
 
 def test_se_and_plain_are_told_apart_in_words(tmp_path):
     for se, other, hint in ((SEConfig(), None, "leave out `se=None`"), (None, SEConfig(), "pass se=None")):
-        path = save_safetensors(se_keras.SEResNet20(se=se), tmp_path / "weights.safetensors")
+        path = save_safetensors(se_keras.SEResNet20(se=se), tmp_path / "weights.safetensors", overwrite=True)
         with pytest.raises(WeightsMismatchError, match=f"Hint: the weights .*{hint}"):
             se_keras.SEResNet20(weights=path, se=other)
 
@@ -248,17 +249,28 @@ def test_unknown_ending_and_missing_file(tmp_path):
 
 
 def test_failed_write_leaves_what_was_there(model, tmp_path, monkeypatch):
-    path = tmp_path / "weights.safetensors"
-    path.write_bytes(b"old")
+    path = save_safetensors(model, tmp_path / "weights.safetensors")
+    old = path.read_bytes()
 
     def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+        raise SafetensorError("No space left on device (os error 28)")
 
     monkeypatch.setattr("se_keras.weights.files.save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"weights.safetensors' could not be written: No space left.*unchanged"):
+        save_safetensors(model, path, overwrite=True)
+    with pytest.raises(FileExistsError, match="Pass overwrite=True"):
         save_safetensors(model, path)
-    assert path.read_bytes() == b"old"
+    assert path.read_bytes() == old
     assert os.listdir(tmp_path) == ["weights.safetensors"]
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def refused(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("se_keras.weights.files.safe_open", refused)
+    with pytest.raises(PermissionError, match=r"w.safetensors' may not be read by this user"):
+        SafetensorsFile(tmp_path / "w.safetensors")
 
 
 def test_names_that_look_like_paths_stay_names(model, tmp_path):
