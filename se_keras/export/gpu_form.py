@@ -12,7 +12,8 @@ import numpy as np
 from keras import layers
 
 from se_keras.layers import GroupedConv2D
-from se_keras.surgery.graph import Call, build_model, new_layer, read_graph
+from se_keras.surgery.graph import Call, Graph, build_model, new_layer, read_graph, remade
+from se_keras.surgery.repeated import rewritten_inside
 
 LEAST_GROUP = 4  # channels: a GPU's vectors hold four
 
@@ -33,6 +34,12 @@ def gpu_form(model: keras.Model) -> keras.Model:
         nothing to rewrite. Groups that cannot be joined to multiples of four stay as they are.
     """
     graph = read_graph(model)
+    rewritten = _rewritten(graph)
+    return model if rewritten is graph else build_model(rewritten)
+
+
+def _rewritten(graph: Graph) -> Graph:
+    graph = rewritten_inside(graph, lambda inner, _: _rewritten(inner))
     producers = graph.producers()
     replacements = {}
     for call in graph.calls:
@@ -40,7 +47,7 @@ def gpu_form(model: keras.Model) -> keras.Model:
             replacements[call] = [_convolution(call)]
         elif type(call.operation) in (GroupedConv2D, layers.Conv2D) and joined_groups(call.operation) > 1:
             replacements[call] = [_with_wider_groups(call)]
-    return build_model(graph.rewritten(replacements, {})) if replacements else model
+    return graph.rewritten(replacements, {}) if replacements else graph
 
 
 def _counts_padding(call: Call, producers: dict[int, Call]) -> bool:
@@ -85,7 +92,6 @@ def joined_groups(convolution: Any) -> int:
 def _with_wider_groups(call: Call) -> Call:
     layer: Any = call.operation
     joined = joined_groups(layer)
-    config = {**layer.get_config(), "groups": layer.groups // joined}
     kernel = np.asarray(keras.ops.convert_to_numpy(layer.kernel))
     *window, width, filters = kernel.shape
     wide = np.zeros((*window, joined, width, layer.groups // joined, joined, filters // layer.groups), kernel.dtype)
@@ -95,5 +101,5 @@ def _with_wider_groups(call: Call) -> Call:
     weights = [wide.reshape(*window, joined * width, filters)]
     if layer.use_bias:
         weights.append(keras.ops.convert_to_numpy(layer.bias))
-    wider = new_layer(type(layer).from_config(config), call.inputs[0].shape, weights)
+    wider = new_layer(remade(layer, groups=layer.groups // joined), call.inputs[0].shape, weights)
     return Call(wider, call.inputs, {}, call.outputs, is_new=True)

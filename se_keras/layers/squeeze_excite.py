@@ -49,8 +49,13 @@ class SqueezeExcite(keras.layers.Layer):
         bias_initializer: Initializer of both biases.
         kernel_regularizer: Regularizer of both kernels.
 
+    Masks: positions that a mask leaves out are not squeezed, and the mask is handed on. A series
+    whose steps are all left out is squeezed to zeros.
+
     Call arguments:
         inputs: Float tensor of any scale.
+        mask: Boolean, (batch, steps), or for images and volumes the leading axes of the positions,
+            (batch, depth) or (batch, height, width), e.g.; True where a position counts.
 
     Input shape:
         (batch, steps, channels), (batch, height, width, channels) or
@@ -105,6 +110,7 @@ class SqueezeExcite(keras.layers.Layer):
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.gate_scale = self._identity_scale() if gate_init == "identity" else 1.0
+        self.supports_masking = True
 
     def _identity_scale(self) -> float:
         at_zero = float(ops.convert_to_numpy(self.gate_activation(ops.zeros((1,), "float32")))[0])
@@ -153,11 +159,12 @@ class SqueezeExcite(keras.layers.Layer):
             name=name, shape=(width,), initializer=initializer or self.bias_initializer, autocast=False
         )
 
-    def gates(self, inputs: Any) -> Any:
+    def gates(self, inputs: Any, mask: Any = None) -> Any:
         """The excitations: what `call` multiplies its input by.
 
         Args:
             inputs: Tensor of the layer's input shape.
+            mask: Which positions count, as in `call`; None: all.
 
         Returns:
             Tensor of shape (batch, 1, ..., channels), or (batch, channels, 1, ...) with
@@ -181,7 +188,8 @@ class SqueezeExcite(keras.layers.Layer):
         channels, hidden = self.reduce_kernel.shape
         # Always through (batch, 1, 1, channels) and 1x1 convolutions: the form that mobile GPU
         # and NPU compilers keep on the device. A reshape between size-1 axes moves no data.
-        summary = ops.reshape(self._squeezed(inputs, axes), (-1, 1, 1, channels))
+        squeezed = self._squeezed(inputs, axes) if mask is None else self._masked(inputs, axes, mask)
+        summary = ops.reshape(squeezed, (-1, 1, 1, channels))
         x = self._project(summary, self.reduce_kernel, self.reduce_bias, (1, 1, channels, hidden))
         x = self._project(self.activation(x), self.expand_kernel, self.expand_bias, (1, 1, hidden, channels))
         x = self.gate_activation(x)
@@ -200,6 +208,24 @@ class SqueezeExcite(keras.layers.Layer):
             parts.append(ops.cast(ops.max(inputs, axis=axes, keepdims=True), dtype))
         return parts[0] if len(parts) == 1 else 0.5 * (parts[0] + parts[1])
 
+    def _masked(self, inputs: Any, axes: tuple[int, ...], mask: Any) -> Any:
+        """`_squeezed` of the positions that the mask leaves; zeros where it leaves none."""
+        inputs = ops.cast(inputs, self.gate_dtype())
+        counted = ops.cast(mask, "bool")
+        for _ in range(len(inputs.shape) - 1 - len(counted.shape)):
+            counted = ops.expand_dims(counted, -1)
+        counted = ops.expand_dims(counted, -1 if self.data_format == "channels_last" else 1)
+        counted = ops.broadcast_to(counted, ops.shape(inputs))
+        count = ops.sum(ops.cast(counted, inputs.dtype), axis=axes, keepdims=True)
+        parts = []
+        if "avg" in self.squeeze:
+            total = ops.sum(ops.where(counted, inputs, 0.0), axis=axes, keepdims=True)
+            parts.append(total / ops.maximum(count, 1.0))
+        if "max" in self.squeeze:
+            greatest = ops.max(ops.where(counted, inputs, -float("inf")), axis=axes, keepdims=True)
+            parts.append(ops.where(count > 0, greatest, 0.0))
+        return parts[0] if len(parts) == 1 else 0.5 * (parts[0] + parts[1])
+
     def _project(self, x: Any, kernel: Any, bias: Any, shape: tuple[int, int, int, int]) -> Any:
         kernel = ops.reshape(ops.cast(kernel, x.dtype), shape)
         x = ops.conv(x, kernel, padding="valid", data_format="channels_last")
@@ -209,8 +235,8 @@ class SqueezeExcite(keras.layers.Layer):
         """The dtype of everything between the input and the gate: float32, or float64 under that policy."""
         return "float64" if self.compute_dtype == "float64" else "float32"
 
-    def call(self, inputs: Any) -> Any:
-        return inputs * self.gates(inputs)
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        return inputs * self.gates(inputs, mask)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape

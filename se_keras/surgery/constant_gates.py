@@ -12,8 +12,9 @@ from keras import layers
 
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.fold import BATCH_NORMS, PADDINGS, SCALE_KERNEL, TRANSPARENT, channel_axis, float64, kernels_of
-from se_keras.surgery.graph import Call, Graph, new_layer
+from se_keras.surgery.graph import Call, Graph, new_layer, remade
 from se_keras.surgery.hoist import new_call
+from se_keras.surgery.layer_facts import why_weights_are_fixed
 
 # These hand on a factor for each channel unchanged, if it is not negative.
 POSITIVELY_HOMOGENEOUS = (
@@ -101,6 +102,8 @@ class _Folding:
             return f"{call.name!r} is shared by several calls"
         if call.kwargs.get("mask") is not None or len(call.outputs) != 1:
             return f"{call.name!r} is called with a mask or has several outputs"
+        if call.always_trains:
+            return f"{call.name!r} was called with training=True"
         axis = 1 if self.is_first else len(tensor.shape) - 1
         if type(layer) in BATCH_NORMS:
             is_along_channels = layer.axis % len(tensor.shape) == axis
@@ -108,8 +111,8 @@ class _Folding:
         if type(layer) in SCALE_KERNEL:
             if not _passes(layer.activation, gate):
                 return f"the activation of {call.name!r} stands between"
-            if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
-                return f"{call.name!r} is quantised or has LoRA weights"
+            if fixed := why_weights_are_fixed(layer):
+                return fixed
             is_along_channels = channel_axis(layer, len(tensor.shape)) == axis
             return self._replace(call, _scaled_layer, gate) if is_along_channels else _other_axis(call)
         if type(layer) is layers.Concatenate and layer.axis % len(tensor.shape) == axis:
@@ -120,9 +123,9 @@ class _Folding:
             return self.push(call.inputs[0], gate)
         return f"{call.name!r} ({type(layer).__name__}) stands before it"
 
-    def _replace(self, call: Call, scaled: Callable[[Any, np.ndarray], tuple[dict, list]], gate: np.ndarray) -> str:
-        config, weights = scaled(call.operation, gate)
-        layer = new_layer(type(call.operation).from_config(config), call.inputs[0].shape, weights)
+    def _replace(self, call: Call, scaled: Callable[[Any, np.ndarray], tuple[Any, list]], gate: np.ndarray) -> str:
+        scaled_layer, weights = scaled(call.operation, gate)
+        layer = new_layer(scaled_layer, call.inputs[0].shape, weights)
         self.replacements[call] = [dataclasses.replace(call, operation=layer, is_new=True)]
         self.targets.append(call.name)
         return ""
@@ -147,17 +150,17 @@ def _hands_on(layer: Any, gate: np.ndarray) -> bool:
     return type(layer) in LINEAR or (type(layer) in POSITIVELY_HOMOGENEOUS and bool(np.all(gate >= 0)))
 
 
-def _scaled_norm(norm: Any, gate: np.ndarray) -> tuple[dict, list[np.ndarray]]:
+def _scaled_norm(norm: Any, gate: np.ndarray) -> tuple[Any, list[np.ndarray]]:
     scale = gate * float64(norm.gamma) if norm.scale else gate
     shift = [gate * float64(norm.beta)] if norm.center else []
     weights = [scale, *shift, float64(norm.moving_mean), float64(norm.moving_variance)]
-    return {**norm.get_config(), "scale": True}, weights
+    return remade(norm, scale=True), weights
 
 
-def _scaled_layer(layer: Any, gate: np.ndarray) -> tuple[dict, list[np.ndarray]]:
+def _scaled_layer(layer: Any, gate: np.ndarray) -> tuple[Any, list[np.ndarray]]:
     *others, kernel = kernels_of(layer)
     bias = [gate * float64(layer.bias)] if layer.use_bias else []
-    return layer.get_config(), [*others, SCALE_KERNEL[type(layer)](kernel, gate), *bias]
+    return remade(layer), [*others, SCALE_KERNEL[type(layer)](kernel, gate), *bias]
 
 
 def _as_depthwise(call: Call, gate: np.ndarray) -> Call:

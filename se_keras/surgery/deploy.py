@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers
 
+from se_keras.layers import SqueezeExcite
 from se_keras.surgery.constant_gates import constant_gates
 from se_keras.surgery.dead_blocks import dead_blocks
-from se_keras.surgery.fold import fold_batch_norms
-from se_keras.surgery.graph import Graph, build_model, read_graph
+from se_keras.surgery.fold import ALWAYS_TRAINS, BATCH_NORMS, fold_batch_norms
+from se_keras.surgery.graph import Call, Graph, build_model, read_graph
 from se_keras.surgery.hoist import hoist_squeezes
+from se_keras.surgery.layer_facts import hides_layers, layers_inside, shown_with_weights
+from se_keras.surgery.repeated import rewritten_inside
 from se_keras.surgery.stage import open_blocks, stage_pools
 
 # Layers that hand on their input at inference.
@@ -80,7 +83,8 @@ def deploy(model: keras.Model) -> Deployment:
 
     Batch norm goes into the convolution or dense layer before it; the squeeze of an SE block
     reads the narrow input of the 1x1 convolution before it; dropout and augmentation go;
-    nested models are laid open. Preprocessing stays. Each of these happens only where it is
+    nested models are laid open, and models in `TimeDistributed` rewritten in their place.
+    Preprocessing stays. Each of these happens only where it is
     exact and saves work; what was left alone is listed with the reason. Works on every backend.
 
     Reference: arXiv 1709.01507v4, equations 2 to 4: the squeeze is a mean, so it commutes with
@@ -95,7 +99,8 @@ def deploy(model: keras.Model) -> Deployment:
         train it: its batch norm is gone.
 
     Raises:
-        ValueError: A subclassed model, or a sequential one that has no input shape yet.
+        ValueError: A subclassed model, or a sequential one that has no input shape yet; a layer
+            that cannot be copied, by its name.
 
     Example:
 
@@ -103,19 +108,56 @@ def deploy(model: keras.Model) -> Deployment:
     >>> sum(change.action == "hoisted" for change in changes)
     16
     """
-    graph, removed = _without_training_only(read_graph(model))
-    graph, folded, not_folded = fold_batch_norms(graph)
-    graph, hoisted, not_hoisted = hoist_squeezes(graph)
-    changes = [
-        *(Change(name, "removed") for name in removed),
-        *(Change(norm.name, "folded", layer.name) for norm, layer in folded),
-        *(Change(se.name, "hoisted", layer.name) for se, layer in hoisted),
-        *(Change(call.name, "kept", reason) for call, reason in [*not_folded, *not_hoisted]),
-    ]
+    graph, changes = _deployed(read_graph(model))
     return Deployment(build_model(graph), tuple(changes))
 
 
-def _without_training_only(graph: Graph) -> tuple[Graph, list[str]]:
+def _deployed(graph: Graph) -> tuple[Graph, list[Change]]:
+    inside: list[Change] = []
+
+    def rewrite(inner: Graph, name: str) -> Graph:
+        inner, found = _deployed(inner)
+        inside.extend(dataclasses.replace(change, layer=f"{name}/{change.layer}") for change in found)
+        return inner
+
+    graph = rewritten_inside(graph, rewrite)
+    inside += [Change(layer.name, "kept", _what_is_left(layer)) for layer in _closed_layers(graph)]
+    graph, removed, not_removed = _without_training_only(graph)
+    graph, folded, not_folded = fold_batch_norms(graph)
+    graph, hoisted, not_hoisted = hoist_squeezes(graph)
+    kept = [*not_removed, *not_folded, *not_hoisted]
+    return graph, [
+        *inside,
+        *(Change(name, "removed") for name in removed),
+        *(Change(norm.name, "folded", layer.name) for norm, layer in folded),
+        *(Change(se.name, "hoisted", layer.name) for se, layer in hoisted),
+        *(Change(call.name, "kept", reason) for call, reason in kept),
+    ]
+
+
+def _closed_layers(graph: Graph) -> list[Any]:
+    """The layers in which there may be something to rewrite, and that are not opened."""
+    closed = {id(call.operation): call.operation for call in graph.calls if hides_layers(call.operation)}
+    return [layer for layer in closed.values() if isinstance(layer, keras.Model) or any(_to_rewrite(layer))]
+
+
+def _to_rewrite(layer: Any) -> list[str]:
+    parts = list(layers_inside(layer))
+    counts = [
+        ("batch norm", sum(type(part) in BATCH_NORMS for part in parts)),
+        ("SE block", sum(isinstance(part, SqueezeExcite) for part in parts)),
+    ]
+    return [f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts if count]
+
+
+def _what_is_left(layer: Any) -> str:
+    found = " and ".join(_to_rewrite(layer)) or "whatever is"
+    return (
+        f"{found} inside {shown_with_weights(layer)}: only functional models, nested or in TimeDistributed, are opened"
+    )
+
+
+def _without_training_only(graph: Graph) -> tuple[Graph, list[str], list[tuple[Call, str]]]:
     types = tuple(getattr(layers, name) for name in TRAINING_ONLY if hasattr(layers, name))
     calls = [
         call
@@ -123,8 +165,10 @@ def _without_training_only(graph: Graph) -> tuple[Graph, list[str]]:
         if type(call.operation) in types
         and call.inputs[0].dtype == call.outputs[0].dtype  # augmentation may turn integers into floats
     ]
+    kept = [(call, ALWAYS_TRAINS) for call in calls if call.always_trains]
+    calls = [call for call in calls if not call.always_trains]
     aliases = {id(call.outputs[0]): call.inputs[0] for call in calls}
-    return graph.rewritten({call: [] for call in calls}, aliases), [call.name for call in calls]
+    return graph.rewritten({call: [] for call in calls}, aliases), [call.name for call in calls], kept
 
 
 def in_float32(model: keras.Model) -> keras.Model:
@@ -137,7 +181,7 @@ def in_float32(model: keras.Model) -> keras.Model:
         A new functional model with the same weights.
 
     Raises:
-        ValueError: As `deploy`.
+        ValueError: As `deploy`; a layer that Keras quantized, which would answer otherwise in float32.
     """
     return build_model(read_graph(model), dtype="float32")
 
@@ -159,9 +203,13 @@ def stage_squeezes(model: keras.Model, names: Collection[str] | None = None) -> 
     Raises:
         ValueError: As `deploy`.
     """
-    graph, opened = open_blocks(read_graph(model), names)
-    pools = None if names is None else {*names, *opened}
-    return build_model(stage_pools(graph, pools))
+    return build_model(_staged(read_graph(model), names))
+
+
+def _staged(graph: Graph, names: Collection[str] | None) -> Graph:
+    graph = rewritten_inside(graph, lambda inner, _: _staged(inner, names))
+    graph, opened = open_blocks(graph, names)
+    return stage_pools(graph, None if names is None else {*names, *opened})
 
 
 def without_dead_blocks(model: keras.Model, images: np.ndarray) -> keras.Model:

@@ -11,7 +11,8 @@ import numpy as np
 from keras import layers
 
 from se_keras.layers import BatchNormalization, GroupedConv2D
-from se_keras.surgery.graph import Call, Graph, new_layer
+from se_keras.surgery.graph import Call, Graph, new_layer, remade
+from se_keras.surgery.layer_facts import why_weights_are_fixed
 
 
 def _last_axis(kernel: np.ndarray, factor: np.ndarray) -> np.ndarray:
@@ -52,6 +53,7 @@ TRANSPARENT = (
     layers.UpSampling3D,
 )
 BATCH_NORMS = (layers.BatchNormalization, BatchNormalization)
+ALWAYS_TRAINS = "it was called with training=True, which holds at inference, too"
 PADDINGS = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
 
 
@@ -109,6 +111,8 @@ def _target(norm: Call, producers: dict, consumers: dict, times: dict, taken: se
         return None, "it is shared by several calls"
     if norm.kwargs.get("mask") is not None:
         return None, "it is called with a mask"
+    if norm.always_trains and norm.operation.trainable:
+        return None, ALWAYS_TRAINS
     tensor, is_padded = norm.inputs[0], False
     while True:
         call = producers.get(id(tensor))
@@ -137,8 +141,8 @@ def _why_layer_cannot_take(call: Call, norm: Call, times: dict, taken: set[Call]
         return f"{call.name!r} is shared by several calls"
     if layer.activation not in (None, keras.activations.linear):
         return f"{call.name!r} has an activation of its own"
-    if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
-        return f"{call.name!r} is quantised or has LoRA weights"
+    if fixed := why_weights_are_fixed(layer):
+        return fixed
     if channel_axis(layer, len(call.outputs[0].shape)) != norm.operation.axis % len(norm.inputs[0].shape):
         return f"it normalises another axis than the channels of {call.name!r}"
     return ""
@@ -165,9 +169,8 @@ def _with_affine(call: Call, affine: Affine) -> Call:
     layer = call.operation
     *others, kernel = kernels_of(layer)
     bias = affine.shift + (float64(layer.bias) * affine.factor if layer.use_bias else 0.0)
-    config = {**layer.get_config(), "use_bias": True}
     weights = [*others, SCALE_KERNEL[type(layer)](kernel, affine.factor), bias]
-    folded = new_layer(type(layer).from_config(config), call.inputs[0].shape, weights)
+    folded = new_layer(remade(layer, use_bias=True), call.inputs[0].shape, weights)
     return dataclasses.replace(call, operation=folded, is_new=True)
 
 

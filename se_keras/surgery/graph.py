@@ -6,11 +6,16 @@ The only place that reads Keras' record of a graph: a tensor's `_keras_history` 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+
+from se_keras.surgery.copying import Copier
+from se_keras.surgery.layer_facts import is_functional
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,6 +48,11 @@ class Call:
     def name(self) -> str:
         """The name of the layer or operation."""
         return self.operation.name
+
+    @property
+    def always_trains(self) -> bool:
+        """Whether the layer runs in training mode at inference, too, because it was called with `training=True`."""
+        return bool(self.kwargs.get("training")) and recorded_training_holds()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +92,17 @@ class Graph:
             counts[id(call.operation)] = counts.get(id(call.operation), 0) + 1
         return counts
 
+    def masked(self) -> set[int]:
+        """Ids of the tensors that may come with a mask."""
+        found: set[int] = set()
+        for call in self.calls:
+            outputs = () if call.record is None else call.record.outputs
+            is_source = any(getattr(x, "_keras_mask", None) is not None for x in outputs)
+            hands_on = getattr(call.operation, "supports_masking", False) and any(id(x) in found for x in call.inputs)
+            if is_source or hands_on:
+                found.update(id(x) for x in call.outputs)
+        return found
+
     def rewritten(self, replacements: Mapping[Call, Sequence[Call]], aliases: Mapping[int, Any]) -> Graph:
         """The graph with some calls replaced.
 
@@ -107,13 +128,6 @@ class Graph:
             for new in replacements.get(call, (call,))
         ]
         return Graph(self.inputs, mapped(self.outputs), tuple(calls), self.name)
-
-
-def is_functional(model: Any) -> bool:
-    """Whether a model is a graph of layers: functional, or sequential and built; a subclassed one is not."""
-    if isinstance(model, keras.Sequential):
-        return model.built and all(hasattr(x, "_keras_history") for x in model.outputs)
-    return isinstance(model, keras.Model) and isinstance(model, keras.Function)
 
 
 def read_graph(model: keras.Model) -> Graph:
@@ -161,6 +175,16 @@ def _ends(model: keras.Model) -> tuple[Any, Any]:
     return model._inputs_struct, model._outputs_struct
 
 
+@functools.cache
+def recorded_training_holds() -> bool:
+    """Returns whether a layer called with `training=True` keeps to it at inference, as from Keras 3.16 on."""
+    inputs = keras.Input((1,))
+    norm = keras.layers.BatchNormalization(dtype="float32")
+    model = keras.Model(inputs, norm(inputs, training=True))
+    answers = keras.ops.convert_to_numpy(model(np.array([[0.0], [2.0]], "float32"), training=False))
+    return bool(answers[0, 0] < -0.5)  # of its own statistics: -1 and 1
+
+
 def _recorded(node: Any) -> Call:
     return Call(node.operation, node.arguments.args, dict(node.arguments.kwargs), tuple(node.outputs), record=node)
 
@@ -197,10 +221,19 @@ def _laid_open(call: Call) -> tuple[list[Call], dict[int, Any]]:
     for one in _calls(model.inputs, model.outputs):
         outputs = tuple(keras.KerasTensor(x.shape, dtype=x.dtype, name=x.name) for x in one.outputs)
         args, kwargs = _renamed((one.args, dict(one.kwargs)), tensors)
-        inner.append(dataclasses.replace(one, args=args, kwargs=kwargs, outputs=outputs))
+        inner.append(dataclasses.replace(one, args=args, kwargs={**_handed_on(call, one), **kwargs}, outputs=outputs))
         tensors.update(zip((id(x) for x in one.outputs), outputs, strict=True))
     given = {id(x): tensors[id(y)] for x, y in zip(call.outputs, model.outputs, strict=True)}
     return inner, given
+
+
+def _handed_on(call: Call, inner: Call) -> dict[str, Any]:
+    """The training mode that the call of a nested model sets for a call inside it."""
+    training = call.kwargs.get("training")
+    if training is None or not recorded_training_holds():
+        return {}
+    takes_it = "training" in inspect.signature(inner.operation.call).parameters
+    return {"training": training} if takes_it else {}
 
 
 def _renamed(structure: Any, renames: Mapping[int, Any]) -> Any:
@@ -228,38 +261,61 @@ def _nodes(inputs: Iterable[Any], outputs: Iterable[Any]) -> list[Any]:
     return list(ordered.values())
 
 
-def build_model(graph: Graph, *, dtype: str | None = None, made: dict[int, Any] | None = None) -> keras.Model:
-    """Builds a graph as a model of new layers with the same weights.
+def build_model(graph: Graph, *, dtype: str | None = None, copier: Copier | None = None) -> keras.Model:
+    """Builds a graph as a model of copied layers with the same state.
 
     Args:
         graph: The graph.
-        dtype: Dtype policy of all layers, e.g. "float32"; None keeps each layer's own.
-        made: From the id of an operation to the one that stands for it in models built before,
-            which this one is to share; those made here are added. None: it shares with none.
+        dtype: In which floating-point dtype all layers compute, e.g. "float32"; None keeps each layer's own.
+        copier: What copies the layers, where several models are to share them; None: a new one.
 
     Returns:
-        A functional model that shares nothing with the one the graph was read from.
+        A functional model that shares no weights with the one the graph was read from.
+
+    Raises:
+        ValueError: A layer cannot be copied, or not into `dtype`; it is named.
     """
-    made = {} if made is None else made
+    copier = new_copier(dtype=dtype) if copier is None else copier
     names: set[str] = set()
     tensors: dict[int, Any] = {}
     for x in keras.tree.flatten(graph.inputs):
         tensors[id(x)] = keras.Input(batch_shape=x.shape, dtype=x.dtype, name=_input_name(x), sparse=x.sparse)
     for call in graph.calls:
         operation = call.operation
-        is_copied = id(operation) not in made and not (call.is_new and operation.name not in names)
-        if id(operation) not in made:
-            made[id(operation)] = _copied(operation, names, dtype) if is_copied else operation
-            names.add(made[id(operation)].name)
+        if call.is_new and operation.name not in names:
+            copier.made.setdefault(id(operation), operation)
+        layer = copier.layer(operation, name=_free_name(operation.name, names))
+        names.add(layer.name)
         args, kwargs = _renamed((call.args, dict(call.kwargs)), tensors)
-        results = keras.tree.flatten(made[id(operation)](*args, **kwargs))
-        if is_copied and isinstance(operation, keras.layers.Layer):
-            made[id(operation)].set_weights(operation.get_weights())
-            if isinstance(operation, keras.layers.Normalization):
-                made[id(operation)].finalize_state()  # it computes with copies of its weights
+        results = keras.tree.flatten(layer(*args, **kwargs))
         tensors.update(zip((id(x) for x in call.outputs), results, strict=True))
     inputs, outputs = _renamed((graph.inputs, graph.outputs), tensors)
     return keras.Model(inputs, outputs, name=graph.name)
+
+
+def new_copier(*, dtype: str | None = None, replaced: Mapping[int, Any] | None = None) -> Copier:
+    """Returns a copier of layers that copies the functional models in them, too.
+
+    Args:
+        dtype: As in `build_model`.
+        replaced: From the id of a layer to what stands in its place.
+
+    Returns:
+        The copier.
+    """
+    return Copier(_copied_model, dtype=dtype, replaced=replaced)
+
+
+def _copied_model(model: keras.Model, copier: Copier, name: str) -> keras.Model:
+    copy = build_model(dataclasses.replace(read_nested_graph(model), name=name), copier=copier)
+    if not model.trainable:
+        copy.trainable = False
+    return copy
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it where it is taken: layers of different nested models may have one name."""
+    return next(n for n in (name, *(f"{name}_{i}" for i in range(1, len(taken) + 2))) if n not in taken)
 
 
 def _input_name(tensor: Any) -> str:
@@ -275,12 +331,19 @@ def new_layer(layer: Any, input_shape: Sequence[int | None], weights: Sequence[n
     return layer
 
 
-def _copied(operation: Any, names: set[str], dtype: str | None) -> Any:
-    if is_functional(operation):
-        return keras.models.clone_model(operation)
-    config = operation.get_config()
-    if operation.name in names:  # layers of different nested models may have one name
-        config["name"] = next(n for n in (f"{operation.name}_{i}" for i in range(1, len(names) + 2)) if n not in names)
-    if dtype is not None and "dtype" in config:
-        config["dtype"] = dtype
-    return type(operation).from_config(config)
+def remade(layer: Any, **changes: Any) -> Any:
+    """Makes a layer of the same kind without its state, of the same functions and other objects.
+
+    Args:
+        layer: A layer whose config names all its arguments: of Keras or of this package.
+        **changes: Arguments that differ.
+
+    Returns:
+        The layer, not built.
+    """
+    config = {**layer.get_config(), "dtype": layer.dtype_policy, **changes}
+    objects = [key for key, value in config.items() if isinstance(value, dict) and hasattr(layer, key)]
+    new = type(layer)(**{key: value for key, value in config.items() if key not in objects})
+    for key in objects:  # as a config they might be functions that cannot be found again
+        setattr(new, key, getattr(layer, key))
+    return new

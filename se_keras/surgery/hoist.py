@@ -20,6 +20,7 @@ from keras import layers
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.fold import float64
 from se_keras.surgery.graph import Call, Graph, new_layer
+from se_keras.surgery.layer_facts import why_weights_are_fixed
 
 # By the rank of the block's input: sequences, images, volumes.
 POOLINGS = {3: layers.GlobalAveragePooling1D, 4: layers.GlobalAveragePooling2D, 5: layers.GlobalAveragePooling3D}
@@ -37,18 +38,26 @@ def hoist_squeezes(graph: Graph) -> tuple[Graph, list[tuple[Call, Call]], list[t
         they are, each with the reason.
     """
     producers, consumers, times = graph.producers(), graph.consumers(), graph.times_called()
+    masked = graph.masked()
     replacements: dict[Call, Sequence[Call]] = {}
     hoisted, kept = [], []
     for call in graph.calls:
         if type(call.operation) is not SqueezeExcite:
             continue
         convolution, reason = _convolution_before(call, producers, consumers, times)
+        if takes_mask(call, masked):
+            convolution, reason = None, "a mask comes with its input, which it has to leave out of the mean"
         if convolution is None:
             kept.append((call, reason))
         else:
             replacements[call] = _hoisted(call, convolution)
             hoisted.append((call, convolution))
     return graph.rewritten(replacements, {}), hoisted, kept
+
+
+def takes_mask(call: Call, masked: set[int]) -> bool:
+    """Returns whether a call may get a mask, given the tensors that may come with one."""
+    return call.kwargs.get("mask") is not None or id(call.inputs[0]) in masked
 
 
 def _convolution_before(se: Call, producers: Mapping, consumers: Mapping, times: Mapping) -> tuple[Call | None, str]:
@@ -66,6 +75,8 @@ def _convolution_before(se: Call, producers: Mapping, consumers: Mapping, times:
         return None, f"the output of {call.name!r} is used elsewhere, too"
     if times[id(layer)] > 1:
         return None, f"{call.name!r} is shared by several calls"
+    if fixed := why_weights_are_fixed(layer):
+        return None, fixed
     if set(layer.kernel_size) != {1} or set(layer.strides) != {1} or layer.groups != 1:
         return None, f"{call.name!r} is no plain 1x1 convolution"
     if layer.activation not in (None, keras.activations.linear):

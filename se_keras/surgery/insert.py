@@ -11,8 +11,10 @@ import keras
 
 from se_keras.blocks.excitation import SEConfig, squeeze_width
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery.graph import Call, Graph, build_model, is_functional, read_graph, read_nested_graph
+from se_keras.surgery.graph import Call, Graph, build_model, new_copier, read_graph, read_nested_graph
+from se_keras.surgery.layer_facts import is_functional, repeated_model
 from se_keras.surgery.positions import HAS_SE, LOOKED_FOR, Position, Where, data_format_of, find_positions
+from se_keras.surgery.positions.position import models_with_paths
 
 IDENTITY = SEConfig(gate_init="identity")
 LEAST_WIDTH = 2  # a unit and its mirror image, see `_mirror`
@@ -31,8 +33,9 @@ def insert_squeeze_excite(
     the first training step moves them (the units of the bottleneck start in pairs of opposite
     sign, so that no image finds them all off). Each stands right behind a layer, everything that took
     the layer's output takes the block's, and its name is the layer's with "_se". All other
-    layers keep their names, weights and `trainable`; nested models stay nested, what is called
-    twice shares its block. `find_positions` shows beforehand where blocks go and why.
+    layers keep their names, weights and `trainable`; nested models, also those in
+    `TimeDistributed`, stay where they are, what is called twice shares its block. `find_positions`
+    shows beforehand where blocks go and why.
 
     Reference: arXiv 1709.01507v4, section 3.3.
 
@@ -98,12 +101,12 @@ class _Insertion:
     """One insertion, over a model and the models nested in it."""
 
     def __init__(self, model: keras.Model, positions: list[Position], se: SEConfig) -> None:
-        flat = read_graph(model)
-        self.producers = flat.producers()
-        self.flat_calls = {id(call.record): call for call in flat.calls}
+        graphs = [read_graph(one) for _, one in models_with_paths(model)]
+        self.producers = {key: call for flat in graphs for key, call in flat.producers().items()}
+        self.flat_calls = {id(call.record): call for flat in graphs for call in flat.calls}
         self.records = {id(position.call.record) for position in positions if position.call is not None}
         self.se = se
-        self.made: dict[int, Any] = {}  # a layer may stand in several nested models
+        self.copier = new_copier()  # a layer may stand in several nested models
         self.blocks: dict[int, SqueezeExcite] = {}
         self.models: dict[int, keras.Model] = {}
 
@@ -113,7 +116,7 @@ class _Insertion:
             graph = read_nested_graph(model)
             names = {call.name for call in graph.calls}
             replacements = {call: list(self._replaced(call, graph, names)) for call in graph.calls}
-            copy = build_model(graph.rewritten(replacements, {}), made=self.made)
+            copy = build_model(graph.rewritten(replacements, {}), copier=self.copier)
             if not model.trainable:  # which would freeze the new blocks with the rest
                 self.freeze(copy)
             self.models[id(model)] = copy
@@ -123,15 +126,18 @@ class _Insertion:
         """Freezes every layer but the new blocks."""
         new = {id(block) for block in self.blocks.values()}
         for layer in model.layers:
-            if is_functional(layer):
-                self.freeze(layer)
+            inner = layer if is_functional(layer) else repeated_model(layer)
+            if inner is not None:
+                self.freeze(inner)
             elif id(layer) not in new:
                 layer.trainable = False
 
     def _replaced(self, call: Call, graph: Graph, names: set[str]) -> Iterator[Call]:
-        new = call
+        new, repeated = call, repeated_model(call.operation)
         if is_functional(call.operation):
             new = dataclasses.replace(call, operation=self.rebuilt(call.operation), is_new=True)
+        elif repeated is not None:
+            self.copier.made[id(repeated)] = self.rebuilt(repeated)
         if id(call.record) not in self.records:
             yield new
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,7 +13,8 @@ from keras import ops
 
 from se_keras.errors import check_count
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery.graph import Call, Graph, new_layer
+from se_keras.surgery.graph import Call, Graph, new_copier
+from se_keras.surgery.layer_facts import layers_inside, repeated_model, shown
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -20,8 +22,8 @@ Progress = Callable[[Iterable[Any]], Iterable[Any]]
 class _WithGates(SqueezeExcite):
     """An SE block that hands out its gates, (batch, channels), beside its output."""
 
-    def call(self, inputs: Any) -> Any:
-        gates = self.gates(inputs)
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        gates = self.gates(inputs, mask)
         return inputs * gates, ops.reshape(gates, (-1, self.reduce_kernel.shape[0]))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
@@ -55,27 +57,50 @@ def probe_gates(graph: Graph) -> Probe:
         The probe.
 
     Raises:
-        ValueError: The graph has no `SqueezeExcite` layer.
+        ValueError: The graph has no `SqueezeExcite` layer, or only such inside other layers (which are named).
+
+    Warns:
+        UserWarning: Some are inside other layers, and are not looked into.
     """
     calls = [call for call in graph.calls if type(call.operation) is SqueezeExcite]
+    hidden = _hidden_blocks(graph)
+    if not calls and hidden:
+        raise ValueError(f"No gates of {graph.name!r} can be read: {hidden}")
     if not calls:
         raise ValueError(
             f"Gates are read from SqueezeExcite layers; the model {graph.name!r} has none. Give a network of this "
             "package, or one that `insert_squeeze_excite` was applied to, before `deploy`, which turns blocks into "
             "ordinary layers."
         )
+    if hidden:
+        warnings.warn(f"Not all gates of {graph.name!r} are read: {hidden}", UserWarning, stacklevel=3)
     replacements: dict[Call, list[Call]] = {}
     names: list[str] = []
     gates: list[Any] = []
     for call in calls:
         block, source = call.operation, call.inputs[0]
-        layer = new_layer(_WithGates.from_config(block.get_config()), source.shape, block.get_weights())
+        layer = new_copier().layer(block, kind=_WithGates)
         gate = keras.KerasTensor((source.shape[0], block.reduce_kernel.shape[0]), dtype=block.compute_dtype)
         replacements[call] = [dataclasses.replace(call, operation=layer, outputs=(*call.outputs, gate), is_new=True)]
         earlier = sum(name.split(":")[0] == block.name for name in names)
         names.append(f"{block.name}:{earlier + 1}" if earlier else block.name)
         gates.append(gate)
     return Probe(graph.rewritten(replacements, {}), tuple(calls), tuple(names), tuple(gates))
+
+
+def _hidden_blocks(graph: Graph) -> str:
+    """Says which SE blocks are not looked into, and what to do; "" where there are none."""
+    holders = {id(call.operation): call.operation for call in graph.calls if type(call.operation) is not SqueezeExcite}
+    counts = {
+        layer.name: (sum(isinstance(part, SqueezeExcite) for part in (layer, *layers_inside(layer))), layer)
+        for layer in holders.values()
+    }
+    found = [f"{count} in {shown(layer)}" for count, layer in counts.values() if count]
+    opened = [layer for count, layer in counts.values() if count and repeated_model(layer) is not None]
+    if not found:
+        return ""
+    hint = f" Give model.get_layer({opened[0].name!r}).layer and its own inputs." if opened else ""
+    return f"SE blocks inside other layers are not looked into ({', '.join(found)}).{hint}"
 
 
 class Moments:

@@ -8,7 +8,8 @@ from keras import layers, ops
 from rewriting import actions, randomised, relative_difference
 
 from se_keras.surgery import deploy
-from se_keras.surgery.graph import build_model, is_functional, read_graph
+from se_keras.surgery.graph import build_model, read_graph
+from se_keras.surgery.layer_facts import is_functional
 
 
 def tower(name):

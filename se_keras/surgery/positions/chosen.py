@@ -12,7 +12,14 @@ from se_keras.layers import SqueezeExcite
 from se_keras.surgery.graph import Call, read_graph
 from se_keras.surgery.positions.excitations import Excitations
 from se_keras.surgery.positions.flow import Flow
-from se_keras.surgery.positions.position import HAS_SE, Position, Where, calls_with_paths
+from se_keras.surgery.positions.position import (
+    HAS_SE,
+    Position,
+    Where,
+    calls_with_paths,
+    models_with_paths,
+    not_looked_into,
+)
 
 
 def chosen_positions(model: keras.Model, where: Where) -> tuple[Position, ...]:
@@ -29,9 +36,10 @@ def chosen_positions(model: keras.Model, where: Where) -> tuple[Position, ...]:
         ValueError: Nothing fits; a name in a list that no layer has, or of a layer that cannot take a block.
         TypeError: `where` is none of what `find_positions` takes.
     """
-    calls = list(calls_with_paths(model))
-    present = Excitations(Flow(read_graph(model)))
-    excited = {id(call.record) for call in present.flow.graph.calls if present.is_excited(call)}
+    models = list(models_with_paths(model))
+    calls = [found for prefix, one in models for found in calls_with_paths(one, prefix)]
+    blocks = [Excitations(Flow(read_graph(one))) for _, one in models]
+    excited = {id(call.record) for one in blocks for call in one.flow.graph.calls if one.is_excited(call)}
     fits, names = _predicate(where)
     positions = []
     for path, call in calls:
@@ -100,7 +108,7 @@ def _nothing_fits(model: keras.Model, where: Where, unknown: list[str], paths: l
     kinds = "regular expressions are searched in names" if isinstance(where, str) else "names may be 'model/layer'"
     return (
         f"No layers of {model.name!r} {rule} ({kinds}). Its layers: {', '.join(paths[:12])}"
-        f"{f' and {len(paths) - 12} more' if len(paths) > 12 else ''}."
+        f"{f' and {len(paths) - 12} more' if len(paths) > 12 else ''}.{not_looked_into(model)}"
     )
 
 

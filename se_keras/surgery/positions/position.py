@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-from se_keras.surgery.graph import Call, is_functional, read_nested_graph
+from se_keras.surgery.graph import Call, read_nested_graph
+from se_keras.surgery.layer_facts import hides_layers, is_functional, repeated_model, shown_with_weights
 
 Where = str | type | Callable[[Any], bool] | Collection[str]
 
@@ -35,6 +36,39 @@ class Position:
         if self.obstacle:
             return f"nothing behind {self.layer} ({self.reason}): {self.obstacle}"
         return f"SE behind {self.layer}: {self.reason}"
+
+
+def models_with_paths(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.Model]]:
+    """A model, and those that `TimeDistributed` layers in it apply to every step; each once.
+
+    Args:
+        model: Functional, or sequential and built.
+        prefix: What the paths begin with.
+
+    Yields:
+        What the paths of its layers begin with, and the model.
+    """
+    yield prefix, model
+    seen: set[int] = set()
+    for path, call in calls_with_paths(model, prefix):
+        inner = repeated_model(call.operation)
+        if inner is not None and id(inner) not in seen:
+            seen.add(id(inner))
+            yield from models_with_paths(inner, f"{path}/")
+
+
+def not_looked_into(model: keras.Model) -> str:
+    """A sentence that names the layers of a model whose insides are not looked into; "" where there are none."""
+    hidden = {
+        path: call.operation
+        for prefix, one in models_with_paths(model)
+        for path, call in calls_with_paths(one, prefix)
+        if hides_layers(call.operation)
+    }
+    if not hidden:
+        return ""
+    shown = ", ".join(shown_with_weights(layer) for layer in hidden.values())
+    return f" Not looked into: {shown}; only functional models, nested or in TimeDistributed, are opened."
 
 
 def calls_with_paths(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Call]]:

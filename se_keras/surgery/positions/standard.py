@@ -10,7 +10,13 @@ from se_keras.layers import SqueezeExcite
 from se_keras.surgery.graph import Call, read_graph
 from se_keras.surgery.positions.flow import Flow
 from se_keras.surgery.positions.kinds import CONVOLUTIONS, activation_of, is_depthwise, is_learned, is_pointwise
-from se_keras.surgery.positions.position import HAS_SE, Position, calls_with_paths
+from se_keras.surgery.positions.position import (
+    HAS_SE,
+    Position,
+    calls_with_paths,
+    models_with_paths,
+    not_looked_into,
+)
 from se_keras.surgery.positions.units import Units
 
 # As the last activation of a network these make its answer.
@@ -35,6 +41,20 @@ def standard_positions(model: keras.Model) -> tuple[Position, ...]:
     Raises:
         ValueError: There is none.
     """
+    positions = [
+        dataclasses.replace(position, layer=prefix + position.layer)
+        for prefix, one in models_with_paths(model)
+        for position in _positions_in(one)
+    ]
+    if not positions:
+        raise ValueError(
+            f"No standard position for SE blocks was found in {model.name!r}. Looked for: {LOOKED_FOR}. Name layers "
+            f"with `where`: a regular expression, a layer type, a function, or a list.{not_looked_into(model)}"
+        )
+    return tuple(positions)
+
+
+def _positions_in(model: keras.Model) -> tuple[Position, ...]:
     units = Units(Flow(read_graph(model)))
     found: dict[Call, Position] = {}
     inverted = _inverted(units, found)
@@ -43,11 +63,6 @@ def standard_positions(model: keras.Model) -> tuple[Position, ...]:
     _dense(units, inverted, found)
     if not found:
         _plain(units, found)
-    if not found:
-        raise ValueError(
-            f"No standard position for SE blocks was found in {model.name!r}. Looked for: {LOOKED_FOR}. Name layers "
-            "with `where`: a regular expression, a layer type, a function, or a list."
-        )
     paths = {id(call.record): path for path, call in calls_with_paths(model)}
     positions: dict[int, Position] = {}
     for call in units.flow.graph.calls:  # a nested model that is called twice has its calls in there twice

@@ -1,0 +1,287 @@
+"""Layers copied as they are: with the functions they call, with their state of every kind, and all that they hold.
+
+A config tells how a layer was made. It has no place for a function of the user, a vocabulary that was adapted,
+quantized weights, or an argument that `get_config` forgot. So a copy takes over the attributes of the original instead,
+with variables and layers of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+
+from se_keras.surgery.layer_facts import TORCH_PARTS, attributes_of, is_functional, quantization_of, shown
+
+# Of the attributes that every layer has, those that differ from one layer to the next. The others are the record of a
+# layer's place in a graph, which a copy does not share.
+CARRIED = (
+    "_allow_non_tensor_positional_args",
+    "_auto_config",
+    "_build_shapes_dict",
+    "_called",
+    "_convert_input_args",
+    "_input_spec",
+    "_is_quantized",
+    "_parent_path",
+    "_path",
+    "_remat_mode",
+    "_supports_masking",
+    "_trainable",
+    "activity_regularizer",
+    "autocast",
+    "built",
+    "quantization_config",
+    "supports_jit",
+    "training",
+)
+# `compile` leaves these behind, beside what a model has from the beginning.
+COMPILED = {"_compile_config", "_compiled_trainable_state", "optimizer", "stop_training"}
+# What is shared with the original, whatever it holds: modules, and what backends made.
+BACKENDS = {"jax", "jaxlib", "numpy", "tensorflow", "torch"}
+
+
+class Copier:
+    """Copies of layers that belong together: whatever the originals share, the copies share.
+
+    Args:
+        copy_model: Copies a functional model, given this copier and a name.
+        dtype: The floating-point dtype in which the copies keep their weights and compute; None: as the originals.
+        replaced: From the id of a layer to what stands in its place.
+    """
+
+    def __init__(
+        self,
+        copy_model: Callable[[Any, Copier, str], Any],
+        *,
+        dtype: str | None = None,
+        replaced: Mapping[int, Any] | None = None,
+    ) -> None:
+        self.dtype = dtype
+        self.made: dict[int, Any] = dict(replaced or {})
+        self._copy_model = copy_model
+        self._originals: list[Any] = []  # so that no id is given to a second object
+
+    def layer(self, original: Any, *, name: str | None = None, kind: type | None = None) -> Any:
+        """Copies a layer, an operation, or a model.
+
+        Args:
+            original: The layer.
+            name: Of the copy; None: as the original.
+            kind: Class of the copy, with the attributes of the original's; None: as the original.
+
+        Returns:
+            The copy; the same one for the same original.
+
+        Raises:
+            ValueError: The layer cannot be copied, or not into the dtype; its name is in the message.
+        """
+        if id(original) in self.made:
+            return self.made[id(original)]
+        name = name or original.name
+        if is_functional(original) and not isinstance(original, keras.Sequential):
+            return self._remember(original, self._copy_model(original, self, name))
+        _check_precision(original, self.dtype)
+        try:
+            return self._taken_over(original, name, kind or type(original))
+        except Exception as error:
+            if isinstance(error, _CopyError):
+                raise
+            raise _CopyError(
+                f"The layer {shown(original)} cannot be copied, because its attributes cannot be set on a second "
+                f"object: {type(error).__name__}: {error}. Make a model of the layers before or behind it."
+            ) from error
+
+    def _remember(self, original: Any, copy: Any) -> Any:
+        self.made[id(original)] = copy
+        self._originals.append(original)
+        return copy
+
+    def _taken_over(self, original: Any, name: str, kind: Any) -> Any:
+        if isinstance(original, keras.Sequential):
+            return self._remember(original, self._sequential(original, name))
+        copy = self._remember(original, kind.__new__(kind))
+        _begin(copy, original, name, self._policy(original))
+        trainable = {id(variable) for variable in getattr(original, "_trainable_variables", ())}
+        for variable in _own_variables(original):
+            self._variable(variable, original, name, id(variable) in trainable)
+        for key, value in _in_order_of_weights(original, _own_attributes(original)):
+            setattr(copy, key, self._copied(value))
+        for variable in _own_variables(original):  # a frozen one has to be tracked as trainable, or it stays frozen
+            self.made[id(variable)].trainable = variable.trainable
+        _check_complete(original, copy)
+        if self.dtype is not None and hasattr(copy, "finalize_state") and _is_float(original):
+            copy.finalize_state()  # the constants it computes with
+        return copy
+
+    def _sequential(self, original: Any, name: str) -> Any:
+        layers = [self.layer(layer) for layer in original.layers]
+        inputs = original.inputs if is_functional(original) else []
+        heads = [keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name) for x in inputs]
+        copy = keras.Sequential([*heads, *layers], name=name)
+        vars(copy)["_trainable"] = original.trainable  # the layers have their own
+        return copy
+
+    def _policy(self, layer: Any) -> Any:
+        policy = getattr(layer, "dtype_policy", None)
+        return policy if self.dtype is None or not _is_float(layer) else keras.DTypePolicy(self.dtype)
+
+    def _variable(self, variable: Any, layer: Any, name: str, trainable: bool) -> None:
+        if id(variable) in self.made:
+            return
+        dtype = variable.dtype
+        if self.dtype is not None and _is_float(layer) and keras.backend.is_float_dtype(dtype):
+            dtype = self.dtype
+        *scopes, own = variable.path.split("/")
+        with contextlib.ExitStack() as stack:
+            for scope in scopes:
+                stack.enter_context(keras.name_scope(name if scope == layer.name else scope))
+            copy = keras.Variable(
+                keras.ops.convert_to_numpy(variable),
+                dtype=dtype,
+                trainable=trainable,
+                autocast=getattr(variable, "_autocast", True),
+                aggregation=variable.aggregation,
+                synchronization=variable.synchronization,
+                name=own,
+            )
+        copy.regularizer, copy.constraint = variable.regularizer, variable.constraint
+        if variable.overwrite_with_gradient:
+            copy.overwrite_with_gradient = True
+        self._remember(variable, copy)
+
+    def _copied(self, value: Any) -> Any:
+        """An attribute's value for the copy: state is copied, everything else the same object."""
+        if id(value) in self.made:
+            return self.made[id(value)]
+        if isinstance(value, keras.Operation):
+            return self.layer(value)
+        if isinstance(value, keras.Variable):  # no layer tracks it
+            self._variable(value, value, value.name, value.trainable)
+            return self.made[id(value)]
+        if isinstance(value, types.MethodType):
+            return types.MethodType(value.__func__, self._copied(value.__self__))
+        if isinstance(value, (list, tuple, dict, set)):
+            return self._container(value)
+        return self._object(value) if _holds_state(value, set()) else value
+
+    def _container(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            items = {key: self._copied(one) for key, one in value.items()}
+            return self._remember(value, items if _is_tracked(value) else _of_kind(value, items))
+        if hasattr(value, "_fields"):
+            return type(value)(*(self._copied(one) for one in value))
+        kind = next(kind for kind in (list, tuple, set) if isinstance(value, kind))
+        return self._remember(value, kind(self._copied(one) for one in value))
+
+    def _object(self, value: Any) -> Any:
+        """An object that holds variables or layers, such as a seed generator or a metric."""
+        copy = self._remember(value, object.__new__(type(value)))
+        for key, one in vars(value).items():
+            vars(copy)[key] = self._copied(one)
+        return copy
+
+
+class _CopyError(ValueError):
+    """A layer that cannot be copied; its name is in the message already."""
+
+
+def _begin(copy: Any, original: Any, name: str, policy: Any) -> None:
+    """Makes an object a layer that holds nothing yet, without the constructor of its own class."""
+    if isinstance(original, keras.Model):
+        keras.Model.__init__(copy, name=name, dtype=policy)
+    elif isinstance(original, keras.layers.Layer):
+        keras.layers.Layer.__init__(copy, name=name, dtype=policy)
+    else:
+        keras.Operation.__init__(copy, name=name)
+    for key in CARRIED:
+        if key in vars(original):
+            setattr(copy, key, vars(original)[key])
+
+
+@functools.cache
+def _machinery() -> frozenset[str]:
+    """Names of the attributes that every layer and model has."""
+    bare = (keras.layers.Layer(), keras.Model())
+    return frozenset({*COMPILED, TORCH_PARTS}.union(*(vars(layer) for layer in bare)))
+
+
+def _own_attributes(layer: Any) -> dict[str, Any]:
+    """The attributes that a layer has as one of its kind."""
+    others = _machinery()
+    return {
+        key: value for key, value in attributes_of(layer).items() if key not in others and not key.startswith("_self_")
+    }
+
+
+def _own_variables(layer: Any) -> list[Any]:
+    """The variables of a layer, without those of the layers in it."""
+    return [*getattr(layer, "_trainable_variables", ()), *getattr(layer, "_non_trainable_variables", ())]
+
+
+def _in_order_of_weights(layer: Any, attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The attributes in the order in which a layer lists the weights in them, those without weights first."""
+    order = {id(variable): number for number, variable in enumerate(getattr(layer, "variables", ()))}
+
+    def first(value: Any) -> int:
+        held = value.variables if isinstance(value, keras.layers.Layer) else keras.tree.flatten(value)
+        return min((order.get(id(one), -1) for one in held), default=-1)
+
+    def is_plain(value: Any) -> bool:
+        return not isinstance(value, (keras.Variable, keras.layers.Layer, list, tuple))
+
+    numbers = {key: -1 if is_plain(value) else first(value) for key, value in attributes.items()}
+    yield from sorted(attributes.items(), key=lambda item: numbers[item[0]])
+
+
+def _check_precision(layer: Any, dtype: str | None) -> None:
+    mode = quantization_of(layer)
+    if dtype is not None and mode:
+        raise _CopyError(
+            f"The layer {shown(layer)} was quantized by Keras ({mode}), and in {dtype} it would answer otherwise. Use the "
+            "model from before `model.quantize`: export.tflite quantizes with dtype='int8'."
+        )
+
+
+def _check_complete(original: Any, copy: Any) -> None:
+    ours, theirs = (len(getattr(layer, "variables", ())) for layer in (copy, original))
+    if ours != theirs:
+        raise _CopyError(
+            f"The layer {shown(original)} cannot be copied: it has {theirs} variables, of which its attributes hold "
+            f"{ours}. Keep every variable in an attribute of the layer that makes it."
+        )
+
+
+def _is_float(layer: Any) -> bool:
+    return keras.backend.is_float_dtype(getattr(layer, "compute_dtype", None) or "int32")
+
+
+def _is_tracked(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] in ("keras", "builtins")
+
+
+def _of_kind(value: dict, items: dict) -> dict:
+    copy = value.copy()
+    copy.update(items)
+    return copy
+
+
+def _holds_state(value: Any, seen: set[int]) -> bool:
+    """Whether variables or layers can be reached from an object."""
+    if isinstance(value, (keras.Variable, keras.Operation)):
+        return True
+    if id(value) in seen or keras.backend.is_keras_tensor(value):
+        return False
+    seen.add(id(value))
+    if isinstance(value, dict):
+        return any(_holds_state(one, seen) for one in value.values())
+    if isinstance(value, (list, tuple, set)):
+        return any(_holds_state(one, seen) for one in value)
+    is_shared = isinstance(value, (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType))
+    if is_shared or not hasattr(value, "__dict__") or type(value).__module__.partition(".")[0] in BACKENDS:
+        return False
+    return any(_holds_state(one, seen) for one in vars(value).values())

@@ -1,0 +1,125 @@
+"""What layers are and what they hold, told from the layer alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras import layers
+
+from se_keras.layers import SqueezeExcite
+
+# What makes it worth saying that a layer is not looked into.
+LOOKED_FOR = (
+    keras.Model,
+    SqueezeExcite,
+    layers.BatchNormalization,
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.Conv3D,
+    layers.Dense,
+    layers.DepthwiseConv1D,
+    layers.DepthwiseConv2D,
+    layers.SeparableConv1D,
+    layers.SeparableConv2D,
+)
+# Where PyTorch keeps the parts of a module, and the one that Keras adds to them.
+TORCH_PARTS, TORCH_PARAMETERS = "_modules", "_torch_params"
+
+
+def is_functional(model: Any) -> bool:
+    """Returns whether a model is a graph of layers: functional, or sequential and built.
+
+    A subclassed model is not, nor is one that was given inputs and outputs but has a `call` of its own.
+    """
+    if not isinstance(model, keras.Model) or _has_own_call(model):
+        return False
+    if isinstance(model, keras.Sequential):
+        return model.built and all(hasattr(x, "_keras_history") for x in model.outputs)
+    return isinstance(model, keras.Function)
+
+
+def _has_own_call(model: Any) -> bool:
+    """Whether a class of the user decides what a model computes, whatever graph it has."""
+    definer = next(base for base in type(model).__mro__ if "call" in vars(base))
+    return definer.__module__.partition(".")[0] != "keras"
+
+
+def attributes_of(layer: Any) -> dict[str, Any]:
+    """Returns the attributes of a layer, also those that the backend keeps elsewhere."""
+    own = vars(layer)
+    parts = own.get(TORCH_PARTS) or {}
+    return {**own, **{name: part for name, part in parts.items() if name != TORCH_PARAMETERS}}
+
+
+def parts_of(layer: Any) -> list[Any]:
+    """Returns the layers that a layer holds in its attributes, each once; of a model, its layers."""
+    if is_functional(layer):
+        found = [part for part in layer.layers if not isinstance(part, keras.layers.InputLayer)]
+    else:
+        found = [part for value in attributes_of(layer).values() for part in _layers_in(value)]
+    return list({id(part): part for part in found if part is not layer}.values())
+
+
+def _layers_in(value: Any) -> Iterator[Any]:
+    if isinstance(value, keras.layers.Layer):
+        yield value
+    elif isinstance(value, (list, tuple, set)):
+        for one in value:
+            yield from _layers_in(one)
+    elif isinstance(value, dict):
+        yield from _layers_in(list(value.values()))
+
+
+def layers_inside(layer: Any) -> Iterator[Any]:
+    """Yields every layer inside a layer, at any depth, each once."""
+    seen = {id(layer)}
+    pending = parts_of(layer)[::-1]
+    while pending:
+        part = pending.pop()
+        if id(part) not in seen:
+            seen.add(id(part))
+            yield part
+            pending += parts_of(part)[::-1]
+
+
+def repeated_model(layer: Any) -> Any:
+    """Returns the functional model that a `TimeDistributed` layer applies to every step; None for other layers."""
+    inner = layer
+    while type(inner) is keras.layers.TimeDistributed:
+        inner = inner.layer
+    return inner if inner is not layer and is_functional(inner) else None
+
+
+def hides_layers(layer: Any) -> bool:
+    """Returns whether there are models, convolutions or the like in a layer that is not opened."""
+    if is_functional(layer) or repeated_model(layer) is not None:
+        return False
+    if isinstance(layer, keras.Model):
+        return True
+    return any(isinstance(part, LOOKED_FOR) for part in layers_inside(layer))
+
+
+def shown_with_weights(layer: Any) -> str:
+    """Returns how a message names a layer that is not opened: 'body' (MyBlock, 1,234 weights)."""
+    count = sum(math.prod(weight.shape) for weight in layer.weights)
+    return f"{layer.name!r} ({type(layer).__name__}, {count:,} weights)"
+
+
+def shown(layer: Any) -> str:
+    """Returns how a message names a layer: 'frames' (TimeDistributed)."""
+    return f"{layer.name!r} ({type(layer).__name__})"
+
+
+def quantization_of(layer: Any) -> str | None:
+    """Returns how Keras quantized a layer, e.g. "int8"; None for a layer that computes with its weights as they are."""
+    return getattr(layer, "quantization_mode", None)
+
+
+def why_weights_are_fixed(layer: Any) -> str:
+    """Returns why nothing can be multiplied into the weights of a layer, or ""."""
+    if quantization_of(layer):
+        return f"{layer.name!r} is quantized"
+    return f"{layer.name!r} has LoRA weights" if getattr(layer, "lora_enabled", False) else ""

@@ -1,0 +1,34 @@
+"""Models that a `TimeDistributed` layer applies to every step: rewritten inside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from se_keras.surgery.graph import Call, Graph, build_model, new_copier, read_graph
+from se_keras.surgery.layer_facts import repeated_model
+
+
+def rewritten_inside(graph: Graph, rewrite: Callable[[Graph, str], Graph]) -> Graph:
+    """Rewrites the functional models in the `TimeDistributed` layers of a graph.
+
+    Args:
+        graph: The graph.
+        rewrite: From the graph of such a model and the name of its layer to the new graph.
+
+    Returns:
+        The new graph; the graph itself where it has no such layers.
+    """
+    wrappers: dict[int, Any] = {}
+    replacements: dict[Call, list[Call]] = {}
+    for call in graph.calls:
+        layer = call.operation
+        model = repeated_model(layer)
+        if model is None:
+            continue
+        if id(layer) not in wrappers:
+            inner = build_model(rewrite(read_graph(model), layer.name))
+            wrappers[id(layer)] = new_copier(replaced={id(model): inner}).layer(layer)
+        replacements[call] = [dataclasses.replace(call, operation=wrappers[id(layer)], is_new=True)]
+    return graph.rewritten(replacements, {}) if replacements else graph
