@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -12,12 +11,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from rich.table import Table
 
 from se_keras.analysis.gates import Gates, collect_gates
 from se_keras.analysis.plots import plot_gates, plot_image, plot_pruning
-from se_keras.cli.console import bar, console, empty_table, load
+from se_keras.cli.console import FittingTable, bar, console, print_json
 from se_keras.cli.images import open_images
+from se_keras.cli.models import load
 from se_keras.images.record import Preprocessing
 from se_keras.models.info import model_info
 from se_keras.preprocessing import preprocessing_of
@@ -82,10 +81,10 @@ def run(options: argparse.Namespace) -> int:
     names = ["gates.npz", *sorted(file.name for file in files)]
     if options.json:
         pruning = {"pruning": [dataclasses.asdict(report) for report in reports]} if options.prune else {}
-        print(json.dumps({"blocks": rows, "folder": os.fspath(folder), "files": names, **pruning}, indent=2))
+        print_json({"blocks": rows, "folder": os.fspath(folder), "files": names, **pruning})
         return 0
     console.print(_table(rows))
-    console.print(f"{folder}: {', '.join(names)}", highlight=False, soft_wrap=True)
+    console.print(f"{folder}: {', '.join(names)}")
     return 0
 
 
@@ -102,8 +101,8 @@ def _rows(gates: Gates) -> list[dict[str, Any]]:
     ]
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = empty_table("block", "mean gate", "variance between classes", "above 0.99", "below 0.01")
+def _table(rows: list[dict[str, Any]]) -> FittingTable:
+    table = FittingTable("block", "mean gate", "variance between classes", "above 0.99", "below 0.01")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:

@@ -11,8 +11,8 @@ import keras
 
 from se_keras.errors import missing_package
 from se_keras.export.inference_form import inference_form
-from se_keras.export.native_output import native_output_held
 from se_keras.files import replacing
+from se_keras.native_output import native_output_held
 from se_keras.surgery import in_float32
 
 OPSET = 17  # of 2022: ONNX Runtime 1.12 and later; from 18 on the squeeze is no GlobalAveragePool any more

@@ -24,9 +24,10 @@ from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
 from se_keras.preprocessing import preprocessing_of
 from se_keras.weights.caffe import net_parameter_class, read_caffemodel
-from se_keras.weights.files import SafetensorsFile, fingerprint_of, read_tensors, save_safetensors
+from se_keras.weights.files import fingerprint_of, save_safetensors
 from se_keras.weights.load import load_own
 from se_keras.weights.published import CAFFE_INPUT
+from se_keras.weights.readers import SafetensorsFile, read_tensors
 
 
 @pytest.fixture
