@@ -19,7 +19,8 @@ _KINDS: tuple[tuple[bytes, str], ...] = (
     (b"pk\x03\x04", "a zip archive"),
     (b"pk\x05\x06", "an empty zip archive"),
     (b"\x93numpy", "an array of NumPy"),
-    (b"\x80", "a pickle of Python"),
+    *((start, "a pickle of Python") for start in (b"\x80\x02\x8a", b"\x80\x02}", b"\x80\x02c", b"\x80\x03}")),
+    *((start, "a pickle of Python") for start in (b"\x80\x03c", b"\x80\x04\x95", b"\x80\x05\x95")),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),
 )
 """How files of other kinds begin, in lower case."""

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from se_keras.errors import missing_package, one_of
-from se_keras.file_kinds import damaged
+from se_keras.file_kinds import damaged, described
 from se_keras.images.record import Preprocessing
 from se_keras.weights.caffe import read_caffemodel
 
@@ -85,6 +85,9 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         return Stated(self.metadata.get("structure"), record)
 
 
+_PYTORCH = ("a zip archive", "a pickle of Python")
+
+
 def _read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         import torch
@@ -96,15 +99,22 @@ def _read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
     except MemoryError:
         raise
     except Exception as error:
-        raise damaged(
-            path, "PyTorch file of tensors alone", error, containers=("a zip archive", "a pickle of Python")
+        if described(path) not in _PYTORCH:
+            raise damaged(path, "PyTorch file", error) from error
+        raise ValueError(
+            f"{os.fspath(path)!r} is damaged, or holds more than tensors, which could run any code: in a program that "
+            f"you trust, write the state dict alone (torch.save(model.state_dict(), FILE)). PyTorch says: "
+            f"{' '.join(str(error).split())[:200]}"
         ) from error
     state, inside = _state_dict(content)
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{os.fspath(path)!r} holds no state dict (names and tensors).")
     if inside:
         warnings.warn(f"{os.fspath(path)!r}: the tensors are those under {inside!r} in it.", stacklevel=2)
-    return {str(name): _as_array(tensor, torch) for name, tensor in state.items()}
+    try:
+        return {str(name): _as_array(tensor, torch) for name, tensor in state.items()}
+    except (RuntimeError, TypeError) as error:  # sparse and quantized tensors
+        raise ValueError(f"{os.fspath(path)!r} holds tensors that NumPy has not: {error}") from error
 
 
 _STATE_DICTS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model", "module")
