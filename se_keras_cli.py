@@ -1,7 +1,6 @@
 """The `se-keras` command: what has to happen before Keras is imported.
 
-It stands beside the package because importing anything inside the package imports Keras and
-its backend, which takes seconds and prints; `--help` and usage errors should do neither.
+Importing Keras and its backend takes seconds and prints; `--help`, usage errors and lists do neither.
 """
 
 from __future__ import annotations
@@ -10,8 +9,10 @@ import argparse
 import contextlib
 import os
 import sys
-import tempfile
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 EXAMPLES = """examples:
   se-keras list "se_resnet*"
@@ -32,17 +33,39 @@ EXAMPLES = """examples:
 """
 
 
+LOADING = ("info", "predict", "train", "evaluate", "insert", "analyze", "export", "verify", "benchmark")
+"""Commands that load the user's own models."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Shows what was typed as it is, whatever a terminal would do with it."""
+
+    def error(self, message: str) -> NoReturn:
+        from se_keras.cli.console import visible
+
+        super().error(visible(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
-    main_parser = argparse.ArgumentParser(
+    main_parser = _Parser(
         prog="se-keras",
         description="Squeeze-and-Excitation networks for Keras.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = _Parser(add_help=False)
     shared.add_argument("--verbose", action="store_true", help="show the framework's own messages and error traces")
     shared.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    loading = _Parser(add_help=False)
+    loading.add_argument(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="Python module with the layers of your own that a .keras file holds; may be repeated",
+    )
     commands = main_parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, summary: str, example: str) -> argparse.ArgumentParser:
@@ -51,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
             epilog=f"example:\n  {example}",
-            parents=[shared],
+            parents=[shared, loading] if name in LOADING else [shared],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
@@ -348,27 +371,76 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
-@contextlib.contextmanager
-def _quiet(verbose: bool) -> Iterator[None]:
-    """Holds back what compiled code prints while it is being loaded; shows it if loading fails."""
+def _held_back(verbose: bool) -> contextlib.AbstractContextManager[None]:
+    """Holds back what compiled code prints while it is being loaded."""
     if verbose:
-        yield
-        return
+        return contextlib.nullcontext()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GLOG_minloglevel", "3")
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        saved = os.dup(2)
-        os.dup2(held.fileno(), 2)
+    from se_keras.native_output import native_output_held
+
+    return native_output_held()
+
+
+def _open_closed_streams() -> None:
+    """Points standard streams that were closed (`2>&-`) at the null device, or the next file gets their numbers."""
+    for number in (0, 1, 2):
         try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(saved, held.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  as long as the process
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _flush_output() -> None:
+    """Writes what is left in standard output; that nobody reads it any more (`| head`) is no failure."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        from se_keras.cli.console import mute
+
+        mute(sys.stdout)
+
+
+def _run(options: argparse.Namespace) -> int:
+    with _held_back(options.verbose):
+        from se_keras import cli
+
+        command = cli.command_for(options)
+        # JAX must not have computed before processes join.
+        if "keras" in sys.modules and getattr(options, "distribute", None) is None:
+            cli.wake_backend()
+    for module in getattr(options, "imports", ()):
+        cli.import_layers(module)
+    with _warnings_as_notes(options.verbose):
+        code = command(options)
+    _flush_output()
+    return code
+
+
+@contextlib.contextmanager
+def _warnings_as_notes(verbose: bool) -> Iterator[None]:
+    """Shows a warning as one line, without the place in the code that gave it."""
+    from se_keras.cli.console import progress_console
+
+    with warnings.catch_warnings():
+        if not verbose:
+            warnings.showwarning = lambda message, *_, **__: progress_console.print(f"note: {message}")
+        yield
+
+
+def _failed(error: Exception, options: argparse.Namespace) -> int:
+    from se_keras.cli.console import progress_console
+    from se_keras.cli.failures import failure
+
+    if options.verbose:
+        traceback.print_exception(error)
+    first, *others = failure(error, options).split("\n")
+    progress_console.print(f"se-keras {options.command}: {first}")
+    for line in others:
+        progress_console.print(line)
+    return 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -378,25 +450,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Without the program's name; default: the process's own.
 
     Returns:
-        The exit code: 0 done, 1 failed (the reason is on standard error). Usage errors exit
-        with 2 before Keras is imported.
+        The exit code: 0 done, 1 failed (the reason is on standard error), 130 interrupted. Usage
+        errors exit with 2 before Keras is imported.
     """
+    _open_closed_streams()
     options = parser().parse_args(arguments)
     try:
-        with _quiet(options.verbose):
-            from se_keras import cli
-
-            if getattr(options, "distribute", None) is None:  # JAX must not have computed before processes join
-                cli.wake_backend()
-        return cli.COMMANDS[options.command](options)
+        return _run(options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        if options.verbose:
-            raise
-        print(f"se-keras {options.command}: {error}", file=sys.stderr)
-        return 1
+    except Exception as error:
+        return _failed(error, options)
 
 
 if __name__ == "__main__":

@@ -66,8 +66,9 @@ def time_conversion(model: str, folder: pathlib.Path) -> dict[str, float]:
 
 def time_loading(folder: pathlib.Path) -> dict[str, dict[str, float]]:
     import se_keras
-    from se_keras.weights.files import SafetensorsFile, save_safetensors
+    from se_keras.weights.files import save_safetensors
     from se_keras.weights.load import load_own
+    from se_keras.weights.readers import SafetensorsFile
 
     model = se_keras.SEResNet50(weights=None)
     ours = save_safetensors(model, folder / "ours.safetensors")

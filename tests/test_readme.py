@@ -4,8 +4,6 @@ import ast
 import inspect
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -46,12 +44,3 @@ def test_names_and_arguments_exist(snippet):
         if isinstance(node, ast.Call) and (called := resolved(node.func, names)) is not None:
             positional = [None] * len(node.args)
             inspect.signature(called).bind(*positional, **{keyword.arg: None for keyword in node.keywords})
-
-
-def test_parts_of_the_package_need_no_import_of_their_own():
-    code = "import se_keras; print(*(getattr(se_keras, name).__name__ for name in se_keras._PARTS), sep='\\n')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [f"se_keras.{name}" for name in se_keras._PARTS]
-    assert set(se_keras._PARTS) <= set(dir(se_keras))
-    with pytest.raises(AttributeError, match="no attribute 'anything'"):
-        se_keras.anything  # noqa: B018

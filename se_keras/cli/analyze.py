@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -12,12 +11,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from rich.table import Table
 
 from se_keras.analysis.gates import Gates, collect_gates
 from se_keras.analysis.plots import GATE_FIGURES, figure_targets, plot_gates, plot_image, plot_pruning
-from se_keras.cli.console import bar, console, empty_table, load
+from se_keras.cli.console import FittingTable, bar, console, print_json
 from se_keras.cli.images import open_images
+from se_keras.cli.models import load
 from se_keras.files import check_targets, kind_of
 from se_keras.images.record import Preprocessing
 from se_keras.models.info import model_info
@@ -86,10 +85,10 @@ def run(options: argparse.Namespace) -> int:
     written = ["gates.npz", *sorted(file.name for file in files)]
     if options.json:
         pruning = {"pruning": [dataclasses.asdict(report) for report in reports]} if options.prune else {}
-        print(json.dumps({"blocks": rows, "folder": os.fspath(folder), "files": written, **pruning}, indent=2))
+        print_json({"blocks": rows, "folder": os.fspath(folder), "files": written, **pruning})
         return 0
     console.print(_table(rows))
-    console.print(f"{folder}: {', '.join(written)}", highlight=False, soft_wrap=True)
+    console.print(f"{folder}: {', '.join(written)}")
     return 0
 
 
@@ -106,8 +105,8 @@ def _rows(gates: Gates) -> list[dict[str, Any]]:
     ]
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = empty_table("block", "mean gate", "variance between classes", "above 0.99", "below 0.01")
+def _table(rows: list[dict[str, Any]]) -> FittingTable:
+    table = FittingTable("block", "mean gate", "variance between classes", "above 0.99", "below 0.01")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:

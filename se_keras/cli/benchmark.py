@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 
-from rich.table import Table
-
 from se_keras import export
-from se_keras.cli.console import bar, console, empty_table
+from se_keras.cli.console import FittingTable, bar, console, print_json
 from se_keras.export.runtime import RUNTIMES
 from se_keras.models.registry import create_model
 
@@ -34,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
         progress=bar("Timing"),
     )
     if options.json:
-        print(json.dumps([row.to_dict() for row in rows], indent=2))
+        print_json([row.to_dict() for row in rows])
         return 0
     for setting in dict.fromkeys((row.speed.threads, row.speed.batch) for row in rows):
         console.print(_benchmark_table([row for row in rows if (row.speed.threads, row.speed.batch) == setting]))
@@ -44,10 +41,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _benchmark_table(rows: list[export.Measurement]) -> Table:
-    table = empty_table("model", "runtime", "median ms", "least ms", "spread", "images/s", "MB")
-    table.columns[0].overflow = "fold"
-    table.columns[1].no_wrap = True
+def _benchmark_table(rows: list[export.Measurement]) -> FittingTable:
+    table = FittingTable("model", "runtime", "median ms", "least ms", "spread", "images/s", "MB")
     threads, batch = rows[0].speed.threads, rows[0].speed.batch
     table.title = f"{threads} thread{'s' if threads > 1 else ''}, batch {batch}"
     for column in table.columns[2:]:

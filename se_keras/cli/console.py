@@ -1,42 +1,265 @@
-"""What the commands share: where they print, tables and progress bars, and the models they are given."""
+"""Where the commands print: names that come from outside are shown as they are, tables fit, closed pipes do no harm."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import os
-import pathlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal
 
-import keras
-from rich.console import Console
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from se_keras.models.registry import NETWORKS, create_model, list_weights
-from se_keras.weights.published import DEFAULT_TAGS, RECORDS
+UNBOUNDED = 100_000
+"""Columns of an output that is no terminal: what reads it can take a line of any length."""
 
-console = Console()
-progress_console = Console(stderr=True)
+_GAP = 2  # between two columns of a table
+_JOINERS = "\u200c\u200d"  # invisible as well, but part of how Persian, Hindi and emoji are written
 
 
-def empty_table(*columns: str) -> Table:
-    """A table with these columns and no rows yet."""
-    table = Table(title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(column)
-    return table
+def visible(text: str) -> str:
+    r"""Shows what a terminal would obey or hide: "\x1b", "\n", bidirectional controls, bytes that are no UTF-8.
+
+    Args:
+        text: Any text, e.g. with a file's name in it.
+
+    Returns:
+        One line that any terminal shows as it is.
+    """
+    return "".join(map(_visible_character, text))
+
+
+def _visible_character(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python holds a byte of a file's name that is no UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
+    return character.encode("unicode_escape").decode() if hidden else character
+
+
+class PlainConsole(Console):
+    """A console to which text is text: no markup, no emoji codes, no control characters.
+
+    Args:
+        stderr: Whether it prints to standard error.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Renders a text as it is; all that is printed and every cell of a table comes through here."""
+        return super().render_str(self.shown(text), **options)
+
+    def shown(self, text: str) -> str:
+        """A text as it is shown: `visible`, and with the numbers of characters that the output cannot hold."""
+        encoding = self.encoding or "utf-8"
+        return visible(text).encode(encoding, "backslashreplace").decode(encoding)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints lines of text whole, for the terminal to break, and tables as wide as the console."""
+        for value in objects:
+            if isinstance(value, FittingTable):
+                value.print_on(self)
+            else:
+                super().print(value, **{"soft_wrap": isinstance(value, str), **options})
+
+    @property  # type: ignore[misc]
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines: what COLUMNS says, else the terminal's, else as many as a line needs."""
+        height = super().size.height
+        if (columns := os.environ.get("COLUMNS", "")).isdecimal() and int(columns):
+            return ConsoleDimensions(int(columns), height)
+        return super().size if self.is_terminal else ConsoleDimensions(UNBOUNDED, height)
+
+    def on_broken_pipe(self) -> None:
+        """Goes on in silence when nobody reads any more: the command's work is not its output."""
+        self.quiet = True
+        mute(sys.stderr if self.stderr else sys.stdout)
+
+
+def mute(stream: Any) -> None:
+    """Points a stream that nobody reads at the null device, so that later writes succeed.
+
+    Args:
+        stream: Standard output or standard error.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
+console = PlainConsole()
+progress_console = PlainConsole(stderr=True)
+
+
+def print_json(value: Any, **options: Any) -> None:
+    """Prints a value as JSON, in ASCII.
+
+    Args:
+        value: What `json` can write.
+        **options: For `json.dumps`.
+    """
+    with _if_read():
+        print(json.dumps(value, indent=2, **options))
+
+
+def print_lines(text: str) -> None:
+    """Prints a text of several lines of our own.
+
+    Args:
+        text: The lines; control characters inside them are shown.
+    """
+    for line in text.split("\n"):
+        console.print(line)
+
+
+@contextlib.contextmanager
+def _if_read() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        console.on_broken_pipe()
+
+
+@dataclasses.dataclass
+class _Column:
+    heading: str
+    justify: Literal["left", "right"] = "left"
+    cells: list[str] = dataclasses.field(default_factory=list)
+
+
+class FittingTable:
+    """A table that cuts no number, name or heading: where it is too wide, it prints one record after another.
+
+    Args:
+        *headings: Of the columns.
+        optional: Columns to leave out before that, in this order.
+
+    Attributes:
+        columns: Those with `justify = "right"` hold numbers.
+        title: A line above, or "".
+    """
+
+    LONGEST_WORD = 32
+    """Columns of text may be folded, but not within words up to this length."""
+
+    def __init__(self, *headings: str, optional: Sequence[str] = ()) -> None:
+        self.columns = [_Column(heading) for heading in headings]
+        self.title = ""
+        self.optional = tuple(optional)
+        self._sections: set[int] = set()
+
+    def add_row(self, *cells: str) -> None:
+        """Adds a row.
+
+        Args:
+            *cells: One text per column.
+        """
+        for column, cell in zip(self.columns, cells, strict=True):
+            column.cells.append(cell)
+
+    def add_section(self) -> None:
+        """Draws a line behind the last row."""
+        self._sections.add(len(self.columns[0].cells) - 1)
+
+    def print_on(self, console: PlainConsole) -> None:
+        """Prints the table, or the records.
+
+        Args:
+            console: Where to.
+        """
+        shown = [
+            dataclasses.replace(column, cells=[console.shown(cell) for cell in column.cells]) for column in self.columns
+        ]
+        for number in range(len(self.optional) + 1):
+            columns = [column for column in shown if column.heading not in self.optional[:number]]
+            widths = _widths(columns, console.width)
+            if widths is not None:
+                console.print(self._drawn(columns, widths))
+                return
+        if self.title:
+            console.print(self.title, style="bold")
+        for text, style in _records(shown):
+            console.print(text, style=style)
+
+    def _drawn(self, columns: list[_Column], widths: list[int]) -> Table:
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+            title=self.title or None,
+            title_justify="left",
+            title_style="bold",
+        )
+        for column, width in zip(columns, widths, strict=True):
+            table.add_column(column.heading, justify=column.justify, overflow="fold", width=width)
+        for number, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
+            table.add_row(*cells, end_section=number in self._sections)
+        return table
+
+
+def _widths(columns: Sequence[_Column], available: int) -> list[int] | None:
+    """The columns' widths, the widest columns of text being narrowed first; None where they do not fit."""
+    widths = [max(map(cell_len, [column.heading, *column.cells])) for column in columns]
+    least = [_least_width(column) for column in columns]
+    excess = sum(widths) + _GAP * (len(widths) - 1) - available
+    for _ in range(excess):
+        room, index = max((widths[index] - least[index], index) for index in range(len(widths)))
+        if room <= 0:
+            return None
+        widths[index] -= 1
+    return widths
+
+
+def _least_width(column: _Column) -> int:
+    heading = max(map(cell_len, column.heading.split()), default=1)
+    if column.justify == "right":
+        return max([heading, *map(cell_len, column.cells)])
+    word = max((cell_len(word) for cell in column.cells for word in cell.split()), default=1)
+    return max(heading, min(word, FittingTable.LONGEST_WORD))
+
+
+def _records(columns: Sequence[_Column]) -> Iterator[tuple[str, str]]:
+    """The lines of one record after another, with their styles."""
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        if cells[0]:
+            yield cells[0], "bold"
+        for column, cell in zip(columns[1:], cells[1:], strict=True):
+            if cell:
+                yield f"  {column.heading}: {cell}", ""
 
 
 def progress_bars() -> Progress:
     """Bars on standard error, with counts, time passed and time left."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=progress_console,
     )
+
+
+def status(text: str) -> contextlib.AbstractContextManager[Any]:
+    """A moving sign on standard error while something is done.
+
+    Args:
+        text: What is done.
+
+    Returns:
+        A context manager.
+    """
+    return progress_console.status(progress_console.render_str(text))
 
 
 def bar(title: str) -> Callable[[Iterable[int]], Iterator[int]]:
@@ -48,57 +271,3 @@ def bar(title: str) -> Callable[[Iterable[int]], Iterator[int]]:
             yield from progress.track(items, description=title)
 
     return wrapped
-
-
-def check_file(path: str) -> None:
-    """Refuses what cannot be a .keras file."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"There is no model file at {path!r}.")
-    if not path.endswith(".keras"):
-        raise ValueError(f"A model is read from a file that ends in .keras; received {path!r}.")
-
-
-def load_file(path: str) -> keras.Model:
-    """The model in a .keras file, for inference."""
-    check_file(path)
-    return keras.models.load_model(path, compile=False)
-
-
-def load(name: str) -> keras.Model:
-    """The model in a .keras file, or a network with published weights."""
-    return load_file(name) if name.endswith(".keras") or os.path.isfile(name) else published(name)
-
-
-def published(name: str, **options: Any) -> keras.Model:
-    """A network with published weights: `model.tag`, or its default ones without a tag."""
-    return create_model(checkpoint_of(name), **options)
-
-
-def checkpoint_of(name: str) -> str:
-    """The published weights that a name stands for: itself, or the default ones of a network."""
-    if "." in name:
-        return name
-    own = list_weights(name) if name in NETWORKS else []
-    return f"{name}.imagenet" if name in DEFAULT_TAGS or not own else own[0]
-
-
-def class_names_of(name: str) -> tuple[str, ...]:
-    """The classes of published weights that are not ImageNet's; () for those that are, and for files."""
-    model, _, tag = name.partition(".")
-    if not os.path.exists(name) and model in NETWORKS and (tag or list_weights(model)):
-        record = RECORDS.get(checkpoint_of(name))
-        return record.class_names if record else ()
-    return ()
-
-
-def labels_beside(model: str, classes: int) -> list[str]:
-    """The classes in `labels.txt` beside a model's file, as `se-keras train` leaves it; [] if there are not as many."""
-    file = pathlib.Path(model).parent / "labels.txt"
-    labels = lines_of(file) if os.path.exists(model) and file.is_file() else []
-    return labels if len(labels) == classes else []
-
-
-def lines_of(path: str | os.PathLike) -> list[str]:
-    """The lines of a text file that are not blank, without the space around them."""
-    with open(path, encoding="utf-8") as lines:
-        return [line.strip() for line in lines if line.strip()]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pathlib
 
-from se_keras.cli.console import console, published
+from se_keras.cli.console import console, print_json
+from se_keras.cli.models import published
 from se_keras.files import check_targets, kind_of, replacing
 from se_keras.models.checkpoints import lost_without_config
 from se_keras.models.registry import NETWORKS, create_model
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     lost = lost_without_config(identifier, NETWORKS[identifier], model) if options.to.endswith(".weights.h5") else ()
     size = target.stat().st_size
     if options.json:
-        print(json.dumps({"file": options.to, "model": model.name, "size": size, "lost": lost}, indent=2))
+        print_json({"file": options.to, "model": model.name, "size": size, "lost": lost})
     else:
         console.print(f"{options.to}: {model.name}, {size / 1e6:.1f} MB")
         if lost:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from typing import Any
 
 import keras
 from rich.progress import Progress
 
-from se_keras.cli.console import console, empty_table, progress_bars
+from se_keras.cli.console import FittingTable, console, print_json, progress_bars
 from se_keras.demo import DemoResult, run_demo
 
 
@@ -25,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
             callbacks=lambda name, steps: [_StepBar(progress, name, steps)],
         )
     if options.json:
-        print(json.dumps(_demo_dict(result), indent=2))
+        print_json(_demo_dict(result))
     else:
         _print_demo(result)
     return 0
@@ -44,13 +43,13 @@ class _StepBar(keras.callbacks.Callback):
 
 
 def _print_demo(result: DemoResult) -> None:
-    networks = empty_table("bundled network", "trainable parameters", "accuracy")
+    networks = FittingTable("bundled network", "trainable parameters", "accuracy")
     for name, accuracy in result.accuracy.items():
         networks.add_row(name, f"{result.parameters[name]:,}", f"{accuracy:.1%}")
-    ways = empty_table(f"{result.images} images of other classes", "training", "accuracy")
+    ways = FittingTable(f"{result.images} images of other classes", "training", "accuracy")
     for name, accuracy in result.adapted.items():
         ways.add_row(name, f"{result.seconds[name]:.0f} s", f"{accuracy:.1%}")
-    exports = empty_table("saved as", "size", "one image", "accuracy", "same answer", "max. error")
+    exports = FittingTable("saved as", "size", "one image", "accuracy", "same answer", "max. error")
     for entry in result.exports:
         exports.add_row(
             entry.path.name,
@@ -61,7 +60,6 @@ def _print_demo(result: DemoResult) -> None:
             f"{entry.difference:.1e}",
         )
     for table in (networks, ways, exports):
-        table.columns[0].no_wrap = True
         for column in table.columns[1:]:
             column.justify = "right"
         console.print(table)

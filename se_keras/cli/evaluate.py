@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import pathlib
 
 import keras
 
-from se_keras.cli.console import bar, console, empty_table, labels_beside, load_file, published
+from se_keras.cli.console import FittingTable, bar, console, print_json
 from se_keras.cli.images import open_images
+from se_keras.cli.models import labels_beside, load_file, published
 from se_keras.export.runtime import format_of
 from se_keras.files import FIGURE, check_targets
 from se_keras.training.evaluate import METRICS, evaluate, write_metrics
@@ -36,9 +36,9 @@ def run(options: argparse.Namespace) -> int:
             result, folder / CONFUSION_FILE, title=f"{options.model} on {data.name}: {result.images:,} images"
         )
     if options.json:
-        print(json.dumps(result.as_dict(), indent=2))
+        print_json(result.as_dict())
     else:
-        table = empty_table("class", "accuracy", "most often taken for")
+        table = FittingTable("class", "accuracy", "most often taken for")
         table.columns[1].justify = "right"
         for index, (name, share) in enumerate(result.by_class.items()):
             wrong = result.confusion[index].copy()
@@ -47,9 +47,7 @@ def run(options: argparse.Namespace) -> int:
             table.add_row(name, f"{share:.2%}", confused)
         console.print(table)
         among = "" if result.top5 is None else f", among the first five {result.top5:.2%}"
-        console.print(
-            f"{options.model}: accuracy {result.accuracy:.2%} on {result.images:,} images{among}", highlight=False
-        )
+        console.print(f"{options.model}: accuracy {result.accuracy:.2%} on {result.images:,} images{among}")
     if options.min_accuracy is not None and result.accuracy < options.min_accuracy:
         raise ValueError(f"The accuracy {result.accuracy:.4f} is below --min-accuracy {options.min_accuracy}.")
     return 0

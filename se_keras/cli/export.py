@@ -11,7 +11,8 @@ from typing import Any
 import keras
 
 from se_keras import export
-from se_keras.cli.console import class_names_of, labels_beside, lines_of, load_file, progress_console, published
+from se_keras.cli.console import progress_console, status
+from se_keras.cli.models import class_names_of, labels_beside, lines_of, load_file, published
 from se_keras.cli.verify import check_report, print_report
 from se_keras.export.tflite import CALIBRATED, tflite_targets
 from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
             "calibrated and verified on the same photos; in folders train and val they are kept apart"
         )
     model = _model_to_export(options)
-    with progress_console.status(f"Writing {target}"):
+    with status(f"Writing {target}"):
         _write_export(model, target, calibration, options)
     return print_report(target, model, options)
 

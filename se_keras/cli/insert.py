@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 import keras
 
 from se_keras.blocks.excitation import SEConfig
-from se_keras.cli.console import console, empty_table, load
+from se_keras.cli.console import FittingTable, console, print_json
+from se_keras.cli.models import load
 from se_keras.files import check_targets, kind_of, replacing
 from se_keras.surgery.insert import insert_squeeze_excite
 from se_keras.surgery.positions import find_positions
@@ -27,20 +27,18 @@ def run(options: argparse.Namespace) -> int:
     positions = find_positions(model, options.where)
     rows = [{"layer": p.layer, "reason": p.reason, "obstacle": p.obstacle} for p in positions]
     if not options.json:
-        table = empty_table("after layer", "because it is", "not, because")
+        table = FittingTable("after layer", "because it is", "not, because")
         for position in positions:
             table.add_row(position.layer, position.reason, position.obstacle)
         console.print(table)
     written = _write(model, options) if options.to else {}
     if options.json:
-        print(json.dumps({"positions": rows, **written}, indent=2))
+        print_json({"positions": rows, **written})
     elif options.to:
         blocks = sum(not position.obstacle for position in positions)
         console.print(
             f"{options.to}: {blocks} blocks, {written['parameters_added']:,} parameters more than "
             f"{written['parameters_before']:,}; same answers",
-            highlight=False,
-            soft_wrap=True,
         )
     return 0
 

@@ -1,16 +1,15 @@
-"""`se-keras list`: the networks, or their published weights."""
+"""`se-keras list`: the networks, or their published weights, without importing Keras."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import fnmatch
-import json
 from collections.abc import Callable
 from typing import Any
 
-from se_keras.cli.console import console, empty_table
-from se_keras.models.registry import NETWORKS, list_models, list_weights
+from se_keras.catalog import known_networks
+from se_keras.cli.console import FittingTable, console, print_json
 from se_keras.weights.published import RECORDS
 from se_keras.weights.records import WeightsRecord
 
@@ -21,26 +20,40 @@ def run(options: argparse.Namespace) -> int:
         return _list_weights(options)
     if options.sort:
         raise ValueError("--sort orders weights; add --weights.")
-    names = list_models(options.pattern)
+    networks = known_networks()
+    names = fnmatch.filter(networks, options.pattern)
     if not names:
         raise ValueError(f"No network matches {options.pattern!r}. `se-keras list` shows all.")
-    rows = [{"model": name, "title": NETWORKS[name].title, "weights": list_weights(name)} for name in names]
     if options.json:
-        print(json.dumps(rows, indent=2))
+        print_json([{"model": name, **dataclasses.asdict(networks[name]), "weights": _weights(name)} for name in names])
         return 0
-    table = empty_table("model", "network", "input", "classes", "weights")
+    table = FittingTable("model", "network", "input", "classes", "params", "GMACs", "weights", optional=("network",))
+    for column in table.columns[2:6]:
+        column.justify = "right"
     for name in names:
-        network = NETWORKS[name]
-        size = f"{network.preprocessing.size}x{network.preprocessing.size}"
-        tags = ", ".join(weights.partition(".")[2] for weights in list_weights(name)) or "none"
-        table.add_row(name, network.title, size, str(network.classes), tags)
+        network = networks[name]
+        tags = ", ".join(weights.partition(".")[2] for weights in _weights(name)) or "none"
+        table.add_row(
+            name,
+            network.title,
+            str(network.size),
+            str(network.classes),
+            f"{network.parameters / 1e6:.1f} M",
+            f"{network.macs / 1e9:.3g}",
+            tags,
+        )
     console.print(table)
     return 0
 
 
+def _weights(model: str) -> list[str]:
+    return sorted(name for name, record in RECORDS.items() if record.model == model)
+
+
 _ORDERS: dict[str, Callable[[WeightsRecord], Any]] = {
     "name": lambda record: record.identifier,
-    "accuracy": lambda record: -record.top1,
+    # Percentages of different tasks do not compare.
+    "accuracy": lambda record: (record.dataset != WeightsRecord.dataset, record.dataset, -record.top1),
     "parameters": lambda record: record.parameters,
     "macs": lambda record: record.macs,
 }
@@ -52,10 +65,11 @@ def _list_weights(options: argparse.Namespace) -> int:
         raise ValueError(f"No weights match {options.pattern!r}. `se-keras list --weights` shows all.")
     records = sorted((RECORDS[name] for name in names), key=_ORDERS[options.sort or "name"])
     if options.json:
-        print(json.dumps([dataclasses.asdict(record) for record in records], indent=2))
+        print_json([dataclasses.asdict(record) for record in records])
         return 0
-    table = empty_table("weights", "trained on", "top-1", "top-5", "size", "parameters", "GMACs")
-    table.columns[0].no_wrap = True
+    table = FittingTable(
+        "weights", "trained on", "top-1", "top-5", "size", "params", "GMACs", optional=("size", "top-5")
+    )
     for column in table.columns[2:]:
         column.justify = "right"
     for record in records:

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
-import sys
 import time
 import warnings
 
 import keras
 
-from se_keras.cli.console import (
-    bar,
-    class_names_of,
-    console,
-    empty_table,
-    labels_beside,
-    lines_of,
-    load,
-    progress_bars,
-)
+from se_keras.cli.console import FittingTable, bar, console, print_json, progress_bars, progress_console
+from se_keras.cli.models import class_names_of, labels_beside, lines_of, load
 from se_keras.inference import classify
 from se_keras.prediction import FolderPrediction, predict_folder
 from se_keras.prediction.merge import check_output
@@ -55,9 +45,9 @@ def run(options: argparse.Namespace) -> int:
             }
             for path, row in zip(options.images, predictions, strict=True)
         ]
-        print(json.dumps(rows, indent=2))
+        print_json(rows)
         return 0
-    table = empty_table("image", "class", "probability")
+    table = FittingTable("image", "class", "probability")
     table.columns[2].justify = "right"
     for path, row in zip(options.images, predictions, strict=True):
         for rank, (_, label, probability) in enumerate(row):
@@ -105,14 +95,14 @@ def _predict_folder(options: argparse.Namespace) -> int:
             )
         except KeyboardInterrupt:
             bars.stop()
-            print(f"interrupted at {looked_at:,} of {total:,} images; the same command goes on there", file=sys.stderr)
+            progress_console.print(f"interrupted at {looked_at:,} of {total:,} images; the same command goes on there")
             return 130
         finally:
             if not total:
                 bars.remove_task(task)
     seconds = time.monotonic() - started
     if options.json:
-        print(json.dumps({**dataclasses.asdict(done), "seconds": seconds}, indent=2, default=os.fspath))
+        print_json({**dataclasses.asdict(done), "seconds": seconds}, default=os.fspath)
     else:
         _print_summary(done, total, seconds)
     return 0 if done.classified else 1
@@ -120,13 +110,13 @@ def _predict_folder(options: argparse.Namespace) -> int:
 
 def _print_summary(done: FolderPrediction, total: int, seconds: float) -> None:
     if done.resumed:
-        print(f"resumed at {done.resumed:,} of {total:,} images")
+        console.print(f"resumed at {done.resumed:,} of {total:,} images")
     speed = (total - done.resumed) / seconds
-    print(f"images classified: {done.classified:,} in {seconds:,.1f} s ({speed:,.0f} a second), {done.output}")
+    console.print(f"images classified: {done.classified:,} in {seconds:,.1f} s ({speed:,.0f} a second), {done.output}")
     if done.broken:
-        print(f"files without an answer: {done.broken:,}, listed with the reasons in {done.broken_list}")
+        console.print(f"files without an answer: {done.broken:,}, listed with the reasons in {done.broken_list}")
     if done.added:
-        print(f"images left out because they came into the folder after the start: {done.added:,}")
+        console.print(f"images left out because they came into the folder after the start: {done.added:,}")
 
 
 def _labels(options: argparse.Namespace, model: keras.Model) -> list[str] | None:

@@ -6,17 +6,16 @@ import argparse
 import contextlib
 import dataclasses
 import importlib.util
-import json
 import os
 import pathlib
-import sys
 from typing import Any
 
 import keras
 from rich.progress import Progress
 
 from se_keras.blocks.excitation import SEConfig
-from se_keras.cli.console import bar, check_file, console, load_file, progress_bars, progress_console
+from se_keras.cli.console import bar, console, print_json, progress_bars, progress_console
+from se_keras.cli.models import check_file, load_file
 from se_keras.errors import one_of
 from se_keras.files import replacing, text_of
 from se_keras.models.checkpoints import find_record
@@ -25,7 +24,7 @@ from se_keras.training.distribute import ALONE, Processes, join, mirrored
 from se_keras.training.evaluate import evaluate, write_metrics
 from se_keras.training.figures import draw_confusion, draw_curves
 from se_keras.training.loop import TrainingResult, train
-from se_keras.training.recipes import RECIPES, Recipe, get_recipe
+from se_keras.training.recipes import Recipe, get_recipe
 from se_keras.training.run_folder import (
     BEST_FILE,
     BROKEN_FILE,
@@ -60,8 +59,6 @@ DEFAULTS: dict[str, Any] = {
 
 def run(options: argparse.Namespace) -> int:
     """Trains, or goes on with a training, and prints what came of it."""
-    if options.recipes:
-        return _list_recipes(options)
     arguments, folder = _arguments(options)
     recipe = _recipe(arguments)
     _check_network(arguments, recipe)  # says what is wrong before any image is read
@@ -76,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
                     _report(data, folder)
                 result = _train(arguments, recipe, data, folder, processes, options)
         except KeyboardInterrupt:
-            print(f"interrupted; go on with: se-keras train --resume {folder}", file=sys.stderr)
+            progress_console.print(f"interrupted; go on with: se-keras train --resume {folder}")
             return 130
         return _summary(result.history, data, folder, options) if processes.writes else 0
 
@@ -233,9 +230,7 @@ def _model(arguments: dict[str, Any], data: Data) -> keras.Model:
 
 def _report(data: Data, folder: pathlib.Path) -> None:
     counts = f"{len(data.train):,} images for training, {len(data.validation):,} for validation"
-    progress_console.print(
-        f"{data.name}: {counts}, {len(data.train.class_names)} classes", highlight=False, soft_wrap=True
-    )
+    progress_console.print(f"{data.name}: {counts}, {len(data.train.class_names)} classes")
     if data.broken:
         listing = folder / BROKEN_FILE
         with replacing(listing, overwrite=True, kind=text_of(r".*\t.*")) as temporary:
@@ -272,8 +267,6 @@ class _Progress(keras.callbacks.Callback):
         self.bars.console.print(
             f"{self.name}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.2%}; "
             f"validation loss {logs['val_loss']:.4f}, accuracy {logs['val_accuracy']:.2%}",
-            highlight=False,
-            soft_wrap=True,
         )
 
 
@@ -291,29 +284,12 @@ def _summary(
         draw_confusion(result, folder / CONFUSION_FILE, title=f"{name} on {data.name}: {result.images:,} images")
         written += [CURVES_FILE, CONFUSION_FILE]
     if options.json:
-        print(json.dumps({"folder": os.fspath(folder), "history": history, **result.as_dict()}, indent=2))
+        print_json({"folder": os.fspath(folder), "history": history, **result.as_dict()})
         return 0
     best = max(history, key=lambda row: row["val_accuracy"])
     console.print(
         f"{folder}: accuracy {result.accuracy:.2%} on {result.images:,} validation images after {len(history)} epochs "
         f"(best {best['val_accuracy']:.2%} after {best['epoch']})",
-        highlight=False,
-        soft_wrap=True,
     )
-    console.print(f"written: {', '.join(written)}", highlight=False, soft_wrap=True)
-    return 0
-
-
-def _list_recipes(options: argparse.Namespace) -> int:
-    if options.json:
-        rows = [
-            {"name": r.name, "epochs": r.epochs, "source": r.source, "evidence": r.evidence} for r in RECIPES.values()
-        ]
-        print(json.dumps(rows, indent=2))
-        return 0
-    for recipe in RECIPES.values():
-        console.print(
-            f"[bold]{recipe.name}[/bold]: {recipe.epochs} epochs, batches of {recipe.batch_size}", highlight=False
-        )
-        console.print(f"  source: {recipe.source}\n  evidence: {recipe.evidence}", highlight=False, soft_wrap=True)
+    console.print(f"written: {', '.join(written)}")
     return 0

@@ -9,7 +9,8 @@ import os
 import keras
 
 from se_keras import export
-from se_keras.cli.console import load_file, progress_console, published
+from se_keras.cli.console import print_lines, status
+from se_keras.cli.models import load_file, published
 from se_keras.export.report import LIMITS, Limits
 from se_keras.export.report_figures import report_targets
 from se_keras.export.runtime import format_of
@@ -32,7 +33,7 @@ def _model_to_compare(name: str | None) -> keras.Model | str | None:
 def print_report(file: str | os.PathLike, model: keras.Model | str | None, options: argparse.Namespace) -> int:
     """Verifies a file as the options say and prints the report; the exit code is 1 if it fails."""
     check_report(options)
-    with progress_console.status(f"Verifying {os.fspath(file)}"):
+    with status(f"Verifying {os.fspath(file)}"):
         report = export.verify(
             file,
             model,
@@ -42,7 +43,7 @@ def print_report(file: str | os.PathLike, model: keras.Model | str | None, optio
             most_images=options.images,
             threads=options.threads,
         )
-    print(report.to_json() if options.json else report)
+    print_lines(report.to_json() if options.json else str(report))
     if options.report:
         export.write_report(report, options.report)
     return 0 if report.passed else 1

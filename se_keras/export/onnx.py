@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import pathlib
@@ -9,17 +10,42 @@ from typing import Any
 
 import keras
 
-from se_keras.errors import missing_package
+from se_keras.errors import missing_package, one_of
 from se_keras.export.inference_form import inference_form
-from se_keras.export.native_output import native_output_held
 from se_keras.files import replacing
+from se_keras.native_output import native_output_held
 from se_keras.surgery import in_float32
 
 OPSET = 17  # of 2022: ONNX Runtime 1.12 and later; from 18 on the squeeze is no GlobalAveragePool any more
-CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "torch"}
 
 
-def onnx(model: keras.Model, path: str | os.PathLike, *, opset: int = OPSET, overwrite: bool = False) -> pathlib.Path:
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """How a backend's models become ONNX.
+
+    Args:
+        converter: The package that converts.
+        extra: The extra of se_keras that holds it.
+        opset: The operation set by default.
+        least: The first operation set that the converter's nodes belong to.
+    """
+
+    converter: str
+    extra: str
+    opset: int = OPSET
+    least: int = 1
+
+
+ROUTES = {
+    "tensorflow": Route("tf2onnx", "onnx"),
+    "jax": Route("jax2onnx", "onnx-jax", opset=18, least=18),  # asked for 17, it writes nodes of 18 under that name
+    "torch": Route("onnxscript", "onnx-torch"),
+}
+
+
+def onnx(
+    model: keras.Model, path: str | os.PathLike, *, opset: int | None = None, overwrite: bool = False
+) -> pathlib.Path:
     """Writes a model as an `.onnx` file, float32, with a dynamic batch where the backend allows.
 
     The model is brought into its inference form first (`surgery.deploy`), half-precision policies
@@ -29,7 +55,7 @@ def onnx(model: keras.Model, path: str | os.PathLike, *, opset: int = OPSET, ove
     Args:
         model: A functional or sequential model with one input.
         path: The file to write, ending in .onnx.
-        opset: ONNX's operation set; tf2onnx knows those up to 18.
+        opset: ONNX's operation set. Default: 17, on JAX 18, which is the least there; tf2onnx knows those up to 18.
         overwrite: Whether an earlier ONNX model is replaced.
 
     Returns:
@@ -37,7 +63,7 @@ def onnx(model: keras.Model, path: str | os.PathLike, *, opset: int = OPSET, ove
 
     Raises:
         FileExistsError: The file exists, and `overwrite` is False or it is no ONNX model.
-        ImportError: The extra "onnx" is not installed.
+        ImportError: The extra "onnx", on JAX "onnx-jax", on Torch "onnx-torch", is not installed.
         ValueError: Another ending, several inputs, or an operation set that is not known.
     """
     path = pathlib.Path(path)
@@ -45,7 +71,14 @@ def onnx(model: keras.Model, path: str | os.PathLike, *, opset: int = OPSET, ove
         raise ValueError(f"`path` must end in .onnx; received {os.fspath(path)!r}.")
     if len(model.inputs) != 1:
         raise ValueError(f"Only models of one input are exported; {model.name!r} has {len(model.inputs)}.")
-    _require(CONVERTERS.get(keras.backend.backend(), "tf2onnx"))
+    route = ROUTES[one_of("backend to write an .onnx file on", keras.backend.backend(), ROUTES)]
+    opset = route.opset if opset is None else opset
+    if opset < route.least:
+        raise ValueError(
+            f"On {keras.backend.backend()} `opset` must be at least {route.least}, because {route.converter} writes no "
+            f"operations of earlier sets; received opset={opset}."
+        )
+    _require(route)
     deployed = inference_form(in_float32(model))
     images = deployed.inputs[0]
     spec = keras.InputSpec(shape=images.shape, dtype=keras.backend.standardize_dtype(images.dtype), name="images")
@@ -58,12 +91,12 @@ def onnx(model: keras.Model, path: str | os.PathLike, *, opset: int = OPSET, ove
     return path
 
 
-def _require(converter: str) -> None:
-    for package in ("onnx", converter):
+def _require(route: Route) -> None:
+    for package in ("onnx", route.converter):
         try:
             importlib.import_module(package)
         except ImportError as error:
-            raise missing_package(package, "onnx", "Writing an .onnx file") from error
+            raise missing_package(package, route.extra, "Writing an .onnx file") from error
 
 
 def _name_the_rim(path: pathlib.Path) -> None:

@@ -55,10 +55,12 @@ class Worker:
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": str(threads)}
         if self.runtime == "tflite_gpu":
             environment |= gpu_environment(self.folder.name)
+        known = {}
         if self.runtime == "keras":
             import keras
 
             environment["KERAS_BACKEND"] = keras.backend.backend()
+            known = {"sys_path": sys.path, "custom_objects": _custom_objects()}
         self.process = subprocess.Popen(
             [sys.executable, "-c", _START, os.fspath(here / "worker.py")],
             stdin=subprocess.PIPE,
@@ -72,6 +74,7 @@ class Worker:
             "runtime": self.runtime,
             "threads": threads,
             "root": os.fspath(here.parent.parent),
+            **known,
         }
         try:
             self.input_shape = tuple(self._ask(setup)["input_shape"])
@@ -138,6 +141,14 @@ class Worker:
         lines = self.messages.read().decode(errors="replace").splitlines()
         words = [line for line in lines if line.startswith(("ERROR", "E0", "Error")) or "not supported" in line]
         return "\n" + "\n".join(words[-5:]) if words else ""
+
+
+def _custom_objects() -> dict[str, tuple[str, str]]:
+    """Where to import what the user has told Keras of, by the names that saved models use."""
+    import keras
+
+    places = {name: (value.__module__, value.__qualname__) for name, value in keras.saving.get_custom_objects().items()}
+    return {name: place for name, place in places.items() if place[0].split(".")[0] not in ("__main__", "se_keras")}
 
 
 def gpu_environment(folder: str | os.PathLike) -> dict[str, str]:

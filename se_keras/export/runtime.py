@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from se_keras.errors import missing_package, one_of
-from se_keras.export.native_output import native_output_held
+from se_keras.native_output import native_output_held
 
 LARGEST_BATCH = 32  # images given at once to a runtime that takes any number
 ANSWERS = ("probabilities", "predictions", "logits", "output", "output_0")  # names of the prediction, most usual first
@@ -312,11 +312,10 @@ def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads:
         return OnnxRunner(path, threads=threads)
     if runtime == "saved_model":
         return SavedModelRunner(path)
-    import keras
-
     import se_keras.layers  # noqa: F401  they have to be known to Keras
+    from se_keras.model_files import read_model
 
-    return KerasRunner(keras.models.load_model(path, compile=False))
+    return KerasRunner(read_model(path))
 
 
 def quantized(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:

@@ -16,11 +16,11 @@ import numpy as np
 from se_keras.errors import check_count
 from se_keras.export.image_bytes import decoded, resized_and_cropped, stretched
 from se_keras.export.inference_form import inference_form
-from se_keras.export.native_output import native_output_held
 from se_keras.export.runtime import require_tensorflow
 from se_keras.export.warm_up import write_warm_up
 from se_keras.files import SAVED_MODEL, replacing
 from se_keras.images.record import Preprocessing
+from se_keras.native_output import native_output_held
 from se_keras.preprocessing import preprocessing_of
 
 

@@ -22,10 +22,10 @@ from se_keras.export.headroom import headroom_of_model
 from se_keras.export.images import preparation_of
 from se_keras.export.inference_form import inference_form
 from se_keras.export.metadata import add_classifier_metadata
-from se_keras.export.native_output import native_output_held
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.export.saved_model import write_archive
 from se_keras.files import Kind, json_with, kind_of, replacing_together
+from se_keras.native_output import native_output_held
 from se_keras.surgery import in_float32, stage_squeezes, without_dead_blocks
 
 DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")

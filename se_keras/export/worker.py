@@ -6,6 +6,7 @@ because that imports Keras and its backend, whose start and memory are not those
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pathlib
@@ -47,6 +48,16 @@ def _import_runtime(setup: dict[str, Any]) -> None:
         import onnxruntime  # noqa: F401
     else:
         _limit_threads(setup["threads"], setup["runtime"])
+    if setup["runtime"] == "keras":
+        _import_custom_objects(setup)
+
+
+def _import_custom_objects(setup: dict[str, Any]) -> None:
+    import keras
+
+    sys.path[:] = setup["sys_path"]
+    for name, (module, attribute) in setup["custom_objects"].items():
+        keras.saving.get_custom_objects()[name] = getattr(importlib.import_module(module), attribute)
 
 
 def _limit_threads(threads: int, runtime: str) -> None:

@@ -14,10 +14,11 @@ from se_keras.images.record import Preprocessing
 from se_keras.layers import SqueezeExcite
 from se_keras.models.network import Network, Options, assemble
 from se_keras.preprocessing import stored_preprocessing
-from se_keras.weights.files import READERS, SafetensorsFile, Stated, fingerprint_of
+from se_keras.weights.files import fingerprint_of
 from se_keras.weights.keras_files import KERAS_FILES, load_keras_file, stated_by
 from se_keras.weights.load import convert_file, family_of, load_adapted, load_own, load_record
 from se_keras.weights.published import CAFFE_INPUT, DEFAULT_TAGS, RECORDS
+from se_keras.weights.readers import READERS, SafetensorsFile, Stated
 from se_keras.weights.records import WeightsRecord
 
 ALIAS = "imagenet"

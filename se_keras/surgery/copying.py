@@ -242,8 +242,8 @@ def _check_precision(layer: Any, dtype: str | None) -> None:
     mode = quantization_of(layer)
     if dtype is not None and mode:
         raise _CopyError(
-            f"The layer {shown(layer)} was quantized by Keras ({mode}), and in {dtype} it would answer otherwise. Use the "
-            "model from before `model.quantize`: export.tflite quantizes with dtype='int8'."
+            f"The layer {shown(layer)} was quantized by Keras ({mode}), and in {dtype} it would answer otherwise. Use "
+            "the model from before `model.quantize`: export.tflite quantizes with dtype='int8'."
         )
 
 

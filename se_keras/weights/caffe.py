@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from se_keras.errors import missing_package
+from se_keras.file_kinds import damaged
 
 # Field numbers of BVLC/caffe, src/caffe/proto/caffe.proto.
 _MESSAGES = {
@@ -58,7 +59,7 @@ def read_caffemodel(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         network.ParseFromString(content)
     except Exception as error:  # protobuf's DecodeError lives in a module that may be missing
-        raise ValueError(f"{name!r} is damaged or no Caffe network: {error}") from error
+        raise damaged(path, "Caffe network", error) from error
     blobs = {
         f"{layer.name}[{number}]": _array(blob, f"{layer.name}[{number}] in {name!r}")
         for layer in network.layer

@@ -1,4 +1,4 @@
-"""Checkpoint files: what can be read, and the format that the package writes itself."""
+"""The weights file that the package writes itself, and models filled from one."""
 
 from __future__ import annotations
 
@@ -7,124 +7,17 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from se_keras.errors import WeightsMismatchError, missing_package, one_of
+from se_keras.errors import WeightsMismatchError, one_of
 from se_keras.files import replacing
-from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import stored_preprocessing
-from se_keras.weights.caffe import read_caffemodel
-
-OWN_FORMAT = "se_keras-1"
-
-
-@dataclasses.dataclass(frozen=True)
-class Stated:
-    """What a weights file says of the network that it was written from; None where it is silent.
-
-    Args:
-        structure: The network's `fingerprint_of`.
-        preprocessing: How the network prepares its images.
-    """
-
-    structure: str | None = None
-    preprocessing: Preprocessing | None = None
-
-
-class SafetensorsFile(Mapping[str, np.ndarray]):
-    """The tensors of a `.safetensors` file, each read when it is asked for.
-
-    Args:
-        path: The file.
-
-    Raises:
-        PermissionError: The file may not be read.
-        ValueError: The file is damaged, or its header does not fit its content.
-    """
-
-    def __init__(self, path: str | os.PathLike) -> None:
-        self.path = os.fspath(path)
-        try:
-            self._file = safe_open(self.path, framework="numpy")
-        except PermissionError as error:
-            raise PermissionError(f"{self.path!r} may not be read by this user; ask its owner.") from error
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{self.path!r} is damaged or no safetensors file: {error}") from error
-        self._names = frozenset(self._file.keys())
-        self.metadata: dict[str, str] = self._file.metadata() or {}
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._file.get_tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    @property
-    def is_own(self) -> bool:
-        """Whether `save_safetensors` wrote it."""
-        return self.metadata.get("format") == OWN_FORMAT
-
-    @property
-    def stated(self) -> Stated:
-        """What the header says of the network; the first files said nothing of its preprocessing."""
-        prepared = self.metadata.get("preprocessing")
-        return Stated(
-            self.metadata.get("structure"), Preprocessing.from_config(json.loads(prepared)) if prepared else None
-        )
-
-
-def _read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        message = "Reading a PyTorch file (most checkpoints exist as .safetensors too, which needs nothing more)"
-        raise missing_package("torch", "torch", message) from error
-    try:  # never without weights_only: a pickle may run any code
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{os.fspath(path)!r} is damaged, or holds more than tensors: {error}") from error
-    content = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise ValueError(f"{os.fspath(path)!r} holds no state dict (names and tensors).")
-    return {name: tensor.detach().numpy() for name, tensor in content.items()}
-
-
-READERS: dict[str, Callable[[Any], Mapping[str, np.ndarray]]] = {
-    ".safetensors": SafetensorsFile,
-    ".pth": _read_pth,
-    ".caffemodel": read_caffemodel,
-}
-"""How a checkpoint file is read, by the end of its name."""
-
-
-def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
-    """The tensors of a checkpoint file by the names that its authors gave them.
-
-    Args:
-        path: A file that ends in one of `READERS`.
-
-    Returns:
-        Arrays in the file's own layout.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is of another kind, damaged, or holds more than tensors.
-        ImportError: A package for this format is missing (the extra is named).
-    """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"There is no checkpoint at {os.fspath(path)!r}.")
-    return READERS[one_of("kind of checkpoint file", pathlib.Path(path).suffix, READERS)](path)
+from se_keras.weights.readers import OWN_FORMAT
 
 
 def save_safetensors(model: keras.Model, path: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:

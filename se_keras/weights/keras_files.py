@@ -12,8 +12,10 @@ from typing import Any
 import h5py
 import keras
 
+from se_keras.file_kinds import damaged
 from se_keras.images.record import Preprocessing
-from se_keras.weights.files import Stated, fingerprint_of, fingerprint_of_layers, structure_mismatch, variables_by_name
+from se_keras.weights.files import fingerprint_of, fingerprint_of_layers, structure_mismatch, variables_by_name
+from se_keras.weights.readers import Stated
 
 KERAS_FILES = (".weights.h5", ".keras")
 
@@ -43,7 +45,12 @@ def load_keras_file(model: keras.Model, path: str | os.PathLike) -> None:
         )
     if stated_by(path).structure not in (None, fingerprint_of(model)):
         raise structure_mismatch(model, variables_by_name(model), path)
-    model.load_weights(path)
+    try:
+        model.load_weights(path)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise damaged(path, "weights file of Keras", error, containers=("a zip archive", "an HDF5 file")) from error
 
 
 def stated_by(path: str | os.PathLike) -> Stated:
@@ -74,8 +81,8 @@ def _layer_configs(path: str) -> list[tuple[str, str, dict[str, Any]]]:
         with zipfile.ZipFile(path) as archive:
             stored = json.loads(archive.read("config.json"))["config"].get("layers", [])
         return [(layer["config"]["name"], layer["class_name"], layer["config"]) for layer in stored]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"The weights file {path!r} cannot be read: {error}") from error
+    except Exception as error:  # whatever the bytes make of zipfile, JSON and a configuration
+        raise damaged(path, ".keras file", error, containers=("a zip archive",)) from error
 
 
 def _stored_shapes(path: str) -> collections.Counter[tuple[int, ...]]:
@@ -92,6 +99,7 @@ def _stored_shapes(path: str) -> collections.Counter[tuple[int, ...]]:
                 archive = stack.enter_context(zipfile.ZipFile(path))
                 file = stack.enter_context(archive.open("model.weights.h5"))
             stack.enter_context(h5py.File(file, "r")).visititems(add)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"The weights file {path!r} cannot be read: {error}") from error
+    except Exception as error:  # whatever the bytes make of zipfile and HDF5
+        container = "a zip archive" if path.endswith(".keras") else "an HDF5 file"
+        raise damaged(path, "weights file of Keras", error, containers=(container,)) from error
     return shapes

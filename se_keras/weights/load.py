@@ -17,17 +17,10 @@ from se_keras.files import locked
 from se_keras.weights.class_order import sorted_from_devkit
 from se_keras.weights.convert import convert
 from se_keras.weights.download import fetch
-from se_keras.weights.files import (
-    SafetensorsFile,
-    fill,
-    fingerprint_of,
-    read_tensors,
-    save_safetensors,
-    structure_mismatch,
-    variables_by_name,
-)
+from se_keras.weights.files import fill, fingerprint_of, save_safetensors, structure_mismatch, variables_by_name
 from se_keras.weights.home import cache_folder
 from se_keras.weights.published import RECORDS
+from se_keras.weights.readers import SafetensorsFile, read_tensors
 from se_keras.weights.records import WeightsRecord
 from se_keras.weights.rules import FAMILIES
 

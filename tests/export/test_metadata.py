@@ -16,7 +16,7 @@ import tensorflow as tf
 import se_keras
 from se_keras.export import flatbuffer
 from se_keras.export.metadata import ClassifierMetadata, add_classifier_metadata, read_metadata
-from se_keras.export.native_output import native_output_held
+from se_keras.native_output import native_output_held
 
 LABELS = ("zebra", "ångström", "a b, c", "ant", "zebra")  # neither sorted nor unique, as ImageNet's are not
 NORMALIZATION = {"mean": 0, "std": 1}

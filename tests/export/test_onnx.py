@@ -1,7 +1,9 @@
 """ONNX: names, dynamic batch, operation sets, and the same answers in ONNX Runtime; skipped without the extra."""
 
 import collections
+import importlib.util
 import os
+import sys
 
 import keras
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 import se_keras
 from se_keras import export
-from se_keras.export.onnx import OPSET
+from se_keras.export.onnx import OPSET, ROUTES
 from se_keras.export.structure import structure_of
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
@@ -101,3 +103,42 @@ def test_uneven_batches(model, file):
     runner = export.runtime.open_runner(file)
     images = np.full((33, 32, 32, 3), 128, "float32")
     assert runner(images).shape == (33, 10)
+
+
+@pytest.mark.parametrize(("backend", "extra"), [("tensorflow", "onnx"), ("jax", "onnx-jax"), ("torch", "onnx-torch")])
+def test_a_missing_converter_names_the_extra_of_its_backend(backend, extra, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    monkeypatch.setitem(sys.modules, ROUTES[backend].converter, None)
+    with pytest.raises(ImportError, match=rf"needs the package '{ROUTES[backend].converter}'.*se_keras\[{extra}\]"):
+        export.onnx(model, tmp_path / "model.onnx")
+
+
+def test_operation_sets_that_a_converter_does_not_write_are_refused(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="On jax `opset` must be at least 18"):
+        export.onnx(model, tmp_path / "model.onnx", opset=17)
+
+
+ROUTE = """
+    import keras, numpy as np, se_keras
+    from se_keras import export
+    images = keras.Input((16, 16, 8))
+    x = se_keras.layers.GroupedConv2D(8, 3, groups=4, padding="same")(images)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.GlobalAveragePooling2D()(se_keras.SqueezeExcite(4)(x))
+    model = keras.Model(images, keras.layers.Dense(3, activation="softmax")(x))
+    path = export.onnx(model, "model.onnx")
+    report = export.verify(path, model, repeats=0)
+    assert report.passed, report.failures
+    print(report.agreements[0].runtime, *report.inputs)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.torch)])
+def test_other_backends_write_the_same_answers(backend, run_python, tmp_path, monkeypatch):
+    for package in (backend, ROUTES[backend].converter):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    monkeypatch.chdir(tmp_path)
+    assert "onnx images (any, 16, 16, 8) float32" in run_python(ROUTE, KERAS_BACKEND=backend)

@@ -25,9 +25,10 @@ from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
 from se_keras.preprocessing import preprocessing_of
 from se_keras.weights.caffe import net_parameter_class, read_caffemodel
-from se_keras.weights.files import SafetensorsFile, fingerprint_of, read_tensors, save_safetensors
+from se_keras.weights.files import fingerprint_of, save_safetensors
 from se_keras.weights.load import load_own
 from se_keras.weights.published import CAFFE_INPUT
+from se_keras.weights.readers import SafetensorsFile, read_tensors
 
 
 @pytest.fixture
@@ -148,12 +149,93 @@ def test_pth_without_torch_names_the_extra(tmp_path, monkeypatch):
 @pytest.mark.torch
 def test_pth_holds_the_same_tensors(tmp_path, legacy18):
     torch = pytest.importorskip("torch")
-    state = {name: torch.from_numpy(array) for name, array in legacy18.items()}
-    for content in (state, {"state_dict": state}):
-        torch.save(content, tmp_path / "model.pth")
+    torch.save({name: torch.from_numpy(array) for name, array in legacy18.items()}, tmp_path / "model.pth")
+    read = read_tensors(tmp_path / "model.pth")
+    assert read.keys() == legacy18.keys()
+    np.testing.assert_array_equal(read["last_linear.bias"], legacy18["last_linear.bias"])
+
+
+# What trainings and wrappers put around the tensors.
+
+
+def tiny_state(prefix=""):
+    names = ("layer0.conv1.weight", "layer1.0.conv1.weight", "last_linear.bias")
+    return {prefix + name: np.full(3, number, "float32") for number, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module.model.module.", "net.backbone."])
+def test_a_prefix_that_all_names_share_is_left_out_with_a_note(prefix, tmp_path):
+    path = tmp_path / "model.safetensors"
+    safetensors.numpy.save_file(tiny_state(prefix), path)
+    with pytest.warns(UserWarning, match=rf"model\.safetensors': all names begin with '{prefix}', which is left out"):
+        read = read_tensors(path)
+    assert read.keys() == tiny_state().keys()
+    assert read["last_linear.bias"][0] == 2
+    assert "module.x" not in read
+
+
+def test_a_prefix_of_some_names_stays(tmp_path):
+    state = tiny_state("module.") | {"criterion.weight": np.zeros(1, "float32")}
+    safetensors.numpy.save_file(state, tmp_path / "model.safetensors")
+    assert read_tensors(tmp_path / "model.safetensors").keys() == state.keys()
+    safetensors.numpy.save_file({"layer.weight": np.zeros(1, "float32")}, tmp_path / "one.safetensors")
+    assert list(read_tensors(tmp_path / "one.safetensors")) == ["layer.weight"]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("nest", "inside"),
+    [
+        (lambda state: {"state_dict": state, "epoch": 3}, "state_dict"),
+        (lambda state: {"model": state, "optimizer": {"lr": 0.1}}, "model"),
+        (lambda state: {"ema": state, "args": {"x": [1]}}, "ema"),
+        (lambda state: {"model_ema": state, "model": {}}, "model_ema"),
+        (lambda state: {"state_dict": {}, "state_dict_ema": state}, "state_dict_ema"),
+        (lambda state: {"model": {"state_dict": state}}, "model/state_dict"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("ending", [".pth", ".pt", ".ckpt"])
+def test_tensors_are_found_inside_a_training_with_a_note(nest, inside, ending, tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / f"model{ending}"
+    torch.save(nest({name: torch.from_numpy(array) for name, array in tiny_state("module.").items()}), path)
+    with pytest.warns(UserWarning, match=".") as notes:
+        read = read_tensors(path)
+    assert [str(note.message) for note in notes] == [
+        f"{str(path)!r}: the tensors are those under {inside!r} in it.",
+        f"{str(path)!r}: all names begin with 'module.', which is left out.",
+    ]
+    assert read.keys() == tiny_state().keys()
+
+
+@pytest.mark.torch
+def test_averaged_and_half_precision_tensors_of_pytorch(tmp_path):
+    torch = pytest.importorskip("torch")
+    state = {name: torch.from_numpy(array).bfloat16() for name, array in tiny_state("module.").items()}
+    torch.save({"n_averaged": torch.tensor(7), **state}, tmp_path / "model.pth")
+    with pytest.warns(UserWarning, match="which is left out"):
         read = read_tensors(tmp_path / "model.pth")
-        assert read.keys() == legacy18.keys()
-        np.testing.assert_array_equal(read["last_linear.bias"], legacy18["last_linear.bias"])
+    assert read.keys() == tiny_state().keys()
+    assert read["last_linear.bias"].dtype == "float32"
+
+
+@pytest.mark.torch
+def test_a_wrapped_checkpoint_fills_the_network_and_a_wrong_one_does_not(tmp_path, legacy18):
+    wrapped = {f"module.{name}": array for name, array in legacy18.items()}
+    path = tmp_path / "wrapped.safetensors"
+    safetensors.numpy.save_file(wrapped, path)
+    with pytest.warns(UserWarning, match="'module\\.'"):
+        model = se_keras.SEResNet18(weights=path, input_shape=(64, 64, 3))
+    bias = keras.ops.convert_to_numpy(model.get_layer("logits").bias)
+    np.testing.assert_array_equal(bias, legacy18["last_linear.bias"])
+    del wrapped["module.last_linear.bias"]
+    safetensors.numpy.save_file(wrapped, path)
+    with (
+        pytest.warns(UserWarning, match="'module\\.'"),
+        pytest.raises(WeightsMismatchError, match=r"last_linear\.bias"),
+    ):
+        se_keras.SEResNet18(weights=path, input_shape=(64, 64, 3))
 
 
 class _Malicious:
@@ -196,8 +278,33 @@ def _header(entries: dict) -> bytes:
 def test_damaged_safetensors_are_refused(content, tmp_path):
     path = tmp_path / "bad.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"bad\.safetensors' is damaged or no safetensors file"):
+    with pytest.raises(ValueError, match=r"bad\.safetensors' is (damaged or )?no safetensors file"):
         read_tensors(path)
+
+
+@pytest.mark.parametrize("prepared", ["{", "[]", "{}", "null", '{"size": -1}', '"text"', '{"size": "x"}'])
+def test_a_damaged_header_of_our_own_names_the_file(prepared, tmp_path):
+    path = tmp_path / "own.safetensors"
+    header = {"format": "se_keras-1", "preprocessing": prepared}
+    safetensors.numpy.save_file({"a/b": np.zeros(1, "float32")}, path, metadata=header)
+    with pytest.raises(ValueError, match=r"own\.safetensors' is damaged"):
+        print(SafetensorsFile(path).stated)
+
+
+def test_a_float_type_that_numpy_has_not_is_named(tmp_path):
+    path = tmp_path / "half.safetensors"
+    path.write_bytes(_header({"x": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}) + bytes(4))
+    with pytest.raises(ValueError, match=r"The tensor 'x' in .*half\.safetensors"):
+        read_tensors(path)["x"]
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth", ".caffemodel", ".keras", ".weights.h5"])
+def test_a_pointer_of_git_lfs_is_told(ending, model, tmp_path):
+    pytest.importorskip("torch")
+    path = tmp_path / f"model{ending}"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ValueError, match=r"model\..* is no .*, but a Git LFS pointer.*`git lfs pull`"):
+        se_keras.SEResNet20(weights=path)
 
 
 def caffemodel(**layers: list[tuple[tuple[int, ...], int]]) -> bytes:
@@ -227,7 +334,7 @@ def test_caffemodel_blobs_by_layer_and_number(tmp_path):
         (caffemodel(), "holds no weights"),
         (b"\xa2\x06\xff\xff\xff\xff\x07abc", "damaged or no Caffe network"),
         (b"\x0b" * 100_000, "damaged or no Caffe network"),
-        (b"<!DOCTYPE html>", "damaged or no Caffe network"),
+        (b"<!DOCTYPE html>", "is no Caffe network, but a web page"),
     ],
     ids=["shape lies", "huge shape", "empty", "length lies", "nested 100,000 deep", "web page"],
 )

@@ -14,9 +14,9 @@ import se_keras
 from se_keras.errors import WeightsMismatchError
 from se_keras.preprocessing import preprocessing_of
 from se_keras.weights.class_order import sorted_from_devkit
-from se_keras.weights.files import SafetensorsFile
 from se_keras.weights.home import cache_folder
 from se_keras.weights.load import adapt_channels
+from se_keras.weights.readers import SafetensorsFile
 
 SMALL = (64, 64, 3)
 

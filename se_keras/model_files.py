@@ -1,0 +1,69 @@
+"""Reads `.keras` files: as Keras does, but with errors that say what is wrong with which file."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from se_keras.file_kinds import damaged
+
+_LONGEST_REASON = 400
+
+
+def read_model(path: str | os.PathLike) -> keras.Model:
+    """Loads a model for inference.
+
+    Args:
+        path: A `.keras` file.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, or holds layers that Keras does not know; the message says which.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no model file at {path!r}.")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # Keras raises whatever it meets: KeyError, TypeError, BadZipFile, AttributeError, ...
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> ValueError:
+    """Says why a `.keras` file cannot be loaded."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unknown = sorted(set(_unknown_classes(json.loads(archive.read("config.json")))))
+            damaged_part = archive.testzip()
+    except Exception as problem:
+        return damaged(path, ".keras file", problem, containers=("a zip archive",))
+    if unknown:
+        return ValueError(
+            f"{path!r} holds {', '.join(unknown)}, which Keras does not know. Import the module that defines it "
+            "before loading (--import MODULE on the command line), or pass custom_objects to keras.models.load_model."
+        )
+    if damaged_part or not isinstance(error, TypeError | ValueError):
+        return damaged(path, ".keras file", damaged_part or error, containers=("a zip archive",))
+    return ValueError(f"{path!r} cannot be loaded: {' '.join(str(error).split())[:_LONGEST_REASON]}")
+
+
+def _unknown_classes(config: Any) -> Iterator[str]:
+    """Names of the classes in a model's configuration that are neither of Keras nor registered."""
+    if isinstance(config, dict):
+        module, name = config.get("module"), config.get("class_name")
+        foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
+        if foreign and keras.saving.get_registered_object(config.get("registered_name") or name) is None:
+            yield f"{module}.{name}"
+    values = config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
+    for value in values:
+        yield from _unknown_classes(value)

@@ -1,0 +1,208 @@
+"""Checkpoint files of other people's and our own: what can be read, and under which names."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from se_keras.errors import missing_package, one_of
+from se_keras.file_kinds import damaged, described
+from se_keras.images.record import Preprocessing
+from se_keras.weights.caffe import read_caffemodel
+
+OWN_FORMAT = "se_keras-1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stated:
+    """What a weights file says of the network that it was written from; None where it is silent.
+
+    Args:
+        structure: The network's `fingerprint_of`.
+        preprocessing: How the network prepares its images.
+    """
+
+    structure: str | None = None
+    preprocessing: Preprocessing | None = None
+
+
+class SafetensorsFile(Mapping[str, np.ndarray]):
+    """The tensors of a `.safetensors` file, each read when it is asked for.
+
+    Args:
+        path: The file.
+
+    Raises:
+        PermissionError: The file may not be read.
+        ValueError: The file is damaged, or its header does not fit its content; later, a tensor of a type that
+            NumPy has not.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = os.fspath(path)
+        try:
+            self._file = safe_open(self.path, framework="numpy")
+        except PermissionError as error:
+            raise PermissionError(f"{self.path!r} may not be read by this user; ask its owner.") from error
+        except (SafetensorError, OSError) as error:
+            raise damaged(self.path, "safetensors file", error) from error
+        self._names = frozenset(self._file.keys())
+        self.metadata: dict[str, str] = self._file.metadata() or {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        try:
+            return self._file.get_tensor(name)
+        except (SafetensorError, TypeError, AttributeError) as error:  # a float type that NumPy has not
+            raise ValueError(f"The tensor {name!r} in {self.path!r} cannot be read by NumPy: {error}") from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether `save_safetensors` wrote it."""
+        return self.metadata.get("format") == OWN_FORMAT
+
+    @property
+    def stated(self) -> Stated:
+        """What the header says of the network; the first files said nothing of its preprocessing."""
+        prepared = self.metadata.get("preprocessing")
+        try:
+            record = Preprocessing.from_config(json.loads(prepared)) if prepared else None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"its header's `preprocessing` is not readable: {error!r}"
+            raise damaged(self.path, "safetensors file", reason) from error
+        return Stated(self.metadata.get("structure"), record)
+
+
+_PYTORCH = ("a zip archive", "a pickle of Python")
+
+
+def _read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        message = "Reading a PyTorch file (most checkpoints exist as .safetensors too, which needs nothing more)"
+        raise missing_package("torch", "torch", message) from error
+    try:  # never without weights_only: a pickle may run any code
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if described(path) not in _PYTORCH:
+            raise damaged(path, "PyTorch file", error) from error
+        raise ValueError(
+            f"{os.fspath(path)!r} is damaged, or holds more than tensors, which could run any code: in a program that "
+            f"you trust, write the state dict alone (torch.save(model.state_dict(), FILE)). PyTorch says: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error
+    state, inside = _state_dict(content)
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{os.fspath(path)!r} holds no state dict (names and tensors).")
+    if inside:
+        warnings.warn(f"{os.fspath(path)!r}: the tensors are those under {inside!r} in it.", stacklevel=2)
+    try:
+        return {str(name): _as_array(tensor, torch) for name, tensor in state.items()}
+    except (RuntimeError, TypeError) as error:  # sparse and quantized tensors
+        raise ValueError(f"{os.fspath(path)!r} holds tensors that NumPy has not: {error}") from error
+
+
+_STATE_DICTS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model", "module")
+"""Where trainings keep the weights; averaged ones first, as timm takes them, because the accuracies are theirs."""
+
+
+def _state_dict(content: Any) -> tuple[Mapping[Any, Any], str]:
+    """The innermost state dict of a training's checkpoint, and the names on the way to it."""
+    path: list[str] = []
+    while isinstance(content, Mapping):
+        name = next((name for name in _STATE_DICTS if isinstance(content.get(name), Mapping)), None)
+        if name is None:
+            return content, "/".join(path)
+        path.append(name)
+        content = content[name]
+    return {}, ""
+
+
+def _as_array(tensor: Any, torch: Any) -> np.ndarray:
+    tensor = tensor.detach()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+class _Renamed(Mapping[str, np.ndarray]):
+    """Tensors under other names, read as late as under their own."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], names: Mapping[str, str]) -> None:
+        self._tensors, self._names = tensors, names
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._tensors[self._names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _without_shared_prefix(tensors: Mapping[str, np.ndarray], path: str) -> Mapping[str, np.ndarray]:
+    """Leaves out the first parts that all names have in common: what DataParallel, Lightning or compile put there."""
+    names = [name for name in tensors if name != "n_averaged"]  # beside "module." in PyTorch's AveragedModel
+    prefix = ""
+    while len(names) > 1 and "." in names[0][len(prefix) :]:
+        longer = names[0][: names[0].index(".", len(prefix)) + 1]
+        if not all(name.startswith(longer) and len(name) > len(longer) for name in names):
+            break
+        prefix = longer
+    if not prefix:
+        return tensors
+    warnings.warn(f"{path!r}: all names begin with {prefix!r}, which is left out.", stacklevel=3)
+    return _Renamed(tensors, {name.removeprefix(prefix): name for name in names})
+
+
+READERS: dict[str, Callable[[Any], Mapping[str, np.ndarray]]] = {
+    ".safetensors": SafetensorsFile,
+    ".pth": _read_pth,
+    ".pt": _read_pth,
+    ".ckpt": _read_pth,
+    ".caffemodel": read_caffemodel,
+}
+"""How a checkpoint file is read, by the end of its name."""
+
+
+def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
+    """The tensors of a checkpoint file by the names that its authors gave them.
+
+    What wrappers and trainings put around these is left out, with a warning that says what: a prefix that all
+    names share ("module.", "model.", "_orig_mod."), and dictionaries that hold the weights beside other things
+    ("state_dict", "model", "model_ema").
+
+    Args:
+        path: A file that ends in one of `READERS`.
+
+    Returns:
+        Arrays in the file's own layout.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is of another kind, damaged, or holds more than tensors.
+        ImportError: A package for this format is missing (the extra is named).
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no checkpoint at {os.fspath(path)!r}.")
+    tensors = READERS[one_of("kind of checkpoint file", pathlib.Path(path).suffix, READERS)](path)
+    if isinstance(tensors, SafetensorsFile) and tensors.is_own:
+        return tensors
+    return _without_shared_prefix(tensors, os.fspath(path))
