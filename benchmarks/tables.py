@@ -114,7 +114,7 @@ TRAINING = {
 def training_table() -> str:
     result = _result("training")
     sections = {title: rows for title, rows in result.items() if title.endswith("(s)")}
-    lines = [f"| Images a second | {' | '.join(TRAINING.values())} |", f"| --- |{' --: |' * len(TRAINING)}"]
+    lines = [f"| Images per second | {' | '.join(TRAINING.values())} |", f"| --- |{' --: |' * len(TRAINING)}"]
     for title, rows in sections.items():
         name, batch = title.removesuffix(" (s)").split(", ")
         rates = [rows[kind]["images_per_s"] for kind in TRAINING]
