@@ -10,7 +10,7 @@ INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable
 # The model that `make web` shows; a .keras file of your own, with a labels.txt beside it: make web MODEL=model.keras
 MODEL ?= demo_output/model.keras
 
-.PHONY: demo web test test-slow test-oldest lint format benchmarks clean
+.PHONY: demo web test test-slow test-oldest lint format benchmarks docs package clean
 
 demo: $(VENV)/.demo
 	$(BIN)/se-keras demo --output demo_output
@@ -56,7 +56,17 @@ benchmarks: $(VENV)/.dev
 	$(BIN)/python benchmarks/export_cost.py
 	$(BIN)/python benchmarks/gpu_residency.py
 	$(BIN)/python benchmarks/gpu.py $(if $(PEERS),--peers $(PEERS))
-	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python benchmarks/tables.py
+
+# Into build/site. Nothing of the package is imported, so that no backend is needed.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# What a release uploads, into dist.
+package: $(VENV)/.package
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
@@ -69,6 +79,14 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(INSTALL) ".[dev]" $(TEST_PACKAGES)
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	$(INSTALL) ".[docs]"
+	touch $@
+
+$(VENV)/.package: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet "build>=1.2" "twine>=6"
 	touch $@
 
 $(VENV)/.oldest: $(VENV)/.made pyproject.toml

@@ -23,7 +23,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from readme import replaced
+from tables import replaced
 from timing import RESULTS, where
 
 DTYPES = ("fp32", "fp16")

@@ -1,6 +1,6 @@
 """Draws the curves of several runs into one picture, and prints where each ended.
 
-python pretrained/draw_runs.py docs/flowers.png "from CIFAR-10=runs/a" "from scratch=runs/b" --title "Flowers, 64 px"
+python pretrained/draw_runs.py curves.png "from CIFAR-10=runs/a" "from scratch=runs/b" --title "Flowers, 64 px"
 """
 
 import argparse

@@ -30,17 +30,17 @@ CARD = """# {name}
 | Weights | after the last of {epochs} epochs, seed {seed}; {parameters:,} trainable parameters, {megabytes:.2f} MB |
 | Recipe | `{recipe}` (`se-keras train --recipes`), batches of {batch_size}, {precision} |
 | Made by | `{command}` |
-| Measured again by | `se-keras evaluate {name} --data cifar10` |
-| Licence | Apache-2.0, as the code; CIFAR-10 itself states no licence |
+| To measure it again | `se-keras evaluate {name} --data cifar10` |
+| License | Apache-2.0, as the code; CIFAR-10 itself states no license |
 
-Intended for trying the package without a network, for tests of exports, and as a start for transfer to other small
-images. One seed: it says nothing about how much training runs differ. It knows ten classes of small centred objects,
-answers with one of them whatever it is shown, and nothing is known of its biases. The training images of CIFAR-10 were
-collected from the web without the consent of who is shown.
+It is intended for trying the package offline, for tests of exports, and as a start for transfer learning on other small
+images. It is a single seed and does not show how much training runs vary. It knows ten classes of small, centered
+objects and answers with one of them for any image. Its biases are unknown. The training images of CIFAR-10 were
+collected from the web without the consent of the people shown.
 
-![accuracy and loss over the epochs](curves.png)
+![Accuracy and loss per epoch](curves.png)
 
-![what is taken for what](confusion.png)
+![Confusion matrix](confusion.png)
 """
 ROOT = pathlib.Path(__file__).parents[1]
 CALIBRATION_IMAGES = 512

@@ -1,6 +1,6 @@
-"""Writes the tables of checkpoints into pretrained/README.md and README.md, and results-imagenet.csv.
+"""Writes the tables of checkpoints into pretrained/README.md and docs/weights.md, and results-imagenet.csv.
 
-python pretrained/make_tables.py            # --check only says whether both are current
+python pretrained/make_tables.py            # --check only says whether they are current
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 HERE = pathlib.Path(__file__).parent
-README = HERE.parent / "README.md"
+PAGE = HERE.parent / "docs/weights.md"
 
 
 def _of_imagenet() -> list[str]:
@@ -109,16 +109,16 @@ def results() -> str:
 
 def files() -> dict[pathlib.Path, str]:
     """What each of the files should hold."""
-    own, top = HERE / "README.md", README
-    links = bundled().replace("](se_", "](pretrained/se_")
-    text = own.read_text("utf-8")
-    for mark, content in {"checkpoints": table(), "bundled": bundled(), "runs": runs(), "pairs": pairs()}.items():
-        text = _with(text, mark, content)
-    return {
-        own: text,
-        top: _with(top.read_text("utf-8"), "bundled", links),
-        HERE / "results-imagenet.csv": results(),
+    card = HERE / "README.md"
+    tables = {
+        card: {"bundled": bundled(), "runs": runs(), "pairs": pairs()},
+        PAGE: {"checkpoints": table(), "bundled": bundled().replace("](se_", "](../pretrained/se_")},
     }
+    texts = {path: path.read_text("utf-8") for path in tables}
+    for path, marks in tables.items():
+        for mark, content in marks.items():
+            texts[path] = _with(texts[path], mark, content)
+    return {**texts, HERE / "results-imagenet.csv": results()}
 
 
 def _with(text: str, mark: str, content: str) -> str:

@@ -1,7 +1,7 @@
 """What the gates of a network do with labelled images: figures, their numbers, and the tables for a page.
 
-    python pretrained/study_gates.py se_resnet20.cifar10 --data cifar10.npz --out docs/gates/cifar10
-    python pretrained/study_gates.py run/model.keras --data flowers --out docs/gates/flowers
+    python pretrained/study_gates.py se_resnet20.cifar10 --data cifar10.npz --out pretrained/gates
+    python pretrained/study_gates.py run/model.keras --data flowers --out pretrained/gates/flowers
 
 The folder gets the figures of `se_keras.analysis` with their CSV files, `numbers.json` with everything else that was
 measured and with what, and `tables.md`. `--page PAGE.md --mark NAME` also puts the tables into a page, between the
@@ -84,7 +84,7 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     last_stage = stage_of(gates.blocks[-1].name)
     if last_stage:
         own = [block.name for block in gates.blocks if stage_of(block.name) == last_stage]
-        _, reports[f"{last_stage}, whatever it does"] = prune_gates(
+        _, reports[f"{last_stage}, all blocks"] = prune_gates(
             model, images[some], math.inf, labels[some], blocks=own, **costs
         )
     units = unit_activity(model, images, [block.name for block in gates.blocks])
@@ -183,13 +183,13 @@ def pruned(label: str, report: Any) -> dict[str, Any]:
 
 
 def blocks_table(numbers: dict[str, Any]) -> str:
-    """One row a block, in Markdown."""
+    """One row per block, in Markdown."""
     lines = [
-        f"`{numbers['network']}` on {numbers['images']:,} images ({numbers['data']}), of which it classifies "
-        f"{100 * numbers['accuracy']:.2f} % rightly:",
+        f"`{numbers['network']}` on {numbers['images']:,} images ({numbers['data']}), accuracy "
+        f"{100 * numbers['accuracy']:.2f}%:",
         "",
         "| Block | Channels | Units (always off) | Mean gate | Variance between classes | Above 0.99 | Below 0.01 "
-        "| Greatest deviation of a gate |",
+        "| Largest deviation of a gate |",
         "| --- | --: | --: | --: | --: | --: | --: | --: |",
     ]
     for row in numbers["blocks"]:
@@ -205,18 +205,18 @@ def blocks_table(numbers: dict[str, Any]) -> str:
 
 
 def pruning_table(numbers: dict[str, Any]) -> str:
-    """One row a bound, in Markdown."""
+    """One row per bound, in Markdown."""
     rows = numbers["pruning"]
     first = rows[0]
     lines = [
-        f"On {first['images']:,} of these images, which also decided which blocks go:",
+        f"On {first['images']:,} of these images, which also determined which blocks were folded:",
         "",
         "| Bound | Blocks folded | Accuracy | Same class | Parameters |",
         "| --: | --: | --: | --: | --: |",
-        f"| none | 0 of {first['blocks']} | {100 * first['accuracy'][0]:.2f} % | | {first['parameters'][0]:,} |",
+        f"| none | 0 of {first['blocks']} | {100 * first['accuracy'][0]:.2f}% | | {first['parameters'][0]:,} |",
     ]
     lines += [
-        f"| {row['bound']} | {row['folded']} | {100 * row['accuracy'][1]:.2f} % | {100 * row['same_class']:.1f} % "
+        f"| {row['bound']} | {row['folded']} | {100 * row['accuracy'][1]:.2f}% | {100 * row['same_class']:.1f}% "
         f"| {row['parameters'][1]:,} |"
         for row in rows
     ]
@@ -224,7 +224,7 @@ def pruning_table(numbers: dict[str, Any]) -> str:
 
 
 def percent(share: float) -> str:
-    return "0" if share == 0 else f"{100 * share:.0f} %" if share >= 0.02 else f"{100 * share:.2f} %"
+    return "0" if share == 0 else f"{100 * share:.0f}%" if share >= 0.02 else f"{100 * share:.2f}%"
 
 
 def rounded(deviation: float) -> str:

@@ -1,7 +1,7 @@
 """What SE does for a trained network that it is put into: fine-tuning with and without it, everything else equal.
 
     python pretrained/study_insertion.py --data cifar10.npz --seeds 0 1 2 --out insertion
-    python pretrained/study_insertion.py --out insertion --table docs/insertion.md         # the table alone
+    python pretrained/study_insertion.py --out insertion --table insertion.md              # the table alone
 
 The network is the bundled ResNet-20 without SE. Each arm starts from its weights and has the same budget of epochs, the
 recipe `cifar` at a tenth of its rate, and for each seed the same order of images and the same augmentation, so that
@@ -220,7 +220,7 @@ def table(folder: pathlib.Path) -> str:
         f"`{facts['base']}` and the same network with SE, fine-tuned for {facts['epochs']} epochs at a peak rate of "
         f"{facts['learning_rate']:g} on {facts['images'][0]:,} images; accuracy on {facts['images'][1]:,} others.",
         "",
-        "| Network | Parameters | Units of a block | Before training, % | Greatest change of a probability | Seeds "
+        "| Network | Parameters | Units of a block | Before training, % | Largest change of a probability | Seeds "
         "| After, % | Over the plain one, points |",
         "| --- | --: | --: | --: | --: | --: | --: | --: |",
     ]

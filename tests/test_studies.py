@@ -54,7 +54,7 @@ def test_study_of_gates_writes_figures_numbers_and_a_page(tmp_path, monkeypatch)
     assert numbers["classes"][:2] == ["airplane", "automobile"]
     assert numbers["blocks"][1]["units"] == 2
     assert numbers["blocks"][1]["units_always_off"] == 1
-    assert [row["bound"] for row in numbers["pruning"]][-1] == "stage3, whatever it does"
+    assert [row["bound"] for row in numbers["pruning"]][-1] == "stage3, all blocks"
     assert numbers["pruning"][-1]["folded"] == 1
     assert "keras" in numbers["versions"]
     figures = {path.name for path in (tmp_path / "out").glob("*.png")}

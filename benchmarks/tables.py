@@ -1,6 +1,8 @@
-"""Writes the README's tables between their markers, from the registry and from benchmarks/results.
+"""Writes the tables of README.md and of the documentation between their markers.
 
-python benchmarks/readme.py            # --check only says whether they are current
+python benchmarks/tables.py            # --check only says whether they are current
+
+They come from the registry, from the records of published weights, and from benchmarks/results.
 """
 
 from __future__ import annotations
@@ -112,7 +114,7 @@ TRAINING = {
 def training_table() -> str:
     result = _result("training")
     sections = {title: rows for title, rows in result.items() if title.endswith("(s)")}
-    lines = [f"| Images a second | {' | '.join(TRAINING.values())} |", f"| --- |{' --: |' * len(TRAINING)}"]
+    lines = [f"| Images per second | {' | '.join(TRAINING.values())} |", f"| --- |{' --: |' * len(TRAINING)}"]
     for title, rows in sections.items():
         name, batch = title.removesuffix(" (s)").split(", ")
         rates = [rows[kind]["images_per_s"] for kind in TRAINING]
@@ -129,20 +131,80 @@ def replaced(text: str, marker: str, content: str, separator: str = "\n") -> str
     return pattern.sub(lambda match: f"{match[1]}{separator}{content}{separator}{match[2]}", text)
 
 
+FAMILIES = {
+    "SE-ResNet": ("SEResNet18", "SEResNet34", "SEResNet50", "SEResNet101", "SEResNet152", "SEResNet152D"),
+    "SE-ResNeXt": (
+        "SEResNeXt26",
+        "SEResNeXt26D",
+        "SEResNeXt26T",
+        "SEResNeXt50",
+        "SEResNeXt101",
+        "SEResNeXt101_64x4d",
+        "SEResNeXt101_32x8d",
+        "SEResNeXt101D_32x8d",
+    ),
+    "SENet-154": ("SENet154",),
+    "SE-Inception": ("SEBNInception", "SEInceptionV3", "SEInceptionResNetV2"),
+    "SE-VGG": ("SEVGG16",),
+    "Mobile": ("SEMobileNet", "SEShuffleNet"),
+    "CIFAR": (
+        "SEResNet20",
+        "SEResNet32",
+        "SEResNet44",
+        "SEResNet56",
+        "SEResNet110",
+        "SEPreResNet110",
+        "SEPreResNet164",
+        "SEWideResNet16_8",
+    ),
+}
+
+
+def families_table() -> str:
+    """One row per family: its networks, and what published weights they have."""
+    import se_keras
+    from se_keras.weights.published import RECORDS
+
+    lines = ["| Family | Builders | Checkpoints | Top-1, % |", "| --- | --- | --: | --: |"]
+    for family, builders in FAMILIES.items():
+        networks = {inspect.signature(getattr(se_keras, builder)).parameters["name"].default for builder in builders}
+        accuracies = sorted(record.top1 for record in RECORDS.values() if record.model in networks)
+        span = f"{accuracies[0]:.2f} to {accuracies[-1]:.2f}" if len(accuracies) > 1 else "".join(map(str, accuracies))
+        names = ", ".join(f"`{builder}`" for builder in builders)
+        lines.append(f"| {family} | {names} | {len(accuracies) or 'none'} | {span} |")
+    return "\n".join(lines)
+
+
+PAGES = {
+    "README.md": {"families": families_table},
+    "docs/networks.md": {"models": models_table},
+    "docs/benchmarks.md": {
+        "grouped": grouped_sentence,
+        "costs": costs_table,
+        "overhead": overhead_table,
+        "inference": inference_table,
+        "training": training_table,
+    },
+}
+"""Pages, and what stands between their markers."""
+
+
 def main() -> int:
-    path = ROOT / "README.md"
-    old = path.read_text("utf-8")
-    new = replaced(old, "models", models_table())
-    new = replaced(new, "grouped", grouped_sentence(), separator="")
-    new = replaced(new, "costs", costs_table())
-    new = replaced(new, "overhead", overhead_table())
-    new = replaced(new, "inference", inference_table())
-    new = replaced(new, "training", training_table())
-    if "--check" in sys.argv:
-        print("README.md is current" if new == old else "README.md is out of date: python benchmarks/readme.py")
-        return int(new != old)
-    path.write_text(new, "utf-8")
-    return 0
+    stale = []
+    for name, tables in PAGES.items():
+        path = ROOT / name
+        old = path.read_text("utf-8")
+        new = old
+        for marker, content in tables.items():
+            new = replaced(new, marker, content(), separator="" if content is grouped_sentence else "\n")
+        if new != old:
+            stale.append(name)
+        if "--check" not in sys.argv:
+            path.write_text(new, "utf-8")
+    if "--check" not in sys.argv:
+        return 0
+    print(f"{', '.join(stale)}: out of date, run python benchmarks/tables.py" if stale else "all tables are current")
+    return int(bool(stale))
 
 
 if __name__ == "__main__":
