@@ -38,7 +38,7 @@ import keras
 import numpy as np
 
 import se_keras
-from se_keras.files import replacing
+from se_keras.files import locked, replacing
 from se_keras.training.augment import PadAndCrop, RandomFlip
 from se_keras.training.recipes import Recipe, get_recipe, make_optimizer
 from se_keras.training.sources import load_sample
@@ -562,7 +562,8 @@ def main() -> int:
     code = 0
     if options.data:
         try:
-            study(options)
+            with locked(options.out.with_name(f".{options.out.name}.lock"), options.out):
+                study(options)
         except OutOfTimeError:
             print("The time is over; the state is saved, and the same command goes on.")
             code = STOPPED
