@@ -6,6 +6,7 @@ import collections
 import contextlib
 import json
 import os
+import shutil
 import zipfile
 from typing import Any
 
@@ -13,6 +14,7 @@ import h5py
 import keras
 
 from se_keras.file_kinds import damaged
+from se_keras.files import replacing
 from se_keras.images.record import Preprocessing
 from se_keras.weights.files import fingerprint_of, fingerprint_of_layers, structure_mismatch, variables_by_name
 from se_keras.weights.readers import Stated
@@ -51,6 +53,39 @@ def load_keras_file(model: keras.Model, path: str | os.PathLike) -> None:
         raise
     except Exception as error:
         raise damaged(path, "weights file of Keras", error, containers=("a zip archive", "an HDF5 file")) from error
+
+
+def save_keras_file(model: keras.Model, path: str | os.PathLike, *, overwrite: bool = False) -> None:
+    """Writes a model, or its weights alone, as Keras does.
+
+    HDF5 may crash the whole process when a disk gets full. Keras writes it in memory for a `.keras` file, so that is
+    where a `.weights.h5` file is taken from.
+
+    Args:
+        model: Any built model.
+        path: The file to write, ending in .keras or .weights.h5; it appears when it is whole.
+        overwrite: Whether a file of this kind that exists there may be replaced.
+
+    Raises:
+        FileExistsError: Something is there, and `overwrite` is False or it is of another kind.
+        OSError: The disk is full, or the like.
+        ValueError: Another ending.
+    """
+    path = os.fspath(path)
+    if not path.endswith(KERAS_FILES):
+        raise ValueError(f"`path` must end in {' or '.join(KERAS_FILES)}; received {path!r}.")
+    with replacing(path, overwrite=overwrite) as temporary:
+        if path.endswith(".keras"):
+            model.save(temporary)
+            return
+        whole = temporary.with_name("whole.keras")
+        model.save(whole)
+        with (
+            zipfile.ZipFile(whole) as archive,
+            archive.open("model.weights.h5") as weights,
+            open(temporary, "wb") as stream,
+        ):
+            shutil.copyfileobj(weights, stream)
 
 
 def stated_by(path: str | os.PathLike) -> Stated:
