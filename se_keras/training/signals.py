@@ -28,6 +28,9 @@ def signals_noted(run: Interruptible) -> Iterator[None]:
 
     Yields:
         Nothing.
+
+    Raises:
+        KeyboardInterrupt: At the second signal.
     """
     if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
         yield
