@@ -32,7 +32,9 @@ TORCH_PARTS, TORCH_PARAMETERS = "_modules", "_torch_params"
 def is_functional(model: Any) -> bool:
     """Returns whether a model is a graph of layers: functional, or sequential and built.
 
-    A subclassed model is not, nor is one that was given inputs and outputs but has a `call` of its own.
+    Args:
+        model: Any object. A subclassed model is none, nor is one that was given inputs and outputs but has a
+            `call` of its own.
     """
     if not isinstance(model, keras.Model) or has_own_call(model):
         return False
