@@ -48,7 +48,7 @@ ALLOWED = {
     "images": {"errors", "files"},
     "preprocessing": {"errors", "layers", "images"},
     "weights": {"errors", "files", "file_kinds", "images", "preprocessing"},
-    "models": {*BASE, "weights"},
+    "models": {*BASE, "weights", "surgery"},
     # These are given a model and never build one:
     "inference": BASE,
     "surgery": BASE,

@@ -32,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
         print_json(info.as_dict())
     else:
         console.print(_info_table(info))
+        for note in info.notes:
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 

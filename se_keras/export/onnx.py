@@ -6,11 +6,13 @@ import dataclasses
 import importlib
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from se_keras.errors import missing_package, one_of
+from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text
 from se_keras.export.inference_form import inference_form
 from se_keras.files import replacing
 from se_keras.native_output import native_output_held
@@ -64,11 +66,14 @@ def onnx(
     Raises:
         FileExistsError: The file exists, and `overwrite` is False or it is no ONNX model.
         ImportError: The extra "onnx", on JAX "onnx-jax", on Torch "onnx-torch", is not installed.
-        ValueError: Another ending, several inputs, or an operation set that is not known.
+        ValueError: Another ending; a model of several inputs, with a vocabulary, subclassed, not built, or quantized by
+            Keras; an operation that ONNX does not have; an operation set that is not known.
     """
     path = pathlib.Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"`path` must end in .onnx; received {os.fspath(path)!r}.")
+    check_graph(model, "An .onnx file")
+    check_numbers_only(model, "An .onnx file")
     if len(model.inputs) != 1:
         raise ValueError(f"Only models of one input are exported; {model.name!r} has {len(model.inputs)}.")
     route = ROUTES[one_of("backend to write an .onnx file on", keras.backend.backend(), ROUTES)]
@@ -87,6 +92,7 @@ def onnx(
             deployed.export(
                 os.fspath(target), format="onnx", verbose=False, input_signature=[spec], opset_version=opset
             )
+        _check_operations(target, deployed)
         _name_the_rim(target)
     return path
 
@@ -97,6 +103,34 @@ def _require(route: Route) -> None:
             importlib.import_module(package)
         except ImportError as error:
             raise missing_package(package, route.extra, "Writing an .onnx file") from error
+
+
+def _check_operations(path: pathlib.Path, model: keras.Model) -> None:
+    """Refuses a file with operations that are none of ONNX, which tf2onnx writes as they are."""
+    onnx = importlib.import_module("onnx")
+    content = onnx.load(os.fspath(path))
+    own = {function.name for function in content.functions}
+    foreign = [node for node in _nodes(content.graph) if node.op_type not in own and not _is_known(node)]
+    if foreign:
+        names = ", ".join(sorted({node.op_type for node in foreign}))
+        text = " ".join(f"/{node.name}/" for node in foreign)
+        raise ValueError(
+            f"ONNX has no operation for: {names}{layers_in_text(model, text)}. Replace the layer that uses them, or "
+            "make a keras.Model that begins behind it."
+        )
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """The nodes of a graph and of those inside its loops and branches."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _is_known(node: Any) -> bool:
+    return importlib.import_module("onnx").defs.has(node.op_type, node.domain)
 
 
 def _name_the_rim(path: pathlib.Path) -> None:

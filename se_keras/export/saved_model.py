@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from se_keras.errors import check_count
+from se_keras.export.exportable import check_graph
 from se_keras.export.image_bytes import decoded, resized_and_cropped, stretched
 from se_keras.export.inference_form import inference_form
 from se_keras.export.runtime import require_tensorflow
@@ -22,6 +23,7 @@ from se_keras.files import SAVED_MODEL, replacing
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
 from se_keras.preprocessing import preprocessing_of
+from se_keras.surgery.layer_facts import layers_inside
 
 
 def saved_model(
@@ -191,15 +193,11 @@ class _Photos:
 
 
 def _check_single_tensors(model: keras.Model) -> None:
-    inputs, outputs = (getattr(model, side, None) for side in ("inputs", "outputs"))
-    if not inputs or not outputs:
+    check_graph(model, "A SavedModel")
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
-            f"The model {model.name!r} ({type(model).__name__}) has no input of known shape. Export a functional "
-            "model, or a sequential one after `model.build(input_shape)`."
-        )
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise ValueError(
-            f"A model to export has one input and one output; {model.name!r} has {len(inputs)} and {len(outputs)}. "
+            f"A model to export has one input and one output; {model.name!r} has {len(model.inputs)} and "
+            f"{len(model.outputs)}. "
             "Make a `keras.Model` from one of its inputs to one of its outputs."
         )
 
@@ -287,6 +285,7 @@ def _reusable(model: keras.Model, *, is_trainable: bool) -> tuple[Any, Any]:
     loaded.serve = tf.function(lambda images: call(images), input_signature=[spec], autograph=False)
     if is_trainable:
         loaded.serve_train = tf.function(lambda images: call(images, True), input_signature=[spec], autograph=False)
+    loaded.lookups = [layer for layer in layers_inside(network) if hasattr(layer, "save_assets")]  # their tables
     loaded.variables = list(copies.values())
     loaded.trainable_variables = [variable for variable in copies.values() if variable.trainable]
     loaded.regularization_losses = [
@@ -369,13 +368,15 @@ def _warm_up_requests(
     shape = list(model.inputs[0].shape[1:])
     if photos is not None:
         shape[:2] = photos.size
-    requests = {}
+    requests: dict[str, dict[str, Any]] = {}
     for name in signatures:
         if name == "serve_bytes":
             grey = tf.fill((*photos.size, 3), tf.constant(127, tf.uint8))  # type: ignore[union-attr]
             requests[name] = {"image_bytes": [tf.io.encode_jpeg(grey).numpy()]}
         elif None not in shape:
-            requests[name] = {"images": np.full((1, *shape), 127, model.inputs[0].dtype)}
+            is_text = model.inputs[0].dtype == "string"
+            value = np.full((1, *shape), b"", object) if is_text else np.full((1, *shape), 127, model.inputs[0].dtype)
+            requests[name] = {"images": value}
     return requests
 
 

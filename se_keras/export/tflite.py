@@ -17,6 +17,7 @@ import numpy as np
 
 from se_keras.errors import missing_package, one_of
 from se_keras.export.calibration import LEAST_IMAGES, Calibration, calibrate, calibrated, takes_pixels
+from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text
 from se_keras.export.gpu_form import gpu_form
 from se_keras.export.headroom import headroom_of_model
 from se_keras.export.images import preparation_of
@@ -83,14 +84,17 @@ def tflite(
         FileExistsError: One of the two files exists, and `overwrite` is False or it is something else.
         ImportError: "int8_weights" without the package that quantises.
         RuntimeError: Keras does not run on TensorFlow.
-        ValueError: Another ending, a model with an open input size, several inputs or outputs, or an operation
-            outside TFLite's built-in ones (named); unknown arguments; too few different images,
+        ValueError: Another ending; a model with an open input size, several inputs or outputs, a
+            vocabulary, subclassed, not built, or quantized by Keras; an operation outside TFLite's built-in
+            ones (named, with its layers); unknown arguments; too few different images,
             or images of 0 to 1 for a network that takes 0 to 255.
     """
     require_tensorflow("A .tflite file")
     one_of("dtype", dtype, DTYPES)
     one_of("input_type", input_type, INPUT_TYPES)
     one_of("squeeze", squeeze, SQUEEZES)
+    check_graph(model, "A .tflite file")
+    check_numbers_only(model, "A .tflite file")
     shape = _fixed_input_shape(model)
     if input_type != "float32" and dtype != "int8":
         raise ValueError(f"Only dtype='int8' has integer inputs; received input_type={input_type!r}, dtype={dtype!r}.")
@@ -157,21 +161,12 @@ def describe(
     Returns:
         A dictionary for JSON.
     """
-    height, width = model.inputs[0].shape[1:3]
-    record = preparation_of(model, (height, width))
     last = model.layers[-1]
     gives_probabilities = getattr(getattr(last, "activation", None), "__name__", "") in ("softmax", "sigmoid")
     return {
         "model": model.name,
         "dtype": dtype,
-        "input": {
-            "height": height,
-            "width": width,
-            "dtype": input_type,
-            "range": [0, 255] if takes_pixels(model) else None,
-            "crop_pct": record.crop,
-            "interpolation": record.interpolation,
-        },
+        "input": {**_image_facts(model), "dtype": input_type, "range": [0, 255] if takes_pixels(model) else None},
         "output": "probabilities" if gives_probabilities else "logits",
         "labels": list(labels) if labels is not None else None,
         "calibration": None
@@ -179,6 +174,16 @@ def describe(
         else {"images": len(calibration.images), "range": [calibration.low, calibration.high]},
         "keras": keras.__version__,
     }
+
+
+def _image_facts(model: keras.Model) -> dict[str, Any]:
+    """How photos become an input of the model; nothing for a model of other things."""
+    shape = model.inputs[0].shape
+    if len(shape) != 4:
+        return {}
+    height, width = shape[1:3]
+    record = preparation_of(model, (height, width))
+    return {"height": height, "width": width, "crop_pct": record.crop, "interpolation": record.interpolation}
 
 
 def _fixed_input_shape(model: keras.Model) -> tuple[int, ...]:
@@ -245,7 +250,7 @@ def converted(
         if dtype == "fp16":
             converter.target_spec.supported_types = [tf.float16]
         batches = _batches(calibration, batch_size)
-        with _named_operations():
+        with _named_operations(model):
             if dtype == "int8":
                 from tensorflow.lite.python.convert import mlir_quantize
 
@@ -287,8 +292,8 @@ def _batches(calibration: Calibration | None, size: int) -> list[np.ndarray]:
 
 
 @contextlib.contextmanager
-def _named_operations() -> Iterator[None]:
-    """Turns the converter's refusal of an operation into an error that names it."""
+def _named_operations(model: keras.Model) -> Iterator[None]:
+    """Turns the converter's refusal of an operation into an error that names it and its layers."""
     try:
         yield
     except Exception as error:
@@ -296,9 +301,10 @@ def _named_operations() -> Iterator[None]:
         names = sorted({first or second for first, second in missing})
         if not names:
             raise
+        where = layers_in_text(model, str(error))
         raise ValueError(
-            f"TFLite has no built-in operation for: {', '.join(names)}. A file that needs TensorFlow's own operations "
-            "runs on few devices and is not written; replace the layer that uses them."
+            f"TFLite has no built-in operation for: {', '.join(names)}{where}. A file that needs TensorFlow's own "
+            "operations runs on few devices and is not written; replace the layer that uses them."
         ) from error
 
 

@@ -13,6 +13,7 @@ from se_keras.errors import check_count, one_of
 SQUEEZES = ("avg", "max", "avgmax")
 GATES = ("sigmoid", "hard_sigmoid", "tanh", "relu")
 GATE_INITS = ("default", "identity")
+LEAST = -3e38  # finite: converters write a choice as a product with 0 and 1
 
 
 @keras.saving.register_keras_serializable("se_keras")
@@ -222,7 +223,7 @@ class SqueezeExcite(keras.layers.Layer):
             total = ops.sum(ops.where(counted, inputs, 0.0), axis=axes, keepdims=True)
             parts.append(total / ops.maximum(count, 1.0))
         if "max" in self.squeeze:
-            greatest = ops.max(ops.where(counted, inputs, -float("inf")), axis=axes, keepdims=True)
+            greatest = ops.max(ops.where(counted, inputs, LEAST), axis=axes, keepdims=True)
             parts.append(ops.where(count > 0, greatest, 0.0))
         return parts[0] if len(parts) == 1 else 0.5 * (parts[0] + parts[1])
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import layers
 
 from se_keras.layers import SqueezeExcite
+from se_keras.surgery.graph import read_graph
+from se_keras.surgery.layer_facts import is_functional, layers_inside, parts_of, shown, shown_with_weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,8 @@ class ModelInfo:
         total: Of the whole model.
         stages: Of each stage in order: "stem", "stage2", ..., "head", or "other" for layers
             whose names tell no stage.
-        se_blocks: Number of `SqueezeExcite` layers.
+        se_blocks: Number of `SqueezeExcite` layers, also of those inside other layers.
+        notes: A sentence for each layer whose multiply-adds are not, or not surely, all counted.
     """
 
     name: str
@@ -59,6 +62,7 @@ class ModelInfo:
     total: Cost
     stages: dict[str, Cost]
     se_blocks: int
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain dictionaries, for JSON."""
@@ -73,7 +77,7 @@ class ModelInfo:
         ]
         size = "x".join(map(str, self.input_shape))
         title = f"{self.name}: input {size}, {self.se_blocks} SE blocks"
-        return "\n".join([title, header, *lines])
+        return "\n".join([title, header, *lines, *self.notes])
 
 
 def model_info(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> ModelInfo:
@@ -82,7 +86,9 @@ def model_info(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
     Counted are convolutions (also depthwise, grouped and transposed), dense layers and the
     projections of SE blocks; additions, pooling, norms and activations are not, as in the
     papers' figures. A parameter is trainable here as long as it takes part in training by
-    default; `layer.trainable = False` is respected.
+    default; `layer.trainable = False` is respected. What is called several times counts its
+    multiply-adds each time and its parameters once; models inside other models and in
+    `TimeDistributed` (for every step) are counted. What is not is named in the notes.
 
     Args:
         model: Any built functional or sequential model.
@@ -100,23 +106,23 @@ def model_info(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
     >>> model_info(SEResNet20()).total.trainable
     274847
     """
-    if not is_graph(model) or not model.built or not isinstance(model.input_shape, tuple):
+    if not is_functional(model) or not isinstance(model.input_shape, tuple):
         raise ValueError(f"model_info takes a built functional or sequential model with one input; received {model!r}.")
     shape = _fixed_shape(model.input_shape[1:], input_shape)
-    leaves = _leaves(model)
-    if any(None in output_shape[1:] for _, output_shape in leaves):
-        leaves = _leaves_at(model, shape)
+    uses = _uses(model, shape)
     stages: dict[str, Cost] = {}
-    for layer, output_shape in leaves:
-        stage = _stage_of(layer.name)
-        stages[stage] = stages.get(stage, Cost()) + _cost(layer, output_shape)
+    known: set[int] = set()
+    for use in uses:
+        stage = _stage_of(use.layer.name)
+        stages[stage] = stages.get(stage, Cost()) + _cost(use, known)
     stages = {name: cost for name, cost in sorted(stages.items(), key=_order) if cost != Cost()}
     return ModelInfo(
         name=model.name,
         input_shape=shape,
         total=sum(stages.values(), Cost()),
         stages=stages,
-        se_blocks=sum(isinstance(layer, SqueezeExcite) for layer, _ in leaves),
+        se_blocks=sum(isinstance(layer, SqueezeExcite) for layer in layers_inside(model)),
+        notes=tuple(dict.fromkeys(use.note for use in uses if use.note)),
     )
 
 
@@ -130,45 +136,73 @@ def _fixed_shape(shape: Iterable[int | None], wanted: tuple[int, ...] | None) ->
     return tuple(wanted)
 
 
-Leaf = tuple[keras.layers.Layer, tuple[int | None, ...]]
-
-
 def is_graph(layer: Any) -> bool:
     """Whether a layer is a model whose layers are known: a functional or sequential one."""
     return isinstance(layer, keras.Sequential) or (isinstance(layer, keras.Model) and hasattr(layer, "operations"))
 
 
-def _leaves(model: keras.Model) -> list[Leaf]:
-    """The layers, also those of models inside the model, and their output shapes as far as they are known."""
-    leaves: list[Leaf] = []
-    for layer in model.layers:
-        if is_graph(layer):
-            leaves += _leaves(layer)
-        elif not isinstance(layer, layers.InputLayer):
-            leaves.append((layer, tuple(layer.output.shape)))
-    return leaves
+@dataclasses.dataclass(frozen=True)
+class _Use:
+    """A layer at one place of a model.
+
+    Args:
+        layer: The layer.
+        before: Shape of its input, with the batch.
+        after: Shape of its output, likewise.
+        times: How often it is applied to one image.
+        note: What a reader of the counts has to know of it.
+    """
+
+    layer: Any
+    before: tuple[Any, ...]
+    after: tuple[Any, ...]
+    times: int = 1
+    note: str = ""
 
 
-def _leaves_at(model: keras.Model, shape: tuple[int, ...]) -> list[Leaf]:
-    """The layers of a copy that is called on inputs of the given shape, and with it the models inside it."""
-    leaves: list[Leaf] = []
+def _uses(model: keras.Model, shape: Sequence[int | None]) -> list[_Use]:
+    """The layers at each of their places, also inside nested models, for an input of a shape without the batch."""
+    uses: list[_Use] = []
+    for call, inputs, outputs in _calls_at(model, shape):
+        if isinstance(call.operation, layers.Layer) and inputs:
+            uses += _uses_of(call.operation, inputs[0], outputs[0])
+    return uses
 
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        outputs = layer(*args, **kwargs)
-        if is_graph(layer):
-            leaves.extend(_leaves_at(layer, tuple(args[0].shape[1:])))
-        elif all(layer is not known for known, _ in leaves):
-            leaves.append((layer, tuple(outputs.shape)))
-        return outputs
 
-    images = keras.Input(shape, dtype=model.inputs[0].dtype)
-    if isinstance(model, keras.Sequential):
-        x = images
-        for layer in keras.models.clone_model(model).layers:
-            x = call(layer, x)
-    else:
-        keras.models.clone_model(model, input_tensors=images, call_function=call)
-    return leaves
+def _calls_at(model: keras.Model, shape: Sequence[int | None]) -> Iterator[tuple[Any, list[Any], list[Any]]]:
+    """Each call with the shapes of its inputs and outputs."""
+    graph = read_graph(model)
+    tensors = {id(x): keras.KerasTensor((None, *shape), x.dtype) for x in keras.tree.flatten(graph.inputs)}
+    is_open = any(None in x.shape[1:] for call in graph.calls for x in call.outputs)
+    for call in graph.calls:
+        args, kwargs = keras.tree.map_structure(lambda x: tensors.get(id(x), x), (call.args, dict(call.kwargs)))
+        inputs = [x for x in keras.tree.flatten((args, kwargs)) if keras.backend.is_keras_tensor(x)]
+        outputs = keras.tree.flatten(call.operation.compute_output_spec(*args, **kwargs)) if is_open else call.outputs
+        tensors.update(zip((id(x) for x in call.outputs), outputs, strict=True))
+        yield call, [tuple(x.shape) for x in inputs], [tuple(x.shape) for x in outputs]
+
+
+def _uses_of(layer: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> list[_Use]:
+    """A layer, or what is applied in it: at every step in `TimeDistributed`, in a model that it holds once."""
+    if type(layer) is layers.TimeDistributed:
+        steps = after[1] or 1
+        note = "" if after[1] else f"{shown(layer)} is counted for one step."
+        inner = layer.layer
+        within, without = (before[0], *before[2:]), (after[0], *after[2:])
+        found = _uses(inner, within[1:]) if is_functional(inner) else _uses_of(inner, within, without)
+        found = [dataclasses.replace(use, times=use.times * steps) for use in found]
+        return [*found, _Use(layer, before, after, note=note)]
+    use = _Use(layer, before, after)
+    if _macs(use):
+        return [use]
+    held = [part for part in parts_of(layer) if is_functional(part) and None not in part.inputs[0].shape[1:]]
+    if held:
+        note = f"The models in {shown_with_weights(layer)} are counted once for each call of it."
+        inside = [use for part in held for use in _uses(part, part.inputs[0].shape[1:])]
+        return [*inside, dataclasses.replace(use, note=note)]
+    is_counted = isinstance(layer, (layers.Embedding, layers.PReLU)) or all(len(w.shape) < 2 for w in layer.weights)
+    note = "" if is_counted else f"The multiply-adds of {shown_with_weights(layer)} are not counted."
+    return [dataclasses.replace(use, note=note)]
 
 
 def _stage_of(name: str) -> str:
@@ -183,11 +217,15 @@ def _order(item: tuple[str, Any]) -> tuple[int, str]:
     return ranks.get(item[0], 1), item[0]
 
 
-def _cost(layer: keras.layers.Layer, output_shape: tuple[Any, ...]) -> Cost:
+def _cost(use: _Use, known: set[int]) -> Cost:
+    """What one use of a layer costs; variables that are known already are not counted again."""
+    new = [variable for variable in use.layer.weights if id(variable) not in known]
+    trainable = {id(variable) for variable in use.layer.trainable_weights}
+    known.update(map(id, new))
     return Cost(
-        parameters=_count(layer.weights),
-        trainable=_count(layer.trainable_weights),
-        **_macs(layer, output_shape),
+        parameters=_count(new),
+        trainable=_count(variable for variable in new if id(variable) in trainable),
+        **{kind: use.times * macs for kind, macs in _macs(use).items()},
     )
 
 
@@ -195,21 +233,24 @@ def _count(variables: Iterable[Any]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
 
 
-def _macs(layer: keras.layers.Layer, output_shape: tuple[Any, ...]) -> dict[str, int]:
+TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
+CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+
+
+def _macs(use: _Use) -> dict[str, int]:
+    layer, after = use.layer, use.after
     if isinstance(layer, SqueezeExcite):
         return {"se_macs": 2 * math.prod(layer.reduce_kernel.shape)}
     if isinstance(layer, layers.Dense):
-        return {"dense_macs": math.prod(layer.kernel.shape) * math.prod(output_shape[1:-1])}
-    transposed = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-    if isinstance(layer, transposed):
-        return {"conv_macs": math.prod(layer.kernel.shape) * _positions(layer, layer.input.shape)}
-    if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):
+        return {"dense_macs": math.prod(layer.kernel.shape) * math.prod(after[1:-1])}
+    if isinstance(layer, TRANSPOSED):
+        return {"conv_macs": math.prod(layer.kernel.shape) * _positions(layer, use.before)}
+    if isinstance(layer, SEPARABLE):
         kernels = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
-        return {"conv_macs": kernels * _positions(layer, output_shape)}
-    if isinstance(
-        layer, layers.Conv1D | layers.Conv2D | layers.Conv3D | layers.DepthwiseConv1D | layers.DepthwiseConv2D
-    ):
-        return {"conv_macs": math.prod(layer.kernel.shape) * _positions(layer, output_shape)}
+        return {"conv_macs": kernels * _positions(layer, after)}
+    if isinstance(layer, CONVOLUTIONS):
+        return {"conv_macs": math.prod(layer.kernel.shape) * _positions(layer, after)}
     return {}
 
 

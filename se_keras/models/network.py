@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -179,6 +180,8 @@ def _check_image_shape(identifier: str, network: Network, options: Options, shap
     channels, size = _channels_of(shape), shape[:2] if layout == "channels_last" else shape[1:]
     if channels is None:
         raise ValueError(f"`input_shape` must state the number of channels; received {shape} ({layout}).")
+    if not isinstance(channels, numbers.Integral) or channels < 1:
+        raise ValueError(f"`input_shape` must have at least 1 channel; received input_shape={shape} ({layout}).")
     if any(value is not None and value < network.min_size for value in size):
         raise ValueError(
             f"{identifier} needs images of at least {network.min_size}x{network.min_size} pixels; "

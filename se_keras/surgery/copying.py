@@ -15,7 +15,14 @@ from typing import Any
 
 import keras
 
-from se_keras.surgery.layer_facts import TORCH_PARTS, attributes_of, is_functional, quantization_of, shown
+from se_keras.surgery.layer_facts import (
+    TORCH_PARTS,
+    attributes_of,
+    has_own_call,
+    is_functional,
+    quantization_of,
+    shown,
+)
 
 # Of the attributes that every layer has, those that differ from one layer to the next. The others are the record of a
 # layer's place in a graph, which a copy does not share.
@@ -119,6 +126,11 @@ class Copier:
         return copy
 
     def _sequential(self, original: Any, name: str) -> Any:
+        if has_own_call(original):
+            raise _CopyError(
+                f"The model {shown(original)} cannot be copied, because its class computes in a `call` of its own. "
+                "Derive the class from keras.Model instead."
+            )
         layers = [self.layer(layer) for layer in original.layers]
         inputs = original.inputs if is_functional(original) else []
         heads = [keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name) for x in inputs]
@@ -206,7 +218,7 @@ def _begin(copy: Any, original: Any, name: str, policy: Any) -> None:
 @functools.cache
 def _machinery() -> frozenset[str]:
     """Names of the attributes that every layer and model has."""
-    bare = (keras.layers.Layer(), keras.Model())
+    bare = (keras.layers.Layer(name="bare_layer"), keras.Model(name="bare_model"))
     return frozenset({*COMPILED, TORCH_PARTS}.union(*(vars(layer) for layer in bare)))
 
 
@@ -243,12 +255,12 @@ def _check_precision(layer: Any, dtype: str | None) -> None:
     if dtype is not None and mode:
         raise _CopyError(
             f"The layer {shown(layer)} was quantized by Keras ({mode}), and in {dtype} it would answer otherwise. Use "
-            "the model from before `model.quantize`: export.tflite quantizes with dtype='int8'."
+            "the model from before `model.quantize`; export.tflite quantizes with dtype='int8'."
         )
 
 
 def _check_complete(original: Any, copy: Any) -> None:
-    ours, theirs = (len(getattr(layer, "variables", ())) for layer in (copy, original))
+    ours, theirs = (len(_own_variables(layer)) for layer in (copy, original))
     if ours != theirs:
         raise _CopyError(
             f"The layer {shown(original)} cannot be copied: it has {theirs} variables, of which its attributes hold "

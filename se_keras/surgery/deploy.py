@@ -16,7 +16,7 @@ from se_keras.surgery.dead_blocks import dead_blocks
 from se_keras.surgery.fold import ALWAYS_TRAINS, BATCH_NORMS, fold_batch_norms
 from se_keras.surgery.graph import Call, Graph, build_model, read_graph
 from se_keras.surgery.hoist import hoist_squeezes
-from se_keras.surgery.layer_facts import hides_layers, layers_inside, shown_with_weights
+from se_keras.surgery.layer_facts import hides_layers, is_functional, layers_inside, shown_with_weights
 from se_keras.surgery.repeated import rewritten_inside
 from se_keras.surgery.stage import open_blocks, stage_pools
 
@@ -137,8 +137,9 @@ def _deployed(graph: Graph) -> tuple[Graph, list[Change]]:
 
 def _closed_layers(graph: Graph) -> list[Any]:
     """The layers in which there may be something to rewrite, and that are not opened."""
-    closed = {id(call.operation): call.operation for call in graph.calls if hides_layers(call.operation)}
-    return [layer for layer in closed.values() if isinstance(layer, keras.Model) or any(_to_rewrite(layer))]
+    operations = {id(call.operation): call.operation for call in graph.calls}.values()
+    closed = [one for one in operations if hides_layers(one) or is_functional(one)]
+    return [layer for layer in closed if isinstance(layer, keras.Model) or _to_rewrite(layer)]
 
 
 def _to_rewrite(layer: Any) -> list[str]:

@@ -109,8 +109,6 @@ def _target(norm: Call, producers: dict, consumers: dict, times: dict, taken: se
     """The layer that a batch norm can go into, or None and why there is none."""
     if times[id(norm.operation)] > 1:
         return None, "it is shared by several calls"
-    if norm.kwargs.get("mask") is not None:
-        return None, "it is called with a mask"
     if norm.always_trains and norm.operation.trainable:
         return None, ALWAYS_TRAINS
     tensor, is_padded = norm.inputs[0], False

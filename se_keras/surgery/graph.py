@@ -166,9 +166,9 @@ def _ends(model: keras.Model) -> tuple[Any, Any]:
     """The inputs and the outputs of a model, in their structures."""
     if not is_functional(model):
         raise ValueError(
-            f"Only functional models (and built sequential ones) can be rewritten, because only they record their "
-            f"graph; received {type(model).__name__} {getattr(model, 'name', '')!r}. Build it with keras.Input and "
-            "keras.Model(inputs, outputs)."
+            f"Only functional models (and built sequential ones) can be rewritten, because only they record what they "
+            f"compute; received {type(model).__name__} {getattr(model, 'name', '')!r}. Build it with keras.Input and "
+            "keras.Model(inputs, outputs), without a `call` of its own."
         )
     if isinstance(model, keras.Sequential):
         return model.inputs[0], model.outputs[0]
@@ -178,9 +178,10 @@ def _ends(model: keras.Model) -> tuple[Any, Any]:
 @functools.cache
 def recorded_training_holds() -> bool:
     """Returns whether a layer called with `training=True` keeps to it at inference, as from Keras 3.16 on."""
-    inputs = keras.Input((1,))
-    norm = keras.layers.BatchNormalization(dtype="float32")
-    model = keras.Model(inputs, norm(inputs, training=True))
+    # Named, so that the layers of the user get the names that they would get without this.
+    inputs = keras.Input((1,), dtype="float32", name="probe")
+    norm = keras.layers.BatchNormalization(dtype="float32", name="probe_norm")
+    model = keras.Model(inputs, norm(inputs, training=True), name="probe_model")
     answers = keras.ops.convert_to_numpy(model(np.array([[0.0], [2.0]], "float32"), training=False))
     return bool(answers[0, 0] < -0.5)  # of its own statistics: -1 and 1
 

@@ -32,17 +32,19 @@ TORCH_PARTS, TORCH_PARAMETERS = "_modules", "_torch_params"
 def is_functional(model: Any) -> bool:
     """Returns whether a model is a graph of layers: functional, or sequential and built.
 
-    A subclassed model is not, nor is one that was given inputs and outputs but has a `call` of its own.
+    Args:
+        model: Any object. A subclassed model is none, nor is one that was given inputs and outputs but has a
+            `call` of its own.
     """
-    if not isinstance(model, keras.Model) or _has_own_call(model):
+    if not isinstance(model, keras.Model) or has_own_call(model):
         return False
     if isinstance(model, keras.Sequential):
         return model.built and all(hasattr(x, "_keras_history") for x in model.outputs)
     return isinstance(model, keras.Function)
 
 
-def _has_own_call(model: Any) -> bool:
-    """Whether a class of the user decides what a model computes, whatever graph it has."""
+def has_own_call(model: Any) -> bool:
+    """Returns whether a class of the user decides what a model computes, whatever graph it has."""
     definer = next(base for base in type(model).__mro__ if "call" in vars(base))
     return definer.__module__.partition(".")[0] != "keras"
 

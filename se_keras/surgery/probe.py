@@ -99,8 +99,16 @@ def _hidden_blocks(graph: Graph) -> str:
     opened = [layer for count, layer in counts.values() if count and repeated_model(layer) is not None]
     if not found:
         return ""
-    hint = f" Give model.get_layer({opened[0].name!r}).layer and its own inputs." if opened else ""
+    hint = f" Give {_way_into(opened[0])} and its own inputs." if opened else ""
     return f"SE blocks inside other layers are not looked into ({', '.join(found)}).{hint}"
+
+
+def _way_into(layer: Any) -> str:
+    """The expression for the model in a `TimeDistributed` layer."""
+    way, inner = f"model.get_layer({layer.name!r})", layer
+    while type(inner) is keras.layers.TimeDistributed:
+        way, inner = f"{way}.layer", inner.layer
+    return way
 
 
 class Moments:

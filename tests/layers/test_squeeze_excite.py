@@ -287,3 +287,63 @@ def test_input_of_rank_2_is_refused_when_called():
 def test_gates_of_a_symbolic_tensor_are_refused():
     with pytest.raises(ValueError, match="takes values, not a symbolic Keras tensor"):
         SqueezeExcite(4).gates(keras.Input((8, 8, 16)))
+
+
+# Masks.
+
+SHAPES = {  # from the shape of a map to that of its mask
+    "series": ((2, 5, 4), (2, 5)),
+    "frames": ((2, 5, 3, 2, 4), (2, 5)),
+    "positions": ((2, 5, 3, 4), (2, 5, 3)),
+    "whole rows": ((2, 5, 4), (2,)),
+}
+
+
+@pytest.mark.parametrize("squeeze", ["avg", "max", "avgmax"])
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("kind", SHAPES)
+def test_masked_positions_are_not_squeezed(kind, layout, squeeze, rng):
+    shape, mask_shape = SHAPES[kind]
+    x, mask = rng.normal(size=shape).astype("float32"), rng.uniform(size=mask_shape) > 0.4
+    mask[1] = True
+    counted = np.broadcast_to(mask.reshape(*mask_shape, *(1,) * (len(shape) - len(mask_shape))), shape)
+    x[~counted] = 1e9  # what a padding holds must not matter
+    rows = zip(x, counted, strict=True)
+    parts = [row[kept].reshape(-1, 4) if kept.any() else np.zeros((1, 4)) for row, kept in rows]
+    squeezed = np.stack(
+        [{"avg": p.mean(0), "max": p.max(0), "avgmax": (p.mean(0) + p.max(0)) / 2}[squeeze] for p in parts]
+    )
+    layer = SqueezeExcite(2, squeeze=squeeze, data_format=layout)
+    layer.build(
+        (2, *(None,) * (len(shape) - 2), 4) if layout == "channels_last" else (2, 4, *(None,) * (len(shape) - 2))
+    )
+    reference = SqueezeExcite(2, data_format="channels_last")
+    reference.build((2, 1, 4))
+    reference.set_weights(layer.get_weights())
+    expected = ops.convert_to_numpy(reference.gates(squeezed[:, None].astype("float32"))).reshape(2, 4)
+    given = x if layout == "channels_last" else np.moveaxis(x, -1, 1)
+    gates = ops.convert_to_numpy(layer.gates(given, mask)).reshape(2, 4)
+    np.testing.assert_allclose(gates, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("squeeze", ["avg", "max", "avgmax"])
+def test_padding_changes_no_answer_and_the_mask_is_handed_on(squeeze, rng):
+    inputs = keras.Input((None, 4))
+    x = keras.layers.Masking()(inputs)
+    x = SqueezeExcite(2, squeeze=squeeze)(keras.layers.Dense(6)(x))
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(x))
+    series = rng.normal(size=(3, 7, 4)).astype("float32")
+    padded = np.concatenate([series, np.zeros((3, 15, 4), "float32")], axis=1)
+    np.testing.assert_allclose(model(padded), model(series), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_rows_without_any_step_give_finite_gates_and_gradients(policy, rng):
+    layer = SqueezeExcite(2, squeeze="avgmax", dtype=policy)
+    x = rng.normal(size=(2, 5, 4)).astype("float32")
+    mask = np.array([[False] * 5, [True] * 5])
+    assert np.isfinite(ops.convert_to_numpy(layer.gates(x, mask)).astype("float32")).all()
+    model = keras.Sequential([keras.Input((5, 4)), keras.layers.Masking(), layer, keras.layers.LSTM(2)])
+    model.compile("sgd", "mse", jit_compile=False)
+    model.fit(x * mask[..., None], np.zeros((2, 2)), verbose=0)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())

@@ -330,6 +330,7 @@ def test_name_and_several_in_one_program():
         ({"input_shape": (3, 32, 32)}, r"at least 8x8 pixels; received input_shape=\(3, 32, 32\) \(channels_last\)"),
         ({"input_shape": 32}, r"must have 3 numbers, \(height, width, channels\); received input_shape=32\."),
         ({"input_shape": (32, 32, None)}, r"must state the number of channels; received \(32, 32, None\)"),
+        ({"input_shape": (32, 32, 0)}, r"must have at least 1 channel; received input_shape=\(32, 32, 0\)"),
         ({"input_tensor": np.zeros((1, 32, 32, 3))}, r"output of a Keras layer or `keras\.Input`; received ndarray"),
         ({"se": "standard"}, r"`se` must be an SEConfig, or None for the plain network; received se='standard'"),
         ({"se": SEConfig(stages=(4, 5))}, r"se_resnet20 can carry SE in stages \(2, 3, 4\); received stages=\(4, 5\)"),

@@ -12,7 +12,8 @@ from keras import layers
 from rewriting import actions, randomised, relative_difference
 
 from se_keras.layers import GroupedConv2D
-from se_keras.surgery import deploy
+from se_keras.surgery import deploy, graph
+from se_keras.surgery.graph import recorded_training_holds
 
 IMAGE, SEQUENCE, VOLUME = (8, 7, 6), (9, 6), (5, 4, 3, 6)
 FOLDABLE = {
@@ -142,13 +143,39 @@ def test_shared_layers_stay(shared):
     assert relative_difference(model, deployed) < 1e-5
 
 
-def test_inference_overrides_a_recorded_training_mode():
+def recorded_training_mode():
     inputs = keras.Input(IMAGE)
     x = layers.BatchNormalization(name="bn")(layers.Conv2D(4, 3)(inputs), training=True)
-    model = randomised(keras.Model(inputs, layers.Dropout(0.5, name="dropout")(x, training=True)))
-    deployed, changes = deploy(model)
-    assert actions(changes) == {"bn": "folded", "dropout": "removed"}
-    assert relative_difference(model, deployed) < 1e-5
+    frozen = layers.BatchNormalization(name="frozen", trainable=False)  # does not train, whatever the mode
+    x = frozen(layers.Conv2D(4, 3)(x), training=True)
+    return randomised(keras.Model(inputs, layers.Dropout(0.5, name="dropout")(x, training=True)))
+
+
+def recorded_training_mode_of_a_nested_model():
+    inputs, inside = keras.Input(IMAGE), keras.Input(IMAGE)
+    x = layers.BatchNormalization(name="bn")(layers.Conv2D(4, 3)(inside))
+    x = layers.BatchNormalization(name="frozen")(layers.Conv2D(4, 3)(x), training=False)
+    body = keras.Model(inside, layers.Dropout(0.5, name="dropout")(x))
+    return randomised(keras.Model(inputs, body(inputs, training=True)))
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_recorded_training_mode_is_respected_where_keras_does(holds, monkeypatch):
+    monkeypatch.setattr(graph, "recorded_training_holds", lambda: holds)
+    _, changes = deploy(recorded_training_mode())
+    kept = {"bn": "kept", "frozen": "folded", "dropout": "kept"}
+    assert actions(changes) == (kept if holds else {"bn": "folded", "frozen": "folded", "dropout": "removed"})
+    assert all("training=True" in change.detail for change in changes if change.action == "kept")
+
+
+@pytest.mark.parametrize("make", [recorded_training_mode, recorded_training_mode_of_a_nested_model])
+def test_answers_stay_whatever_keras_makes_of_a_recorded_training_mode(make):
+    model = make()
+    for layer in model._flatten_layers():
+        if isinstance(layer, layers.Dropout):
+            layer.rate = 0.0
+    assert relative_difference(model, deploy(model).model) < 1e-5
+    assert recorded_training_holds() == (actions(deploy(model).changes)["bn"] == "kept")
 
 
 def test_two_norms_in_a_row():
@@ -174,7 +201,8 @@ def test_channels_first(run_python):
         from keras import layers
         from rewriting import actions, randomised, relative_difference
         from se_keras import SqueezeExcite
-        from se_keras.surgery import deploy
+        from se_keras.surgery import deploy, graph
+from se_keras.surgery.graph import recorded_training_holds
 
         keras.config.set_image_data_format("channels_first")
         inputs = keras.Input((6, 8, 7))

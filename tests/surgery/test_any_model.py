@@ -1,0 +1,293 @@
+"""Every operation on every kind of model gives the same answers, or an error that names what stands in the way."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import any_models
+import keras
+import numpy as np
+import pytest
+from any_models import CASES
+from keras import layers
+from rewriting import randomised
+
+from se_keras import export, insert_squeeze_excite, model_info
+from se_keras.analysis import collect_gates
+from se_keras.layers import SqueezeExcite
+from se_keras.surgery import deploy, find_positions, in_float32, prune_gates
+from se_keras.surgery.graph import build_model, read_graph
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Not all gates",
+    "ignore:Layer .* was passed an input with a mask",  # of Keras 3.16, for an LSTM that gives one step
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _eager():
+    """Tracing a function takes longer than running these models."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@functools.cache
+def built(name):
+    case = CASES[name]
+    model = case.make()
+    return randomised(model) if model.built else model
+
+
+def inputs_of(name):
+    return CASES[name].inputs(np.random.default_rng(0))
+
+
+def answers(model, inputs):
+    return [as_float64(x) for x in keras.tree.flatten(model(inputs, training=False))]
+
+
+def as_float64(x):
+    return np.asarray(keras.ops.convert_to_numpy(x)).astype("float64")
+
+
+def assert_same(ours, theirs, tolerance):
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
+
+
+def batches(name):
+    """The inputs as a dataset of one batch."""
+    arrays = keras.tree.map_structure(lambda x: np.asarray(x), inputs_of(name))
+    return [(arrays,)]
+
+
+def inserted(name):
+    model = insert_squeeze_excite(built(name), ["conv"])
+    assert any(path.endswith("conv_se") for path in names_inside(model))
+    return model
+
+
+def names_inside(model):
+    return [layer.name for layer in model._flatten_layers()]
+
+
+def deployed(name):
+    model, changes = deploy(built(name))
+    assert re.search(CASES[name].left, "\n".join(map(str, changes))), changes
+    return model
+
+
+def watched(name):
+    gates = collect_gates(built(name), batches(name))
+    assert all(block.name == "se" or block.name.startswith("se:") for block in gates.blocks)
+    assert gates.blocks
+
+
+def pruned(name):
+    return prune_gates(built(name), batches(name), 0.0, timed_calls=0).model
+
+
+OPERATIONS = {"insert": inserted, "deploy": deployed, "gates": watched, "prune": pruned}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("name", CASES)
+def test_answers_stay_or_the_error_names_the_layer(name, operation):
+    case = CASES[name]
+    if operation in case.refused:
+        with pytest.raises(ValueError, match=case.refused[operation]):
+            OPERATIONS[operation](name)
+        return
+    model = OPERATIONS[operation](name)
+    if model is not None and not (name == "random_state" and operation == "prune"):  # which predicts, so draws numbers
+        compare(name, model)
+
+
+def compare(name, model):
+    # A random generator goes on from where it was when it was copied.
+    before = [variable.numpy() for variable in built(name).variables]
+    ours = answers(model, inputs_of(name))
+    theirs = answers(built(name), inputs_of(name))
+    for variable, value in zip(built(name).variables, before, strict=True):
+        variable.assign(value)
+    assert_same(ours, theirs, CASES[name].tolerance)
+
+
+# What Keras itself can load again: no functions and no classes that are not registered.
+LOADABLE = (
+    "string_lookup",
+    "integer_lookup",
+    "text_vectorization",
+    "adapted_numbers",
+    "time_distributed",
+    "holder_of_a_model",
+    "registered_layer",
+    "attention",
+    "shared_layers",
+    "nested_twice",
+    "sequential_inside",
+    "int8",
+    "float8",
+    "low_rank",
+    "masked_embedding",
+)
+
+
+@pytest.mark.parametrize("name", LOADABLE)
+def test_a_copy_is_saved_and_loaded(name, tmp_path):
+    inserted(name).save(tmp_path / "model.keras")
+    compare(name, keras.saving.load_model(tmp_path / "model.keras"))
+
+
+def of_saved_model(model, inputs, folder):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(export.saved_model(model, folder / "saved")))
+    return loaded(inputs)
+
+
+def of_tflite(model, inputs, folder):
+    from se_keras.export.runtime import TFLiteRunner
+
+    runner = TFLiteRunner(export.tflite(model, folder / "model.tflite"))
+    dtype = runner.interpreter.get_input_details()[0]["dtype"]
+    return np.concatenate([runner(row[None].astype(dtype)) for row in inputs])
+
+
+def of_onnx(model, inputs, folder):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(str(export.onnx(model, folder / "model.onnx")))
+    dtype = {"tensor(float)": "float32"}.get(session.get_inputs()[0].type, str(np.asarray(inputs).dtype))
+    return session.run(None, {"images": np.asarray(inputs).astype(dtype)})[0]
+
+
+EXPORTS = {"saved_model": of_saved_model, "tflite": of_tflite, "onnx": of_onnx}
+# A converter decides about these, which takes seconds, as every file does.
+BY_CONVERTER = ("adapted_numbers", "hashing", "random_state")
+
+
+def exports():
+    for name, case in CASES.items():
+        for form in EXPORTS:
+            is_quick = form in case.refused and name not in BY_CONVERTER
+            yield pytest.param(name, form, marks=() if is_quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "form"), list(exports()))
+def test_a_file_answers_as_the_model_or_the_error_names_the_layer(name, form, tmp_path):
+    case = CASES[name]
+    if form in case.refused:
+        with pytest.raises(ValueError, match=case.refused[form]):
+            EXPORTS[form](built(name), inputs_of(name), tmp_path)
+        assert not list(tmp_path.iterdir())
+        return
+    ours = EXPORTS[form](built(name), inputs_of(name), tmp_path)
+    assert_same([as_float64(ours)], answers(built(name), inputs_of(name)), case.tolerance)
+
+
+# What is special about single models.
+
+
+def test_a_copy_shares_no_variables_and_keeps_what_is_frozen():
+    model = any_models.forgetful_layer()
+    model.get_layer("conv").trainable = False
+    copy = build_model(read_graph(model))
+    assert not {id(v) for v in copy.variables} & {id(v) for v in model.variables}
+    assert [v.path for v in copy.trainable_weights] == [v.path for v in model.trainable_weights]
+    assert [v.path for v in copy.weights] == [v.path for v in model.weights]
+    copy.get_layer("conv").trainable = True
+    assert copy.get_layer("conv").kernel.trainable
+
+
+def test_weights_that_are_tied_stay_tied():
+    copy = build_model(read_graph(built("tied_weights")))
+    assert copy.get_layer("tied").embedding is copy.get_layer("embedding")
+
+
+def test_functions_stay_the_same_objects():
+    model = built("functions_in_configs")
+    deployed = deploy(model).model
+    assert deployed.layers[-4].activation is model.layers[-4].activation
+
+
+def test_blocks_go_into_a_model_that_is_applied_to_every_step():
+    model = built("time_distributed")
+    result = insert_squeeze_excite(model, where="conv$", freeze_base=True)
+    inner = result.get_layer("frames").layer
+    assert isinstance(inner.get_layer("conv_se"), SqueezeExcite)
+    assert {w.path.split("/")[0] for w in inner.trainable_weights} == {"conv_se"}
+    assert [p.layer for p in find_positions(model, "conv$")] == ["frames/conv"]
+    assert find_positions(model)[0].layer.startswith("frames/")
+
+
+@pytest.mark.parametrize("where", ["auto", ["missing"]])
+def test_layers_that_are_not_looked_into_are_named(where):
+    inputs = keras.Input(any_models.IMAGE)
+    model = keras.Model(inputs, any_models.Holder(any_models.body(), name="holder")(inputs))
+    with pytest.raises(ValueError, match=r"Not looked into: 'holder' \(Holder, 150 weights\)"):
+        insert_squeeze_excite(model, where)
+    with pytest.raises(ValueError, match=r"not looked into \(1 in 'holder' \(Holder\)\)"):
+        collect_gates(model, inputs_of("holder_of_a_model"))
+
+
+def test_gates_that_are_not_read_are_said():
+    with pytest.warns(UserWarning, match=r"Not all gates .* \(1 in 'holder'"):
+        collect_gates(built("holder_of_a_model"), batches("holder_of_a_model"))
+
+
+def test_batch_norms_of_every_step_are_folded():
+    changes = deploy(built("time_distributed")).changes
+    assert {change.layer: change.action for change in changes}["frames/bn"] == "folded"
+
+
+@pytest.mark.parametrize("name", ["int8", "int4", "float8"])
+def test_quantized_layers_are_not_computed_in_float32(name):
+    layer = CASES[name].refused["tflite"]
+    with pytest.raises(ValueError, match=rf"'{layer}' .* was quantized by Keras \({name}\)"):
+        in_float32(built(name))
+
+
+def test_half_precision_inside_wrappers_becomes_float32():
+    single = in_float32(built("bfloat16"))
+    assert {v.dtype for v in single.weights} == {"float32"}
+    assert {layer.compute_dtype for layer in single._flatten_layers(include_self=False)} == {"float32"}
+
+
+def test_a_layer_that_cannot_be_copied_is_named():
+    class Stubborn(layers.Layer):
+        def build(self, shape):
+            self.add_weight(shape=(1,), name="lost")
+
+        def call(self, inputs):
+            return inputs
+
+    inputs = keras.Input((4,))
+    with pytest.raises(ValueError, match=r"'stubborn' \(Stubborn\) cannot be copied"):
+        deploy(keras.Model(inputs, Stubborn(name="stubborn")(inputs)))
+
+
+def test_multiply_adds_of_every_step_and_of_models_inside_are_counted():
+    inner = model_info(any_models.body())
+    steps = model_info(built("time_distributed"))
+    assert steps.total.conv_macs == 3 * inner.total.conv_macs
+    assert steps.se_blocks == 1
+    assert [note.split(",")[0] for note in steps.notes] == ["The multiply-adds of 'lstm' (LSTM"]
+    assert model_info(built("time_distributed_twice")).total.conv_macs == 6 * inner.total.conv_macs
+    held = model_info(built("holder_of_a_model"))
+    assert held.se_blocks == 2
+    assert held.total.conv_macs == 8 * 8 * 4 * 3 + 2 * inner.total.conv_macs
+    assert held.total.parameters == built("holder_of_a_model").count_params()
+    assert "'holder' (Holder, 150 weights) are counted once" in str(held)
+
+
+def test_open_sizes_are_counted_whatever_the_layers():
+    inputs = keras.Input((None, None, 3))
+    x = layers.Lambda(any_models.scaled)(any_models.unit(inputs))
+    shared = layers.Conv2D(4, 1)
+    info = model_info(keras.Model(inputs, any_models.pooled(shared(shared(x)))), (8, 8, 3))
+    assert info.total.conv_macs == 64 * (9 * 3 * 4 + 2 * 4 * 4)
