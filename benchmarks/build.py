@@ -2,10 +2,10 @@
 
     python benchmarks/build.py
 
-Three comparisons, each interleaved, medians: `import se_keras` beside `import keras` in fresh
-processes; building SEResNet50 beside `keras.applications.ResNet50`; a training step of
-SEResNet50 beside the same network with `se=None`, on the CPU, on TensorFlow (without XLA, which the
-fused batch norm does not go with) and on JAX.
+Three comparisons, each interleaved, medians: a network imported from se_keras beside `import keras` in fresh
+processes (`import se_keras` alone imports nothing); building SEResNet50 beside
+`keras.applications.ResNet50`; a training step of SEResNet50 beside the same network with `se=None`, on
+the CPU, on TensorFlow (without XLA, which the fused batch norm does not go with) and on JAX.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from contestant import installed
 from timing import interleaved, report, summary
+
+NETWORK = "from se_keras import SEResNet50"
 
 
 def time_imports() -> dict[str, dict[str, float]]:
     # An installed package is compiled once; without this, a shell that forbids it would time the compiler.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
-    def importing(module: str):
-        command = [sys.executable, "-c", f"import {module}"]
+    def importing(statement: str):
+        command = [sys.executable, "-c", statement]
         return lambda: subprocess.run(command, check=True, capture_output=True, env=environment)
 
-    contestants = {"import keras": importing("keras"), "import se_keras": importing("se_keras")}
+    contestants = {statement: importing(statement) for statement in ("import keras", "import se_keras", NETWORK)}
     return summary(interleaved(contestants, rounds=15, warmups=1), reference="import keras")
 
 
@@ -81,21 +84,26 @@ def time_training_on_jax() -> dict[str, dict[str, float]]:
 
 def main() -> int:
     imports, building = time_imports(), time_building()
-    default, on_jax = time_training(), time_training_on_jax()
-    extra = imports["import se_keras"]["median_s"] - imports["import keras"]["median_s"]
+    steps = {"TensorFlow": time_training()}
+    if installed(sys.executable, ("jax",)):
+        steps["JAX"] = time_training_on_jax()
+    else:
+        print("  left out: JAX (it is not installed)", flush=True)
+    extra = imports[NETWORK]["median_s"] - imports["import keras"]["median_s"]
     return report(
         "build",
         {
             "import (s)": imports,
             "building (s)": building,
-            "training step, 224 px, batch 8, TensorFlow (s)": default,
-            "training step, 224 px, batch 8, JAX (s)": on_jax,
+            **{f"training step, 224 px, batch 8, {backend} (s)": rows for backend, rows in steps.items()},
         },
         limits={
-            "seconds of import se_keras over import keras": (extra, 0.2),
+            f"seconds of {NETWORK} over import keras": (extra, 0.2),
             "building SEResNet50 over keras.applications.ResNet50": (building["SEResNet50"]["ratio"], 1.3),
-            "training step with SE over se=None, TensorFlow": (default["SE"]["ratio"], 1.05),
-            "training step with SE over se=None, JAX": (on_jax["SE"]["ratio"], 1.05),
+            **{
+                f"training step with SE over se=None, {backend}": (rows["SE"]["ratio"], 1.05)
+                for backend, rows in steps.items()
+            },
         },
     )
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from typing import Any
 
-from contestant import Contestant, take_turns
+from contestant import installed, started, take_turns
 from timing import RESULTS, summary, where
 
 HERE = pathlib.Path(__file__).parent
@@ -73,16 +73,17 @@ def _said(python: str, code: str) -> list[str]:
 
 def _measured(kinds: dict[tuple[str, str], tuple[str, str]], batch: int, calls: int, plan: Plan) -> dict:
     """Seconds of the contestants that start; from (framework, network) to Python and kind, and to seconds."""
-    runs = {}
-    for (framework, network), (python, kind) in kinds.items():
-        short = "se" if network == WITH else "plain"
-        command = [python, WORKER, kind, short, *map(str, (batch, plan.size, calls))]
-        print(f"  starting {framework}: {network}", flush=True)
-        try:
-            runs[framework, network] = Contestant(command)
-        except RuntimeError as error:
-            print(f"  left out: {error}", flush=True)
-    return take_turns(runs, rounds=plan.rounds)
+    commands = {
+        (framework, network): [
+            python,
+            WORKER,
+            kind,
+            "se" if network == WITH else "plain",
+            *map(str, (batch, plan.size, calls)),
+        ]
+        for (framework, network), (python, kind) in kinds.items()
+    }
+    return take_turns(started(commands), rounds=plan.rounds)
 
 
 def measure_inference(batch: int, plan: Plan, peers: str | None) -> dict[str, dict[str, Any]]:
@@ -142,6 +143,14 @@ def show(record: dict[str, Any]) -> int:
     return int(missed)
 
 
+def _peers_that_start(python: str | None) -> str | None:
+    """The peers' Python if it has what they need; else None, and the reason is printed."""
+    lacking = sorted({"torch", "timm"} - installed(python, ("torch", "timm")).keys()) if python else []
+    if lacking:
+        print(f"  left out: the peers of {python} (it lacks {' and '.join(lacking)})", flush=True)
+    return None if lacking else python
+
+
 def _setting(peers: str | None) -> dict[str, Any]:
     """What must be the same for results to stand in one file: the GPU, its packages and the size of the images."""
     platform, device, jax_version = _said(sys.executable, DEVICE[0])
@@ -171,11 +180,7 @@ def measure(record: dict[str, Any], plan: Plan, peers: str | None, path: pathlib
             if title in record["sections"]:
                 continue
             print(title, flush=True)
-            try:
-                rows = measured(batch, plan, peers)
-            except (OSError, ValueError) as error:  # a process ended in between
-                print(f"  not measured: {error}", flush=True)
-                continue
+            rows = measured(batch, plan, peers)
             if rows:
                 record["sections"][title] = rows
                 record["goals"] = goals(record["sections"])
@@ -189,6 +194,7 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path, help="the results; benchmarks/results/gpu.json unless given")
     parser.add_argument("--allow-cpu", action="store_true", help="small images, to try the script without a GPU")
     options = parser.parse_args()
+    options.peers = _peers_that_start(options.peers)
     setting = _setting(options.peers)
     on_gpu = setting["size"] == FULL.size
     if not on_gpu and not options.allow_cpu:

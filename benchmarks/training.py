@@ -12,10 +12,9 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
-import subprocess
 import sys
 
-from contestant import Contestant, take_turns
+from contestant import installed, started, take_turns
 from timing import report, summary
 
 WORKER = pathlib.Path(__file__).with_name("training_worker.py")
@@ -35,15 +34,18 @@ def main() -> int:
         makers = dict.fromkeys(options.kinds, sys.executable)
         if options.peers:
             makers |= dict.fromkeys(PEERS, options.peers)
-        runs = {kind: Contestant([python, WORKER, kind, network, str(batch)]) for kind, python in makers.items()}
-        rows = summary(take_turns(runs, rounds=options.rounds), reference=options.kinds[0])
+        commands = {kind: [python, WORKER, kind, network, str(batch)] for kind, python in makers.items()}
+        seconds = take_turns(started(commands), rounds=options.rounds)
+        if not seconds:
+            continue
+        rows = summary(seconds, reference=next(iter(seconds)))
         for row in rows.values():
             row["images_per_s"] = batch / row["median_s"]
         sections[f"{network}, batches of {batch} (s)"] = rows
-        best = min(rows[kind]["median_s"] for kind in rows if kind.startswith(("tensorflow", "jax", "torch")))
-        if "pipeline" in rows:
+        steps = [rows[kind]["median_s"] for kind in rows if kind.startswith(("tensorflow", "jax", "torch"))]
+        if "pipeline" in rows and steps:
             limits[f"{network}: three times the pipeline over the fastest step"] = (
-                3 * rows["pipeline"]["median_s"] / best,
+                3 * rows["pipeline"]["median_s"] / min(steps),
                 1.0,
             )
         for precision, ours in (("", ("tensorflow", "jax", "torch")), (":bfloat16", ("tensorflow:mixed_bfloat16",))):
@@ -54,11 +56,8 @@ def main() -> int:
                     least / rows[peer]["median_s"],
                     1 / 0.95,
                 )
-    packages = {}
-    if options.peers:
-        code = "from importlib.metadata import version as v\nprint(v('torch'), v('timm'))"
-        done = subprocess.run([options.peers, "-c", code], check=True, capture_output=True, text=True)
-        packages = dict(zip(("torch of the peers", "timm"), done.stdout.split(), strict=True))
+    of_peers = installed(options.peers, ("torch", "timm")) if options.peers else {}
+    packages = {"torch of the peers" if name == "torch" else name: version for name, version in of_peers.items()}
     return report("training", sections, limits=limits, packages=packages)
 
 

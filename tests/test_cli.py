@@ -236,6 +236,18 @@ def test_predict_table(capsys, model_file, photo, labels):
     assert "%" in out
 
 
+def test_predict_shows_names_and_labels_as_they_are(capsys, model_file, photo, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("[/x]\n[bold]bee\ncat:smile:\n")
+    folder = tmp_path / "rich[/old]"
+    folder.mkdir()
+    names = [shutil.copy(photo, folder / name) for name in ("IMG[copy].jpg", "a\x1b[31mred.jpg")]
+    code, out, err = run(capsys, "predict", *names, "--model", model_file, "--labels", labels)
+    assert (code, err) == (0, "")
+    for text in ("rich[/old]/IMG[copy].jpg", "a\\x1b[31mred.jpg", "[/x]", "[bold]bee", "cat:smile:"):
+        assert text in out
+
+
 @pytest.mark.parametrize("content", [b"", b"no image at all"])
 def test_predict_names_the_unreadable_file(capsys, model_file, labels, tmp_path, content):
     broken = tmp_path / "broken.jpg"
@@ -383,6 +395,25 @@ def test_verify_passes_and_fails_by_exit_code(capsys, tflite_file, model_file, p
     code, out, _ = run(capsys, "verify", tflite_file, "--target", "edgetpu")
     assert code == 1
     assert "Edge TPU" in out
+
+
+def test_info_describes_an_exported_file(capsys, tflite_file, tmp_path):
+    code, out, err = run(capsys, "info", tflite_file)
+    assert (code, err) == (0, "")
+    assert "tflite, fp32" in out
+    assert "(1, 32, 32, 3) float32" in out.replace("any", "1")
+    assert "CONV_2D" in out
+    code, out, _ = run(capsys, "info", tflite_file, "--json")
+    facts = json.loads(out)
+    assert facts["size"] == tflite_file.stat().st_size
+    assert facts["operations"]["CONV_2D"] > 15
+    code, _, err = run(capsys, "info", tflite_file, "--size", 64)
+    assert code == 1
+    assert "an exported file is only described" in err
+    (tmp_path / "notes.txt").write_text("hello")
+    code, _, err = run(capsys, "info", tmp_path / "notes.txt")
+    assert code == 1
+    assert "notes.txt' is no model that can be run here" in err
 
 
 def test_verify_names_a_damaged_file(capsys, tflite_file, tmp_path):

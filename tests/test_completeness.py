@@ -28,6 +28,7 @@ BASE = {
     "errors",
     "files",
     "file_kinds",
+    "array_files",
     "native_output",
     "model_files",
     "layers",
@@ -39,6 +40,7 @@ ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "file_kinds": set(),
+    "array_files": {"file_kinds"},
     "native_output": set(),
     "with_keras": set(),  # imports the layers by their name, when Keras is there
     "catalog": set(),

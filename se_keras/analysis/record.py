@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from typing import Any
 
 import numpy as np
 
+from se_keras.array_files import read_arrays
+from se_keras.file_kinds import damaged
 from se_keras.files import replacing
 
 FORMAT = "se_keras gates 1"
@@ -175,26 +178,33 @@ class Gates:
             FileNotFoundError: There is none.
             ValueError: It holds something else.
         """
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"])) if "about" in arrays else {}
+        arrays = read_arrays(path)
+        try:
+            about = json.loads(str(arrays.get("about", "{}")))
             if about.get("format") != FORMAT:
                 raise ValueError(f"{os.fspath(path)!r} was not written by `Gates.save` of this version.")
-            blocks = [
-                BlockGates(
-                    name=block["name"],
-                    limits=tuple(block["limits"]),
-                    **{name: arrays[f"{i}/{name}"] for name in ARRAYS},
-                )
-                for i, block in enumerate(about["blocks"])
-            ]
-            return cls(
-                network=about["network"],
-                data=about["data"],
-                class_names=tuple(about["class_names"]),
-                counts=arrays["counts"],
-                levels=tuple(about["levels"]),
-                bins=about["bins"],
-                blocks=tuple(blocks),
-                sample_indices=arrays["sample_indices"],
-                sample_labels=arrays["sample_labels"],
+            return cls._from(about, arrays)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise damaged(path, "file of gates", repr(error), containers=("a zip archive",)) from error
+
+    @classmethod
+    def _from(cls, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Gates:
+        blocks = [
+            BlockGates(
+                name=block["name"],
+                limits=tuple(block["limits"]),
+                **{name: arrays[f"{i}/{name}"] for name in ARRAYS},
             )
+            for i, block in enumerate(about["blocks"])
+        ]
+        return cls(
+            network=about["network"],
+            data=about["data"],
+            class_names=tuple(about["class_names"]),
+            counts=arrays["counts"],
+            levels=tuple(about["levels"]),
+            bins=about["bins"],
+            blocks=tuple(blocks),
+            sample_indices=arrays["sample_indices"],
+            sample_labels=arrays["sample_labels"],
+        )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from se_keras.errors import missing_package, one_of
+from se_keras.file_kinds import described
 from se_keras.native_output import native_output_held
 
 LARGEST_BATCH = 32  # images given at once to a runtime that takes any number
@@ -80,6 +81,8 @@ def format_of(path: str | os.PathLike) -> str:
         return "keras"
     if path.suffix == ".onnx" and head:
         return "onnx"
+    if kind := described(path):
+        raise ValueError(f"The file {os.fspath(path)!r} is no model that can be run here, but {kind}.")
     raise ValueError(
         f"The file {os.fspath(path)!r} is no model that can be run here: it begins with {head!r}. Accepted are .tflite "
         "files (they hold TFL3 in bytes 4 to 7), .onnx files, .keras files and SavedModel folders."
@@ -213,8 +216,14 @@ class SavedModelRunner(Runner):
             import tensorflow as tf
         except ImportError as error:
             raise missing_package("tensorflow", "tensorflow", "Running a SavedModel") from error
-        with native_output_held():
-            self.loaded = tf.saved_model.load(os.fspath(path))
+        try:
+            with native_output_held():
+                self.loaded = tf.saved_model.load(os.fspath(path))
+        except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
+            raise ValueError(
+                f"The SavedModel {os.fspath(path)!r} cannot be loaded; it is damaged, or a part of its folder is "
+                f"missing: {' '.join(str(error).split())[:300]}"
+            ) from error
         if "serving_default" not in self.loaded.signatures:
             raise ValueError(
                 f"The SavedModel {os.fspath(path)!r} has no signature 'serving_default'; it has "

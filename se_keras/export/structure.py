@@ -11,6 +11,7 @@ from typing import Any
 from se_keras.errors import missing_package
 from se_keras.export.inspect_tflite import Refusal, TFLiteGraph, read_tflite, refusals
 from se_keras.export.runtime import answer_among, format_of
+from se_keras.file_kinds import damaged
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,15 +75,18 @@ def _of_tflite(path: str | os.PathLike) -> Structure:
     def described(tensors: Any) -> tuple[str, ...]:
         return tuple(f"{tensor.name} {_shape(tensor.shape)} {tensor.dtype.lower()}" for tensor in tensors)
 
-    return Structure(
-        format="tflite",
-        dtype=graph.dtype(),
-        inputs=described(graph.inputs),
-        outputs=described(graph.outputs),
-        operations=graph.counts(),
-        refusals=refusals(graph),
-        graph=graph,
-    )
+    try:
+        return Structure(
+            format="tflite",
+            dtype=graph.dtype(),
+            inputs=described(graph.inputs),
+            outputs=described(graph.outputs),
+            operations=graph.counts(),
+            refusals=refusals(graph),
+            graph=graph,
+        )
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:  # operations without their tensors
+        raise damaged(path, "TFLite model", error) from error
 
 
 def _of_onnx(path: str | os.PathLike) -> Structure:
@@ -93,7 +97,7 @@ def _of_onnx(path: str | os.PathLike) -> Structure:
     try:
         model = onnx.load(os.fspath(path), load_external_data=False)
     except Exception as error:  # protobuf's own errors have no public class
-        raise ValueError(f"The file {os.fspath(path)!r} is no ONNX model, or damaged: {error}") from error
+        raise damaged(path, "ONNX model", error) from error
 
     def described(values: Any) -> tuple[str, ...]:
         return tuple(_onnx_value(value, onnx) for value in values)
@@ -133,7 +137,7 @@ def _of_saved_model(path: str | os.PathLike) -> Structure:
     try:
         meta = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0]
     except Exception as error:  # protobuf's own errors have no public class
-        raise ValueError(f"The SavedModel {os.fspath(path)!r} is damaged: {error}") from error
+        raise damaged(pathlib.Path(path) / "saved_model.pb", "SavedModel", error) from error
 
     def described(tensors: Any) -> tuple[str, ...]:
         return tuple(

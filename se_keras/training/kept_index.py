@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-import zipfile
 from collections.abc import Callable
 
 import numpy as np
 
+from se_keras.array_files import read_arrays
 from se_keras.files import replacing
 
 
@@ -25,10 +25,10 @@ def kept(path: pathlib.Path, stamp: str, make: Callable[[], dict[str, np.ndarray
         The arrays by name.
     """
     try:
-        with open(path, "rb") as stream, np.load(stream) as arrays:
-            if str(arrays["stamp"]) == stamp:
-                return {name: arrays[name] for name in arrays.files if name != "stamp"}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        table = read_arrays(path)
+        if str(table.pop("stamp", "")) == stamp:
+            return table
+    except (OSError, ValueError):
         pass  # there is none, or none that can be read
     table = make()
     with contextlib.suppress(OSError), replacing(path, overwrite=True) as temporary:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
+from se_keras.array_files import read_arrays
 from se_keras.preprocessing import load_image
 from se_keras.training import images
 from se_keras.training.holdout import check_classes, held_back
@@ -257,15 +258,19 @@ def parts_of(path: str | os.PathLike) -> tuple[pathlib.Path, pathlib.Path] | Non
 def _open_npz(path: pathlib.Path, name: str) -> Data:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file at {os.fspath(path)!r}.")
-    with np.load(path) as arrays:
-        missing = {"x_train", "y_train", "x_test", "y_test"} - set(arrays.files)
-        if missing:
-            raise ValueError(
-                f"{os.fspath(path)!r} must hold x_train, y_train, x_test and y_test; {', '.join(sorted(missing))} "
-                "is missing."
-            )
-        names = arrays["class_names"] if "class_names" in arrays.files else None
-        return _of_arrays(name, arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"], names)
+    needed = ("x_train", "y_train", "x_test", "y_test")
+    arrays = read_arrays(path, (*needed, "class_names"))
+    missing = [array for array in needed if array not in arrays]
+    if missing:
+        raise ValueError(
+            f"{os.fspath(path)!r} must hold x_train, y_train, x_test and y_test; {', '.join(missing)} is missing."
+        )
+    try:
+        x_train, y_train, x_test, y_test = (arrays[array] for array in needed)
+        class_names = [str(given) for given in arrays["class_names"]] if "class_names" in arrays else None
+        return _of_arrays(name, x_train, y_train, x_test, y_test, class_names)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{os.fspath(path)!r}: {error}") from error
 
 
 def _of_arrays(

@@ -2,10 +2,12 @@
 
 import json
 
+import keras
+import numpy as np
 import pytest
 
 from se_keras import export
-from se_keras.export.process import RuntimeRefusedError
+from se_keras.export.process import RuntimeRefusedError, Worker
 from se_keras.export.verify import speed_of
 
 
@@ -60,3 +62,27 @@ def test_contestant_that_does_not_run_is_named(file, tmp_path):
     path.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(RuntimeRefusedError, match="LiteRT CPU refuses the model"):
         export.benchmark([path])
+
+
+LAYER = """
+import keras
+
+class Tripled(keras.layers.Layer):
+    def call(self, x):
+        return x * 3
+"""
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_knows_the_users_layers(tmp_path, monkeypatch):
+    (tmp_path / "layers_of_mine.py").write_text(LAYER)
+    monkeypatch.syspath_prepend(tmp_path)
+    import layers_of_mine
+
+    path = tmp_path / "own.keras"
+    keras.Sequential([keras.Input((8, 8, 3)), layers_of_mine.Tripled()]).save(path)
+    with pytest.raises(RuntimeRefusedError, match=r"own\.keras' holds layers_of_mine\.Tripled, which Keras does not"):
+        Worker(path)
+    monkeypatch.setitem(keras.saving.get_custom_objects(), "Tripled", layers_of_mine.Tripled)
+    with Worker(path) as worker:
+        assert worker.run(np.ones((1, 8, 8, 3), "float32")).max() == 3
