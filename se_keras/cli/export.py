@@ -24,7 +24,7 @@ _OUTPUTS = {"saved_model": "out/saved_model", "tflite": "out/model.tflite", "onn
 _TARGETS: dict[str, Callable[[pathlib.Path], dict[str | os.PathLike, Kind]]] = {
     "saved_model": lambda path: {path: SAVED_MODEL},
     "tflite": tflite_targets,
-    "onnx": lambda path: {path: kind_of(".onnx")},
+    "onnx": lambda path: {path: kind_of("model.onnx")},
 }
 
 
