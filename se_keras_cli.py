@@ -320,6 +320,7 @@ def _add_verdict(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=_at_least_one, default=1, help="CPU threads when timing (default: 1)")
     parser.add_argument("--images", type=_at_least_one, default=256, help="photos at most (default: 256)")
+    parser.add_argument("--strict", action="store_true", help="refuse photos that cannot be read")
     parser.add_argument("--max-relative-error", type=_fraction, help="of the logits (default: by dtype)")
     parser.add_argument("--min-top1-agreement", type=_fraction, help="share of the photos (default: by dtype)")
     parser.add_argument("--max-accuracy-drop", type=_fraction, help="as a fraction of 1 (default: by dtype)")

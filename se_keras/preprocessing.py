@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.resources
-import math
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from se_keras.images.pixels import check_pixels, is_divided, to_rgb
+from se_keras.images.reading import load_image
 from se_keras.images.record import Preprocessing
-
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+from se_keras.images.resizing import resized_and_cropped
 
 
 def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.ndarray:
@@ -25,7 +26,8 @@ def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.
     Args:
         images: A path, a PIL image, an array of shape (height, width, 3) or (batch, height,
             width, 3) with RGB values 0 to 255, or a sequence of these, of any sizes. A photo
-            is turned upright as its EXIF data say; grey and transparent images become RGB.
+            is turned upright as its EXIF data say; gray and transparent images become RGB.
+            Files are JPEG, PNG, BMP, GIF, TIFF, WebP or PPM (`images.reading.FORMATS`).
         record_or_model: A `Preprocessing`, or a model with its preprocessing inside (built
             with `include_preprocessing=True`, the default), also as a part of it.
 
@@ -35,8 +37,12 @@ def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.
 
     Raises:
         FileNotFoundError: A path does not exist.
-        ValueError: An image cannot be read (its path is named), an array of another shape or
-            range, or a model without preprocessing inside.
+        ValueError: An image cannot be read (its path is named) or has more pixels than the limits
+            in `images.limits` allow; an array of another shape, dtype or range; or a model
+            without preprocessing inside.
+
+    Warns:
+        UserWarning: All arrays hold floats from 0 to 1, as if they had been divided by 255.
 
     Example:
 
@@ -44,7 +50,9 @@ def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.
     (1, 224, 224, 3)
     """
     record = record_or_model if isinstance(record_or_model, Preprocessing) else preprocessing_of(record_or_model)
-    batch = np.stack([_prepared(image, record) for image in _sequence(images)])
+    given = [_array(image) for image in _sequence(images)]
+    _warn_of_divided(given)
+    batch = np.stack([_prepared(image, record) for image in given])
     return batch if keras.config.image_data_format() == "channels_last" else batch.transpose(0, 3, 1, 2)
 
 
@@ -125,78 +133,39 @@ def _sequence(images: Any) -> Sequence[Any]:
     return images if images.ndim == 4 else images[None]
 
 
-def _prepared(image: Any, record: Preprocessing) -> np.ndarray:
-    image = load_image(image) if isinstance(image, str | os.PathLike) else image
-    if isinstance(image, Image.Image):
-        image = to_rgb(image)
-    else:
-        image = np.asarray(image)
-        if image.ndim != 3 or image.shape[-1] != 3:
-            raise ValueError(f"An image array has shape (height, width, 3); received shape {image.shape}.")
-        if image.dtype == np.uint8:
-            image = Image.fromarray(image)
-    height, width = record.height_width
-    if isinstance(image, Image.Image):
-        return np.asarray(_resized_and_cropped(image, record), "float32")
-    if not np.isfinite(image).all() or image.min() < 0 or image.max() > 255:
-        raise ValueError(
-            f"Image values must lie between 0 and 255; received {image.min():.4g} to {image.max():.4g}. "
-            "Undo any normalisation first: the network does its own."
+def _array(image: Any) -> Any:
+    """A checked array of an image that is none of a path or a PIL image; these stay what they are."""
+    if isinstance(image, str | os.PathLike | Image.Image):
+        return image
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise ValueError(f"An image array has shape (height, width, 3); received shape {image.shape}.")
+    check_pixels(image)
+    return image
+
+
+def _warn_of_divided(images: Sequence[Any]) -> None:
+    arrays = [image for image in images if isinstance(image, np.ndarray)]
+    bright = [image for image in arrays if image.any()]
+    if bright and all(is_divided(image) for image in bright):
+        warnings.warn(
+            "The values of these images lie between 0 and 1: they seem to have been divided by 255, and look black to "
+            "a network that takes 0 to 255. Multiply them by 255.",
+            stacklevel=3,
         )
+
+
+def _prepared(image: Any, record: Preprocessing) -> np.ndarray:
+    if isinstance(image, str | os.PathLike):
+        image = load_image(image)
+    elif isinstance(image, Image.Image):
+        image = to_rgb(image)
+    elif image.dtype == np.uint8:
+        image = Image.fromarray(image)
+    if isinstance(image, Image.Image):
+        return np.asarray(resized_and_cropped(image, record), "float32")
     planes = [Image.fromarray(image[..., channel].astype("float32")) for channel in range(3)]
-    return np.stack([np.asarray(_resized_and_cropped(plane, record)) for plane in planes], axis=-1).reshape(
-        height, width, 3
-    )
-
-
-def _resized_and_cropped(image: Image.Image, record: Preprocessing) -> Image.Image:
-    height, width = record.height_width
-    scale = max(math.floor(height / record.crop) / image.height, math.floor(width / record.crop) / image.width)
-    # The shorter side is met exactly; the longer is cut down to whole pixels, as torchvision does.
-    new_width = max(int(image.width * scale + 1e-6), width)
-    new_height = max(int(image.height * scale + 1e-6), height)
-    image = image.resize((new_width, new_height), _RESAMPLING[record.interpolation])
-    left, top = round((new_width - width) / 2), round((new_height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
-
-
-def load_image(path: str | os.PathLike) -> Image.Image:
-    """Reads an image file as upright RGB.
-
-    Args:
-        path: Any format that Pillow reads.
-
-    Returns:
-        A PIL image of mode "RGB".
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is empty, truncated or no image; the message names it.
-    """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"There is no image file at {os.fspath(path)!r}.")
-    if os.path.getsize(path) == 0:
-        raise ValueError(f"The image file {os.fspath(path)!r} is empty (0 bytes).")
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"The file {os.fspath(path)!r} cannot be read as an image: {error}") from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An opened image of any kind as upright RGB.
-
-    Args:
-        image: Grey (also of 16 bits), with a palette or transparency, turned by its EXIF entry.
-
-    Returns:
-        A PIL image of mode "RGB".
-    """
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255 instead of scaling
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype("uint8"))
-    return image.convert("RGB")
+    return np.stack([np.asarray(resized_and_cropped(plane, record)) for plane in planes], axis=-1)
 
 
 def decode_predictions(

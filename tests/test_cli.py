@@ -257,6 +257,39 @@ def test_predict_names_the_unreadable_file(capsys, model_file, labels, tmp_path,
     assert str(broken) in err
 
 
+def test_predict_answers_the_files_that_can_be_read(capsys, model_file, photo, labels, tmp_path):
+    (tmp_path / "notes.txt").write_text("no image at all")
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "line\nbreak.jpg").write_bytes(b"")
+    paths = [tmp_path / "notes.txt", photo, tmp_path / "gone.jpg", tmp_path / "line\nbreak.jpg"]
+    code, out, err = run(capsys, "predict", *paths, "--model", model_file, "--labels", labels, "--json")
+    assert code == 1
+    rows = json.loads(out)
+    assert [row["image"] for row in rows if "predictions" in row] == [str(photo)]
+    assert len([row for row in rows if "error" in row]) == 3
+    lines = [line for line in err.splitlines() if line.startswith("no answer for ")]
+    assert [name in line for name, line in zip(("notes.txt", "gone.jpg", r"line\nbreak"), lines, strict=True)] == [
+        True
+    ] * 3
+
+
+def test_strict_refuses_photos_that_cannot_be_read_before_anything_is_written(capsys, model_file, photo, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "good.png").write_bytes(photo.read_bytes())
+    (folder / "cut.jpg").write_bytes(b"")
+    target = tmp_path / "model.onnx"
+    for arguments in (
+        ("export", model_file, "--format", "onnx", "--output", target),
+        ("verify", model_file),
+    ):
+        code, _, err = run(capsys, *arguments, "--data", folder, "--strict")
+        assert code == 1
+        assert "1 of 2 files cannot be read as images" in err
+        assert "cut.jpg" in err
+    assert not target.exists()
+
+
 def test_predict_on_a_missing_file(capsys, model_file):
     code, _, err = run(capsys, "predict", "nowhere.jpg", "--model", model_file)
     assert code == 1

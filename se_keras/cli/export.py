@@ -12,18 +12,19 @@ import keras
 
 from se_keras import export
 from se_keras.cli.console import progress_console, status
+from se_keras.cli.images import refuse_broken
 from se_keras.cli.models import class_names_of, labels_beside, lines_of, load_file, published
 from se_keras.cli.verify import check_report, print_report
 from se_keras.export.tflite import CALIBRATED, tflite_targets
 from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of
+from se_keras.images.folders import parts_of
 from se_keras.models.registry import create_model
-from se_keras.training.sources import parts_of
 
 _OUTPUTS = {"saved_model": "out/saved_model", "tflite": "out/model.tflite", "onnx": "out/model.onnx"}
 _TARGETS: dict[str, Callable[[pathlib.Path], dict[str | os.PathLike, Kind]]] = {
     "saved_model": lambda path: {path: SAVED_MODEL},
     "tflite": tflite_targets,
-    "onnx": lambda path: {path: kind_of(".onnx")},
+    "onnx": lambda path: {path: kind_of("model.onnx")},
 }
 
 
@@ -34,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
     target = pathlib.Path(options.output or _OUTPUTS[options.format])
     check_targets(_TARGETS[options.format](target), overwrite=options.overwrite)
     check_report(options)
+    if options.strict and options.data:
+        refuse_broken(options.data)
     parts = parts_of(options.data) if options.data else None
     calibration, options.data = parts or (options.data, options.data)
     if options.data and not parts and options.dtype in CALIBRATED:

@@ -7,11 +7,14 @@ import dataclasses
 import os
 import time
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from se_keras.cli.console import FittingTable, bar, console, print_json, progress_bars, progress_console
 from se_keras.cli.models import class_names_of, labels_beside, lines_of, load
+from se_keras.images.reading import Faults, separated
 from se_keras.inference import classify
 from se_keras.prediction import FolderPrediction, predict_folder
 from se_keras.prediction.merge import check_output
@@ -31,30 +34,42 @@ def run(options: argparse.Namespace) -> int:
             f"{folders[0]!r} is a folder: pass it as --input {folders[0]}, and name the table to write with --output "
             "FILE, which ends in .parquet or .csv."
         )
-    missing = [path for path in options.images if not os.path.isfile(path)]
+    missing = [path for path in options.images if not os.path.lexists(path)]
     if missing:
         raise FileNotFoundError(f"There is no image file at {', '.join(map(repr, missing))}.")
     model = load(options.model)
     labels = _labels(options, model)
-    predictions = classify(model, options.images, labels=labels, top=options.top, progress=bar("Classifying"))
+    readable, faults = separated(options.images)
+    for path, reason in faults:
+        progress_console.print(f"no answer for '{os.fspath(path)}': {reason}")
+    paths = [options.images[index] for index in readable]
+    predictions = classify(model, paths, labels=labels, top=options.top, progress=bar("Classifying"))
     if options.json:
-        rows = [
-            {
-                "image": path,
-                "predictions": [{"id": identifier, "label": label, "probability": p} for identifier, label, p in row],
-            }
-            for path, row in zip(options.images, predictions, strict=True)
-        ]
-        print_json(rows)
-        return 0
+        print_json(_json_rows(paths, predictions, faults))
+    elif paths:
+        _print_table(paths, predictions)
+    return 1 if faults else 0
+
+
+def _json_rows(paths: Sequence[str], predictions: Sequence[Any], faults: Faults) -> list[dict[str, Any]]:
+    answered = [
+        {
+            "image": path,
+            "predictions": [{"id": identifier, "label": label, "probability": p} for identifier, label, p in row],
+        }
+        for path, row in zip(paths, predictions, strict=True)
+    ]
+    return [*answered, *({"image": os.fspath(path), "error": reason} for path, reason in faults)]
+
+
+def _print_table(paths: Sequence[str], predictions: Sequence[Any]) -> None:
     table = FittingTable("image", "class", "probability")
     table.columns[2].justify = "right"
-    for path, row in zip(options.images, predictions, strict=True):
+    for path, row in zip(paths, predictions, strict=True):
         for rank, (_, label, probability) in enumerate(row):
             table.add_row(path if rank == 0 else "", label, f"{probability:.1%}")
         table.add_section()
     console.print(table)
-    return 0
 
 
 _FOLDER_OPTIONS = ("output", "engine", "workers", "gpus_per_worker", "overwrite")

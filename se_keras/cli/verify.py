@@ -10,6 +10,7 @@ import keras
 
 from se_keras import export
 from se_keras.cli.console import print_lines, status
+from se_keras.cli.images import refuse_broken
 from se_keras.cli.models import load_file, published
 from se_keras.export.report import LIMITS, Limits
 from se_keras.export.report_figures import report_targets
@@ -21,6 +22,8 @@ from se_keras.files import check_targets
 def run(options: argparse.Namespace) -> int:
     """Compares an exported file with its model and prints the report; fails if the report does."""
     format_of(options.file)  # says what is wrong before any model is built
+    if options.strict and options.data:
+        refuse_broken(options.data)
     return print_report(options.file, _model_to_compare(options.model), options)
 
 

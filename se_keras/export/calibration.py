@@ -10,6 +10,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,9 +19,8 @@ import keras
 import numpy as np
 
 from se_keras.export import flatbuffer
-from se_keras.export.images import check_range, preparation_of, real_images
+from se_keras.export.images import check_range, left_out, preparation_of, real_images, takes_pixels
 from se_keras.export.runtime import TFLiteRunner
-from se_keras.preprocessing import preprocessing_of
 
 FLOAT32 = 0  # of a tensor's type
 LEAST_IMAGES = 100
@@ -52,14 +52,17 @@ def calibrate(model: keras.Model, data: Any, *, least: int = LEAST_IMAGES) -> Ca
         least: How many different images there must be.
 
     Returns:
-        At most 200 images, and their range.
+        At most 200 images, and their range. Files that cannot be read are left out, and named in a warning.
 
     Raises:
         ValueError: Fewer than `least` different images, values that are not finite, or images
             of 0 to 1 for a model that takes 0 to 255.
     """
     shape = tuple(model.inputs[0].shape[1:])
-    found = real_images(data, None, shape, record=preparation_of(model, shape[:2]), most=MOST_IMAGES).images
+    given = real_images(data, None, shape, record=preparation_of(model, shape[:2]), most=MOST_IMAGES)
+    if given.broken:
+        warnings.warn(left_out(given.broken), stacklevel=3)
+    found = given.images
     different = len({image.tobytes() for image in found})
     if different < least:
         raise ValueError(
@@ -74,15 +77,6 @@ def calibrate(model: keras.Model, data: Any, *, least: int = LEAST_IMAGES) -> Ca
         # So that the scale of an integer input is exactly 1: MediaPipe feeds pixels whatever the file says.
         found[0, 0, 0], found[0, 0, 1] = 0.0, 255.0
     return Calibration(found, low, high)
-
-
-def takes_pixels(model: keras.Model) -> bool:
-    """Whether a model is known to take pixels of 0 to 255."""
-    try:
-        preprocessing_of(model)
-    except ValueError:
-        return False
-    return True
 
 
 def calibrated(converter: Any, batches: Sequence[np.ndarray]) -> bytes:

@@ -1,49 +1,136 @@
-"""From the bytes of a JPEG or PNG to a network's input, as TensorFlow operations that a SavedModel can hold."""
+"""From the bytes of image files to a network's input, as TensorFlow operations that a SavedModel can hold."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
+from se_keras.export.image_headers import DAMAGED, HEAD, first_frame, header_fault, is_kind
 from se_keras.images.record import Preprocessing
 
-HEAD = 4096  # bytes of a JPEG in which its EXIF data begin; cameras write them first
+_DECODED_AT_ONCE = 4  # images of a batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Photos:
+    """How the bytes of a photo become an input of a network.
+
+    Args:
+        record: How it is resized and cropped; None: both sides are stretched.
+        size: Height and width of the input.
+        is_normalized: Whether mean and standard deviation of the record are applied.
+        dtype: Of the input.
+    """
+
+    record: Preprocessing | None
+    size: tuple[int, int]
+    is_normalized: bool
+    dtype: str
+
+    def __call__(self, contents: Any) -> Any:
+        """From a scalar string tensor to a tensor of shape (*size, 3)."""
+        import tensorflow as tf
+
+        image = decoded(contents)
+        image = stretched(image, self.size) if self.record is None else resized_and_cropped(image, self.record)
+        if self.record is not None and self.is_normalized:
+            image = (image / 255 - self.record.mean) / self.record.std
+        return tf.cast(image, self.dtype)
+
+
+def prepared_images(contents: Any, prepare: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """Prepares the images of a batch; one that cannot be decoded keeps none of the others from its answer.
+
+    TensorFlow's decoders end a whole graph when they meet damaged bytes. A `tf.data` pipeline, which a graph may
+    hold, drops the element in place of that.
+
+    Args:
+        contents: String tensor of shape (batch,): the bytes of files.
+        prepare: From the bytes of one file that `header_fault` finds nothing wrong with to a tensor of fixed shape.
+
+    Returns:
+        The images, zeros for a file that cannot be decoded; and for each the reason, or "".
+    """
+    import tensorflow as tf
+
+    like = tf.function(prepare, autograph=False).get_concrete_function(tf.TensorSpec((), tf.string)).outputs[0]
+    blank = tf.zeros(like.shape, like.dtype)
+
+    def prepared(index: Any, file: Any) -> Any:
+        reason = header_fault(file)
+        return index, reason, tf.cond(tf.equal(reason, ""), lambda: prepare(file), lambda: tf.zeros_like(blank))
+
+    count = tf.shape(contents)[0]
+    rows = tf.data.Dataset.from_tensor_slices((tf.range(count), contents))
+    rows = rows.map(tf.autograph.experimental.do_not_convert(prepared), num_parallel_calls=_DECODED_AT_ONCE)
+    # One row more, so that there is one even if all others are dropped.
+    rows = rows.ignore_errors().concatenate(tf.data.Dataset.from_tensors((count, tf.constant(""), blank)))
+    batch = rows.with_options(_plain_options()).batch(tf.cast(count + 1, tf.int64))
+    index, reason, images = batch.get_single_element()
+    status = tf.tensor_scatter_nd_update(tf.fill([count + 1], DAMAGED), index[:, None], reason)
+    shape = tf.concat([[count + 1], like.shape], axis=0)
+    images = tf.ensure_shape(tf.scatter_nd(index[:, None], images, shape)[:count], (None, *like.shape))
+    return images, status[:count]
+
+
+def _plain_options() -> Any:
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False  # there is nothing to tune in the few milliseconds of a request
+    options.experimental_optimization.apply_default_optimizations = False
+    options.deterministic = False
+    return options
 
 
 def decoded(contents: Any) -> Any:
-    """Decodes one image to upright RGB, as `preprocessing.load_image` does.
+    """Decodes one image to upright RGB, as `images.reading.load_image` does.
 
     Args:
-        contents: Scalar string tensor: the bytes of a JPEG, PNG, BMP or one-frame GIF file.
+        contents: Scalar string tensor: the bytes of a JPEG, PNG, BMP or GIF file that `header_fault` finds nothing
+            wrong with.
 
     Returns:
-        uint8 tensor of shape (height, width, 3). Grey becomes RGB, transparency is dropped, and a
-        JPEG is turned upright as its EXIF data say. Running it on other bytes ends in TensorFlow's
-        InvalidArgumentError.
+        uint8 tensor of shape (height, width, 3). Gray becomes RGB, transparency is dropped, of a GIF the first frame
+        is taken, and a JPEG or PNG is turned upright as its EXIF data say. Running it on other bytes ends in
+        TensorFlow's InvalidArgumentError.
     """
     import tensorflow as tf
 
     image = tf.cond(
-        tf.io.is_jpeg(contents),
+        is_kind(contents, "JPEG"),
         # The fast transform, TensorFlow's default, is off by several levels from other decoders.
         lambda: tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(contents, channels=3, expand_animations=False),
+        lambda: tf.io.decode_image(_one_frame(contents), channels=3, expand_animations=False),
     )
     return _upright(tf.ensure_shape(image, (None, None, 3)), exif_orientation(contents))
 
 
+def _one_frame(contents: Any) -> Any:
+    import tensorflow as tf
+
+    def cut() -> Any:
+        return tf.strings.join([tf.strings.substr(contents, 0, first_frame(contents)[1]), b";"])
+
+    return tf.cond(is_kind(contents, "GIF"), cut, lambda: contents)
+
+
 def exif_orientation(contents: Any) -> Any:
-    """The orientation that a camera wrote into a JPEG.
+    """The orientation that a camera wrote into a JPEG or PNG.
 
     Args:
         contents: Scalar string tensor: the bytes of an image file.
 
     Returns:
-        Scalar int32 tensor: 1 to 8 as in the EXIF standard; 0 where the file states none.
+        Scalar int32 tensor: 1 to 8 as in the EXIF standard; 0 where the file states none, or its EXIF data are damaged.
     """
     import tensorflow as tf
 
-    head = tf.cond(tf.io.is_jpeg(contents), lambda: tf.strings.substr(contents, 0, HEAD), lambda: tf.constant(b""))
+    is_jpeg = is_kind(contents, "JPEG")
+    is_known = is_jpeg | is_kind(contents, "PNG")
+    head = tf.cond(is_known, lambda: tf.strings.substr(contents, 0, HEAD), lambda: tf.constant(b""))
     read = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int32)
     count = tf.size(read)
     # Zeros behind the end, which mean nothing anywhere below, make every look-up safe.
@@ -56,15 +143,16 @@ def exif_orientation(contents: Any) -> Any:
         first, second = byte(position), byte(position + 1)
         return tf.where(is_little_endian, first + 256 * second, 256 * first + second)
 
-    starts = tf.range(count)
-    is_marker = tf.reduce_all(
-        [tf.equal(byte(starts + offset), value) for offset, value in enumerate(b"Exif\0\0")], axis=0
-    )
-    begin = 6 + tf.reduce_min(tf.concat([tf.boolean_mask(starts, is_marker), [count]], axis=0))
+    def begins(marker: bytes) -> Any:
+        found = tf.reduce_all([data[i : count + i] == value for i, value in enumerate(marker)], axis=0)
+        return len(marker) + tf.reduce_min(tf.concat([tf.where(found)[:, 0], [tf.cast(count, tf.int64)]], axis=0))
+
+    begin = tf.cast(tf.cond(is_jpeg, lambda: begins(b"Exif\0\0"), lambda: begins(b"eXIf")), tf.int32)
     is_little_endian = tf.equal(byte(begin), ord("I"))
+    is_exif = tf.reduce_any([tf.reduce_all(byte(begin + tf.range(4)) == list(order)) for order in (b"II*\0", b"MM\0*")])
     low, high = tf.where(is_little_endian, 4, 6), tf.where(is_little_endian, 6, 4)
     # A directory far away is not in the head: its high half would only overflow.
-    directory = tf.where(tf.equal(short(begin + high), 0), begin + short(begin + low), count)
+    directory = tf.where(is_exif & tf.equal(short(begin + high), 0), begin + short(begin + low), count)
     entries = directory + 2 + 12 * tf.range(tf.minimum(short(directory), HEAD // 12))
     is_orientation = tf.equal(short(entries), 0x0112)
     value = tf.reduce_max(tf.concat([tf.boolean_mask(short(entries + 8), is_orientation), [0]], axis=0))
@@ -98,9 +186,7 @@ def resized_and_cropped(image: Any, record: Preprocessing) -> Any:
     old = tf.cast(tf.shape(image)[:2], tf.float64)
     scale = tf.reduce_max(tf.constant([math.floor(side / record.crop) for side in size], tf.float64) / old)
     new = tf.maximum(tf.cast(old * scale + 1e-6, tf.int32), size)
-    image = _resized(image, new, record.interpolation)
-    top, left = tf.unstack(tf.cast(tf.round((new - size) / 2), tf.int32))
-    return tf.ensure_shape(image[top : top + size[0], left : left + size[1]], (*size, 3))
+    return _resampled(image, new, size, record.interpolation)
 
 
 def stretched(image: Any, size: tuple[int, int]) -> Any:
@@ -115,15 +201,32 @@ def stretched(image: Any, size: tuple[int, int]) -> Any:
     """
     import tensorflow as tf
 
-    return tf.ensure_shape(_resized(image, size, "bilinear"), (*size, 3))
+    return _resampled(image, tf.constant(size), size, "bilinear")
 
 
-def _resized(image: Any, size: Any, interpolation: str) -> Any:
+def _resampled(image: Any, new: Any, size: tuple[int, int], interpolation: str) -> Any:
+    """The central `size` of the image resized to `new`; nothing but that is computed."""
     import tensorflow as tf
 
+    kernel, reach = {"bilinear": ("triangle", 1.0), "bicubic": ("keyscubic", 2.0)}[interpolation]
+    old = tf.shape(image)[:2]
+    scale = tf.cast(new, tf.float32) / tf.cast(old, tf.float32)
+    begin = tf.cast(tf.round((new - size) / 2), tf.float32)
+    margin = reach * tf.maximum(1 / scale, 1.0) + 1
+    first = tf.maximum(tf.cast(begin / scale - margin, tf.int32), 0)
+    last = tf.minimum(tf.cast((begin + tf.cast(size, tf.float32)) / scale + margin, tf.int32) + 1, old)
+    image = image[first[0] : last[0], first[1] : last[1]]
+    translation = tf.cast(first, tf.float32) * scale - begin
     # One side after the other and whole levels after each, as Pillow does: bicubic overshoots, and what is cut
     # off between the two makes a difference of up to 15 levels at hard edges.
-    for sides in ((tf.shape(image)[0], size[1]), size):
-        image = tf.image.resize(image, sides, interpolation, antialias=True)
+    for across in (True, False):
+        image = tf.raw_ops.ScaleAndTranslate(
+            images=image[None],
+            size=[tf.shape(image)[0], size[1]] if across else size,
+            scale=tf.where([not across, across], scale, 1.0),
+            translation=tf.where([not across, across], translation, 0.0),
+            kernel_type=kernel,
+            antialias=True,
+        )[0]
         image = tf.clip_by_value(tf.floor(image + 0.5), 0.0, 255.0)
-    return image
+    return tf.ensure_shape(image, (*size, 3))

@@ -10,8 +10,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image
 
+from se_keras.images.folders import has_loose_images, image_files, labelled_files, parts_of, text_of
+from se_keras.images.pixels import check_numbers, is_divided
+from se_keras.images.reading import separated
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocess, preprocessing_of
 
@@ -25,12 +27,14 @@ class ImageSet:
         images: Float32 array of shape (n, height, width, channels).
         labels: The right class of each, shape (n,), or None where that is not known.
         folders: How many subfolders the labels were counted from, or None.
+        broken: Files that could not be read and were left out, and why.
     """
 
     name: str
     images: np.ndarray
     labels: np.ndarray | None = None
     folders: int | None = None
+    broken: tuple[tuple[str, str], ...] = ()
 
 
 def random_images(shape: Sequence[int], count: int) -> ImageSet:
@@ -70,17 +74,16 @@ def real_images(
         most: How many images at most, at least 1; of a folder they are taken evenly.
 
     Returns:
-        The images, and labels where they are known.
+        The images, and labels where they are known. Files of a folder that cannot be read are left out and listed.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: No image, an image that cannot be read, values out of range, or labels that
-            are not one an image.
+        ValueError: No image, no image that can be read, values out of range, or labels that are
+            not one per image.
     """
-    folders = None
     if isinstance(data, str | os.PathLike):
-        images, own, folders = _from_folder(data, labels, record, most)
-    elif hasattr(data, "ndim"):
+        return _from_folder(data, labels, dataclasses.replace(record, size=(shape[0], shape[1])), most)
+    if hasattr(data, "ndim"):
         _check_count(labels, len(data))
         images, own = np.asarray(data[:most]), None if labels is None else labels[:most]
     else:
@@ -89,10 +92,11 @@ def real_images(
             own = labels[: len(images)]
     if len(images) == 0:
         raise ValueError("`data` holds no images; give at least one.")
+    check_numbers(images)
     _check_count(own, len(images))
     if tuple(images.shape[1:]) != tuple(shape):
         images = preprocess(images, dataclasses.replace(record, size=(shape[0], shape[1])))
-    return ImageSet("real", images.astype("float32"), None if own is None else np.asarray(own, "int64"), folders)
+    return ImageSet("real", images.astype("float32"), None if own is None else np.asarray(own, "int64"))
 
 
 def preparation_of(model: keras.Model | None, size: Sequence[int]) -> Preprocessing:
@@ -119,34 +123,66 @@ def check_range(images: np.ndarray) -> None:
         images: Any images.
 
     Raises:
-        ValueError: No value is above 1.
+        ValueError: No value is above 1, and not all are 0.
     """
-    if images.max() <= 1:
+    if is_divided(images):
         raise ValueError(
             f"The model takes images of 0 to 255; received {images.min():.4g} to {images.max():.4g}. Multiply images "
             "of 0 to 1 by 255."
         )
 
 
-def _from_folder(
-    folder: str | os.PathLike, labels: Sequence[int] | None, record: Preprocessing, most: int
-) -> tuple[np.ndarray, Sequence[int] | None, int | None]:
+def takes_pixels(model: keras.Model) -> bool:
+    """Whether a model is known to take pixels of 0 to 255."""
+    try:
+        preprocessing_of(model)
+    except ValueError:
+        return False
+    return True
+
+
+def left_out(broken: Sequence[tuple[str, str]]) -> str:
+    """Says which files were left out.
+
+    Args:
+        broken: Files and reasons, at least one.
+
+    Returns:
+        One sentence with the first three.
+    """
+    listed = "; ".join(f"{file!r}: {reason}" for file, reason in broken[:3])
+    more = f"; and {len(broken) - 3} more" if broken[3:] else ""
+    return f"{len(broken)} of the files cannot be read as images and are left out: {listed}{more}."
+
+
+def _from_folder(folder: str | os.PathLike, labels: Sequence[int] | None, record: Preprocessing, most: int) -> ImageSet:
     root = pathlib.Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder of images at {os.fspath(folder)!r}.")
-    endings = {ending for ending, form in Image.registered_extensions().items() if form in Image.OPEN}
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in endings)
+    paths, own, folders = _listed(root)
     if not paths:
         raise ValueError(f"The folder {os.fspath(folder)!r} holds no image files.")
     _check_count(labels, len(paths))
-    folders = None
-    if labels is None and all(len(path.relative_to(root).parts) == 2 for path in paths):
-        classes = sorted({path.parent.name for path in paths})
-        labels = [classes.index(path.parent.name) for path in paths]
-        folders = len(classes)
+    labels, folders = (own, folders) if labels is None else (labels, None)
     chosen = np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int))
+    readable, faults = separated([paths[i] for i in chosen])
+    broken = tuple((text_of(file), reason) for file, reason in faults)
+    if not readable:
+        raise ValueError(f"The folder {os.fspath(folder)!r} holds no image that can be read: {left_out(broken)}")
+    chosen = chosen[readable]
     images = preprocess([paths[i] for i in chosen], record)
-    return images, None if labels is None else [labels[i] for i in chosen], folders
+    return ImageSet(
+        "real", images, None if labels is None else np.asarray([labels[i] for i in chosen], "int64"), folders, broken
+    )
+
+
+def _listed(root: pathlib.Path) -> tuple[list[pathlib.Path], Sequence[int] | None, int | None]:
+    """The images of a folder in the order of their paths; their classes and the number of these if it has any."""
+    if has_loose_images(root) or parts_of(root) is not None:
+        return sorted(root / name for name in image_files(root)), None, None
+    files, labels, names = labelled_files(root)
+    order = sorted(range(len(files)), key=lambda i: files[i])
+    return [files[i] for i in order], [labels[i] for i in order], len(names)
 
 
 def _from_batches(data: Iterable[Any], most: int) -> tuple[np.ndarray, list[int] | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pathlib
 import tempfile
@@ -15,7 +16,7 @@ import numpy as np
 
 from se_keras.errors import check_count
 from se_keras.export.exportable import check_graph
-from se_keras.export.image_bytes import decoded, resized_and_cropped, stretched
+from se_keras.export.image_bytes import Photos, prepared_images
 from se_keras.export.inference_form import inference_form
 from se_keras.export.runtime import require_tensorflow
 from se_keras.export.warm_up import write_warm_up
@@ -45,14 +46,15 @@ def saved_model(
       if it ends in a dense layer without activation, and "output" otherwise. `images` has the model's
       own input shape and dtype: float32, RGB 0 to 255 for a network of this package. Cast uint8
       pixels; do not divide them.
-    - "serve_bytes": `image_bytes`, a vector of whole JPEG or PNG files ({"b64": ...} in a REST request),
-      to "probabilities" (batch, classes) and the best `top` of them as "labels" and "scores"
-      (batch, top), best first; without `labels` the class indices as text. Logits pass a softmax
-      (one logit: a sigmoid). Each image is decoded, turned upright, resized and cropped as
-      `preprocess` does it. Where the two differ, it is by one level of 255 (bicubic: by at most four
-      seen), in one pixel of 50 or, for tall images, of five. Bytes that are no image end in
-      InvalidArgumentError. The signature is missing where the model is no classifier of RGB images
-      (channels last), or its input size is unknown.
+    - "serve_bytes": `image_bytes`, a vector of whole JPEG, PNG, BMP or GIF files ({"b64": ...} in a REST
+      request), to "probabilities" (batch, classes), the best `top` of them as "labels" and "scores"
+      (batch, top), best first, and "status" (batch,); without `labels` the class indices as text.
+      Logits pass a softmax (one logit: a sigmoid). Each image is decoded, turned upright, resized and
+      cropped as `preprocess` does it, within the same limits. Where the two differ, it is by one level
+      of 255 (bicubic: by at most four seen), in one pixel of 50 or, for tall images, of five.
+      "status" is "", or says why a file has no answer: its probabilities and scores are NaN, its
+      labels "", and the rest of the batch is answered. The signature is missing where the model is
+      no classifier of RGB images (channels last), or its input size is unknown.
     - "features": `images` to "pooled", what the classifier sees: the layer named "pooled", else the
       last global pooling. Missing where there is neither.
 
@@ -173,25 +175,6 @@ def pooled_output(model: keras.Model) -> Any:
     return None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Photos:
-    """How the bytes of a photo become an input of `size`; stretched if there is no record."""
-
-    record: Preprocessing | None
-    size: tuple[int, int]
-    is_normalized: bool
-    dtype: str
-
-    def __call__(self, contents: Any) -> Any:
-        import tensorflow as tf
-
-        image = decoded(contents)
-        image = stretched(image, self.size) if self.record is None else resized_and_cropped(image, self.record)
-        if self.record is not None and self.is_normalized:
-            image = (image / 255 - self.record.mean) / self.record.std
-        return tf.cast(image, self.dtype)
-
-
 def _check_single_tensors(model: keras.Model) -> None:
     check_graph(model, "A SavedModel")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -218,7 +201,7 @@ def _checked_labels(model: keras.Model, labels: Sequence[str]) -> tuple[str, ...
     return labels
 
 
-def _photos(model: keras.Model, preprocessing: Preprocessing | None) -> _Photos | None:
+def _photos(model: keras.Model, preprocessing: Preprocessing | None) -> Photos | None:
     """How photos become inputs of the model; None if it is no classifier of RGB images."""
     own = _own_record(model)
     if own is not None and preprocessing is not None:
@@ -237,7 +220,7 @@ def _photos(model: keras.Model, preprocessing: Preprocessing | None) -> _Photos 
     else:
         return None
     record = record and dataclasses.replace(record, size=size)
-    return _Photos(record, size, is_normalized=preprocessing is not None, dtype=model.inputs[0].dtype)
+    return Photos(record, size, is_normalized=preprocessing is not None, dtype=model.inputs[0].dtype)
 
 
 def _own_record(model: keras.Model) -> Preprocessing | None:
@@ -329,18 +312,24 @@ def _image_signatures(model: keras.Model, name: str, predict: Any) -> dict[str, 
     return signatures
 
 
-def _bytes_signature(name: str, predict: Any, photos: _Photos, labels: tuple[str, ...] | None, top: int) -> Any:
+def _bytes_signature(name: str, predict: Any, photos: Photos, labels: tuple[str, ...] | None, top: int) -> Any:
     import tensorflow as tf
 
     def serve_bytes(image_bytes: Any) -> dict[str, Any]:
-        images = tf.map_fn(photos, image_bytes, fn_output_signature=photos.dtype)
+        images, status = prepared_images(image_bytes, photos)
         probabilities = predict(images)["output"]
         classes = probabilities.shape[-1]
         if name == "logits":
             probabilities = tf.nn.softmax(probabilities) if classes > 1 else tf.sigmoid(probabilities)
         scores, indices = tf.math.top_k(probabilities, min(top, classes))
         names = tf.constant(labels or [str(index) for index in range(classes)])
-        return {"probabilities": probabilities, "labels": tf.gather(names, indices), "scores": scores}
+        is_whole = tf.equal(status, "")[:, None]
+        return {
+            "probabilities": tf.where(is_whole, probabilities, math.nan),
+            "labels": tf.where(is_whole, tf.gather(names, indices), ""),
+            "scores": tf.where(is_whole, scores, math.nan),
+            "status": status,
+        }
 
     spec = tf.TensorSpec((None,), tf.string, name="image_bytes")
     return tf.function(serve_bytes, input_signature=[spec], autograph=False)
@@ -361,7 +350,7 @@ def _save(loaded: Any, signatures: Mapping[str, Any], target: pathlib.Path) -> N
 
 
 def _warm_up_requests(
-    model: keras.Model, signatures: Mapping[str, Any], photos: _Photos | None
+    model: keras.Model, signatures: Mapping[str, Any], photos: Photos | None
 ) -> dict[str, dict[str, Any]]:
     import tensorflow as tf
 

@@ -13,13 +13,20 @@ import numpy as np
 
 from se_keras.errors import one_of
 from se_keras.export.headroom import Headroom, headroom_of_model, headroom_of_tflite
-from se_keras.export.images import ImageSet, check_range, preparation_of, random_images, real_images
+from se_keras.export.images import (
+    ImageSet,
+    check_range,
+    left_out,
+    preparation_of,
+    random_images,
+    real_images,
+    takes_pixels,
+)
 from se_keras.export.inspect_tflite import TARGETS
 from se_keras.export.process import RuntimeRefusedError, Worker, is_missing_driver
 from se_keras.export.report import LIMITS, Agreement, Limits, Report, Speed
 from se_keras.export.runtime import KerasRunner, Runner, TFLiteRunner, open_runner
 from se_keras.export.structure import Structure, size_of, structure_of
-from se_keras.layers import ImagePreprocessing
 
 WARMUPS = 3
 LEAST_PROBABILITY = 1e-12  # runtimes differ in where they let smaller ones become zero
@@ -162,8 +169,10 @@ def _image_sets(
         return sets
     model = model if isinstance(model, keras.Model) else None
     real = real_images(data, labels, shape, record=preparation_of(model, shape[:2]), most=most)
-    if model is not None and any(isinstance(layer, ImagePreprocessing) for layer in model.layers):
+    if model is not None and takes_pixels(model):
         check_range(real.images)
+    if real.broken:
+        notes.append(left_out(real.broken))
     return [*sets, real]
 
 

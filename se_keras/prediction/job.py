@@ -26,9 +26,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from PIL import Image
-
 from se_keras.files import locked, signature, whole
+from se_keras.images.folders import image_files
 
 Part = tuple[int, list[str]]
 Row = dict[str, Any]
@@ -317,27 +316,3 @@ def _short(value: Any) -> str:
 def _some(names: set[str], most: int = 5) -> str:
     shown = ", ".join(map(repr, sorted(names)[:most]))
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
-
-
-def image_files(folder: str | os.PathLike[str]) -> Iterator[str]:
-    """Finds the image files of a folder and its subfolders, those of one folder at a time.
-
-    Args:
-        folder: Where to look. Names that begin with a dot are left out, and so are links to folders.
-
-    Yields:
-        Paths relative to `folder` with "/" between the parts, in an order that is always the same.
-
-    Raises:
-        OSError: A subfolder cannot be read.
-    """
-    endings = tuple(ending for ending, form in Image.registered_extensions().items() if form in Image.OPEN)
-    for parent, folders, files in os.walk(os.fspath(folder), onerror=_raise):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(endings) and not name.startswith("."):
-                yield pathlib.Path(os.path.relpath(os.path.join(parent, name), folder)).as_posix()
-
-
-def _raise(error: OSError) -> None:
-    raise error

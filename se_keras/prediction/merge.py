@@ -12,6 +12,7 @@ from typing import Any
 
 from se_keras.errors import missing_package
 from se_keras.files import Kind, check_targets, kind_of, replacing_together, table_of
+from se_keras.images.folders import text_of
 from se_keras.prediction.job import Job, Row, result_of
 
 _BROKEN_COLUMNS = ("file", "error")
@@ -115,8 +116,7 @@ def columns(top: int) -> list[str]:
 
 def _answered(rows: Iterable[Row], broken: Any, tally: _Tally) -> Iterator[list[Any]]:
     for row in rows:
-        # Names that are no text in the system's encoding have characters in them that no file format takes.
-        name = os.fsencode(row["file"]).decode("utf-8", "replace")
+        name = text_of(row["file"])
         if "error" in row:
             tally.broken += 1
             broken.writerow([name, row["error"].encode("utf-8", "replace").decode()])

@@ -28,11 +28,15 @@ def held_back(keys: Sequence[str], labels: np.ndarray, classes: int, share: floa
     kept: list[int] = []
     held: list[int] = []
     for label in range(classes):
-        own = sorted(np.flatnonzero(labels == label).tolist(), key=lambda i: hashlib.sha256(keys[i].encode()).digest())
+        own = sorted(np.flatnonzero(labels == label).tolist(), key=lambda i: _digest(keys[i]))
         count = max(1, round(len(own) * share)) if len(own) > 1 else 0
         held.extend(own[:count])
         kept.extend(own[count:])
     return np.array(kept, np.int64), np.array(held, np.int64)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()  # names of files may be any bytes
 
 
 def check_labels(labels: np.ndarray, class_names: Sequence[str], where: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import hashlib
 import importlib.resources
@@ -15,13 +14,11 @@ import keras
 import numpy as np
 
 from se_keras.array_files import read_arrays
-from se_keras.preprocessing import load_image
-from se_keras.training import images
+from se_keras.images.folders import SUFFIXES, class_folders, labelled_files, parts_of, text_of
+from se_keras.images.reading import load_image, separated
 from se_keras.training.holdout import check_classes, held_back
 from se_keras.training.tfds_images import PREFIX, open_tfds
 from se_keras.training.tfrecord import open_records, record_files
-
-IMAGE_FILES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +148,7 @@ class FolderSource:
         self.labels = np.asarray(labels, np.int64)
         self.class_names = tuple(class_names)
         listing = "\n".join(f"{file.parent.name}/{file.name} {file.stat().st_size}" for file in self.files)
-        self.fingerprint = hashlib.sha256(listing.encode()).hexdigest()[:16]
+        self.fingerprint = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     def __len__(self) -> int:
         """Number of images."""
@@ -241,20 +238,6 @@ def open_data(
     )
 
 
-def parts_of(path: str | os.PathLike) -> tuple[pathlib.Path, pathlib.Path] | None:
-    """The folders inside a folder to train and to validate on.
-
-    Args:
-        path: The folder.
-
-    Returns:
-        `train`, and `val`, `validation` or `test`; None where it has not both.
-    """
-    folder = pathlib.Path(path)
-    validation = next((folder / name for name in ("val", "validation", "test") if (folder / name).is_dir()), None)
-    return (folder / "train", validation) if (folder / "train").is_dir() and validation else None
-
-
 def _open_npz(path: pathlib.Path, name: str) -> Data:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file at {os.fspath(path)!r}.")
@@ -292,8 +275,8 @@ def _open_folder(
     sources: list[FolderSource] = []
     faults: list[tuple[str, str]] = []
     train_folder, validation_folder = parts
-    train_names = _class_names(train_folder)
-    names = _class_names(validation_folder)
+    train_names = class_folders(train_folder)
+    names = class_folders(validation_folder)
     if names != train_names:
         only_train, only_held = sorted(set(train_names) - set(names)), sorted(set(names) - set(train_names))
         raise ValueError(
@@ -309,43 +292,27 @@ def _open_folder(
     return Data(os.fspath(path), sources[0], sources[1], tuple(faults))
 
 
-def _class_names(folder: pathlib.Path) -> list[str]:
-    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-
-
 def _listing(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[int], list[str]]:
-    names = _class_names(folder)
+    files, labels, names = labelled_files(folder)
     if len(names) < 2:
         raise ValueError(
             f"{os.fspath(folder)!r} must hold one folder of images for each of at least two classes; found "
             f"{len(names)}: {', '.join(names) or 'none'}."
         )
-    files, labels = [], []
-    for index, name in enumerate(names):
-        for file in sorted((folder / name).rglob("*")):
-            if file.suffix.lower() in IMAGE_FILES and file.is_file():
-                files.append(file)
-                labels.append(index)
     if not files:
-        raise ValueError(f"No image lies in the class folders of {os.fspath(folder)!r} ({', '.join(IMAGE_FILES)}).")
+        raise ValueError(f"No image lies in the class folders of {os.fspath(folder)!r} ({', '.join(SUFFIXES)}).")
     return files, labels, names
 
 
 def _readable(
     files: list[pathlib.Path], labels: list[int], strict: bool, progress: Callable[[Iterable], Iterable]
 ) -> tuple[list[pathlib.Path], list[int], tuple[tuple[str, str], ...]]:
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        faults = [running.result() for running in progress([pool.submit(_fault, file) for file in files])]
-    broken = tuple((os.fspath(file), fault) for file, fault in zip(files, faults, strict=True) if fault)
+    readable, faults = separated(files, progress)
+    broken = tuple((text_of(file), reason) for file, reason in faults)
     if broken and strict:
-        listed = "; ".join(f"{file}: {fault}" for file, fault in broken[:5])
+        listed = "; ".join(f"{file}: {reason}" for file, reason in broken[:5])
         raise ValueError(f"{len(broken)} of {len(files)} files cannot be read as images: {listed}")
-    kept = [(file, label) for file, label, fault in zip(files, labels, faults, strict=True) if not fault]
-    return [file for file, _ in kept], [label for _, label in kept], broken
-
-
-def _fault(file: pathlib.Path) -> str | None:
-    return "empty (0 bytes)" if file.stat().st_size == 0 else images.fault(file)
+    return [files[index] for index in readable], [labels[index] for index in readable], broken
 
 
 def _split(

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from se_keras.errors import missing_package
-from se_keras.training import images, tf_example
+from se_keras.images import reading
+from se_keras.training import tf_example
 from se_keras.training.holdout import check_labels, held_back
 from se_keras.training.kept_index import kept
 from se_keras.training.tfrecord import RecordSource, open_records
@@ -60,7 +61,7 @@ class TFDSSource:
         record = self._records[row]
         feature = tf_example.features(record, (0, len(record)))[self._image]
         span = tf_example.first_bytes(record, feature) or (0, 0)
-        return images.decode(record[slice(*span)], f"{self._origin}, record {row}")
+        return reading.decode(record[slice(*span)], f"{self._origin}, record {row}")
 
 
 def open_tfds(

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from se_keras.training import images, tf_example
+from se_keras.images import reading
+from se_keras.training import tf_example
 from se_keras.training.holdout import check_classes, check_labels, held_back
 from se_keras.training.kept_index import kept
 
@@ -72,7 +73,7 @@ class RecordSource:
         with open(file, "rb") as stream:
             stream.seek(begin)
             encoded = stream.read(size)
-        return images.decode(encoded, f"{os.fspath(file)!r} at byte {begin}")
+        return reading.decode(encoded, f"{os.fspath(file)!r} at byte {begin}")
 
 
 def record_files(path: str | os.PathLike) -> list[pathlib.Path]:
@@ -259,7 +260,7 @@ def _index(
 ) -> dict[str, np.ndarray]:
     folder = path if path.is_dir() else path.parent
     listing = [(file.relative_to(folder).as_posix(), file.stat()) for file in files]
-    stamp = json.dumps([1, *((name, status.st_size, status.st_mtime_ns) for name, status in listing)])
+    stamp = json.dumps([2, *((name, status.st_size, status.st_mtime_ns) for name, status in listing)])
     name = INDEX_FILE if path.is_dir() else f".{path.name}{INDEX_FILE}"
     return kept(folder / name, stamp, lambda: _scan_all(files, progress))
 
@@ -296,7 +297,7 @@ def _scan(file: pathlib.Path) -> _Scan:
             except ValueError as error:
                 scan.broken.append((f"{os.fspath(file)} record {number}", str(error)))
                 continue
-            if reason := images.fault(io.BytesIO(data[begin:end])):
+            if reason := reading.fault(io.BytesIO(data[begin:end])):
                 scan.broken.append((f"{os.fspath(file)} record {number}", reason))
                 continue
             scan.images.append((begin, end - begin, label))

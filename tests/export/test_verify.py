@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import keras
 import numpy as np
@@ -154,8 +155,7 @@ def test_labels_that_do_not_fit_are_refused(model, files, rng, photos):
 
 
 def test_subfolders_that_are_not_the_classes_give_no_accuracy(model, files, photos):
-    for path in list((photos / "class9").iterdir()):
-        path.unlink()
+    shutil.rmtree(photos / "class9")
     report = export.verify(files["tflite"], model, data=photos, **QUICK)
     assert report.agreements[1].accuracy is None
     assert any("9 subfolders" in note for note in report.notes)

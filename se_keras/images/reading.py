@@ -1,0 +1,137 @@
+"""Image files and encoded images: their pixels, or why they have none.
+
+Everything that reads photos goes through here, so that a file has one verdict in training, evaluation, prediction,
+calibration and verification.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import io
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from se_keras.images.limits import size_fault
+from se_keras.images.pixels import as_rgb, to_rgb
+
+# Pillow's names. Not among them is EPS, which Pillow hands to Ghostscript whatever the file's name says.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+EMPTY = "empty (0 bytes)"
+
+Faults = tuple[tuple[str | os.PathLike[str], str], ...]
+
+
+def load_image(path: str | os.PathLike) -> Image.Image:
+    """Reads an image file as upright RGB.
+
+    Args:
+        path: A file of one of `FORMATS`, whatever its name; of an animation the first frame. Its size lies within
+            the limits of `limits.size_fault`.
+
+    Returns:
+        A PIL image of mode "RGB".
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is empty, truncated, too large or no image; the message names it.
+    """
+    if not os.path.lexists(path) or os.path.isdir(path):
+        raise FileNotFoundError(f"There is no image file at {os.fspath(path)!r}.")
+    image, reason = _attempt(path, to_rgb)
+    if reason == EMPTY:
+        raise ValueError(f"The image file {os.fspath(path)!r} is empty (0 bytes).")
+    if image is None:
+        raise ValueError(f"The file {os.fspath(path)!r} cannot be read as an image: {reason}.")
+    return image
+
+
+def decode(encoded: bytes, where: str) -> np.ndarray:
+    """The pixels of an encoded image.
+
+    Args:
+        encoded: The bytes of a file as `load_image` reads it.
+        where: What to call it in an error.
+
+    Returns:
+        Upright RGB, uint8, 0 to 255, shape (height, width, 3).
+
+    Raises:
+        ValueError: They are no image, or one that `load_image` refuses.
+    """
+    image, reason = _attempt(io.BytesIO(encoded), to_rgb)
+    if image is None:
+        raise ValueError(f"The image of {where} cannot be read: {reason}.")
+    return np.asarray(image)
+
+
+def fault(file: str | os.PathLike | BinaryIO) -> str | None:
+    """Why a file is no readable image: it is read whole, a JPEG at an eighth of its size.
+
+    Args:
+        file: Path or stream.
+
+    Returns:
+        One clause, or None for an image that can be read.
+    """
+    return _attempt(file, _drafted)[1]
+
+
+def separated(
+    files: Sequence[str | os.PathLike[str]], progress: Callable[[Iterable], Iterable] = iter
+) -> tuple[list[int], Faults]:
+    """Tells files that can be read as images from those that cannot.
+
+    Args:
+        files: Paths.
+        progress: Wraps the iterable of files while they are checked.
+
+    Returns:
+        Positions of the readable files, and the others, each with the reason.
+    """
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        reasons = [running.result() for running in progress([pool.submit(fault, file) for file in files])]
+    readable = [index for index, reason in enumerate(reasons) if reason is None]
+    return readable, tuple((file, reason) for file, reason in zip(files, reasons, strict=True) if reason is not None)
+
+
+def _drafted(image: Image.Image) -> Image.Image:
+    image.draft("RGB", (1, 1))
+    return as_rgb(image)
+
+
+def _attempt(
+    file: str | os.PathLike | BinaryIO, read: Callable[[Image.Image], Image.Image]
+) -> tuple[Image.Image | None, str | None]:
+    """What `read` makes of a file, or the reason why it cannot."""
+    try:
+        size = _size(file)
+        if size == 0:
+            return None, EMPTY
+        with Image.open(file, formats=FORMATS) as image:
+            reason = size_fault(image.width, image.height, size)
+            return (None, reason) if reason else (read(image), None)
+    except UnidentifiedImageError:  # Pillow names a file or, for bytes, an address in memory
+        return None, f"it is no image in one of the formats {', '.join(FORMATS)}"
+    except FileNotFoundError:
+        return None, "it is a link to a file that does not exist" if _is_link(file) else "there is no such file"
+    except Exception as error:  # a decoder stumbles over other people's bytes in many ways, and none may end a run
+        return None, f"{error}".rstrip(".") or type(error).__name__
+
+
+def _size(file: str | os.PathLike | BinaryIO) -> int:
+    """Bytes of a file; a pipe would be waited for without end."""
+    if not isinstance(file, str | os.PathLike):
+        return file.seek(0, io.SEEK_END)
+    status = os.stat(file)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no regular file")
+    return status.st_size
+
+
+def _is_link(file: str | os.PathLike | BinaryIO) -> bool:
+    return isinstance(file, str | os.PathLike) and os.path.islink(file)
