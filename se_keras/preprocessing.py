@@ -1,10 +1,8 @@
-"""From an image file or array to a network's input, and from its output back to labels."""
+"""From an image file or array to a network's input."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib.resources
 import math
 import os
 from collections.abc import Sequence
@@ -197,51 +195,3 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255 instead of scaling
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype("uint8"))
     return image.convert("RGB")
-
-
-def decode_predictions(
-    probabilities: Any, top: int = 5, labels: Sequence[str] | None = None
-) -> list[list[tuple[str, str, float]]]:
-    """Names the most probable classes.
-
-    Args:
-        probabilities: Array of shape (batch, classes), each a fraction of 1.
-        top: How many classes a row, at least 1.
-        labels: The names of the classes in the order of the network's outputs. Defaults to
-            ImageNet's 1,000 in sorted-WNID order.
-
-    Returns:
-        For each row the triples (WNID, name, probability), most probable first. With
-        `labels`, the first of a triple is the class index as text.
-
-    Raises:
-        ValueError: Another shape, labels that do not fit the number of classes, or `top` < 1.
-
-    Example:
-
-    >>> decode_predictions(np.eye(1000)[:1], top=1)
-    [[('n01440764', 'tench', 1.0)]]
-    """
-    probabilities = keras.ops.convert_to_numpy(probabilities)
-    pairs = imagenet_labels() if labels is None else tuple((str(index), label) for index, label in enumerate(labels))
-    if probabilities.ndim != 2 or probabilities.shape[1] != len(pairs):
-        remedy = " Pass the names of your own classes as `labels`." if labels is None else ""
-        raise ValueError(
-            f"`probabilities` must have shape (batch, {len(pairs)}), one column a label; "
-            f"received shape {probabilities.shape}.{remedy}"
-        )
-    if top < 1:
-        raise ValueError(f"`top` must be at least 1; received top={top!r}.")
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-    return [[(*pairs[i], float(row[i])) for i in best] for row, best in zip(probabilities, order, strict=True)]
-
-
-@functools.cache
-def imagenet_labels() -> tuple[tuple[str, str], ...]:
-    """ImageNet's 1,000 classes.
-
-    Returns:
-        (WNID, name) pairs in sorted-WNID order, e.g. ("n01440764", "tench").
-    """
-    text = importlib.resources.files("se_keras").joinpath("data/imagenet_labels.txt").read_text("utf-8")
-    return tuple((wnid, name) for wnid, name in (line.split(" ", 1) for line in text.splitlines()))

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
+from se_keras.class_names import check_class_names
 from se_keras.preprocessing import load_image
 from se_keras.training import images
 from se_keras.training.holdout import check_classes, held_back
@@ -170,12 +171,19 @@ class Data:
         train: Images for training.
         validation: Images for validation, of the same classes.
         broken: Files that were left out, and why.
+
+    Raises:
+        ValueError: Two classes of one name.
     """
 
     name: str
     train: ImageSource
     validation: ImageSource
     broken: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = self.train.class_names
+        check_class_names(names, len(names), what=f"the class names of {self.name!r}")
 
 
 def open_data(
@@ -305,7 +313,8 @@ def _open_folder(
 
 
 def _class_names(folder: pathlib.Path) -> list[str]:
-    return sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    names = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return list(check_class_names(names, len(names), what=f"the class folders in {os.fspath(folder)!r}"))
 
 
 def _listing(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[int], list[str]]:
