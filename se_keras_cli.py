@@ -133,7 +133,7 @@ def _add_predict(command: Command) -> None:
     what.add_argument("--input", metavar="FOLDER", help="a folder of any number of images, with subfolders")
     predict.add_argument("--model", required=True, help="a .keras file, or a published checkpoint (model.tag)")
     predict.add_argument(
-        "--labels", help="text file with one class name a line; default: labels.txt beside the model, else ImageNet's"
+        "--labels", help="text file with one class name per line; default: labels.txt beside the model, else ImageNet's"
     )
     predict.add_argument("--top", type=_at_least_one, default=5, help="how many classes an image (default: 5)")
     folder = predict.add_argument_group(
@@ -287,7 +287,7 @@ def _add_export(command: Command) -> None:
     export.add_argument("--weights", choices=("imagenet", "none"), help="of a network without a tag: none are random")
     export.add_argument("--size", type=_at_least_one, help="height and width of a network's input in pixels")
     export.add_argument(
-        "--labels", help="text file with one class name a line, for the export; default: labels.txt beside the model"
+        "--labels", help="text file with one class name per line, for the export; default: labels.txt beside the model"
     )
     export.add_argument(
         "--data", help="folder of photos to calibrate with and to verify on; of train and val in it, one for each"

@@ -14,6 +14,7 @@ import keras
 from PIL import Image
 
 import se_keras
+from se_keras.class_names import read_class_names
 from se_keras.training import load_sample
 
 
@@ -43,11 +44,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", nargs="*", type=pathlib.Path)
     parser.add_argument("--model", type=pathlib.Path)
-    parser.add_argument("--labels", type=pathlib.Path, help="one class name a line; default: ImageNet's")
+    parser.add_argument("--labels", type=pathlib.Path, help="one class name per line; default: ImageNet's")
     options = parser.parse_args()
     if options.model:
-        labels = options.labels.read_text("utf-8").split("\n") if options.labels else None
-        predict(options.model, [label for label in labels if label] if labels else None, options.photos)
+        predict(options.model, read_class_names(options.labels) if options.labels else None, options.photos)
         return
     with tempfile.TemporaryDirectory() as folder:
         predict(*train_small_model(pathlib.Path(folder)))

@@ -53,7 +53,8 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     import se_keras
     from se_keras.analysis import collect_gates, plot_gates, plot_image, plot_pruning
     from se_keras.analysis.tables import stage_of
-    from se_keras.cli.models import class_names_of, load_file, published
+    from se_keras.cli.class_names import class_names_of
+    from se_keras.cli.models import load_file, published
     from se_keras.preprocessing import preprocessing_of
     from se_keras.surgery import prune_gates, pruning_curve
     from se_keras.training.run_folder import versions

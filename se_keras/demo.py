@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from se_keras import export
 from se_keras.blocks.excitation import SEConfig
+from se_keras.class_names import NAMES_FILE, write_class_names
 from se_keras.errors import check_count
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.export.tflite import tflite_targets
@@ -102,7 +103,7 @@ def run_demo(
         RuntimeError: Keras does not run on TensorFlow.
     """
     require_tensorflow("The demo's SavedModel")
-    check_count("epochs", epochs)
+    epochs = check_count("epochs", epochs)
     sample = load_sample()
     output = pathlib.Path(output)
     check_targets(_targets(output), overwrite=True)
@@ -135,8 +136,7 @@ def run_demo(
 
     announce("Saving, reloading, exporting and comparing")
     exports = _export_and_compare(kept, task, output)
-    with replacing(output / "labels.txt", overwrite=True) as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in task.class_names), "utf-8")
+    write_class_names(output / NAMES_FILE, task.class_names)
     return DemoResult(
         accuracy=accuracy,
         parameters=parameters,
@@ -149,7 +149,7 @@ def run_demo(
 
 
 def _targets(output: pathlib.Path) -> dict[str | os.PathLike, Kind]:
-    files = [output / name for name in ("predictions.png", "labels.txt", "model.keras")]
+    files = [output / name for name in ("predictions.png", NAMES_FILE, "model.keras")]
     exports = {**tflite_targets(output / "model.tflite"), **tflite_targets(output / "model_int8.tflite")}
     return {**{file: kind_of(file) for file in files}, output / "saved_model": SAVED_MODEL, **exports}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 from collections.abc import Iterable, Mapping
 
 
@@ -26,18 +27,20 @@ def one_of(what: str, value: object, options: Iterable[str]) -> str:
     raise ValueError(f"Unknown {what} {value!r}.{hint} Options: {shown}.")
 
 
-def check_count(name: str, value: object) -> None:
-    """Refuses whatever is not an integer of at least 1.
+def check_count(name: str, value: object, *, least: int = 1) -> int:
+    """Returns a count as an int of Python's, which JSON can hold; integers of NumPy are counts, too.
 
     Args:
         name: Name of the argument, for the message.
         value: What was received.
+        least: The least value allowed.
 
     Raises:
-        ValueError: `value` is below 1 or no integer; a bool is none either.
+        ValueError: `value` is below `least` or no integer; a bool is none either.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1; received {name}={value!r}.")
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"`{name}` must be an integer of at least {least}; received {name}={value!r}.")
+    return int(value)
 
 
 def missing_package(package: str, extra: str, purpose: str) -> ImportError:

@@ -8,7 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.preprocessing import decode_predictions, preprocess
+from se_keras.class_names import check_class_names, decode_predictions
+from se_keras.errors import check_count
+from se_keras.preprocessing import preprocess
+from se_keras.surgery.outputs import scores_of
 
 
 def classify(
@@ -23,9 +26,12 @@ def classify(
     """Names the most probable classes of images.
 
     Args:
-        model: A model with its preprocessing inside that ends in probabilities.
+        model: A model with its preprocessing inside. Its logits get a softmax (one logit: a sigmoid);
+            one output is the probability of the second of two classes; several sigmoids stay
+            independent of one another.
         images: Paths, PIL images or RGB arrays (0 to 255) of any sizes.
-        labels: Names of the classes in the order of the outputs. Default: ImageNet's.
+        labels: Names of the classes in the order of the outputs; two for one output. Default:
+            ImageNet's.
         top: How many classes an image, at least 1.
         batch_size: Images at a time, at least 1.
         progress: Wraps the iteration over batches, e.g. to show a bar.
@@ -35,11 +41,15 @@ def classify(
 
     Raises:
         FileNotFoundError: A path does not exist.
-        ValueError: An image that cannot be read (named), or labels that do not fit the model.
+        ValueError: An image that cannot be read (named), labels that do not fit the model, or
+            answers that are no probabilities (the number of the image is named).
     """
-    decoded = []
+    batch_size = check_count("batch_size", batch_size)
+    scores = scores_of(model)
+    if labels is not None:
+        check_class_names(labels, scores.classes)
+    answers: list[np.ndarray] = [np.zeros((0, scores.classes), "float32")]
     for start in progress(range(0, len(images), batch_size)):
         batch = preprocess(images[start : start + batch_size], model)
-        probabilities = np.asarray(model.predict_on_batch(batch))
-        decoded += decode_predictions(probabilities, top=top, labels=labels)
-    return decoded
+        answers.append(keras.ops.convert_to_numpy(scores.probabilities(model.predict_on_batch(batch))))
+    return decode_predictions(np.concatenate(answers), top=top, labels=labels)

@@ -1,10 +1,8 @@
-"""From an image file or array to a network's input, and from its output back to labels."""
+"""From an image file or array to a network's input."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib.resources
 import os
 import warnings
 from collections.abc import Sequence
@@ -166,51 +164,3 @@ def _prepared(image: Any, record: Preprocessing) -> np.ndarray:
         return np.asarray(resized_and_cropped(image, record), "float32")
     planes = [Image.fromarray(image[..., channel].astype("float32")) for channel in range(3)]
     return np.stack([np.asarray(resized_and_cropped(plane, record)) for plane in planes], axis=-1)
-
-
-def decode_predictions(
-    probabilities: Any, top: int = 5, labels: Sequence[str] | None = None
-) -> list[list[tuple[str, str, float]]]:
-    """Names the most probable classes.
-
-    Args:
-        probabilities: Array of shape (batch, classes), each a fraction of 1.
-        top: How many classes a row, at least 1.
-        labels: The names of the classes in the order of the network's outputs. Defaults to
-            ImageNet's 1,000 in sorted-WNID order.
-
-    Returns:
-        For each row the triples (WNID, name, probability), most probable first. With
-        `labels`, the first of a triple is the class index as text.
-
-    Raises:
-        ValueError: Another shape, labels that do not fit the number of classes, or `top` < 1.
-
-    Example:
-
-    >>> decode_predictions(np.eye(1000)[:1], top=1)
-    [[('n01440764', 'tench', 1.0)]]
-    """
-    probabilities = keras.ops.convert_to_numpy(probabilities)
-    pairs = imagenet_labels() if labels is None else tuple((str(index), label) for index, label in enumerate(labels))
-    if probabilities.ndim != 2 or probabilities.shape[1] != len(pairs):
-        remedy = " Pass the names of your own classes as `labels`." if labels is None else ""
-        raise ValueError(
-            f"`probabilities` must have shape (batch, {len(pairs)}), one column a label; "
-            f"received shape {probabilities.shape}.{remedy}"
-        )
-    if top < 1:
-        raise ValueError(f"`top` must be at least 1; received top={top!r}.")
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-    return [[(*pairs[i], float(row[i])) for i in best] for row, best in zip(probabilities, order, strict=True)]
-
-
-@functools.cache
-def imagenet_labels() -> tuple[tuple[str, str], ...]:
-    """ImageNet's 1,000 classes.
-
-    Returns:
-        (WNID, name) pairs in sorted-WNID order, e.g. ("n01440764", "tench").
-    """
-    text = importlib.resources.files("se_keras").joinpath("data/imagenet_labels.txt").read_text("utf-8")
-    return tuple((wnid, name) for wnid, name in (line.split(" ", 1) for line in text.splitlines()))

@@ -13,6 +13,7 @@ from PIL import Image
 
 import se_keras
 import se_keras_cli
+from se_keras.class_names import write_class_names
 from se_keras.weights.published import RECORDS
 
 
@@ -322,6 +323,19 @@ def test_labels_beside_the_model_are_taken(capsys, photo, labels, tmp_path):
     assert run(capsys, "predict", photo, "--model", file)[0] == 1
 
 
+def test_labels_of_every_kind_reach_the_answers_and_the_export(capsys, photo, tmp_path):
+    names = [" daisy", " ", "ro\nses"]
+    se_keras.SEResNet20(classes=3).save(tmp_path / "model.keras")
+    write_class_names(tmp_path / "labels.txt", names)
+    code, out, _ = run(capsys, "predict", photo, "--model", tmp_path / "model.keras", "--json")
+    assert code == 0
+    assert sorted(row["label"] for row in json.loads(out)[0]["predictions"]) == sorted(names)
+    (tmp_path / "labels.txt").write_bytes("d\xf6g\neel\nfox\n".encode("latin-1"))
+    code, _, err = run(capsys, "predict", photo, "--model", tmp_path / "model.keras")
+    assert code == 1
+    assert "labels.txt' is not, at byte 1. Save it as UTF-8." in err
+
+
 def test_predict_on_a_folder_says_how(capsys, model_file, photo):
     code, _, err = run(capsys, "predict", photo.parent, "--model", model_file)
     assert code == 1
@@ -334,7 +348,7 @@ def test_predict_refuses_labels_that_do_not_fit(capsys, model_file, photo, tmp_p
     code, _, err = run(capsys, "predict", photo, "--model", model_file, "--labels", labels)
     assert code == 1
     assert "3 classes" in err
-    assert "2 labels" in err
+    assert "two.txt' are 2" in err
 
 
 @pytest.fixture(scope="module")
@@ -405,7 +419,7 @@ def test_export_of_a_network_without_weights(capsys, tmp_path):
     [
         (["se_resnet20", "--format", "onnx", "--dtype", "fp16"], "--dtype and --input-type are for --format tflite"),
         (["se_resnet20", "--weights", "none", "--format", "tflite", "--dtype", "int8"], "representative_data"),
-        (["se_resnet20", "--weights", "none", "--format", "onnx", "--labels", "labels.txt"], "holds no labels"),
+        (["se_resnet20", "--weights", "none", "--format", "onnx", "--labels", "labels.txt"], "each of the 10 classes"),
         (["nowhere.keras", "--format", "tflite"], "There is no model file"),
     ],
 )

@@ -30,6 +30,8 @@ BASE = {
     "file_kinds",
     "array_files",
     "native_output",
+    "scores",
+    "class_names",
     "model_files",
     "layers",
     "blocks",
@@ -42,6 +44,8 @@ ALLOWED = {
     "file_kinds": set(),
     "array_files": {"file_kinds"},
     "native_output": set(),
+    "scores": set(),
+    "class_names": {"errors", "files"},
     "with_keras": set(),  # imports the layers by their name, when Keras is there
     "catalog": set(),
     "model_files": {"file_kinds"},
@@ -52,12 +56,12 @@ ALLOWED = {
     "weights": {"errors", "files", "file_kinds", "images", "preprocessing"},
     "models": {*BASE, "weights", "surgery"},
     # These are given a model and never build one:
-    "inference": BASE,
+    "inference": {*BASE, "surgery"},
     "surgery": BASE,
     "export": {*BASE, "surgery"},
     "training": {*BASE, "surgery", "export"},
     "analysis": {*BASE, "surgery", "export"},
-    "prediction": {*BASE, "inference"},
+    "prediction": {*BASE, "inference", "surgery"},
     # These put everything together:
     "demo": {*BASE, "weights", "models", "inference", "surgery", "analysis", "training", "export"},
     "cli": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from se_keras.errors import check_count, missing_package, one_of
@@ -32,8 +33,10 @@ def test_one_of_takes_an_iterator_and_says_when_there_is_nothing():
 
 
 def test_check_count():
-    check_count("n", 1)
-    for value in (0, -1, 1.0, True, "1", None):
+    for value in (1, np.int64(1), np.uint8(1), np.arange(2).max()):
+        assert type(check_count("n", value)) is int
+    assert check_count("n", 0, least=0) == 0
+    for value in (0, -1, 1.0, np.float32(1), True, np.bool_(True), "1", None, np.array([1])):
         with pytest.raises(ValueError, match=r"^`n` must be an integer of at least 1; received n="):
             check_count("n", value)
 

@@ -8,7 +8,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const target = resolve(process.argv[2] ?? join(here, "public"));
 const packages = join(here, "node_modules", "@litertjs");
 
-const PAGE = ["index.html", "style.css", "app.js", "classifier.js", "pixels.js"];
+const PAGE = ["index.html", "style.css", "app.js", "classifier.js", "pixels.js", "scores.js"];
 // With threads; without, where the page is not cross-origin isolated; and for browsers without relaxed SIMD.
 const RUNTIMES = ["litert_wasm_threaded_internal", "litert_wasm_internal", "litert_wasm_compat_internal"];
 

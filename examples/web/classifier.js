@@ -2,6 +2,8 @@
 
 import { getWebGpuDevice, loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
 
+import { classCount, probabilitiesOf } from "./scores.js";
+
 // LiteRT.js reports that a run failed here only, and gives whatever was in the output's memory.
 const faults = [];
 const printErr = (line) => (line.startsWith("ERROR") ? faults.push(line) : console.debug(line));
@@ -83,7 +85,7 @@ export class Classifier {
     this.sidecar = sidecar;
     this.accelerator = compiled.options.accelerator;
     this.input = inputOf(compiled.getInputDetails()[0], sidecar.input ?? {});
-    this.classes = compiled.getOutputDetails()[0].shape.at(-1);
+    this.classes = classCount(compiled.getOutputDetails()[0].shape.at(-1), sidecar.output);
     this.labels = labelsOf(this.classes, sidecar.labels ?? []);
   }
 
@@ -171,14 +173,4 @@ function inputData(rgba, dtype, [low, high]) {
     data[to++] = rgba[from + 2] * factor + offset;
   }
   return data;
-}
-
-function probabilitiesOf(scores, kind) {
-  if (scores instanceof Uint8Array) return Float32Array.from(scores, (score) => score / 256); // TFLite's fixed scale
-  const isDistribution = scores.every((p) => p >= 0) && Math.abs(scores.reduce((sum, p) => sum + p, 0) - 1) < 0.01;
-  if (kind === "probabilities" || (kind === undefined && isDistribution)) return scores;
-  const greatest = scores.reduce((a, b) => Math.max(a, b));
-  const powers = scores.map((score) => Math.exp(score - greatest));
-  const sum = powers.reduce((total, power) => total + power, 0);
-  return powers.map((power) => power / sum);
 }

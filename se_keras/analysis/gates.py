@@ -65,9 +65,7 @@ def collect_gates(
     >>> gates.block("stage2_block1_se").mean.shape
     (2, 16)
     """
-    for name, count in (("bins", bins), ("samples", samples)):
-        if count != 0:
-            check_count(name, count)
+    bins, samples = check_count("bins", bins, least=0), check_count("samples", samples, least=0)
     names = _named(class_names)
     probe = probe_gates(read_graph(model))
     observer = build_model(dataclasses.replace(probe.graph, outputs=list(probe.gates)))

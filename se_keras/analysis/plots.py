@@ -25,6 +25,7 @@ from se_keras.analysis.tables import (
     stage_of,
     write_csv,
 )
+from se_keras.class_names import caption
 from se_keras.errors import check_count, missing_package
 from se_keras.files import Kind, kind_of, replacing_together
 from se_keras.surgery.pruning_report import PruningReport
@@ -70,7 +71,7 @@ def plot_gates(
         ImportError: matplotlib is not installed.
         ValueError: An unknown block.
     """
-    check_count("channels", channels)
+    channels = check_count("channels", channels)
     shown = chosen_blocks(gates, blocks)
     classes = evenly(len(gates.class_names), MOST_LINES)
     drawn = [
@@ -115,7 +116,7 @@ def plot_image(
         ImportError: matplotlib is not installed.
         ValueError: An unknown block, gates of another network, or an image of another shape.
     """
-    check_count("top", top)
+    top = check_count("top", top)
     found = image_gates(model, image)
     shown = chosen_blocks(gates, blocks)
     for block in shown:
@@ -210,7 +211,7 @@ def _profiles(gates: Gates, blocks: Sequence[BlockGates], classes: Sequence[int]
             ax.plot(places, block.total_mean[picked], color="0.75", linewidth=4, label="all images")
         for number, row in enumerate(classes):
             style = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
-            ax.plot(places, block.mean[row, picked], linewidth=1.3, label=gates.class_names[row], **style)
+            ax.plot(places, block.mean[row, picked], linewidth=1.3, label=caption(gates.class_names[row]), **style)
         ticks = evenly(len(picked), 6)
         ax.set_xticks(ticks, [str(picked[i]) for i in ticks])
         ax.set_title(f"{block.name} ({len(picked)} of {block.channels} channels)", fontsize="medium")
@@ -283,7 +284,7 @@ def _classes(gates: Gates, blocks: Sequence[BlockGates]) -> Any:
         picture = ax.imshow(block.mean, aspect="auto", cmap="cividis", vmin=low, vmax=high, interpolation="nearest")
         ax.set_title(block.name, fontsize="medium")
         ticks = evenly(count, 25)
-        ax.set_yticks(ticks, [gates.class_names[i] for i in ticks], fontsize="x-small")
+        ax.set_yticks(ticks, [caption(gates.class_names[i]) for i in ticks], fontsize="x-small")
         ax.set_xticks(range(0, block.channels, _round_step(block.channels, 12)))
         figure.colorbar(picture, ax=ax, label="mean gate", pad=0.01)
     axes[-1].set_xlabel("channel")

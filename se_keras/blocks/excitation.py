@@ -63,9 +63,9 @@ class SEConfig:
         one_of("gate_activation", self.gate_activation, GATES)
         one_of("position", self.position, POSITIONS)
         one_of("gate_init", self.gate_init, GATE_INITS)
-        check_count("reduction", self.reduction)
+        object.__setattr__(self, "reduction", check_count("reduction", self.reduction))
         if self.squeeze_divisor is not None:
-            check_count("squeeze_divisor", self.squeeze_divisor)
+            object.__setattr__(self, "squeeze_divisor", check_count("squeeze_divisor", self.squeeze_divisor))
         if self.stages is not None:
             if isinstance(self.stages, Iterable):
                 object.__setattr__(self, "stages", tuple(self.stages))
@@ -74,6 +74,7 @@ class SEConfig:
                     f"`stages` must name at least one of the stages 1 to 5; received stages={self.stages}. "
                     "Use `se=None` for a network without SE."
                 )
+            object.__setattr__(self, "stages", tuple(map(int, self.stages)))
 
     def __repr__(self) -> str:
         """Only what differs from the defaults, so that the builders' signatures stay readable."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from se_keras.analysis.gates import Gates, collect_gates
 from se_keras.analysis.plots import GATE_FIGURES, figure_targets, plot_gates, plot_image, plot_pruning
+from se_keras.class_names import caption
 from se_keras.cli.console import FittingTable, bar, console, print_json
 from se_keras.cli.images import open_images
 from se_keras.cli.models import load
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     )
     files = plot_gates(gates, folder, overwrite=options.overwrite)
     image = batches.image(batches.indices[gates.sample_indices[0]])
-    title = gates.class_names[int(gates.sample_labels[0])]
+    title = caption(gates.class_names[int(gates.sample_labels[0])])
     files += plot_image(model, image, gates, folder / "image.png", title=title, overwrite=options.overwrite)
     gates.save(folder / "gates.npz", overwrite=options.overwrite)
     reports = []

@@ -9,9 +9,10 @@ import pathlib
 
 import keras
 
+from se_keras.cli.class_names import names_beside
 from se_keras.cli.console import FittingTable, bar, console, print_json
 from se_keras.cli.images import open_images
-from se_keras.cli.models import labels_beside, load_file, published
+from se_keras.cli.models import load_file, published
 from se_keras.export.runtime import format_of
 from se_keras.files import FIGURE, check_targets
 from se_keras.training.evaluate import METRICS, evaluate, write_metrics
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _class_names(model: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """The classes as the images name them, or `labels.txt` beside the model where the images have numbers only."""
-    labels = tuple(labels_beside(model, len(names)))
+    labels = names_beside(model, len(names))
     if labels != names and sorted(labels) == sorted(names):
         raise ValueError(
             f"The images have the classes of labels.txt beside {model!r} in another order: {', '.join(names[:10])} in "

@@ -11,9 +11,10 @@ from typing import Any
 import keras
 
 from se_keras import export
+from se_keras.cli.class_names import class_names_for
 from se_keras.cli.console import progress_console, status
 from se_keras.cli.images import refuse_broken
-from se_keras.cli.models import class_names_of, labels_beside, lines_of, load_file, published
+from se_keras.cli.models import load_file, published
 from se_keras.cli.verify import check_report, print_report
 from se_keras.export.tflite import CALIBRATED, tflite_targets
 from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of
@@ -61,12 +62,10 @@ def _model_to_export(options: argparse.Namespace) -> keras.Model:
 
 
 def _labels(model: keras.Model, options: argparse.Namespace) -> list[str] | None:
-    if options.labels:
-        return lines_of(options.labels)
-    known = class_names_of(options.model) or labels_beside(options.model, model.output_shape[-1])
-    if not known and options.format != "onnx":
-        progress_console.print("no class names go into the export; --labels FILE names them, one a line")
-    return list(known) or None
+    names = class_names_for(options.model, model, options.labels)
+    if not names:
+        progress_console.print("no class names go into the export; --labels FILE names them, one per line")
+    return list(names) or None
 
 
 def _write_export(
@@ -76,9 +75,7 @@ def _write_export(
     if options.format == "saved_model":
         export.saved_model(model, target, labels=labels, overwrite=options.overwrite)
     elif options.format == "onnx":
-        if options.labels:
-            raise ValueError("An .onnx file holds no labels; leave out --labels.")
-        export.onnx(model, target, overwrite=options.overwrite)
+        export.onnx(model, target, labels=labels, overwrite=options.overwrite)
     else:
         export.tflite(
             model,

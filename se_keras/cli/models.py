@@ -1,16 +1,15 @@
-"""The models that commands are given: files, or networks with published weights, and the names of their classes."""
+"""The models that commands are given: files, or networks with published weights."""
 
 from __future__ import annotations
 
 import os
-import pathlib
 from typing import Any
 
 import keras
 
 from se_keras.model_files import read_model
 from se_keras.models.registry import NETWORKS, create_model, list_weights
-from se_keras.weights.published import DEFAULT_TAGS, RECORDS
+from se_keras.weights.published import DEFAULT_TAGS
 
 
 def check_file(path: str) -> None:
@@ -43,25 +42,3 @@ def checkpoint_of(name: str) -> str:
         return name
     own = list_weights(name) if name in NETWORKS else []
     return f"{name}.imagenet" if name in DEFAULT_TAGS or not own else own[0]
-
-
-def class_names_of(name: str) -> tuple[str, ...]:
-    """The classes of published weights that are not ImageNet's; () for those that are, and for files."""
-    model, _, tag = name.partition(".")
-    if not os.path.exists(name) and model in NETWORKS and (tag or list_weights(model)):
-        record = RECORDS.get(checkpoint_of(name))
-        return record.class_names if record else ()
-    return ()
-
-
-def labels_beside(model: str, classes: int) -> list[str]:
-    """The classes in `labels.txt` beside a model's file, as `se-keras train` leaves it; [] if there are not as many."""
-    file = pathlib.Path(model).parent / "labels.txt"
-    labels = lines_of(file) if os.path.exists(model) and file.is_file() else []
-    return labels if len(labels) == classes else []
-
-
-def lines_of(path: str | os.PathLike) -> list[str]:
-    """The lines of a text file that are not blank, without the space around them."""
-    with open(path, encoding="utf-8") as lines:
-        return [line.strip() for line in lines if line.strip()]

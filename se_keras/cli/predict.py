@@ -12,13 +12,16 @@ from typing import Any
 
 import keras
 
+from se_keras.class_names import NAMES_FILE, imagenet_labels
+from se_keras.cli.class_names import class_names_for
 from se_keras.cli.console import FittingTable, bar, console, print_json, progress_bars, progress_console
-from se_keras.cli.models import class_names_of, labels_beside, lines_of, load
+from se_keras.cli.models import load
 from se_keras.images.reading import Faults, separated
 from se_keras.inference import classify
 from se_keras.prediction import FolderPrediction, predict_folder
 from se_keras.prediction.merge import check_output
-from se_keras.preprocessing import imagenet_labels, preprocessing_of
+from se_keras.preprocessing import preprocessing_of
+from se_keras.surgery.outputs import scores_of
 
 
 def run(options: argparse.Namespace) -> int:
@@ -135,17 +138,13 @@ def _print_summary(done: FolderPrediction, total: int, seconds: float) -> None:
 
 
 def _labels(options: argparse.Namespace, model: keras.Model) -> list[str] | None:
-    path = options.labels
+    """The names of the classes; None: ImageNet's."""
     preprocessing_of(model)  # says what is wrong before any image is read
-    classes = model.output_shape[-1]
-    known = class_names_of(options.model) or labels_beside(options.model, classes)
-    if path is None and known:
-        return list(known)
-    if path is None:
-        if classes != len(imagenet_labels()):
-            raise ValueError(f"The model has {classes} classes of its own. Name them with --labels FILE, one a line.")
-        return None
-    labels = lines_of(path)
-    if len(labels) != classes:
-        raise ValueError(f"The model has {classes} classes, but {path!r} holds {len(labels)} labels, one a line.")
-    return labels
+    names = class_names_for(options.model, model, options.labels)
+    classes = scores_of(model).classes
+    if not names and classes != len(imagenet_labels()):
+        raise ValueError(
+            f"The model has {classes} classes of its own. Name them with --labels FILE, one per line; a {NAMES_FILE} "
+            "beside the model is taken if it has as many."
+        )
+    return list(names) or None

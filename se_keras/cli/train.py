@@ -14,6 +14,7 @@ import keras
 from rich.progress import Progress
 
 from se_keras.blocks.excitation import SEConfig
+from se_keras.class_names import write_class_names
 from se_keras.cli.console import bar, console, print_json, progress_bars, progress_console
 from se_keras.cli.models import check_file, load_file
 from se_keras.errors import one_of
@@ -275,8 +276,7 @@ def _summary(
 ) -> int:
     result = evaluate(load_file(os.fspath(folder / FINAL_FILE)), data.validation, progress=bar("Evaluating"))
     write_metrics(result, folder / METRICS_FILE)
-    with replacing(folder / LABELS_FILE, overwrite=True) as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in data.train.class_names), "utf-8")
+    write_class_names(folder / LABELS_FILE, data.train.class_names)
     written = [FINAL_FILE, BEST_FILE, LOG_FILE, METRICS_FILE, LABELS_FILE]
     if importlib.util.find_spec("matplotlib"):
         name = read_run(folder)["model"]["name"]

@@ -80,10 +80,9 @@ def benchmark(
         RuntimeRefusedError: A runtime does not run a contestant.
         ValueError: No contestant, a file that is no model, or a number below 1.
     """
-    for name, counts in (("threads", threads), ("batch_sizes", batch_sizes), ("repeats", [repeats])):
-        for count in counts:
-            check_count(name, count)
-    check_count("warmups", warmups)
+    threads = [check_count("threads", count) for count in threads]
+    batch_sizes = [check_count("batch_sizes", count) for count in batch_sizes]
+    repeats, warmups = check_count("repeats", repeats), check_count("warmups", warmups)
     if not contestants:
         raise ValueError("Give at least one file or model to time.")
     named = contestants if isinstance(contestants, Mapping) else {os.fspath(path): path for path in contestants}

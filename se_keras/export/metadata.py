@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from se_keras.class_names import NAMES_FILE, check_class_names, class_names_in, class_names_text
 from se_keras.export import flatbuffer
 
 ENTRY = "TFLITE_METADATA"
-LABELS_FILE = "labels.txt"
 MODEL_IDENTIFIER, METADATA_IDENTIFIER = b"TFL3", b"M001"
 PARSER_VERSION = "1.0.0"  # the schema's first, which has all that is written here
-AXIS_LABELS = 2  # the kind of an associated file
+AXIS_LABELS, VALUE_LABELS = 2, 3  # kinds of an associated file: names of the columns; of 0 and 1 in a single column
 COLOR_SPACES = {3: 1, 1: 2}  # RGB and grey, by channels
 FLOAT32, UINT8, INT16, INT8 = 0, 3, 7, 9  # of a tensor's type
 RANGES = {UINT8: (0, 255), INT16: (-32768, 32767), INT8: (-128, 127)}
@@ -65,7 +65,8 @@ def add_classifier_metadata(
     Args:
         model: Content of a `.tflite` file with one input of shape (batch, height, width, 3 or 1)
             and one output of shape (batch, classes). Earlier metadata are replaced.
-        labels: Names of the classes in the order of the output.
+        labels: Names of the classes in the order of the output; two for an output of one column,
+            which is the second's probability or logit. MediaPipe shows no names for such a file.
         mean: What is subtracted from a pixel of 0 to 255: one value, or one a channel. 0 for
             a network with its preprocessing inside.
         std: What the difference is divided by, above 0; 1 for a network with its preprocessing
@@ -84,12 +85,14 @@ def add_classifier_metadata(
     content = _without_own_head(_split(model)[0])
     head = _model(content)
     image, scores = _classifier_tensors(content, head)
-    _check_labels(labels, scores["shape"][-1])
+    columns = int(scores["shape"][-1])
+    labels = check_class_names(labels, 2 if columns == 1 else columns)
     channels = int(image["shape"][-1])
     statement = _statement(
         image,
         normalization=_normalization(mean, std, channels),
         color_space=COLOR_SPACES[channels],
+        labels_kind=VALUE_LABELS if columns == 1 else AXIS_LABELS,
         name=name,
         description=description,
     )
@@ -218,23 +221,15 @@ def _normalization_in(subgraph: dict[str, Any]) -> dict[str, Any]:
 
 def _labels_in(subgraph: dict[str, Any], files: dict[str, bytes]) -> tuple[str, ...]:
     scores: dict[str, Any] = next(iter(subgraph.get("output_tensor_metadata", [])), {})
-    names = [file.get("name", "") for file in scores.get("associated_files", []) if file.get("type") == AXIS_LABELS]
+    files_of = [file for file in scores.get("associated_files", []) if file.get("type") in (AXIS_LABELS, VALUE_LABELS)]
+    names = [file.get("name", "") for file in files_of]
     if not names:
         return ()
     with _damage_reported():
-        return tuple(files[names[0]].decode().splitlines())
+        return tuple(class_names_in(files[names[0]], names[0]))
 
 
 # Checking.
-
-
-def _check_labels(labels: Sequence[str], classes: int) -> None:
-    if isinstance(labels, str) or len(labels) != classes:
-        received = "one text" if isinstance(labels, str) else f"{len(labels)}"
-        raise ValueError(f"`labels` must name each of the model's {classes} classes; received {received}.")
-    for index, label in enumerate(labels):
-        if not isinstance(label, str) or label.splitlines() != [label] or not label.strip():
-            raise ValueError(f"A label is one line of text that is not blank; received labels[{index}]={label!r}.")
 
 
 def _normalization(mean: float | Sequence[float], std: float | Sequence[float], channels: int) -> dict[str, np.ndarray]:
@@ -254,7 +249,13 @@ def _normalization(mean: float | Sequence[float], std: float | Sequence[float], 
 
 
 def _statement(
-    image: dict[str, Any], *, normalization: dict[str, np.ndarray], color_space: int, name: str, description: str
+    image: dict[str, Any],
+    *,
+    normalization: dict[str, np.ndarray],
+    color_space: int,
+    labels_kind: int,
+    name: str,
+    description: str,
 ) -> bytes:
     """The metadata's own flatbuffer."""
     if image.get("type", FLOAT32) == FLOAT32:
@@ -273,7 +274,7 @@ def _statement(
         "description": "Score of each class.",
         "content": {"content_properties": ("FeatureProperties", {})},
         "associated_files": [
-            {"name": LABELS_FILE, "description": "Names of the classes, one a line.", "type": AXIS_LABELS}
+            {"name": NAMES_FILE, "description": "Names of the classes, one per line.", "type": labels_kind}
         ],
     }
     metadata = {
@@ -323,5 +324,5 @@ def _with_labels(content: bytes, labels: Sequence[str]) -> bytes:
     file = io.BytesIO()
     file.write(content)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # readers map the files and cannot decompress
-        archive.writestr(zipfile.ZipInfo(LABELS_FILE), "".join(f"{label}\n" for label in labels))
+        archive.writestr(zipfile.ZipInfo(NAMES_FILE), class_names_text(labels))
     return file.getvalue()

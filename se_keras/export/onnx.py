@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 
+from se_keras.class_names import check_class_names
 from se_keras.errors import missing_package, one_of
 from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text
 from se_keras.export.inference_form import inference_form
 from se_keras.files import replacing
 from se_keras.native_output import native_output_held
 from se_keras.surgery import in_float32
+from se_keras.surgery.outputs import scores_of
 
 OPSET = 17  # of 2022: ONNX Runtime 1.12 and later; from 18 on the squeeze is no GlobalAveragePool any more
 
@@ -46,7 +49,12 @@ ROUTES = {
 
 
 def onnx(
-    model: keras.Model, path: str | os.PathLike, *, opset: int | None = None, overwrite: bool = False
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    labels: Sequence[str] | None = None,
+    opset: int | None = None,
+    overwrite: bool = False,
 ) -> pathlib.Path:
     """Writes a model as an `.onnx` file, float32, with a dynamic batch where the backend allows.
 
@@ -57,17 +65,20 @@ def onnx(
     Args:
         model: A functional or sequential model with one input.
         path: The file to write, ending in .onnx.
+        labels: Names of the classes, in order; for one sigmoid or logit two names.
         opset: ONNX's operation set. Default: 17, on JAX 18, which is the least there; tf2onnx knows those up to 18.
         overwrite: Whether an earlier ONNX model is replaced.
 
     Returns:
-        The file. Its input is named "images", its output "output_0".
+        The file. Its input is named "images", its output "output_0". Its metadata properties are
+        "output", a key of `se_keras.scores.SIGNATURES`, and with labels "class_names", a JSON list.
 
     Raises:
         FileExistsError: The file exists, and `overwrite` is False or it is no ONNX model.
         ImportError: The extra "onnx", on JAX "onnx-jax", on Torch "onnx-torch", is not installed.
         ValueError: Another ending; a model of several inputs, with a vocabulary, subclassed, not built, or quantized by
-            Keras; an operation that ONNX does not have; an operation set that is not known.
+            Keras; labels that do not fit the outputs; an operation that ONNX does not have; an operation set that is
+            not known.
     """
     path = pathlib.Path(path)
     if path.suffix != ".onnx":
@@ -76,6 +87,10 @@ def onnx(
     check_numbers_only(model, "An .onnx file")
     if len(model.inputs) != 1:
         raise ValueError(f"Only models of one input are exported; {model.name!r} has {len(model.inputs)}.")
+    scores = scores_of(model)
+    properties = {"output": scores.kind}
+    if labels is not None:
+        properties["class_names"] = json.dumps(check_class_names(labels, scores.classes))
     route = ROUTES[one_of("backend to write an .onnx file on", keras.backend.backend(), ROUTES)]
     opset = route.opset if opset is None else opset
     if opset < route.least:
@@ -93,7 +108,7 @@ def onnx(
                 os.fspath(target), format="onnx", verbose=False, input_signature=[spec], opset_version=opset
             )
         _check_operations(target, deployed)
-        _name_the_rim(target)
+        _complete(target, properties)
     return path
 
 
@@ -133,8 +148,8 @@ def _is_known(node: Any) -> bool:
     return importlib.import_module("onnx").defs.has(node.op_type, node.domain)
 
 
-def _name_the_rim(path: pathlib.Path) -> None:
-    """Gives input, output and batch the names that the other exports give them; the converters number them."""
+def _complete(path: pathlib.Path, properties: dict[str, str]) -> None:
+    """Adds properties, and gives input, output and batch their names in the other exports; converters number them."""
     onnx = importlib.import_module("onnx")
     model = onnx.load(os.fspath(path))
     graph = model.graph
@@ -145,6 +160,7 @@ def _name_the_rim(path: pathlib.Path) -> None:
         batch = value.type.tensor_type.shape.dim[0]
         if not batch.HasField("dim_value"):
             batch.dim_param = "batch"
+    onnx.helper.set_model_props(model, properties)
     onnx.save(model, os.fspath(path))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from se_keras.errors import missing_package, one_of
 from se_keras.file_kinds import described
 from se_keras.native_output import native_output_held
+from se_keras.scores import SIGNATURES, kind_described, kind_named
 
 LARGEST_BATCH = 32  # images given at once to a runtime that takes any number
 ANSWERS = ("probabilities", "predictions", "logits", "output", "output_0")  # names of the prediction, most usual first
@@ -94,7 +95,11 @@ class Runner(abc.ABC):
 
     Attributes:
         input_shape: (batch, height, width, channels); None where the runtime takes any number.
+        kind: What the output is, a key of `se_keras.scores.SIGNATURES`; "output" also for a file
+            that does not say.
     """
+
+    kind: str = "output"
 
     input_shape: tuple[int | None, ...]
 
@@ -152,6 +157,7 @@ class TFLiteRunner(Runner):
         self.input = self.interpreter.get_input_details()[0]
         self.output = self.interpreter.get_output_details()[0]
         self.input_shape = tuple(int(size) for size in self.input["shape"])
+        self.kind = kind_described(pathlib.Path(path).with_suffix(".json"))
 
     def run_one(self, images: np.ndarray) -> np.ndarray:
         """Runs a batch of the model's own size; arguments and result as in a call."""
@@ -235,13 +241,16 @@ class SavedModelRunner(Runner):
             raise ValueError(f"Only models of one input are run here; 'serving_default' takes {sorted(specs)}.")
         self.input_name, self.spec = next(iter(specs.items()))
         self.input_shape = tuple(self.spec.shape)
+        outputs = self.function.structured_outputs
+        self.answer = answer_among(list(outputs))
+        self.kind = kind_named(self.answer, outputs[self.answer].shape)
 
     def run_one(self, images: np.ndarray) -> np.ndarray:
         """Runs a batch; arguments and result as in a call."""
         import tensorflow as tf
 
         outputs = self.function(**{self.input_name: tf.cast(tf.constant(images), self.spec.dtype)})
-        return np.asarray(outputs[answer_among(list(outputs))], "float32")
+        return np.asarray(outputs[self.answer], "float32")
 
 
 class OnnxRunner(Runner):
@@ -272,6 +281,8 @@ class OnnxRunner(Runner):
         self.dtype = {"tensor(uint8)": "uint8", "tensor(float16)": "float16"}.get(self.input.type, "float32")
         self.input_shape = tuple(size if isinstance(size, int) else None for size in self.input.shape)
         self.answer = answer_among([output.name for output in self.session.get_outputs()])
+        stated = self.session.get_modelmeta().custom_metadata_map.get("output")
+        self.kind = stated if stated in SIGNATURES else "output"
 
     def run_one(self, images: np.ndarray) -> np.ndarray:
         """Runs a batch; arguments and result as in a call."""
@@ -287,8 +298,11 @@ class KerasRunner(Runner):
     """
 
     def __init__(self, model: Any) -> None:
+        from se_keras.surgery.outputs import scores_of
+
         self.model = model
         self.input_shape = tuple(model.inputs[0].shape)
+        self.kind = scores_of(model).kind
 
     def run_one(self, images: np.ndarray) -> np.ndarray:
         """Runs a batch; arguments and result as in a call."""

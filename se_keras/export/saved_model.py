@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.class_names import NAMES_FILE, check_class_names, write_class_names
 from se_keras.errors import check_count
 from se_keras.export.exportable import check_graph
 from se_keras.export.image_bytes import Photos, prepared_images
@@ -24,7 +25,9 @@ from se_keras.files import SAVED_MODEL, replacing
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
 from se_keras.preprocessing import preprocessing_of
+from se_keras.scores import SIGNATURES, Scores
 from se_keras.surgery.layer_facts import layers_inside
+from se_keras.surgery.outputs import scores_of
 
 
 def saved_model(
@@ -43,18 +46,21 @@ def saved_model(
     also of a model in half precision. Its signatures:
 
     - "serving_default": `images` to "probabilities" if the model ends in softmax or sigmoid, "logits"
-      if it ends in a dense layer without activation, and "output" otherwise. `images` has the model's
+      if it ends in a dense layer without activation, and "output" otherwise, all of them as the
+      model gives them. `images` has the model's
       own input shape and dtype: float32, RGB 0 to 255 for a network of this package. Cast uint8
       pixels; do not divide them.
     - "serve_bytes": `image_bytes`, a vector of whole JPEG, PNG, BMP or GIF files ({"b64": ...} in a REST
       request), to "probabilities" (batch, classes), the best `top` of them as "labels" and "scores"
       (batch, top), best first, and "status" (batch,); without `labels` the class indices as text.
-      Logits pass a softmax (one logit: a sigmoid). Each image is decoded, turned upright, resized and
-      cropped as `preprocess` does it, within the same limits. Where the two differ, it is by one level
-      of 255 (bicubic: by at most four seen), in one pixel of 50 or, for tall images, of five.
-      "status" is "", or says why a file has no answer: its probabilities and scores are NaN, its
-      labels "", and the rest of the batch is answered. The signature is missing where the model is
-      no classifier of RGB images (channels last), or its input size is unknown.
+      Logits pass a softmax; one sigmoid (or logit) is the probability p of the second of two classes,
+      and the first gets 1 - p; several sigmoids stay independent of one another. Each image is
+      decoded, turned upright, resized and cropped as `preprocess` does it, within the same limits.
+      Where the two differ, it is by one level of 255 (bicubic: by at most four seen), in one pixel of
+      50 or, for tall images, of five. "status" is "", or says why a file has no answer: its
+      probabilities and scores are NaN, its labels "", and the rest of the batch is answered. The
+      signature is missing where the model is no classifier of RGB images (channels last), or its
+      input size is unknown.
     - "features": `images` to "pooled", what the classifier sees: the layer named "pooled", else the
       last global pooling. Missing where there is neither.
 
@@ -68,7 +74,8 @@ def saved_model(
     Args:
         model: A functional or built sequential model with one input and one output.
         path: The folder to write.
-        labels: The names of the classes, in the order of the model's outputs.
+        labels: The names of the classes, in the order of the model's outputs; for one sigmoid or
+            logit two names, in the order of the labels 0 and 1. Names differ from one another.
         deploy: True for inference: the model goes through `surgery.deploy`, has no trainable
             variables and no "serve_train", and computes the same under `training=True`. False for
             fine-tuning: batch norm and dropout obey `training`, and the variables that are trainable
@@ -85,15 +92,15 @@ def saved_model(
     Raises:
         FileExistsError: The folder exists, and `overwrite` is False or it is no SavedModel.
         RuntimeError: Keras does not run on TensorFlow.
-        ValueError: Several inputs or outputs, a subclassed or unbuilt model, labels that do not fit the
-            outputs, or `preprocessing` for a model that has its own.
+        ValueError: Several inputs or outputs, a subclassed or unbuilt model, a softmax over one output,
+            labels that do not fit the outputs, or `preprocessing` for a model that has its own.
     """
     require_tensorflow("A SavedModel")
-    check_count("top", top)
+    top = check_count("top", top)
     _check_single_tensors(model)
-    labels = None if labels is None else _checked_labels(model, labels)
-    photos = _photos(model, preprocessing)
-    name = output_name(model)
+    scores = scores_of(model)
+    labels = None if labels is None else _checked_labels(model, scores, labels)
+    photos = _photos(model, scores, preprocessing)
     served = inference_form(model) if deploy else model
     with (
         replacing(path, overwrite=overwrite, kind=SAVED_MODEL) as target,
@@ -101,9 +108,9 @@ def saved_model(
         tempfile.TemporaryDirectory() as scratch,
     ):
         loaded, predict = _reusable(served, is_trainable=not deploy)
-        signatures = _image_signatures(served, name, predict)
+        signatures = _image_signatures(served, SIGNATURES[scores.kind], predict)
         if photos is not None:
-            signatures["serve_bytes"] = _bytes_signature(name, predict, photos, labels, top)
+            signatures["serve_bytes"] = _bytes_signature(scores, predict, photos, labels, top)
         if labels is not None:
             loaded.labels = _labels_asset(pathlib.Path(scratch), labels)
         _save(loaded, signatures, target)
@@ -131,29 +138,6 @@ def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | N
         input_signature=[tf.TensorSpec((batch, *images.shape[1:]), images.dtype, name="images")],
     )
     archive.write_out(os.fspath(path), verbose=False)
-
-
-def output_name(model: keras.Model) -> str:
-    """What a model's output is, told from its last operation.
-
-    Args:
-        model: A functional or sequential model with one output.
-
-    Returns:
-        "probabilities" after softmax or sigmoid, "logits" after a dense layer without activation, of
-        shape (batch, classes); "output" for everything else.
-    """
-    if len(model.outputs[0].shape) != 2:
-        return "output"
-    operation = model.outputs[0]._keras_history.operation
-    if isinstance(operation, keras.Model):
-        return output_name(operation)
-    activation = getattr(operation, "activation", None)
-    is_probability = activation in (keras.activations.softmax, keras.activations.sigmoid)
-    if is_probability or type(operation).__name__ in ("Softmax", "Sigmoid"):
-        return "probabilities"
-    is_linear = activation in (None, keras.activations.linear)
-    return "logits" if isinstance(operation, keras.layers.Dense) and is_linear else "output"
 
 
 def pooled_output(model: keras.Model) -> Any:
@@ -185,23 +169,14 @@ def _check_single_tensors(model: keras.Model) -> None:
         )
 
 
-def _checked_labels(model: keras.Model, labels: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(labels, str):
-        raise ValueError(f"`labels` must be a sequence of names, one a class; received the text {labels[:40]!r}.")
-    labels = tuple(labels)
+def _checked_labels(model: keras.Model, scores: Scores, labels: Sequence[str]) -> tuple[str, ...]:
     shape = tuple(model.outputs[0].shape)
-    if len(shape) != 2 or shape[1] != len(labels):
-        raise ValueError(
-            f"`labels` must name each of the model's classes; received {len(labels)} labels for outputs of shape "
-            f"{shape}."
-        )
-    wrong = [label for label in labels if not isinstance(label, str) or len(label.splitlines()) != 1]
-    if wrong:
-        raise ValueError(f"Each of `labels` must be text of one line, because labels.txt has one a line: {wrong[0]!r}.")
-    return labels
+    if len(shape) != 2:
+        raise ValueError(f"`labels` name the classes of outputs of shape (batch, classes); {model.name!r} has {shape}.")
+    return check_class_names(labels, scores.classes)
 
 
-def _photos(model: keras.Model, preprocessing: Preprocessing | None) -> Photos | None:
+def _photos(model: keras.Model, scores: Scores, preprocessing: Preprocessing | None) -> Photos | None:
     """How photos become inputs of the model; None if it is no classifier of RGB images."""
     own = _own_record(model)
     if own is not None and preprocessing is not None:
@@ -211,7 +186,7 @@ def _photos(model: keras.Model, preprocessing: Preprocessing | None) -> Photos |
     record = own or preprocessing
     shape = tuple(model.inputs[0].shape[1:])
     is_rgb = len(shape) == 3 and shape[-1] == 3 and keras.config.image_data_format() == "channels_last"
-    if not is_rgb or output_name(model) == "output":
+    if not is_rgb or scores.kind == "output":
         return None
     if None not in shape:
         size = shape[:2]
@@ -312,22 +287,19 @@ def _image_signatures(model: keras.Model, name: str, predict: Any) -> dict[str, 
     return signatures
 
 
-def _bytes_signature(name: str, predict: Any, photos: Photos, labels: tuple[str, ...] | None, top: int) -> Any:
+def _bytes_signature(scores: Scores, predict: Any, photos: Photos, labels: tuple[str, ...] | None, top: int) -> Any:
     import tensorflow as tf
 
     def serve_bytes(image_bytes: Any) -> dict[str, Any]:
         images, status = prepared_images(image_bytes, photos)
-        probabilities = predict(images)["output"]
-        classes = probabilities.shape[-1]
-        if name == "logits":
-            probabilities = tf.nn.softmax(probabilities) if classes > 1 else tf.sigmoid(probabilities)
-        scores, indices = tf.math.top_k(probabilities, min(top, classes))
-        names = tf.constant(labels or [str(index) for index in range(classes)])
+        probabilities = scores.probabilities(predict(images)["output"])
+        best, indices = tf.math.top_k(probabilities, min(top, scores.classes))
+        names = tf.constant(labels or [str(index) for index in range(scores.classes)])
         is_whole = tf.equal(status, "")[:, None]
         return {
             "probabilities": tf.where(is_whole, probabilities, math.nan),
             "labels": tf.where(is_whole, tf.gather(names, indices), ""),
-            "scores": tf.where(is_whole, scores, math.nan),
+            "scores": tf.where(is_whole, best, math.nan),
             "status": status,
         }
 
@@ -338,8 +310,8 @@ def _bytes_signature(name: str, predict: Any, photos: Photos, labels: tuple[str,
 def _labels_asset(folder: pathlib.Path, labels: Sequence[str]) -> Any:
     import tensorflow as tf
 
-    file = folder / "labels.txt"
-    file.write_text("".join(f"{label}\n" for label in labels), "utf-8")
+    file = folder / NAMES_FILE
+    write_class_names(file, labels)
     return tf.saved_model.Asset(os.fspath(file))
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.errors import missing_package, one_of
+from se_keras.class_names import check_class_names
+from se_keras.errors import check_count, missing_package, one_of
 from se_keras.export.calibration import LEAST_IMAGES, Calibration, calibrate, calibrated, takes_pixels
 from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text
 from se_keras.export.gpu_form import gpu_form
@@ -28,6 +29,7 @@ from se_keras.export.saved_model import write_archive
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.native_output import native_output_held
 from se_keras.surgery import in_float32, stage_squeezes, without_dead_blocks
+from se_keras.surgery.outputs import scores_of
 
 DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
 SQUEEZES = ("auto", "mean", "staged")
@@ -68,8 +70,9 @@ def tflite(
             `tf.data` pipeline, of 0 to 255 for the networks of this package. At most 200 are
             used. With the other dtypes it only serves `squeeze="auto"`.
         input_type: Of an int8 file: "float32", "uint8" or "int8"; of any other "float32".
-        labels: Names of the classes, in order. They go into the description, and into the file
-            as metadata, so that MediaPipe's ImageClassifier loads it as it is.
+        labels: Names of the classes, in order; for one sigmoid or logit two names. They go into
+            the description, and into the file as metadata, so that MediaPipe's ImageClassifier
+            loads it as it is.
         batch_size: Images a call, at least 1. More than one keeps GPUs from running the file.
         squeeze: How the mean over a map is taken: "mean", in one operation; "staged", as exact
             average pools of small windows, whose sums cannot overflow where a GPU adds in half
@@ -95,7 +98,9 @@ def tflite(
     one_of("squeeze", squeeze, SQUEEZES)
     check_graph(model, "A .tflite file")
     check_numbers_only(model, "A .tflite file")
+    batch_size = check_count("batch_size", batch_size)
     shape = _fixed_input_shape(model)
+    labels = None if labels is None else check_class_names(labels, scores_of(model).classes)
     if input_type != "float32" and dtype != "int8":
         raise ValueError(f"Only dtype='int8' has integer inputs; received input_type={input_type!r}, dtype={dtype!r}.")
     if dtype in CALIBRATED and representative_data is None:
@@ -103,7 +108,6 @@ def tflite(
             f"dtype={dtype!r} needs representative_data: at least {LEAST_IMAGES} different images like those the model "
             "will see, as a folder, an array or a tf.data pipeline."
         )
-    _check_labels(model, labels)
     final = pathlib.Path(path)
     with replacing_together(tflite_targets(path), overwrite=overwrite) as (target, beside):
         calibration = None
@@ -159,15 +163,13 @@ def describe(
         calibration: The images it was calibrated with, or None.
 
     Returns:
-        A dictionary for JSON.
+        A dictionary for JSON. Its "output" is a key of `se_keras.scores.SIGNATURES`.
     """
-    last = model.layers[-1]
-    gives_probabilities = getattr(getattr(last, "activation", None), "__name__", "") in ("softmax", "sigmoid")
     return {
         "model": model.name,
         "dtype": dtype,
         "input": {**_image_facts(model), "dtype": input_type, "range": [0, 255] if takes_pixels(model) else None},
-        "output": "probabilities" if gives_probabilities else "logits",
+        "output": scores_of(model).kind,
         "labels": list(labels) if labels is not None else None,
         "calibration": None
         if calibration is None
@@ -199,12 +201,6 @@ def _fixed_input_shape(model: keras.Model) -> tuple[int, ...]:
             "`input_shape` that states height and width, and load the weights into it."
         )
     return shape
-
-
-def _check_labels(model: keras.Model, labels: Sequence[str] | None) -> None:
-    classes = model.outputs[0].shape[-1]
-    if labels is not None and len(labels) != classes:
-        raise ValueError(f"`labels` must name each of the {classes} classes; received {len(labels)} names.")
 
 
 def _prepared(model: keras.Model, dtype: str, squeeze: str, calibration: Calibration | None) -> keras.Model:

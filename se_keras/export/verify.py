@@ -27,9 +27,12 @@ from se_keras.export.process import RuntimeRefusedError, Worker, is_missing_driv
 from se_keras.export.report import LIMITS, Agreement, Limits, Report, Speed
 from se_keras.export.runtime import KerasRunner, Runner, TFLiteRunner, open_runner
 from se_keras.export.structure import Structure, size_of, structure_of
+from se_keras.scores import Scores
+from se_keras.surgery.outputs import last_softmax
 
 WARMUPS = 3
 LEAST_PROBABILITY = 1e-12  # runtimes differ in where they let smaller ones become zero
+QUANTITIES = {"logits": "logits", "logit": "logits", "probabilities": "probabilities"}
 HEADROOM_IMAGES = 16  # the sums of a squeeze vary little from image to image
 
 
@@ -184,7 +187,7 @@ def _with_sure_labels(part: ImageSet, reference: Runner, notes: list[str]) -> Im
     """Drops labels counted from subfolders that are not the model's classes."""
     if part.folders is None:
         return part
-    classes = reference(part.images[:1]).shape[-1]
+    classes = Scores(reference.kind, reference(part.images[:1]).shape[-1]).classes
     if part.folders == classes:
         return part
     notes.append(f"No accuracy: {part.folders} subfolders of photos are not the model's {classes} classes.")
@@ -198,6 +201,7 @@ def _agreement(part: ImageSet, file: Runner, reference: Runner, structure: Struc
         part,
         runtime=structure.format,
         dtype=structure.dtype,
+        kind=reference.kind,
         greatest=_greatest_logit(reference, part.images),
     )
 
@@ -206,15 +210,15 @@ def _greatest_logit(reference: Runner, images: np.ndarray) -> float | None:
     """The greatest logit before a Keras model's softmax, the common shift taken away; None if it has none."""
     if not isinstance(reference, KerasRunner):
         return None
-    model = reference.model
-    last = model.layers[-1]
-    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
-        logits = KerasRunner(keras.Model(model.inputs[0], last.input))(images)
-        if isinstance(last, keras.layers.Dense):
-            logits = logits @ np.asarray(keras.ops.convert_to_numpy(last.kernel), "float32")
-            logits = logits if last.bias is None else logits + keras.ops.convert_to_numpy(last.bias)
-        return float(np.abs(logits - logits.mean(-1, keepdims=True)).max())
-    return None
+    found = last_softmax(reference.model)
+    if found is None:
+        return None
+    last, before = found
+    logits = KerasRunner(keras.Model(reference.model.inputs[0], before))(images)
+    if isinstance(last, keras.layers.Dense):
+        logits = logits @ np.asarray(keras.ops.convert_to_numpy(last.kernel), "float32")
+        logits = logits if last.bias is None else logits + keras.ops.convert_to_numpy(last.bias)
+    return float(np.abs(logits - logits.mean(-1, keepdims=True)).max())
 
 
 def compare(
@@ -224,6 +228,7 @@ def compare(
     *,
     runtime: str,
     dtype: str,
+    kind: str = "output",
     greatest: float | None = None,
 ) -> Agreement:
     """Compares two arrays of answers.
@@ -234,6 +239,8 @@ def compare(
         part: The images they belong to, with labels or without.
         runtime: A key of `RUNTIMES`.
         dtype: How the file computes; from integers no logits are recovered.
+        kind: What the answers are, a key of `se_keras.scores.SIGNATURES`. One column of a
+            probability or logit is judged as two classes.
         greatest: The reference's greatest logit, which probabilities that vanish do not tell.
 
     Returns:
@@ -247,7 +254,8 @@ def compare(
             f"The file answers with shape {found.shape}, the model it is compared with {expected.shape}: it is another "
             "model's file, or has lost or gained a head."
         )
-    quantity, expected_values, found_values = _comparable(expected, found, dtype)
+    expected, found = _with_two_classes(expected, kind), _with_two_classes(found, kind)
+    quantity, expected_values, found_values = _comparable(expected, found, dtype, kind)
     error = np.abs(expected_values - found_values)
     own = float(np.abs(expected_values).max())
     greatest = max(own, greatest) if greatest is not None and quantity == "logits" else own
@@ -270,11 +278,20 @@ def compare(
     )
 
 
-def _comparable(expected: np.ndarray, found: np.ndarray, dtype: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """Probabilities hide errors where they are near 0 or 1, so that logits are taken back from them."""
+def _with_two_classes(values: np.ndarray, kind: str) -> np.ndarray:
+    """Answers of one column with a column for each of two classes; any others as they are."""
+    if kind == "probability":
+        return np.concatenate([1 - values, values], axis=1)
+    return np.concatenate([-values, values], axis=1) / 2 if kind == "logit" else values
+
+
+def _comparable(expected: np.ndarray, found: np.ndarray, dtype: str, kind: str) -> tuple[str, np.ndarray, np.ndarray]:
+    """Probabilities hide errors where they are near 0 or 1, so that logits are taken back from those of a softmax."""
     expected, found = expected.astype("float64"), found.astype("float64")
+    if kind in ("probability", "independent_probabilities"):  # near 1, a sigmoid has rounded its logit away
+        return "probabilities", expected, found
     if not (_is_probabilities(expected) and _is_probabilities(found)):
-        return ("logits" if expected.ndim == 2 else "outputs"), expected, found
+        return QUANTITIES.get(kind, "outputs"), expected, found
     if dtype in ("int8", "int16x8"):
         return "probabilities", expected, found
     logits = [np.log(np.maximum(values, LEAST_PROBABILITY)) for values in (expected, found)]
@@ -326,7 +343,15 @@ def _on_gpu(
         return (), "resident"
     greatest = _greatest_logit(reference, images)
     expected = reference(images)
-    agreement = compare(expected, found, part, runtime="tflite_gpu", dtype=structure.dtype, greatest=greatest)
+    agreement = compare(
+        expected,
+        found,
+        part,
+        runtime="tflite_gpu",
+        dtype=structure.dtype,
+        kind=reference.kind,
+        greatest=greatest,
+    )
     return (agreement,), "resident"
 
 

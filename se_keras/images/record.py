@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from se_keras.errors import one_of
+from se_keras.errors import check_count, one_of
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
@@ -38,8 +38,7 @@ class Preprocessing:
         one_of("interpolation", self.interpolation, INTERPOLATIONS)
         if not 0 < self.crop <= 1:
             raise ValueError(f"`crop` must be above 0 and at most 1; received crop={self.crop!r}.")
-        if min(self.height_width) < 1:
-            raise ValueError(f"`size` must be at least 1 pixel; received size={self.size!r}.")
+        object.__setattr__(self, "size", _whole(self.size))
 
     @property
     def height_width(self) -> tuple[int, int]:
@@ -72,3 +71,10 @@ class Preprocessing:
             Float32 array of the same shape.
         """
         return ((np.asarray(images, "float64") / 255 - self.mean) / self.std).astype("float32")
+
+
+def _whole(size: Any) -> int | tuple[int, int]:
+    if not isinstance(size, Sequence):
+        return check_count("size", size)
+    height, width = (check_count("size", number) for number in size)
+    return height, width

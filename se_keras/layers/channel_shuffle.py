@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from se_keras.errors import check_count
+
 
 @keras.saving.register_keras_serializable("se_keras")
 class ChannelShuffle(keras.layers.Layer):
@@ -37,12 +39,12 @@ class ChannelShuffle(keras.layers.Layer):
 
     def __init__(self, groups: int, *, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.groups = groups
+        self.groups = check_count("groups", groups)
         self.data_format = data_format or keras.config.image_data_format()
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = input_shape[-1 if self.data_format == "channels_last" else 1]
-        if channels is None or self.groups < 1 or channels % self.groups:
+        if channels is None or channels % self.groups:
             raise ValueError(
                 f"`groups` must divide the channels; received groups={self.groups} for {channels} channels."
             )

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from se_keras.errors import check_count
+
 
 @keras.saving.register_keras_serializable("se_keras")
 class ImagePreprocessing(keras.layers.Layer):
@@ -19,7 +21,7 @@ class ImagePreprocessing(keras.layers.Layer):
     Args:
         mean: Mean of each channel, as a fraction of 255.
         std: Standard deviation (not variance) of each channel, as a fraction of 255.
-        size: Height and width in pixels that the network was made for.
+        size: Height and width in pixels that the network was made for: one number, or both.
         crop: Share of the shorter side that the central crop keeps, in (0, 1].
         interpolation: "bilinear" or "bicubic", for resizing.
         data_format: "channels_last" or "channels_first". Defaults to Keras' own setting.
@@ -48,7 +50,7 @@ class ImagePreprocessing(keras.layers.Layer):
         *,
         mean: Sequence[float],
         std: Sequence[float],
-        size: int = 224,
+        size: int | Sequence[int] = 224,
         crop: float = 0.875,
         interpolation: str = "bilinear",
         data_format: str | None = None,
@@ -62,7 +64,11 @@ class ImagePreprocessing(keras.layers.Layer):
             )
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)
-        self.size = size
+        self.size: Any = size
+        if isinstance(size, Sequence):
+            self.size = tuple(check_count("size", side) for side in size)
+        else:
+            self.size = check_count("size", size)
         self.crop = crop
         self.interpolation = interpolation
         self.data_format = data_format or keras.config.image_data_format()

@@ -93,13 +93,10 @@ class SqueezeExcite(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_count("reduction", reduction)
-        if squeeze_channels is not None:
-            check_count("squeeze_channels", squeeze_channels)
         if isinstance(gate_activation, str):
             one_of("gate_activation", gate_activation, GATES)
-        self.reduction = reduction
-        self.squeeze_channels = squeeze_channels
+        self.reduction = check_count("reduction", reduction)
+        self.squeeze_channels = None if squeeze_channels is None else check_count("squeeze_channels", squeeze_channels)
         self.squeeze = one_of("squeeze", squeeze, SQUEEZES)
         self.activation = keras.activations.get(activation)
         self.gate_activation = keras.activations.get(gate_activation)

@@ -88,7 +88,7 @@ def assemble(identifier: str, network: Network, options: Options, *, lineage: st
     """
     spec = network.spec if lineage is None else network.lineages[one_of("lineage", lineage, network.lineages)]
     se = _checked_se(identifier, network, options.se)
-    classes = network.classes if options.classes is None else options.classes
+    classes = check_count("classes", network.classes if options.classes is None else options.classes)
     _check_head(options, classes)
     inputs = _image_input(identifier, network, options)
     x = inputs
@@ -138,11 +138,20 @@ def _checked_se(identifier: str, network: Network, se: SEConfig | None) -> SECon
 
 
 def _check_head(options: Options, classes: int) -> None:
-    check_count("classes", classes)
+    if options.include_top and classes == 1 and _is_softmax(options.classifier_activation):
+        raise ValueError(
+            "A softmax over one output answers 1.0 for every image; received classes=1 with "
+            f"classifier_activation={options.classifier_activation!r}. For two classes pass classes=2, or classes=1 "
+            "with classifier_activation='sigmoid'; for a number per image, classifier_activation=None."
+        )
     if options.pooling is not None:
         one_of("pooling", options.pooling, ("avg", "max"))
     if options.dropout is not None and not 0 <= options.dropout < 1:
         raise ValueError(f"`dropout` must be at least 0 and below 1; received dropout={options.dropout!r}.")
+
+
+def _is_softmax(activation: Any) -> bool:
+    return isinstance(activation, layers.Softmax) or keras.activations.get(activation) is keras.activations.softmax
 
 
 def _image_input(identifier: str, network: Network, options: Options) -> Any:
@@ -162,7 +171,7 @@ def _image_input(identifier: str, network: Network, options: Options) -> Any:
         return options.input_tensor
     shape = options.input_shape or _default_shape(network, options.include_top)
     _check_image_shape(identifier, network, options, shape)
-    return keras.Input(tuple(shape), name="images")
+    return keras.Input([size and int(size) for size in shape], name="images")
 
 
 def _default_shape(network: Network, include_top: bool) -> tuple[int | None, ...]:
@@ -176,7 +185,9 @@ def _check_image_shape(identifier: str, network: Network, options: Options, shap
         raise ValueError(
             f"`input_shape` must have 3 numbers, (height, width, channels); received input_shape={shape!r}."
         )
-    shape = tuple(shape)
+    shape = tuple(
+        None if size is None else check_count(f"input_shape[{axis}]", size) for axis, size in enumerate(shape)
+    )
     channels, size = _channels_of(shape), shape[:2] if layout == "channels_last" else shape[1:]
     if channels is None:
         raise ValueError(f"`input_shape` must state the number of channels; received {shape} ({layout}).")

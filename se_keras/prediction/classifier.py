@@ -9,14 +9,17 @@ import itertools
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
 
+from se_keras.class_names import decode_predictions
 from se_keras.images.record import Preprocessing
 from se_keras.prediction.job import Row
-from se_keras.preprocessing import decode_predictions, preprocess, preprocessing_of
+from se_keras.preprocessing import preprocess, preprocessing_of
+from se_keras.scores import Scores
+from se_keras.surgery.outputs import scores_of
 
 BATCHES_AHEAD = 2  # decoded while the model computes; what bounds the memory
 
@@ -42,7 +45,7 @@ def classified(model: keras.Model, question: Question, parts: Iterable[Sequence[
     """Classifies files while the next ones are being decoded.
 
     Args:
-        model: A model with its preprocessing inside that ends in probabilities.
+        model: A model with its preprocessing inside.
         question: What to ask.
         parts: Names relative to the question's folder. No batch reaches from one part into
             the next, so that the answers do not depend on where the work was interrupted.
@@ -54,7 +57,7 @@ def classified(model: keras.Model, question: Question, parts: Iterable[Sequence[
     Raises:
         FileNotFoundError: The whole folder is gone.
     """
-    record = preprocessing_of(model)
+    record, scores = preprocessing_of(model), scores_of(model)
     batches = (batch for part in parts for batch in _batches(part, question.batch_size))
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
@@ -63,7 +66,8 @@ def classified(model: keras.Model, question: Question, parts: Iterable[Sequence[
             if batch is not None:
                 waiting.append([(name, pool.submit(_decoded, question.folder, name, record)) for name in batch])
             if waiting and (batch is None or len(waiting) > BATCHES_AHEAD):
-                yield from _answers(model, question, [(name, image.result()) for name, image in waiting.popleft()])
+                ready = [(name, image.result()) for name, image in waiting.popleft()]
+                yield from _answers(ready, lambda images: _probabilities(model, scores, question, images), question)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -89,23 +93,27 @@ def _decoded(folder: str, name: str, record: Preprocessing) -> np.ndarray | str:
         return f"{error}" or type(error).__name__
 
 
-def _answers(model: keras.Model, question: Question, batch: Sequence[tuple[str, np.ndarray | str]]) -> Iterator[Row]:
+def _answers(
+    batch: Sequence[tuple[str, np.ndarray | str]], answer: Callable[[np.ndarray], np.ndarray], question: Question
+) -> Iterator[Row]:
     images = [image for _, image in batch if not isinstance(image, str)]
-    rows = iter(_predictions(model, question, np.concatenate(images)) if images else [])
+    probabilities = answer(np.concatenate(images)) if images else np.zeros((0, 1), "float32")
+    is_finite = np.isfinite(probabilities).all(axis=1)
+    named = decode_predictions(probabilities[is_finite], question.top, question.labels) if images else []
+    answers = zip(is_finite, is_finite.cumsum() - 1, strict=True)
     for name, image in batch:
         if isinstance(image, str):
             yield {"file": name, "error": image}
             continue
-        predictions = next(rows)
-        if np.isfinite([probability for *_, probability in predictions]).all():
-            yield {"file": name, "predictions": predictions}
+        is_named, row = next(answers)
+        if is_named:
+            yield {"file": name, "predictions": named[row]}
         else:
             yield {"file": name, "error": "The model's answer is not finite."}
 
 
-def _predictions(model: keras.Model, question: Question, images: np.ndarray) -> list[list[tuple[str, str, float]]]:
+def _probabilities(model: keras.Model, scores: Scores, question: Question, images: np.ndarray) -> np.ndarray:
     # Always the same shape: with another one, a backend would compile the model once more.
     padding = [(0, question.batch_size - len(images)), *[(0, 0)] * 3]
     outputs = model.predict_on_batch(np.pad(images, padding))
-    probabilities = keras.ops.convert_to_numpy(outputs)[: len(images)]
-    return decode_predictions(probabilities, top=question.top, labels=question.labels)
+    return keras.ops.convert_to_numpy(scores.probabilities(outputs))[: len(images)]

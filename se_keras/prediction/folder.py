@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 
 import keras
 
+from se_keras.class_names import check_class_names, imagenet_labels
 from se_keras.errors import check_count, one_of
 from se_keras.prediction import cluster, local
 from se_keras.prediction.classifier import Question
 from se_keras.prediction.fingerprint import fingerprint
 from se_keras.prediction.job import Settings, opened, result_of
 from se_keras.prediction.merge import check_output, job_folder, merge, output_targets
-from se_keras.preprocessing import imagenet_labels, preprocessing_of
+from se_keras.preprocessing import preprocessing_of
+from se_keras.surgery.outputs import scores_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,8 @@ def predict_folder(
     none appears twice.
 
     Args:
-        model: A model with its preprocessing inside that ends in probabilities.
+        model: A model with its preprocessing inside. Its logits get a softmax (one logit: a sigmoid);
+            one output is the probability of the second of two classes.
         folder: Where the images lie. Names that begin with a dot are left out.
         output: A .parquet file (needs pyarrow: `pip install 'se_keras[parquet]'`) or a .csv
             file. Columns: `file` (relative to `folder`), then `id_1`, `label_1`, `probability_1`
@@ -73,7 +76,8 @@ def predict_folder(
             .parquet file in `<name>.broken.csv`.
         top: How many classes an image, at least 1; at most all are written.
         batch_size: How many images at a time, at least 1.
-        labels: Names of the classes in the order of the outputs. Default: ImageNet's.
+        labels: Names of the classes in the order of the outputs; two for one output. Default:
+            ImageNet's.
         engine: "local": this process. "ray": Ray Data (`pip install 'se_keras[ray]'`) on the
             cluster that Ray is connected to or finds (`RAY_ADDRESS`), else on one that it starts
             on this machine. Every machine needs this package, and the images under the same path.
@@ -97,8 +101,9 @@ def predict_folder(
         InUseError: Another process is at work on the same output.
         RuntimeError: Ray gave up.
     """
-    for name, value in {"top": top, "batch_size": batch_size, "part_size": part_size}.items():
-        check_count(name, value)
+    top, batch_size = check_count("top", top), check_count("batch_size", batch_size)
+    part_size = check_count("part_size", part_size)
+    workers = None if workers is None else check_count("workers", workers)
     _check_engine(engine, workers, gpus_per_worker)
     output, folder = pathlib.Path(output), pathlib.Path(folder)
     check_output(output, overwrite=overwrite)
@@ -151,17 +156,19 @@ def _check_engine(engine: str, workers: int | None, gpus_per_worker: float) -> N
     one_of("engine", engine, ("local", "ray"))
     if engine == "local" and (workers is not None or gpus_per_worker):
         raise ValueError("`workers` and `gpus_per_worker` are for engine='ray'; the local engine is one process.")
-    if workers is not None:
-        check_count("workers", workers)
     if engine == "ray":
         cluster.import_ray()
 
 
 def _class_names(model: keras.Model, labels: Sequence[str] | None) -> list[str]:
     preprocessing_of(model)  # says what is wrong before any file is listed
-    names = [name for _, name in imagenet_labels()] if labels is None else list(labels)
-    classes = model.output_shape[-1]
+    classes = scores_of(model).classes
+    if labels is not None:
+        return list(check_class_names(labels, classes))
+    names = [name for _, name in imagenet_labels()]
     if len(names) != classes:
-        remedy = " Pass the names of your own classes as `labels`." if labels is None else ""
-        raise ValueError(f"The model has {classes} classes, but there are {len(names)} labels.{remedy}")
+        raise ValueError(
+            f"The model has {classes} classes of its own, and not the {len(names):,} of ImageNet. Pass their names as "
+            "`labels`."
+        )
     return names

@@ -178,7 +178,7 @@ def forward(
         ValueError: No images, labels of another length, given twice, for some batches only or no
             classes, or images of another rank than the model's input.
     """
-    check_count("batch_size", batch_size)
+    batch_size = check_count("batch_size", batch_size)
     given = None if labels is None else class_indices(labels)
     longest, seen, labelled = 0, 0, 0
     for inputs, own in _batches(data, given, batch_size, progress):

@@ -128,8 +128,7 @@ def pruning_curve(
     for bound in bounds:
         if not bound >= 0:
             raise ValueError(f"`bound` must be a standard deviation of gates, at least 0; received {bound!r}.")
-    if timed_calls:
-        check_count("timed_calls", timed_calls)
+    timed_calls = check_count("timed_calls", timed_calls, least=0)
     if isinstance(data, Iterator):
         raise ValueError(
             f"`data` is read once before and once after pruning; received {type(data).__name__}, which can be read "

@@ -193,7 +193,7 @@ class RandAugment:
     magnitude: float = 9.0
 
     def __post_init__(self) -> None:
-        check_count("operations", self.operations)
+        object.__setattr__(self, "operations", check_count("operations", self.operations))
         if not 0 <= self.magnitude <= 10:
             raise ValueError(f"`magnitude` must lie from 0 to 10; received {self.magnitude!r}.")
 

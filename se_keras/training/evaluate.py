@@ -12,10 +12,11 @@ import keras
 import numpy as np
 
 from se_keras.export.images import preparation_of
-from se_keras.export.runtime import KerasRunner, open_runner
+from se_keras.export.runtime import KerasRunner, Runner, open_runner
 from se_keras.files import json_with, replacing
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocessing_of
+from se_keras.scores import Scores
 from se_keras.training.batches import evaluation_batches
 from se_keras.training.sources import ImageSource
 
@@ -99,7 +100,7 @@ def evaluate(
         The `Evaluation`.
 
     Raises:
-        ValueError: The model's answers are of another number of classes than the images.
+        ValueError: The model's answers are of another number of classes than the images, or not finite.
         FileNotFoundError: There is no such file.
     """
     runner = KerasRunner(model) if isinstance(model, keras.Model) else open_runner(model, threads=threads)
@@ -115,7 +116,7 @@ def evaluate(
     batches = iter(evaluation_batches(images, prepared, threads=threads))
     for _ in progress(range(-(-len(images) // 128))):
         batch, labels = next(batches)
-        answers = np.asarray(runner(batch))
+        answers = _probabilities(runner, batch)
         if answers.shape[-1] != classes:
             raise ValueError(
                 f"The model answers with {answers.shape[-1]} classes, but the images have {classes}: "
@@ -125,3 +126,16 @@ def evaluate(
         np.add.at(confusion, (truth, answers.argmax(axis=-1)), 1)
         among_five += int((np.argsort(answers, axis=-1)[:, -5:] == truth[:, None]).any(axis=-1).sum())
     return Evaluation(images.class_names, confusion, among_five / len(images) if classes > 5 else None)
+
+
+def _probabilities(runner: Runner, batch: np.ndarray) -> np.ndarray:
+    """The answers by class; those of one column as two classes."""
+    answers = np.asarray(runner(batch))
+    if answers.shape[-1] == 1 and runner.kind == "output":
+        raise ValueError(
+            "The model has one output, and does not say whether it is a probability or a logit of the second of two "
+            "classes. End it in a sigmoid or a dense layer, and export it with se_keras, which writes that down."
+        )
+    if not np.isfinite(answers).all():
+        raise ValueError("The model's answers must be finite; received NaN or infinite values for some image.")
+    return keras.ops.convert_to_numpy(Scores(runner.kind, answers.shape[-1]).probabilities(answers))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from se_keras.class_names import caption
 from se_keras.errors import missing_package
 from se_keras.files import FIGURE, replacing
 from se_keras.training.evaluate import Evaluation
@@ -68,8 +69,9 @@ def draw_confusion(evaluation: Evaluation, path: str | os.PathLike, *, title: st
     axis = figure.subplots()
     image = axis.imshow(shares, cmap="cividis", vmin=0, vmax=100)
     if classes <= 40:
-        axis.set_xticks(range(classes), evaluation.class_names, rotation=45, ha="right", fontsize=8)
-        axis.set_yticks(range(classes), evaluation.class_names, fontsize=8)
+        names = [caption(name) for name in evaluation.class_names]
+        axis.set_xticks(range(classes), names, rotation=45, ha="right", fontsize=8)
+        axis.set_yticks(range(classes), names, fontsize=8)
     if classes <= 20:
         for row, column in np.ndindex(shares.shape):
             if shares[row, column] >= 0.05:

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.errors import check_count
 from se_keras.files import replacing
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocessing_of
@@ -40,7 +41,7 @@ from se_keras.training.state import (
     save_state,
     state_variables,
 )
-from se_keras.training.trainable import Flags, as_given, check_phases, flags_in, flags_of, set_flags
+from se_keras.training.trainable import Flags, as_given, check_phases, check_scores, flags_in, flags_of, set_flags
 
 EVALUATION_BATCH = 128
 # Steps after which several processes ask each other whether one was told to stop.
@@ -94,7 +95,8 @@ def train(
     The saved models, and the model afterwards, have the flags that it came with; compile it before another `fit`.
 
     Args:
-        model: A model with its preprocessing inside (`include_preprocessing=True`) whose output are probabilities.
+        model: A model with its preprocessing inside (`include_preprocessing=True`) that ends in a softmax over its
+            classes.
         data: What to train and validate on.
         recipe: How.
         folder: The run's folder.
@@ -117,13 +119,16 @@ def train(
         FileNotFoundError: It holds none and `resume` is True.
         InUseError: Another process trains in the folder.
         ValueError: Another model, recipe, data or seed than the run was begun with; a model of
-            another number of classes than the data, or not for RGB images; fewer images than a batch has; a batch
-            that the devices cannot share evenly; a phase in which all is frozen.
+            another number of classes than the data, that ends in sigmoids or logits, or not for RGB images; fewer
+            images than a batch has; a batch that the devices cannot share evenly; a phase in which all is frozen.
         ImportError: Grain is not installed.
         ProcessFailedError: Another process failed.
         TrainingDivergedError: The loss became infinite or NaN; the last good state is kept.
         KeyboardInterrupt: On Ctrl-C, after saving.
     """
+    seed, threads = check_count("seed", seed, least=0), check_count("threads", threads)
+    patience = None if patience is None else check_count("patience", patience)
+    check_scores(model)
     classes = len(data.train.class_names)
     if model.output_shape[-1] != classes:
         raise ValueError(

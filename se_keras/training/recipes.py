@@ -7,6 +7,7 @@ from typing import Literal
 
 import keras
 
+from se_keras.errors import check_count
 from se_keras.training import augment
 
 
@@ -33,6 +34,10 @@ class Phase:
     step_epochs: int = 30
     step_factor: float = 0.1
     trainable: Literal["all", "head", "without_norms"] = "all"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "step_epochs"):
+            object.__setattr__(self, name, check_count(name, getattr(self, name)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,9 @@ class Recipe:
     source: str
     evidence: str = "not yet run"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "batch_size", check_count("batch_size", self.batch_size))
+
     @property
     def epochs(self) -> int:
         """Epochs of all phases together."""
@@ -89,6 +97,7 @@ class Recipe:
         Raises:
             ValueError: `epochs` is smaller than the number of phases.
         """
+        epochs = check_count("epochs", epochs)
         if epochs < len(self.phases):
             raise ValueError(
                 f"Recipe {self.name!r} has {len(self.phases)} phases of at least one epoch each; received "
@@ -119,7 +128,11 @@ class Recipe:
 
         Returns:
             A new recipe.
+
+        Raises:
+            ValueError: `batch_size` is below 1.
         """
+        batch_size = check_count("batch_size", batch_size)
         scale = batch_size / self.batch_size
         phases = tuple(dataclasses.replace(p, learning_rate=p.learning_rate * scale) for p in self.phases)
         return dataclasses.replace(self, batch_size=batch_size, phases=phases)

@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
+from se_keras.class_names import NAMES_FILE
 from se_keras.files import finish_targets, json_with, kind_of, locked, replacing
 from se_keras.training.recipes import Recipe
 from se_keras.training.sources import Data
@@ -27,7 +29,7 @@ RUN_FILE = "run.json"
 LOG_FILE = "log.csv"
 BEST_FILE = "best.keras"
 FINAL_FILE = "model.keras"
-LABELS_FILE = "labels.txt"
+LABELS_FILE = NAMES_FILE
 METRICS_FILE = "metrics.json"
 CURVES_FILE = "curves.png"
 CONFUSION_FILE = "confusion.png"
@@ -140,7 +142,9 @@ def _as_json(recipe: Recipe) -> dict[str, Any]:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             content = {field.name: named(getattr(value, field.name)) for field in dataclasses.fields(value)}
             return {"type": type(value).__name__, **content}
-        return [named(item) for item in value] if isinstance(value, tuple | list) else value
+        if isinstance(value, tuple | list):
+            return [named(item) for item in value]
+        return value.item() if isinstance(value, np.generic) else value  # JSON holds Python's numbers only
 
     content = named(recipe)
     del content["evidence"]  # what is known of a recipe may grow while one of its runs is stopped

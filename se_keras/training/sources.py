@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from se_keras.array_files import read_arrays
+from se_keras.class_names import check_class_names
 from se_keras.images.folders import SUFFIXES, class_folders, labelled_files, parts_of, text_of
 from se_keras.images.reading import load_image, separated
 from se_keras.training.holdout import check_classes, held_back
@@ -168,12 +169,19 @@ class Data:
         train: Images for training.
         validation: Images for validation, of the same classes.
         broken: Files that were left out, and why.
+
+    Raises:
+        ValueError: Two classes of one name.
     """
 
     name: str
     train: ImageSource
     validation: ImageSource
     broken: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = self.train.class_names
+        check_class_names(names, len(names), what=f"the class names of {self.name!r}")
 
 
 def open_data(

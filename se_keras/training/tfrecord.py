@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from se_keras.class_names import class_names_in
 from se_keras.images import reading
 from se_keras.training import tf_example
 from se_keras.training.holdout import check_classes, check_labels, held_back
@@ -226,7 +227,7 @@ def _class_names(path: pathlib.Path, table: dict[str, np.ndarray], first: int, l
 
 
 def _listed_names(file: pathlib.Path, first: int, last: int) -> list[str]:
-    lines = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+    lines = class_names_in(file.read_bytes(), os.fspath(file))
     numbered = [re.fullmatch(r"(\d+):(.*)", line) for line in lines]
     if lines and all(numbered):
         by_label = {int(match[1]): match[2].strip() for match in numbered if match}

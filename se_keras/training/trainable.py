@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import keras
 
+from se_keras.surgery.outputs import scores_of
 from se_keras.training.recipes import Phase, Recipe
 
 Flags = list[tuple[keras.layers.Layer, bool]]
@@ -103,3 +104,20 @@ def as_given(model: keras.Model, flags: Flags) -> Iterator[None]:
     finally:
         set_flags(now)
         model.compiled = compiled
+
+
+def check_scores(model: keras.Model) -> None:
+    """Refuses outputs of which categorical cross-entropy makes no sense, which would be trained without a word.
+
+    Args:
+        model: The model to train.
+
+    Raises:
+        ValueError: It ends in sigmoids or logits.
+    """
+    kind = scores_of(model).kind
+    if kind not in ("probabilities", "output"):
+        raise ValueError(
+            f"A model to train must end in a softmax over its classes, also for two; the output of {model.name!r} is "
+            f"{kind.replace('_', ' ')}. Build it with classifier_activation='softmax' and an output for each class."
+        )

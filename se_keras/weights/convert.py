@@ -16,6 +16,7 @@ import numpy as np
 
 from se_keras.errors import WeightsMismatchError, one_of
 from se_keras.weights.rules import FAMILIES, Family
+from se_keras.weights.values import check_values
 
 Shape = tuple[int, ...]
 
@@ -82,7 +83,8 @@ def convert(tensors: Mapping[str, np.ndarray], model: keras.Model, family: str, 
 
     Raises:
         WeightsMismatchError: A tensor is missing, left over or of another shape.
-        ValueError: An unknown family, or a layer that it has no name for.
+        ValueError: An unknown family, a layer that it has no name for, or a tensor of integers or
+            with NaN or infinite values.
     """
     rules = FAMILIES[one_of("family", family, FAMILIES)]
     assignments = list(_assignments(model, family, skip))
@@ -91,6 +93,9 @@ def convert(tensors: Mapping[str, np.ndarray], model: keras.Model, family: str, 
         name: tensor for name, tensor in tensors.items() if not name.endswith(rules.ignored) and name not in skipped
     }
     _check(found, assignments, model, family)
+    for assignment in assignments:
+        for name in assignment.names:
+            check_values(name, np.asarray(found[name]), assignment.variable, source=f"the {family!r} checkpoint")
     for assignment in assignments:
         values = (np.asarray(found[name]) for name in assignment.names)
         assignment.variable.assign(assignment.transform.apply(*values))

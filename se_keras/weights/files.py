@@ -18,6 +18,7 @@ from se_keras.errors import WeightsMismatchError, one_of
 from se_keras.files import replacing
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.weights.readers import OWN_FORMAT
+from se_keras.weights.values import check_values
 
 
 def save_safetensors(model: keras.Model, path: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:
@@ -173,6 +174,7 @@ def fill(
 
     Raises:
         WeightsMismatchError: A tensor is missing, left over or of another shape.
+        ValueError: A tensor of integers, or with NaN or infinite values.
     """
     variables = {
         name: variable for name, variable in variables_by_name(model).items() if name.split("/")[0] not in fresh
@@ -192,5 +194,7 @@ def fill(
         count, total = len(missing.keys() | left.keys()), len(variables.keys() | tensors.keys())
         title = f"{model.name} <- {source}: {count} of {total} tensors do not line up"
         raise WeightsMismatchError(title, missing, left, "")
+    for name, variable in variables.items():
+        check_values(name, arrays[name], variable, source=source)
     for name, variable in variables.items():
         variable.assign(arrays[name])

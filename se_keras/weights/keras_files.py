@@ -18,6 +18,7 @@ from se_keras.files import replacing
 from se_keras.images.record import Preprocessing
 from se_keras.weights.files import fingerprint_of, fingerprint_of_layers, structure_mismatch, variables_by_name
 from se_keras.weights.readers import Stated
+from se_keras.weights.values import check_values
 
 KERAS_FILES = (".weights.h5", ".keras")
 
@@ -30,7 +31,8 @@ def load_keras_file(model: keras.Model, path: str | os.PathLike) -> None:
         path: The file.
 
     Raises:
-        ValueError: The file ends in something else, or does not fit the model.
+        ValueError: The file ends in something else, does not fit the model, or holds NaN or
+            infinite values.
         WeightsMismatchError: Every shape fits, but the `.keras` file is of another structure.
     """
     path = os.fspath(path)
@@ -53,6 +55,8 @@ def load_keras_file(model: keras.Model, path: str | os.PathLike) -> None:
         raise
     except Exception as error:
         raise damaged(path, "weights file of Keras", error, containers=("a zip archive", "an HDF5 file")) from error
+    for variable in model.weights:
+        check_values(variable.path, keras.ops.convert_to_numpy(variable), variable, source=repr(path))
 
 
 def save_keras_file(model: keras.Model, path: str | os.PathLike, *, overwrite: bool = False) -> None:

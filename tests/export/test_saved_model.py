@@ -18,11 +18,13 @@ from tensorflow.core.protobuf import saved_model_pb2
 import se_keras
 from se_keras import export
 from se_keras.export.image_bytes import decoded, exif_orientation, resized_and_cropped, stretched
-from se_keras.export.saved_model import output_name, pooled_output, write_archive
+from se_keras.export.saved_model import pooled_output, write_archive
 from se_keras.export.warm_up import WARM_UP_FILE
 from se_keras.layers import SqueezeExcite
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
+from se_keras.scores import SIGNATURES
+from se_keras.surgery.outputs import scores_of
 from se_keras.training.sources import load_sample
 
 NAMES = load_sample().class_names
@@ -497,7 +499,7 @@ def test_integer_input_stays_integer(tmp_path):
 def test_output_is_named_after_what_it_is(last, name):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, last(inputs))
-    assert output_name(model) == name
+    assert SIGNATURES[scores_of(model).kind] == name
     assert pooled_output(model) is None
 
 
@@ -598,11 +600,11 @@ def test_failure_leaves_nothing(small, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (NAMES[:-1], r"received 9 labels for outputs of shape \(None, 10\)"),
-        ([], "received 0 labels"),
-        ("airplane", "must be a sequence of names.*'airplane'"),
-        ([*NAMES[:-1], "two\nlines"], "one line"),
-        ([*NAMES[:-1], 3], "text of one line.*: 3"),
+        (NAMES[:-1], "each of the 10 classes; `labels` are 9"),
+        ([], "each of the 10 classes; `labels` are 0"),
+        ("airplane", "must be a sequence of texts.*'airplane'"),
+        ([*NAMES[:-1], NAMES[0]], "'airplane' for the classes 0, 9"),
+        ([*NAMES[:-1], 3], "`labels` have 3 for class 9"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(labels, message, small, tmp_path):

@@ -260,7 +260,7 @@ def test_poor_calibration_data_is_refused(data, message, small, tmp_path):
         ({"dtype": "int8"}, "needs representative_data"),
         ({"input_type": "uint8"}, "Only dtype='int8' has integer inputs"),
         ({"squeeze": "sum"}, "mean"),
-        ({"labels": ["one"]}, "each of the 10 classes; received 1"),
+        ({"labels": ["one"]}, "each of the 10 classes; `labels` are 1"),
     ],
 )
 def test_wrong_arguments(options, message, small, tmp_path):

@@ -58,13 +58,38 @@ def test_other_classes_are_refused(images):
         evaluate(brightness_model(5), images)
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+def test_one_output_is_two_classes(images, activation, tmp_path):
+    two = ArraySource(np.stack([images[i] for i in range(5)]), images.labels[:5], NAMES[:2])
+    inputs = keras.Input((8, 8, 3))
+    x = ImagePreprocessing(size=8, mean=(0.5,) * 3, std=(0.5,) * 3)(inputs)
+    x = keras.layers.Dense(1, activation=activation)(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, x)
+    model.layers[-1].set_weights([np.full((3, 1), 5, "float32"), np.zeros(1, "float32")])
+    assert evaluate(model, two).confusion.tolist() == [[2, 0], [1, 2]]
+    if keras.backend.backend() == "tensorflow":
+        path = export.tflite(model, tmp_path / "model.tflite")
+        assert evaluate(path, two).accuracy == pytest.approx(4 / 5)
+        path.with_suffix(".json").unlink()
+        with pytest.raises(ValueError, match="does not say whether it is a probability or a logit"):
+            evaluate(path, two)
+
+
+def test_answers_that_are_not_finite_are_refused(images):
+    model = brightness_model()
+    model.layers[-1].bias.assign([np.nan] * 7)
+    with pytest.raises(ValueError, match="answers must be finite"):
+        evaluate(model, images)
+
+
 def test_pictures_are_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     rows = [
         {"epoch": e, "accuracy": 0.1 * e, "val_accuracy": 0.09 * e, "loss": 2 / e, "val_loss": 2.1 / e} for e in (1, 2)
     ]
     draw_curves({"with SE": rows, "plain": rows[:1]}, tmp_path / "curves.png", title="two runs")
-    draw_confusion(Evaluation(NAMES, np.eye(7, dtype=int) * 3, None), tmp_path / "confusion.png", title="all right")
+    names = ("_grey", "under $5 {a$", "two\nlines", " ", *NAMES[:3])  # mathematics that matplotlib would refuse
+    draw_confusion(Evaluation(names, np.eye(7, dtype=int) * 3, None), tmp_path / "confusion.png", title="all right")
     for name in ("curves", "confusion"):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert min(picture.size) > 400

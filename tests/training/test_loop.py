@@ -445,3 +445,15 @@ def test_git_state_is_told_where_there_is_one():
     found = versions()
     assert found["machine"].endswith(os.uname().machine)
     assert "commit" not in found or len(found["commit"].split()[0]) == 40
+
+
+@pytest.mark.parametrize(("activation", "kind"), [("sigmoid", "independent probabilities"), (None, "logits")])
+def test_ends_that_the_loss_is_not_for_are_refused(activation, kind, data, tmp_path):
+    model = tiny_model()
+    model = keras.Model(model.input, keras.layers.Dense(10, activation=activation)(model.layers[-2].output))
+    with pytest.raises(ValueError, match=rf"must end in a softmax over its classes, also for two; .* is {kind}\."):
+        train(model, data, recipe(), tmp_path / "run")
+    model = keras.Model(model.input, keras.layers.Dense(1, activation="sigmoid")(model.layers[-2].output))
+    with pytest.raises(ValueError, match=r"is probability\."):
+        train(model, data, recipe(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

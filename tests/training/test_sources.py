@@ -1,10 +1,14 @@
 """Folders and arrays of images: how they are split, and what is said of bad ones."""
 
+import os
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from se_keras.training.sources import ArraySource, load_sample, open_data
+from se_keras.class_names import read_class_names, write_class_names
+from se_keras.training.sources import ArraySource, Data, load_sample, open_data
 
 
 def photo(path, colour=(200, 30, 30), mode="RGB", size=(40, 30)):
@@ -122,3 +126,30 @@ def test_arrays_from_a_file(tmp_path):
 def test_arrays_that_are_no_labelled_images(images, labels, message):
     with pytest.raises(ValueError, match=message):
         ArraySource(images, np.asarray(labels), ("a", "b"))
+
+
+def test_names_of_class_folders_survive_as_they_are(tmp_path):
+    names = [" ", " daisy", "daisy", "ro\nses"]
+    for name in names:
+        photo(tmp_path / "data" / name / "1.png")
+        photo(tmp_path / "data" / name / "2.png")
+    data = open_data(tmp_path / "data", validation_split=0.5)
+    assert data.train.class_names == tuple(names)
+    write_class_names(tmp_path / "labels.txt", data.train.class_names)
+    assert read_class_names(tmp_path / "labels.txt") == names
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_class_folder_whose_name_is_no_text_is_refused_by_name(tmp_path):
+    for name in (b"daisy", b"L\xf6we"):
+        (tmp_path / os.fsdecode(name)).mkdir()
+        photo(tmp_path / os.fsdecode(name) / "1.png")
+    with pytest.raises(ValueError, match=r"the class folders in .* have 'L\\udcf6we' for class 0\. Rename it"):
+        open_data(tmp_path)
+
+
+def test_two_classes_of_one_name_are_refused():
+    pixels, labels = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1])
+    source = ArraySource(pixels, labels, ["ant", "ant"])
+    with pytest.raises(ValueError, match=r"the class names of 'mine' have 'ant' for the classes 0, 1"):
+        Data("mine", source, source)

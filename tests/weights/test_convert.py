@@ -209,3 +209,20 @@ def test_network_that_the_family_does_not_know() -> None:
 def test_unknown_family_suggests_another(resnet18: keras.Model) -> None:
     with pytest.raises(ValueError, match=r"Unknown family 'tim'\. Did you mean 'timm'"):
         convert({}, resnet18, "tim")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda tensor: tensor * np.nan, r"must be finite; the tensor {name!r} of .* holds 512 NaN or infinite values"),
+        (lambda tensor: tensor.astype("int8"), r"must be floating-point numbers; the tensor {name!r} of .* is int8"),
+    ],
+)
+def test_values_that_are_no_weights_are_refused_by_name(spoil, message, resnet18) -> None:
+    tensors = indexed(resnet18, "timm_legacy")
+    name = next(name for name, tensor in reversed(tensors.items()) if tensor.shape == (512,))
+    before = snapshot(resnet18)
+    with pytest.raises(ValueError, match=message.format(name=name).replace(".", r"\.").replace(r"\.*", ".*")):
+        convert({**tensors, name: spoil(tensors[name])}, resnet18, "timm_legacy")
+    for old, new in zip(before, snapshot(resnet18), strict=True):
+        np.testing.assert_array_equal(old, new)

@@ -396,3 +396,14 @@ def test_archive_with_a_path_outside_writes_nothing(model, tmp_path):
         archive.writestr("../escape", "x")
     se_keras.SEResNet20(weights=folder / "model.keras")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["inner", "model.keras"]
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "weights.h5", "keras"])
+def test_weights_that_diverged_are_refused_by_name(model, tmp_path, ending):
+    model.get_layer("logits").bias.assign([0.0] * 9 + [np.nan])
+    path = tmp_path / f"weights.{ending}"
+    {"safetensors": save_safetensors, "weights.h5": lambda m, p: m.save_weights(p)}.get(ending, lambda m, p: m.save(p))(
+        model, path
+    )
+    with pytest.raises(ValueError, match=r"must be finite; the tensor 'logits/bias' of .* holds 1 NaN .* of 10\."):
+        se_keras.SEResNet20(weights=path)

@@ -12,6 +12,7 @@ import pytest
 from formula import fill
 
 import se_keras
+from se_keras.class_names import imagenet_labels
 from se_keras.images.record import Preprocessing
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
@@ -72,6 +73,6 @@ def test_file_to_top_five(trained, golden):
     images = preprocess(PHOTO, Preprocessing(interpolation="bicubic"))
     logits = model.predict(images, verbose=0)
     probabilities = np.exp(logits) / np.exp(logits).sum()
-    labels = se_keras.preprocessing.imagenet_labels()
+    labels = imagenet_labels()
     expected = [labels[index][1] for index in np.argsort(-golden[f"logits/{name}"])[:5]]
     assert [label for _, label, _ in se_keras.decode_predictions(probabilities)[0]] == expected

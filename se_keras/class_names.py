@@ -1,0 +1,263 @@
+"""Names of classes: reading and writing lists of them, checking them, and naming a network's answers.
+
+A file of names has one name per line. An ordinary name stands there as it is. A name that would not come back from its
+line is written as a JSON string, in double quotes: one that is empty, begins or ends with blanks, contains a line
+break or a control character, or is in double quotes itself.
+"""
+
+from __future__ import annotations
+
+import codecs
+import collections
+import functools
+import importlib.resources
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from se_keras.errors import check_count
+from se_keras.files import replacing
+
+NAMES_FILE = "labels.txt"
+ONE_OUTPUT = "One output column is the probability of the second of two classes, and takes two names"
+_MARKS = {  # the longer mark first, as that of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_ROUNDING = 1e-3  # half precision and 8-bit outputs miss 0 and 1 by less
+
+
+def read_class_names(path: str | os.PathLike) -> list[str]:
+    """Reads a file of class names, in the order of the network's outputs.
+
+    Args:
+        path: A text file with one name per line, in UTF-8 (with or without a byte-order mark),
+            or in UTF-16 or UTF-32 with one; any line ends. Blanks around a name and blank
+            lines at the end do not count; a line that is a JSON string stands for that string.
+
+    Returns:
+        The names.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Another encoding, a blank line between names, a repeated name, or no name.
+    """
+    source = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no file of class names at {source!r}.")
+    names = class_names_in(pathlib.Path(path).read_bytes(), source)
+    if not names:
+        raise ValueError(f"{source!r} must name at least one class, one per line; it is empty.")
+    return list(check_class_names(names, len(names), what=f"the names in {source!r}"))
+
+
+def class_names_in(content: bytes, source: str) -> list[str]:
+    """The names in the content of a file; repeated ones are kept.
+
+    Args:
+        content: The bytes of the file, as described for `read_class_names`.
+        source: What the file is called in messages.
+
+    Returns:
+        The names, possibly none.
+
+    Raises:
+        ValueError: Another encoding, or a blank line between names.
+    """
+    lines = re.split(r"\r\n|\r|\n", _text(content, source).rstrip())
+    if lines == [""]:
+        return []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise ValueError(
+                f"Each line of {source!r} must name a class; line {number} is blank. Remove the line, or write "
+                '"" there for a class without a name.'
+            )
+    return [_from_line(line) for line in lines]
+
+
+def class_names_text(names: Iterable[str]) -> str:
+    """The text from which `read_class_names` gets these names back.
+
+    Args:
+        names: The names.
+
+    Returns:
+        One line per name.
+    """
+    return "".join(f"{_as_line(name)}\n" for name in names)
+
+
+def write_class_names(path: str | os.PathLike, names: Iterable[str]) -> None:
+    """Writes a file of class names in UTF-8, from which `read_class_names` gets them back.
+
+    Args:
+        path: The file; a text file that exists is replaced.
+        names: The names.
+
+    Raises:
+        FileExistsError: Something else than a text file is there.
+    """
+    with replacing(path, overwrite=True) as temporary:
+        temporary.write_bytes(class_names_text(names).encode())
+
+
+def _text(content: bytes, source: str) -> str:
+    encoding = next((encoding for mark, encoding in _MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+        place = f"line {text[: text.index(chr(0))].count(chr(10)) + 1}" if "\0" in text else ""
+    except UnicodeDecodeError as error:
+        place = f"byte {error.start}"
+    if place:
+        raise ValueError(
+            f"A file of class names must be UTF-8, or UTF-16 or UTF-32 with a byte-order mark; {source!r} is not, at "
+            f"{place}. Save it as UTF-8."
+        )
+    return text
+
+
+def _from_line(line: str) -> str:
+    line = line.strip()
+    try:
+        name = json.loads(line) if line.startswith('"') else line
+    except json.JSONDecodeError:
+        return line
+    return name if isinstance(name, str) else line
+
+
+def _as_line(name: str) -> str:
+    is_plain = name.splitlines() == [name] and not re.search(r"[\0-\x1f\x7f-\x9f\ud800-\udfff\ufeff]", name)
+    return name if is_plain and _from_line(name) == name else json.dumps(name)
+
+
+def caption(name: str) -> str:
+    """A class name as matplotlib shows it unchanged: on one line, with no mathematics, and not hidden from a legend.
+
+    Args:
+        name: The name.
+
+    Returns:
+        The text for a figure.
+    """
+    line = json.dumps(name) if name.startswith("_") else _as_line(name)
+    return line.replace("$", r"\$")
+
+
+def check_class_names(names: Sequence[str], classes: int, *, what: str = "`labels`") -> tuple[str, ...]:
+    """Refuses names that are not one of its own for each class.
+
+    Args:
+        names: The names, in the order of the network's outputs.
+        classes: How many there must be.
+        what: What the names are called in messages.
+
+    Returns:
+        The names.
+
+    Raises:
+        ValueError: One text in place of a sequence, something that is no text, another number of
+            names, or a repeated name.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"Class names must be a sequence of texts; received {what} as one text, {names[:40]!r}.")
+    names = tuple(names)
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or re.search(r"[\ud800-\udfff]", name):
+            raise ValueError(
+                f"A class name must be text that UTF-8 can hold; {what} have {name!r} for class {index}. Rename it."
+            )
+    if len(names) != classes:
+        raise ValueError(
+            f"There must be one name for each of the {classes} classes; {what} are {len(names)}."
+            f"{f' {ONE_OUTPUT}.' if classes == 2 and len(names) == 1 else ''}"
+        )
+    repeated = [name for name, count in collections.Counter(names).items() if count > 1]
+    if repeated:
+        places = [index for index, name in enumerate(names) if name == repeated[0]]
+        raise ValueError(
+            f"Each class must have a name of its own; {what} have {repeated[0]!r} for the classes "
+            f"{', '.join(map(str, places[:5]))}. Tell them apart, for example by their numbers."
+        )
+    return names
+
+
+def decode_predictions(
+    probabilities: Any, top: int = 5, labels: Sequence[str] | None = None
+) -> list[list[tuple[str, str, float]]]:
+    """Names the most probable classes.
+
+    Args:
+        probabilities: Array of shape (batch, classes), each a fraction of 1. With two labels also
+            of shape (batch, 1): the probability p of the second class, as one sigmoid output
+            gives it; the first class gets 1 - p.
+        top: How many classes per row, at least 1.
+        labels: The names of the classes in the order of the network's outputs. Defaults to
+            ImageNet's 1,000 in sorted-WNID order.
+
+    Returns:
+        For each row the triples (WNID, name, probability), most probable first. With
+        `labels`, the first of a triple is the class index as text.
+
+    Raises:
+        ValueError: Another shape, values that are NaN or not from 0 to 1 (the rows are named),
+            labels that do not fit the number of classes or repeat a name, or `top` < 1.
+
+    Example:
+
+    >>> decode_predictions(np.eye(1000)[:1], top=1)
+    [[('n01440764', 'tench', 1.0)]]
+    >>> decode_predictions([[0.25]], labels=["cat", "dog"])
+    [[('0', 'cat', 0.75), ('1', 'dog', 0.25)]]
+    """
+    import keras
+
+    values = keras.ops.convert_to_numpy(probabilities)
+    top = check_count("top", top)
+    if values.ndim == 2 and values.shape[1] == 1 and labels is not None and not isinstance(labels, str):
+        check_class_names(labels, 2)
+        values = np.concatenate([1 - values, values], axis=1)
+    pairs = imagenet_labels() if labels is None else _numbered(labels, values)
+    if values.ndim != 2 or values.shape[1] != len(pairs):
+        remedy = " Pass the names of your own classes as `labels`." if labels is None else ""
+        raise ValueError(
+            f"`probabilities` must have shape (batch, {len(pairs)}), one column per class; "
+            f"received shape {values.shape}.{remedy}"
+        )
+    _check_probabilities(values)
+    order = np.argsort(-values, axis=1, kind="stable")[:, :top]
+    return [[(*pairs[i], float(row[i])) for i in best] for row, best in zip(values, order, strict=True)]
+
+
+def _numbered(labels: Sequence[str], values: np.ndarray) -> tuple[tuple[str, str], ...]:
+    names = check_class_names(labels, values.shape[1] if values.ndim == 2 else len(labels))
+    return tuple((str(index), name) for index, name in enumerate(names))
+
+
+def _check_probabilities(values: np.ndarray) -> None:
+    is_wrong = ~((values >= -_ROUNDING) & (values <= 1 + _ROUNDING))  # NaN is neither
+    rows = np.flatnonzero(is_wrong.any(axis=1))
+    if rows.size:
+        example = values[rows[0]][is_wrong[rows[0]]][0]
+        more = f" (and {rows.size - 1} more rows)" if rows.size > 1 else ""
+        remedy = " Logits need keras.ops.softmax or sigmoid first." if np.isfinite(example) else ""
+        raise ValueError(f"Probabilities must lie from 0 to 1; row {rows[0]} holds {example:.4g}{more}.{remedy}")
+
+
+@functools.cache
+def imagenet_labels() -> tuple[tuple[str, str], ...]:
+    """ImageNet's 1,000 classes.
+
+    Returns:
+        (WNID, name) pairs in sorted-WNID order, e.g. ("n01440764", "tench"); no name occurs twice.
+    """
+    text = importlib.resources.files("se_keras").joinpath("data/imagenet_labels.txt").read_text("utf-8")
+    return tuple((wnid, name) for wnid, name in (line.split(" ", 1) for line in text.splitlines()))

@@ -1,0 +1,114 @@
+"""What a classifier's output is, told from the operations that its graph ends in."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+
+from se_keras.scores import AFTER_ONE_COLUMN, Scores
+from se_keras.surgery.graph import Call, is_functional, read_graph, read_nested_graph
+
+_WITH_ACTIVATION = (
+    keras.layers.Activation,
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+)
+_ACTIVATIONS = {
+    "softmax": "probabilities",
+    "sigmoid": "independent_probabilities",
+    "hardsigmoid": "independent_probabilities",
+    "logsoftmax": "logits",  # the softmax of a log-softmax is the softmax
+}
+_UNCHANGED = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Cast")  # at inference, but for the shape
+
+
+def scores_of(model: keras.Model) -> Scores:
+    """What a model's output is, told from the operations that it ends in, also inside nested models.
+
+    Args:
+        model: A model of one output.
+
+    Returns:
+        The scores; of kind "output" for a subclassed model, an output that is not of shape
+        (batch, classes), and whatever no rule is for.
+
+    Raises:
+        ValueError: The model ends in a softmax over one output.
+    """
+    if not is_functional(model) or len(model.outputs) != 1:
+        return Scores("output", _columns(getattr(model, "output_shape", None)))
+    graph = read_graph(model)
+    (output,) = keras.tree.flatten(graph.outputs)
+    columns = _columns(output.shape)
+    kind = _kind(graph.producers(), output, columns) if len(output.shape) == 2 else "output"
+    if columns == 1 and kind == "probabilities":
+        raise ValueError(
+            f"A softmax over one output answers 1.0 for every image; the model {model.name!r} ends in one. End it in a "
+            "sigmoid for two classes (classifier_activation='sigmoid'), or give it an output for each class."
+        )
+    return Scores(AFTER_ONE_COLUMN.get(kind, kind) if columns == 1 else kind, columns)
+
+
+def last_softmax(model: keras.Model) -> tuple[Any, Any] | None:
+    """The softmax that a model ends in, if it is an operation of the model itself.
+
+    Args:
+        model: A functional or sequential model of one output.
+
+    Returns:
+        The layer or operation and its symbolic input; None for a model that ends otherwise, for
+        example in a nested model, and for a subclassed one.
+    """
+    if not is_functional(model):
+        return None
+    graph = read_nested_graph(model)
+    (output,) = keras.tree.flatten(graph.outputs)
+    call = graph.producers().get(id(output))
+    if call is None or _activation(call.operation) != "softmax":
+        return None
+    return call.operation, call.inputs[0]
+
+
+def _columns(shape: Any) -> int:
+    is_shape = isinstance(shape, tuple) and shape and isinstance(shape[-1], int)
+    return shape[-1] if is_shape else 0
+
+
+def _kind(producers: dict[int, Call], tensor: Any, columns: int) -> str:
+    call = producers.get(id(tensor))
+    if call is None:
+        return "output"
+    operation, activation = call.operation, _activation(call.operation)
+    if activation in _ACTIVATIONS:
+        return _ACTIVATIONS[activation] if _is_over_all(operation, tensor, columns) else "output"
+    if type(operation).__name__ in _UNCHANGED or (isinstance(operation, keras.layers.Activation) and not activation):
+        return _kind(producers, call.inputs[0], columns)
+    if isinstance(operation, keras.layers.Average):  # an ensemble
+        kinds = {_kind(producers, each, columns) for each in call.inputs}
+        return kinds.pop() if len(kinds) == 1 else "output"
+    is_linear = isinstance(operation, _WITH_ACTIVATION) and not activation
+    return "logits" if is_linear and _is_over_all(operation, tensor, columns) else "output"
+
+
+def _activation(operation: Any) -> str:
+    """The activation that a layer or operation ends in, "" for a linear one."""
+    if isinstance(operation, _WITH_ACTIVATION):
+        function = operation.activation
+        name = getattr(function, "__name__", type(function).__name__)
+        return "" if function is None or name == "linear" else name.replace("_", "").lower()
+    return type(operation).__name__.lower()
+
+
+def _is_over_all(operation: Any, tensor: Any, columns: int) -> bool:
+    """Whether one row of a tensor has one value per class, and an axis of the operation runs over them."""
+    shape = tuple(tensor.shape)
+    axis = getattr(operation, "axis", -1)
+    if None in shape[1:] or math.prod(shape[1:]) != columns:
+        return False
+    is_softmax = "softmax" in _activation(operation)
+    return not is_softmax or (isinstance(axis, int) and shape[axis] == columns and axis != 0)
