@@ -24,7 +24,7 @@ def check_graph(model: keras.Model, what: str) -> None:
         raise ValueError(
             f"{what} is written of a functional model, or of a sequential one with an input shape; received "
             f"{type(model).__name__} {name!r}, which has no input of known shape or computes in a `call` of its own. "
-            "Build it with keras.Input and keras.Model(inputs, outputs)."
+            "Use keras.Input and keras.Model(inputs, outputs); for a sequential one, model.build(input_shape)."
         )
 
 

@@ -187,7 +187,18 @@ def recorded_training_holds() -> bool:
 
 
 def _recorded(node: Any) -> Call:
-    return Call(node.operation, node.arguments.args, dict(node.arguments.kwargs), tuple(node.outputs), record=node)
+    args, kwargs = node.arguments.args, dict(node.arguments.kwargs)
+    kept = {name: value for name, value in kwargs.items() if not _came_with_inputs(name, value, args, kwargs)}
+    return Call(node.operation, args, kept, tuple(node.outputs), record=node)
+
+
+def _came_with_inputs(name: str, value: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether an argument is a mask that Keras took from the inputs, as it will when the layer is called again."""
+    if name != "mask" and not name.endswith("_mask"):
+        return False
+    masks = {id(getattr(x, "_keras_mask", None)) for x in keras.tree.flatten((args, dict(kwargs)))}
+    given = [x for x in keras.tree.flatten(value) if keras.backend.is_keras_tensor(x)]
+    return bool(given) and all(id(x) in masks for x in given)
 
 
 def _calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
@@ -258,7 +269,7 @@ def _nodes(inputs: Iterable[Any], outputs: Iterable[Any]) -> list[Any]:
             ordered[id(node)] = node
         else:
             pending.append((tensor, True))
-            pending += [(x, False) for x in reversed(node.input_tensors)]
+            pending += [(x, False) for x in reversed(_recorded(node).inputs)]
     return list(ordered.values())
 
 

@@ -291,3 +291,10 @@ def test_open_sizes_are_counted_whatever_the_layers():
     shared = layers.Conv2D(4, 1)
     info = model_info(keras.Model(inputs, any_models.pooled(shared(shared(x)))), (8, 8, 3))
     assert info.total.conv_macs == 64 * (9 * 3 * 4 + 2 * 4 * 4)
+
+
+def test_masks_are_not_computed_twice():
+    model = built("masked_embedding")
+    count = len(model.operations)
+    assert len(build_model(read_graph(model)).operations) == count
+    assert "NotEqual" not in {type(call.operation).__name__ for call in read_graph(model).calls}
