@@ -241,7 +241,7 @@ def test_predict_shows_names_and_labels_as_they_are(capsys, model_file, photo, t
     labels = tmp_path / "labels.txt"
     labels.write_text("[/x]\n[bold]bee\ncat:smile:\n")
     folder = tmp_path / "rich[/old]"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     names = [shutil.copy(photo, folder / name) for name in ("IMG[copy].jpg", "a\x1b[31mred.jpg")]
     code, out, err = run(capsys, "predict", *names, "--model", model_file, "--labels", labels)
     assert (code, err) == (0, "")

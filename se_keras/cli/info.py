@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         console.print(_info_table(info))
         for note in info.notes:
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
+            console.print(note)
     return 0
 
 

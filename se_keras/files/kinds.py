@@ -126,7 +126,15 @@ def _is_saved_model(folder: pathlib.Path) -> bool:
         if any((here / name).is_symlink() or name not in ("variables", "assets", "assets.extra") for name in folders):
             return False
         found |= {(here / name).relative_to(folder).as_posix() for name in files}
-    return "saved_model.pb" in found and all(map(_IN_A_SAVED_MODEL.fullmatch, found))
+    others = {path for path in found if not _IN_A_SAVED_MODEL.fullmatch(path)}
+    return "saved_model.pb" in found and (not others or _are_assets(others, folder / "saved_model.pb"))
+
+
+def _are_assets(paths: set[str], description: pathlib.Path) -> bool:
+    """Whether files are tables and the like of a layer, whose names the description of a SavedModel holds."""
+    names = [path.removeprefix("assets/") for path in paths]
+    content = description.read_bytes()
+    return all("/" not in name and len(name) > 3 and name.encode() in content for name in names)
 
 
 def _is_drawn(path: pathlib.Path) -> bool:

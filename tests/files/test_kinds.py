@@ -103,6 +103,17 @@ def test_a_saved_model_holds_nothing_else(stranger, tmp_path):
     assert "a folder that holds" in SAVED_MODEL.obstacle(folder)
 
 
+def test_the_table_of_a_layer_belongs_in_a_saved_model_that_names_it(tmp_path):
+    folder = saved_model(tmp_path / "m")
+    (folder / "assets").mkdir()
+    (folder / "assets/vocabulary.txt").write_text("a")
+    assert SAVED_MODEL.obstacle(folder)
+    (folder / "saved_model.pb").write_bytes(b"\x08\x01 ... vocabulary.txt ...")
+    assert SAVED_MODEL.obstacle(folder) == ""
+    (folder / "variables/vocabulary.txt").write_text("a")
+    assert SAVED_MODEL.obstacle(folder)
+
+
 def test_links_do_not_belong_in_a_saved_model(tmp_path):
     folder = saved_model(tmp_path / "m")
     (folder / "assets").symlink_to(tmp_path)

@@ -26,6 +26,7 @@ from PIL import Image
 import se_keras
 from se_keras import export
 from se_keras.analysis import Gates
+from se_keras.class_names import read_class_names
 from se_keras.errors import WeightsMismatchError
 from se_keras.export.structure import structure_of
 from se_keras.images.record import Preprocessing
@@ -223,7 +224,7 @@ def make_saved_model(path):
 
 
 def read_names(path):
-    return pytest.importorskip("se_keras.class_names").read_class_names(path)
+    return read_class_names(path)
 
 
 CASES = [
