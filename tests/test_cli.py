@@ -50,7 +50,8 @@ def test_list_shows_every_network(capsys):
     assert [row["model"] for row in json.loads(out)] == se_keras.list_models()
 
 
-def test_list_table_is_filtered(capsys):
+def test_list_table_is_filtered(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     code, out, _ = run(capsys, "list", "*inception*")
     assert code == 0
     assert "SE-BN-Inception" in out
