@@ -128,16 +128,16 @@ def train(
     """
     seed, threads = check_count("seed", seed, least=0), check_count("threads", threads)
     patience = None if patience is None else check_count("patience", patience)
+    if model.input_shape[-1] != 3:
+        raise ValueError(
+            f"Images to train on are RGB, of shape (height, width, 3); {model.name!r} takes {model.input_shape[1:]}."
+        )
     check_scores(model)
     classes = len(data.train.class_names)
     if model.output_shape[-1] != classes:
         raise ValueError(
             f"The model answers with {model.output_shape[-1]} classes, but {data.name!r} has {classes}. Build it with "
             f"classes={classes}."
-        )
-    if model.input_shape[-1] != 3:
-        raise ValueError(
-            f"Images to train on are RGB, of shape (height, width, 3); {model.name!r} takes {model.input_shape[1:]}."
         )
     processes.check_batch_size(recipe.batch_size)
     check_batches(data.train, recipe.batch_size)
