@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 import keras
 import numpy as np
 import pytest
+from warm_python import WarmPython
 
 import se_keras
 from se_keras.models.network import Options, assemble
@@ -86,6 +87,27 @@ def run_python() -> Callable[..., str]:
         return result.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run_warm() -> Iterator[Callable[..., str]]:
+    """`run_warm(code, backend="tensorflow")`: as `run_python`, without the seconds that the imports take.
+
+    The process is a fork of one that has imported Keras and this package, and done nothing with them. What an import
+    does, or a variable that is read during it, needs `run_python`.
+    """
+    pythons: dict[str, WarmPython] = {}
+
+    def run(code: str, backend: str = "tensorflow") -> str:
+        if backend not in pythons:
+            pythons[backend] = WarmPython(backend)
+        result = pythons[backend].run(textwrap.dedent(code))
+        assert result.returncode == 0, result.stderr[-4000:]
+        return result.stdout
+
+    yield run
+    for python in pythons.values():
+        python.close()
 
 
 @pytest.fixture(scope="session")

@@ -574,14 +574,12 @@ def test_weights_of_a_compiled_and_trained_model_load(tmp_path, rng):
 
 # Channels first, which TensorFlow's CPU kernels cannot run: on JAX, in a process of its own.
 
-# Compiling is nearly all of the time; the code it makes here runs once.
-FAST_XLA = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
-
 CHANNELS_FIRST = """
     import sys
     import keras, numpy as np, jax
-    import se_keras
+    import se_keras, warm_python
 
+    warm_python.draw_with_numpy()
     rng = np.random.default_rng(0)
     for name, size in {cases}:
         models = []
@@ -610,7 +608,7 @@ CHANNELS_FIRST = """
 
 
 @pytest.mark.parametrize("names", [("se_shufflenet",), pytest.param(ONE_OF_EACH, marks=pytest.mark.slow)])
-def test_channels_first_equals_channels_last_on_jax(names, run_python):
+def test_channels_first_equals_channels_last_on_jax(names, run_warm):
     cases = [(name, smallest_size(name)) for name in names]
-    printed = run_python(CHANNELS_FIRST.format(cases=cases), KERAS_BACKEND="jax", **FAST_XLA)
+    printed = run_warm(CHANNELS_FIRST.format(cases=cases), "jax")
     assert printed.split("\n")[:-1] == [f"{name} agrees" for name in names]

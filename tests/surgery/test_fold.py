@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import keras
 import numpy as np
 import pytest
-import rewriting
 from keras import layers
 from rewriting import actions, randomised, relative_difference
 
@@ -166,9 +163,9 @@ def test_small_variances_are_folded_in_double_precision():
     assert relative_difference(model, deploy(model).model) < 1e-4
 
 
-def test_channels_first(run_python):
+def test_channels_first(run_warm):
     pytest.importorskip("jax")
-    run_python(
+    run_warm(
         """
         import keras
         from keras import layers
@@ -185,6 +182,5 @@ def test_channels_first(run_python):
         assert actions(changes) == {"bn": "folded", "se": "hoisted"}, changes
         assert relative_difference(model, deployed) < 1e-5
         """,
-        KERAS_BACKEND="jax",
-        PYTHONPATH=os.path.dirname(rewriting.__file__),
+        "jax",
     )
