@@ -53,6 +53,7 @@ class WarmPython:
         return subprocess.CompletedProcess(code, int(status), *printed)
 
     def close(self) -> None:
+        self._server.kill()  # it has nothing to put in order
         self._server.communicate()
         self._log.close()
 

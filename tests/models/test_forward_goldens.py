@@ -153,9 +153,6 @@ ON_ANOTHER_BACKEND = f"""
     [
         pytest.param("jax", "legacy_seresnet18", id="jax-some"),
         pytest.param("jax", "", id="jax-all", marks=pytest.mark.slow),
-        pytest.param(
-            "torch", "legacy_seresnet18 or legacy_seresnext50 or bn_inception", id="torch-some", marks=pytest.mark.torch
-        ),
         pytest.param("torch", "", id="torch-all", marks=[pytest.mark.torch, pytest.mark.slow]),
     ],
 )

@@ -31,7 +31,7 @@ def se_layers(model):
     return [layer for layer in model.layers if isinstance(layer, SqueezeExcite)]
 
 
-@pytest.mark.parametrize("name", networks(quick=set(QUICK) - {"se_inception_v3"}))
+@pytest.mark.parametrize("name", networks(quick=set(QUICK) - {"se_resnet50"}))
 def test_one_training_step_changes_every_trainable_variable(name, rng):
     size = smallest_size(name)
     # At least 8 numbers between the projections: the paper's single one may be cut off by its ReLU for a whole batch.
@@ -49,7 +49,7 @@ def test_one_training_step_changes_every_trainable_variable(name, rng):
     assert all(np.isfinite(ops.convert_to_numpy(variable)).all() for variable in model.variables)
 
 
-@pytest.mark.parametrize("name", networks(quick=("se_bn_inception", "se_shufflenet", "se_resnet20")))
+@pytest.mark.parametrize("name", networks(quick=("se_shufflenet", "se_resnet20")))
 @pytest.mark.parametrize("policy", ["mixed_bfloat16"])
 def test_half_precision_ends_in_float32(name, policy, rng):
     keras.config.set_dtype_policy(policy)
@@ -444,7 +444,7 @@ def test_other_networks_refuse_the_positions_of_residual_units(name, position):
         create_model(name, se=SEConfig(position=position))
 
 
-@pytest.mark.parametrize("name", networks(RESIDUAL, quick=("se_resnet20", "se_wide_resnet16_8")))
+@pytest.mark.parametrize("name", networks(RESIDUAL, quick=("se_resnet20",)))
 def test_identity_start_equals_the_plain_network(name, rng):
     size = smallest_size(name)
     options = {"input_shape": (size, size, 3), "classes": 10}

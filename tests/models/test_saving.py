@@ -35,7 +35,7 @@ OPTIONS = SEConfig(squeeze="avgmax", gate_activation="hard_sigmoid", gate_init="
 @pytest.mark.parametrize(
     "names",
     [
-        pytest.param(("se_bn_inception", "se_shufflenet", "se_resnet20"), id="quick"),
+        pytest.param(("se_shufflenet", "se_resnet20"), id="quick"),
         pytest.param(ONE_OF_EACH, id="one of each", marks=pytest.mark.slow),
         pytest.param(REST, id="the rest", marks=pytest.mark.slow),
     ],
