@@ -118,7 +118,7 @@ def run_warm() -> Iterator[Callable[..., str]]:
         if backend not in pythons:
             pythons[backend] = WarmPython(backend)
         result = pythons[backend].run(textwrap.dedent(code))
-        assert result.returncode == 0, result.stderr[-4000:]
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
         return result.stdout
 
     yield run

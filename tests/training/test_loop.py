@@ -84,9 +84,9 @@ def log_of(folder):
 @pytest.mark.parametrize(
     ("changes", "stop_after"),
     [
-        ({}, 2),
+        pytest.param({}, 2, marks=pytest.mark.slow),
         ({"average": 0.9, "batch_transforms": (Mixup(),)}, STEPS + 3),
-        ({"optimizer": "adamw", "clip_norm": 1.0}, STEPS - 1),
+        pytest.param({"optimizer": "adamw", "clip_norm": 1.0}, STEPS - 1, marks=pytest.mark.slow),
         (
             {
                 "phases": (

@@ -32,7 +32,7 @@ from se_keras.weights.published import CAFFE_INPUT
 from se_keras.weights.readers import SafetensorsFile, read_tensors
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model():
     return se_keras.SEResNet20()
 
