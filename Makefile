@@ -24,8 +24,9 @@ web: $(VENV)/.demo $(MODEL)
 demo_output/model.keras: | $(VENV)/.demo
 	$(BIN)/se-keras demo --output demo_output
 
+# The tests of a file stay together, so that what they share is made once.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m slow

@@ -11,21 +11,32 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from warm_python import WarmPython
+
+# Keras is imported by what uses it: the process that hands out the tests to the others does without.
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    import se_keras
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it has no effect
 
-import keras
-import numpy as np
-import pytest
 
-import se_keras
-from se_keras.models.network import Options, assemble
-from se_keras.models.registry import NETWORKS
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector the million objects of the imported modules, every time that it looks."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _clean_keras(request: pytest.FixtureRequest) -> Iterator[None]:
     """The same random numbers, layer names, dtype policy and data format for every test, in whatever order they run."""
+    import keras
+
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     policy, layout = keras.config.dtype_policy(), keras.config.image_data_format()
@@ -38,6 +49,8 @@ def _clean_keras(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def rng() -> np.random.Generator:
+    import numpy as np
+
     return np.random.default_rng(0)
 
 
@@ -54,6 +67,10 @@ class Built:
 
 @functools.cache
 def _built(identifier: str, lineage: str | None = None, **options: object) -> Built:
+    import se_keras
+    from se_keras.models.network import Options, assemble
+    from se_keras.models.registry import NETWORKS
+
     model = assemble(identifier, NETWORKS[identifier], Options(**options), lineage=lineage)
     return Built(
         tree={weight.path: list(weight.shape) for weight in model.weights},
@@ -89,8 +106,30 @@ def run_python() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
+def run_warm() -> Iterator[Callable[..., str]]:
+    """`run_warm(code, backend="tensorflow")`: as `run_python`, without the seconds that the imports take.
+
+    The process is a fork of one that has imported Keras and this package, and done nothing with them. What an import
+    does, or a variable that is read during it, needs `run_python`.
+    """
+    pythons: dict[str, WarmPython] = {}
+
+    def run(code: str, backend: str = "tensorflow") -> str:
+        if backend not in pythons:
+            pythons[backend] = WarmPython(backend)
+        result = pythons[backend].run(textwrap.dedent(code))
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+        return result.stdout
+
+    yield run
+    for python in pythons.values():
+        python.close()
+
+
+@pytest.fixture(scope="session")
 def producers() -> Callable[[keras.Model], dict[str, list[str]]]:
     """`producers(model)`: for each layer by name, the names of the layers that its inputs come from, in order."""
+    import keras
 
     def of(model: keras.Model) -> dict[str, list[str]]:
         layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]

@@ -12,6 +12,7 @@ from se_keras.demo import GROUPS, IMAGES_A_GROUP, draw_predictions, grouped, run
 from se_keras.training.sources import load_sample
 
 
+@pytest.mark.slow
 def test_demo_end_to_end(tmp_path, capsys):
     output = tmp_path / "out"
     code = se_keras_cli.main(["demo", "--epochs", "1", "--output", str(output), "--json"])

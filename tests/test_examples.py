@@ -1,9 +1,7 @@
-"""Each example runs as it is, offline, within a minute on an idle machine."""
+"""Each example runs as it is, offline."""
 
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -20,9 +18,13 @@ def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(PROOF)
 
 
-@pytest.mark.parametrize("name", PROOF)
-def test_example(name, tmp_path):
-    done = subprocess.run([sys.executable, EXAMPLES / name], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert re.search(PROOF[name], done.stdout), done.stdout
+LONG = {"gates.py", "transfer_learning.py"}  # they train
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in PROOF])
+def test_example(name, tmp_path, monkeypatch, run_warm):
+    monkeypatch.chdir(tmp_path)
+    path = str(EXAMPLES / name)
+    printed = run_warm(f"import runpy, sys; sys.argv = [{path!r}]; runpy.run_path({path!r}, run_name='__main__')")
+    assert re.search(PROOF[name], printed), printed
     assert list(tmp_path.iterdir()) == []

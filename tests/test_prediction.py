@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from small_networks import shortened
 
 import se_keras
 import se_keras_cli
@@ -29,7 +30,7 @@ NAMES = [f"{index:02}.png" for index in range(20)]
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)
-    return se_keras.SEResNet20(classes=3)
+    return shortened("se_resnet20", classes=3)
 
 
 @pytest.fixture
@@ -406,7 +407,7 @@ def test_fingerprint_follows_structure_and_weights(model, tmp_path):
     weights[-1] = weights[-1] + 1e-6
     changed.set_weights(weights)
     assert fingerprint(changed) != same == fingerprint(model)
-    other = se_keras.SEResNet20(classes=3, se=se_keras.SEConfig(squeeze="max"))
+    other = shortened("se_resnet20", classes=3, se=se_keras.SEConfig(squeeze="max"))
     other.set_weights(model.get_weights())
     assert fingerprint(other) != fingerprint(model)
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "pretrained" / "study_pairs.py"
-FAST_XLA = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
 
 # A network with everything that the study's have, small enough to be compiled in a second.
 SETTING = f"""
@@ -65,9 +64,9 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason=
 
 
 @pytest.fixture
-def run_study(run_python):
+def run_study(run_warm):
     def run(code):
-        return run_python(SETTING + code, KERAS_BACKEND="jax", **FAST_XLA)
+        return run_warm(SETTING + code, "jax")
 
     return run
 

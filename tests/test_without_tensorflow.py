@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import pytest
-
-# Compiling is nearly all of the time; the code it makes here runs a few times.
-FAST_XLA = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
+from warm_python import FAST_XLA
 
 WORK = """
     import importlib.machinery, sys
@@ -29,11 +28,14 @@ WORK = """
     import keras, numpy as np
     import se_keras
 
+    sys.path.append({tests!r})
+    from small_networks import shortened
+
     assert keras.backend.backend() == {backend!r}
     rng = np.random.default_rng(0)
     photos = rng.integers(0, 256, size=(8, 40, 48, 3)).astype("uint8")
     options = dict(se=se_keras.SEConfig(reduction=4), input_shape=(16, 16, 3), classes=3)
-    model = se_keras.SEResNet20(**options)
+    model = shortened("se_resnet20", **options)
     inputs = se_keras.preprocess(photos, model)
     before = [keras.ops.convert_to_numpy(weight).copy() for weight in model.trainable_weights]
     model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
@@ -48,8 +50,8 @@ WORK = """
     assert probabilities.shape == (8, 3)
     assert len(se_keras.decode_predictions(probabilities, labels=["a", "b", "c"], top=1)) == 8
 
-    layer = model.get_layer("stage3_block2_se")
-    features = se_keras.feature_extractor(model, ["stage3_block2_bn2"])(inputs)["stage3_block2_bn2"]
+    layer = model.get_layer("stage3_block1_se")
+    features = se_keras.feature_extractor(model, ["stage3_block1_bn2"])(inputs)["stage3_block1_bn2"]
     gates = keras.ops.convert_to_numpy(layer.gates(features))
     assert gates.shape == (8, 1, 1, 32) and 0 < gates.min() and gates.max() < 1
 
@@ -60,6 +62,7 @@ WORK = """
     model.save("model.keras")
     loaded = keras.saving.load_model("model.keras")
     np.testing.assert_allclose(loaded.predict(inputs, verbose=0), probabilities, rtol=1e-5, atol=1e-6)
+    model = se_keras.SEResNet20(**options)
     model.save_weights("model.weights.h5")
     again = se_keras.SEResNet20(**options, weights="model.weights.h5")
     assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), model.get_weights(), strict=True))
@@ -74,4 +77,5 @@ def test_package_works_where_tensorflow_cannot_be_imported(backend, tmp_path, mo
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     monkeypatch.chdir(tmp_path)
-    assert f"works on {backend}" in run_python(WORK.format(backend=backend), KERAS_BACKEND=backend, **FAST_XLA)
+    code = WORK.format(backend=backend, tests=os.path.dirname(__file__))
+    assert f"works on {backend}" in run_python(code, KERAS_BACKEND=backend, **FAST_XLA)

@@ -2,16 +2,17 @@
 
 import keras
 import pytest
+from small_networks import shortened
 
-import se_keras
 from se_keras import export
 from se_keras.export.process import RuntimeRefusedError, Worker, is_missing_driver
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model():
+    """SE-ResNet-20 with one unit a stage: three SE blocks, on maps of 32, 16 and 8."""
     keras.utils.set_random_seed(0)
-    return se_keras.SEResNet20()
+    return shortened("se_resnet20")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """SavedModels, loaded by those who will use them: plain TensorFlow, TF Hub, `TFSMLayer`, TensorFlow Serving's files."""
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import io
@@ -13,6 +14,7 @@ import pytest
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from PIL import Image, ImageOps
+from small_networks import answers, shortened
 from tensorflow.core.protobuf import saved_model_pb2
 
 import se_keras
@@ -21,8 +23,6 @@ from se_keras.export.image_bytes import decoded, exif_orientation, resized_and_c
 from se_keras.export.saved_model import pooled_output, write_archive
 from se_keras.export.warm_up import WARM_UP_FILE
 from se_keras.layers import SqueezeExcite
-from se_keras.models.network import Options, assemble
-from se_keras.models.registry import NETWORKS
 from se_keras.scores import SIGNATURES
 from se_keras.surgery.outputs import scores_of
 from se_keras.training.sources import load_sample
@@ -34,14 +34,6 @@ PHOTO = Image.open(os.path.join(os.path.dirname(__file__), "..", "goldens", "pho
 def images_for(model, count=3):
     shape = (count, *model.input_shape[1:])
     return (np.arange(np.prod(shape)) * 7919 % 256).reshape(shape).astype("float32")
-
-
-def shortened(identifier, **options):
-    """A network with one unit a stage: every kind of layer, little to export."""
-    network = NETWORKS[identifier]
-    num_blocks = 1 if isinstance(network.spec.num_blocks, int) else (1,) * len(network.spec.num_blocks)
-    network = dataclasses.replace(network, spec=dataclasses.replace(network.spec, num_blocks=num_blocks))
-    return assemble("short", network, Options(**options))
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +61,18 @@ def tunable(small, tmp_path_factory):
     return export.saved_model(small, tmp_path_factory.mktemp("saved") / "tunable", labels=NAMES, deploy=False)
 
 
+@pytest.fixture(scope="module")
+def saved(request, tmp_path_factory):
+    """`saved(name, deploy)`: the SavedModel of the fixture of this name, written once."""
+    folder = tmp_path_factory.mktemp("saved")
+
+    @functools.cache
+    def path(name, deploy):
+        return export.saved_model(request.getfixturevalue(name), folder / f"{name}_{deploy}", deploy=deploy)
+
+    return path
+
+
 def user_model(**dense):
     """What a user writes: own layers, weight decay, no preprocessing record."""
     inputs = keras.Input((16, 12, 3))
@@ -85,11 +89,11 @@ def user_model(**dense):
 
 @pytest.mark.parametrize("deploy", [True, False])
 @pytest.mark.parametrize("name", ["small", "grouped"])
-def test_every_way_to_call_equals_keras(name, deploy, request, tmp_path):
+def test_every_way_to_call_equals_keras(name, deploy, request, saved):
     model = request.getfixturevalue(name)
     images = images_for(model)
-    loaded = tf.saved_model.load(str(export.saved_model(model, tmp_path / "saved", deploy=deploy)))
-    expected = model.predict(images, verbose=0)
+    loaded = tf.saved_model.load(str(saved(name, deploy)))
+    expected = answers(model, images)
     served = loaded.signatures["serving_default"](images=tf.constant(images))
     assert set(served) == {"probabilities"}
     for answer in (served["probabilities"], loaded(images), loaded(images, training=False), loaded.serve(images)):
@@ -104,7 +108,7 @@ def test_batch_is_dynamic(deployed, small):
 
 def test_features_are_what_the_classifier_sees(tunable, deployed, small):
     images = images_for(small)
-    expected = se_keras.feature_extractor(small, ["pooled"]).predict(images, verbose=0)["pooled"]
+    expected = answers(se_keras.feature_extractor(small, ["pooled"]), images)["pooled"]
     for path in (tunable, deployed):
         pooled = tf.saved_model.load(str(path)).signatures["features"](images=tf.constant(images))
         np.testing.assert_allclose(pooled["pooled"], expected, rtol=1e-4, atol=1e-5)
@@ -116,43 +120,48 @@ PLAIN_TENSORFLOW = """
         sys.modules[name] = None  # importing it fails
     import numpy as np
     import tensorflow as tf
-    loaded = tf.saved_model.load({path!r})
-    arrays = np.load({arrays!r})
-    files = [arrays["jpeg"].tobytes()]
-    for answer, expected in (
-        (loaded(arrays["images"]), "output"),
-        (loaded.signatures["serving_default"](images=tf.constant(arrays["images"]))["probabilities"], "output"),
-        (loaded.signatures["features"](images=tf.constant(arrays["images"]))["pooled"], "pooled"),
-        (loaded.signatures["serve_bytes"](image_bytes=tf.constant(files))["probabilities"], "of_file"),
-    ):
-        np.testing.assert_allclose(answer, arrays[expected], rtol=1e-6, atol=1e-6)
-    assert loaded(arrays["images"], training=True).shape == arrays["output"].shape
-    print(len(loaded.trainable_variables))
+    for path, arrays in {cases}:
+        loaded, arrays = tf.saved_model.load(path), np.load(arrays)
+        files = [arrays["jpeg"].tobytes()]
+        for answer, expected in (
+            (loaded(arrays["images"]), "output"),
+            (loaded.signatures["serving_default"](images=tf.constant(arrays["images"]))["probabilities"], "output"),
+            (loaded.signatures["features"](images=tf.constant(arrays["images"]))["pooled"], "pooled"),
+            (loaded.signatures["serve_bytes"](image_bytes=tf.constant(files))["probabilities"], "of_file"),
+        ):
+            np.testing.assert_allclose(answer, arrays[expected], rtol=1e-6, atol=1e-6, err_msg=path)
+        assert loaded(arrays["images"], training=True).shape == arrays["output"].shape
+        print(len(loaded.trainable_variables))
 """
 
 
-@pytest.mark.parametrize("flavour", ["deployed", "tunable"])
-def test_plain_tensorflow_needs_neither_keras_nor_this_package(flavour, request, small, run_python, tmp_path):
-    path = request.getfixturevalue(flavour)
-    images = images_for(small)
-    # Deploying changes the order of sums: its own answers are the reference there.
-    loaded = tf.saved_model.load(str(path))
-    output = small.predict(images, verbose=0) if flavour == "tunable" else loaded(images)
-    file = encoded(PHOTO, "JPEG")
-    np.savez(
-        tmp_path / "arrays.npz",
-        images=images,
-        output=output,
-        pooled=loaded.signatures["features"](images=tf.constant(images))["pooled"],
-        jpeg=np.frombuffer(file, "uint8"),
-        of_file=loaded.signatures["serve_bytes"](image_bytes=tf.constant([file]))["probabilities"],
-    )
-    printed = run_python(PLAIN_TENSORFLOW.format(path=str(path), arrays=str(tmp_path / "arrays.npz")))
-    assert int(printed) == (0 if flavour == "deployed" else len(small.trainable_variables))
+def test_plain_tensorflow_needs_neither_keras_nor_this_package(deployed, tunable, small, run_python, tmp_path):
+    images, file = images_for(small), encoded(PHOTO, "JPEG")
+    cases = [(str(path), str(tmp_path / f"{path.name}.npz")) for path in (deployed, tunable)]
+    for path, arrays in cases:
+        loaded = tf.saved_model.load(path)
+        np.savez(
+            arrays,
+            images=images,
+            # Deploying changes the order of sums: its own answers are the reference there.
+            output=loaded(images) if path == str(deployed) else small.predict(images, verbose=0),
+            pooled=loaded.signatures["features"](images=tf.constant(images))["pooled"],
+            jpeg=np.frombuffer(file, "uint8"),
+            of_file=loaded.signatures["serve_bytes"](image_bytes=tf.constant([file]))["probabilities"],
+        )
+    printed = run_python(PLAIN_TENSORFLOW.format(cases=cases))
+    assert printed.split() == ["0", str(len(small.trainable_variables))]
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("deploy", [True, False])
+@pytest.mark.parametrize(
+    ("policy", "deploy"),
+    [
+        ("mixed_float16", True),
+        ("mixed_bfloat16", False),
+        pytest.param("mixed_float16", False, marks=pytest.mark.slow),
+        pytest.param("mixed_bfloat16", True, marks=pytest.mark.slow),
+    ],
+)
 def test_mixed_precision_gives_float32(policy, deploy, tmp_path):
     keras.config.set_dtype_policy(policy)
     model = shortened("se_resnet20")
@@ -174,8 +183,8 @@ def must_compile(path):
 
 
 @pytest.mark.parametrize("deploy", [True, False])
-def test_no_function_must_be_compiled(grouped, deploy, tmp_path):
-    assert must_compile(export.saved_model(grouped, tmp_path / "saved", deploy=deploy)) == []
+def test_no_function_must_be_compiled(saved, deploy):
+    assert must_compile(saved("grouped", deploy)) == []
 
 
 @pytest.mark.slow
@@ -240,7 +249,7 @@ def test_tfsm_layer_fine_tunes(tunable, small):
     images, classes = sample.x_train[chosen][:32].astype("float32"), sample.y_train[chosen][:32]
     layer = keras.layers.TFSMLayer(str(tunable), call_endpoint="serve", call_training_endpoint="serve_train")
     assert len(layer.trainable_variables) == len(small.trainable_variables)
-    np.testing.assert_allclose(layer(images), small.predict(images, verbose=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(layer(images), answers(small, images), rtol=1e-4, atol=1e-6)
     model = keras.Sequential([keras.Input((32, 32, 3)), layer])
     model.compile(keras.optimizers.SGD(0.02), "sparse_categorical_crossentropy")
     before = [variable.numpy() for variable in layer.trainable_variables]
@@ -256,7 +265,7 @@ def test_tfsm_layer_serves_the_deployed_form(deployed, small):
     layer = keras.layers.TFSMLayer(str(deployed), call_endpoint="serve")
     assert layer.trainable_variables == []
     images = images_for(small)
-    np.testing.assert_allclose(layer(images), small.predict(images, verbose=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(layer(images), answers(small, images), rtol=1e-4, atol=1e-6)
 
 
 def test_frozen_layers_stay_frozen(tmp_path):
@@ -304,6 +313,7 @@ HUB = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (importlib.util.find_spec("tensorflow_hub") and importlib.util.find_spec("tf_keras")),
     reason="tensorflow_hub and tf_keras are not installed",
@@ -318,7 +328,7 @@ def test_tf_hub_loads_and_fine_tunes(deployed, tunable, small, run_python, tmp_p
         tmp_path / "arrays.npz",
         images=images,
         classes=sample.y_train[chosen][:32],
-        output=small.predict(images, verbose=0),
+        output=answers(small, images),
         losses=[float(loss) for loss in model.losses],
     )
     paths = {"arrays": tmp_path / "arrays.npz", "deployed": deployed, "tunable": tunable, "penalised": penalised}
@@ -406,7 +416,7 @@ def test_missing_or_broken_exif_data_turn_nothing(exif):
 def test_serve_bytes_equals_preprocess_and_the_model(tunable, small):
     files = list(FILES.values())
     served = tf.saved_model.load(str(tunable)).signatures["serve_bytes"](image_bytes=tf.constant(files))
-    expected = small.predict(se_keras.preprocess([opened(file) for file in files], small), verbose=0)
+    expected = answers(small, se_keras.preprocess([opened(file) for file in files], small))
     # One level of 255 in some pixels.
     np.testing.assert_allclose(served["probabilities"], expected, atol=5e-3)
     probabilities = served["probabilities"].numpy()
@@ -444,7 +454,7 @@ def test_given_preprocessing_is_applied(tmp_path):
     path = export.saved_model(model, tmp_path / "saved", preprocessing=record, deploy=False)
     served = tf.saved_model.load(str(path)).signatures["serve_bytes"](image_bytes=tf.constant([FILES["jpeg"]]))
     record = dataclasses.replace(record, size=32)
-    expected = model.predict(record.normalize(se_keras.preprocess(PHOTO, record)), verbose=0)
+    expected = answers(model, record.normalize(se_keras.preprocess(PHOTO, record)))
     np.testing.assert_allclose(served["probabilities"], expected, atol=5e-3)
 
 
@@ -452,7 +462,7 @@ def test_nested_network_keeps_its_record(small, tmp_path):
     model = keras.Sequential([keras.Input((32, 32, 3)), small])
     path = export.saved_model(model, tmp_path / "saved")
     served = tf.saved_model.load(str(path)).signatures["serve_bytes"](image_bytes=tf.constant([FILES["jpeg"]]))
-    expected = small.predict(se_keras.preprocess(PHOTO, small), verbose=0)
+    expected = answers(small, se_keras.preprocess(PHOTO, small))
     np.testing.assert_allclose(served["probabilities"], expected, atol=5e-3)
 
 
@@ -481,7 +491,7 @@ def test_integer_input_stays_integer(tmp_path):
     model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(x))
     loaded = tf.saved_model.load(str(export.saved_model(model, tmp_path / "saved")))
     images = images_for(model).astype("uint8")
-    np.testing.assert_allclose(loaded(images), model.predict(images, verbose=0), rtol=1e-5)
+    np.testing.assert_allclose(loaded(images), answers(model, images), rtol=1e-5)
     assert loaded.signatures["serve_bytes"](image_bytes=tf.constant([FILES["png"]]))["labels"].shape == (1, 3)
 
 

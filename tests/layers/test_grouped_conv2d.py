@@ -188,5 +188,5 @@ def test_trains_where_tensorflow_lacks_the_grouped_gradient(run_python):
     assert "trained on tensorflow" in run_python(code, KERAS_BACKEND="tensorflow", TF_ENABLE_ONEDNN_OPTS="0")
 
 
-def test_trains_on_jax(run_python):
-    assert "trained on jax" in run_python(TRAIN.format(jit_compile=True), KERAS_BACKEND="jax")
+def test_trains_on_jax(run_warm):
+    assert "trained on jax" in run_warm(TRAIN.format(jit_compile=True), "jax")

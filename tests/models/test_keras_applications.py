@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from formula import fill, images
+from small_networks import answers
 
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
@@ -37,6 +38,8 @@ SUFFIXES = {
     "moving_mean": ".running_mean",
     "moving_variance": ".running_var",
 }
+
+QUICK = ("se_vgg16", "se_mobilenet")
 
 
 def in_order(model: keras.Model) -> list[keras.layers.Layer]:
@@ -106,14 +109,14 @@ def pair(identifier: str, shape: tuple[int | None, ...], *, include_top: bool) -
 @pytest.mark.parametrize("include_top", [True, False], ids=["even", "odd"])
 @pytest.mark.parametrize(
     "identifier",
-    [pytest.param(name, marks=pytest.mark.slow if name == "se_inception_resnet_v2" else ()) for name in ORIGINALS],
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ORIGINALS],
 )
 def test_network_without_se_equals_keras_applications(identifier: str, include_top: bool) -> None:
     size = (EVEN if include_top else ODD)[identifier]
     shape = (*size, 3) if include_top else (None, None, 3)
     ours, theirs = pair(identifier, shape, include_top=include_top)
     batch = 10 * images(size).transpose(0, 2, 3, 1)  # so that ReLU6 has something to cut off
-    ours_out, theirs_out = ours.predict_on_batch(batch), theirs.predict_on_batch(batch)
+    ours_out, theirs_out = answers(ours, batch), answers(theirs, batch)
     assert ours_out.shape == theirs_out.shape
     largest = np.abs(theirs_out).max()
     assert np.abs(ours_out - theirs_out).max() < TOLERANCE * largest

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import keras
 import numpy as np
 import pytest
-import rewriting
 from keras import layers
 from rewriting import actions, randomised, relative_difference
 
@@ -193,9 +190,9 @@ def test_small_variances_are_folded_in_double_precision():
     assert relative_difference(model, deploy(model).model) < 1e-4
 
 
-def test_channels_first(run_python):
+def test_channels_first(run_warm):
     pytest.importorskip("jax")
-    run_python(
+    run_warm(
         """
         import keras
         from keras import layers
@@ -213,6 +210,5 @@ from se_keras.surgery.graph import recorded_training_holds
         assert actions(changes) == {"bn": "folded", "se": "hoisted"}, changes
         assert relative_difference(model, deployed) < 1e-5
         """,
-        KERAS_BACKEND="jax",
-        PYTHONPATH=os.path.dirname(rewriting.__file__),
+        "jax",
     )

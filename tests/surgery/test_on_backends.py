@@ -7,16 +7,12 @@ import os
 import keras
 import numpy as np
 import pytest
-import rewriting
 from keras import layers
 from rewriting import randomised
 
 from se_keras import SqueezeExcite
 from se_keras.analysis import collect_gates
 from se_keras.surgery import find_positions, prune_gates
-
-# Compiling is nearly all of the time; the code it makes here runs a few times.
-FAST_XLA = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
 
 
 def conv_norm_relu(x, filters, kernel_size, name):
@@ -114,10 +110,12 @@ def made(tmp_path_factory):
 WORK = """
     import keras
     import numpy as np
+    import warm_python
     from se_keras import SqueezeExcite, insert_squeeze_excite
     from se_keras.analysis import collect_gates
     from se_keras.surgery import prune_gates
 
+    warm_python.draw_with_numpy()
     folder = {folder!r}
     expected = dict(np.load(folder + "/expected.npz"))
     images, labels = expected["images"], expected["labels"]
@@ -167,12 +165,7 @@ WORK = """
 
 
 @pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.torch)])
-def test_insertion_gates_and_pruning_are_the_same_on_every_backend(backend, made, run_python):
+def test_insertion_gates_and_pruning_are_the_same_on_every_backend(backend, made, run_warm):
     pytest.importorskip(backend)
-    printed = run_python(
-        WORK.format(folder=os.fspath(made), numbers=NUMBERS),
-        KERAS_BACKEND=backend,
-        PYTHONPATH=os.path.dirname(rewriting.__file__),
-        **FAST_XLA,
-    )
+    printed = run_warm(WORK.format(folder=os.fspath(made), numbers=NUMBERS), backend)
     assert f"the same on {backend}" in printed

@@ -84,9 +84,9 @@ def log_of(folder):
 @pytest.mark.parametrize(
     ("changes", "stop_after"),
     [
-        ({}, 2),
+        pytest.param({}, 2, marks=pytest.mark.slow),
         ({"average": 0.9, "batch_transforms": (Mixup(),)}, STEPS + 3),
-        ({"optimizer": "adamw", "clip_norm": 1.0}, STEPS - 1),
+        pytest.param({"optimizer": "adamw", "clip_norm": 1.0}, STEPS - 1, marks=pytest.mark.slow),
         (
             {
                 "phases": (
@@ -428,14 +428,14 @@ np.savez(folder + ".npz", *weights_of(model))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["epoch", "writing"])
-def test_killed_and_resumed_ends_with_the_same_bits(mode, data, tmp_path, run_python):
+def test_killed_and_resumed_ends_with_the_same_bits(mode, data, tmp_path, run_warm):
     whole = tiny_model()
     train(whole, data, recipe(), tmp_path / "whole")
     code = {"tests": os.path.dirname(__file__), "folder": os.fspath(tmp_path / "run")}
     with pytest.raises(AssertionError, match="-9"):
-        run_python(KILLED.format(mode=mode, **code))
+        run_warm(KILLED.format(mode=mode, **code))
     assert (tmp_path / "run/state.safetensors").is_file()
-    run_python(KILLED.format(mode="resume", **code))
+    run_warm(KILLED.format(mode="resume", **code))
     with np.load(tmp_path / "run.npz") as found:
         for expected, name in zip(weights_of(whole), found.files, strict=True):
             np.testing.assert_array_equal(expected, found[name])

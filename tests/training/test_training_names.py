@@ -3,7 +3,7 @@
 from se_keras import training
 
 
-def test_names_exist_and_reading_is_not_needed_before_a_training(run_python):
+def test_names_exist_and_reading_is_not_needed_before_a_training(run_warm):
     assert {"train", "open_data", "get_recipe", "RECIPES", "Recipe", "Phase", "evaluate"} <= set(training.__all__)
     assert all(callable(getattr(training, name)) for name in training.__all__ if name != "RECIPES")
-    assert run_python("import sys, se_keras.training; print('grain' in sys.modules)").strip() == "False"
+    assert run_warm("import sys, se_keras.training; print('grain' in sys.modules)").strip() == "False"

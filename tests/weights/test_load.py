@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 from checkpoints import synthetic
 from formula import fill
+from small_networks import answers
 from test_files import net_parameter_class
 
 import se_keras
@@ -32,7 +33,7 @@ def photos(channels=3):
 def test_tag_and_dotted_name_are_the_same(hub_record):
     first = se_keras.create_model("se_resnet18.test_in1k", input_shape=SMALL)
     second = se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
-    np.testing.assert_array_equal(first.predict(photos(), verbose=0), second.predict(photos(), verbose=0))
+    np.testing.assert_array_equal(answers(first, photos()), answers(second, photos()))
     assert "se_resnet18.test_in1k" in se_keras.list_weights("se_resnet18")
 
 
@@ -46,7 +47,7 @@ def test_converted_copy_spares_the_download(hub, hub_record):
     first = se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
     hub.files.clear()
     second = se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
-    np.testing.assert_array_equal(first.predict(photos(), verbose=0), second.predict(photos(), verbose=0))
+    np.testing.assert_array_equal(answers(first, photos()), answers(second, photos()))
 
 
 def test_converted_copy_states_the_records_preprocessing(hub_record):
@@ -60,7 +61,7 @@ def test_damaged_converted_copy_is_made_anew(hub_record):
     converted = cache_folder() / "converted/se_resnet18.test_in1k.safetensors"
     converted.write_bytes(converted.read_bytes()[:1000])
     second = se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
-    np.testing.assert_array_equal(first.predict(photos(), verbose=0), second.predict(photos(), verbose=0))
+    np.testing.assert_array_equal(answers(first, photos()), answers(second, photos()))
 
 
 @pytest.mark.parametrize("warm", [False, True])
@@ -81,10 +82,12 @@ def test_without_top_the_features_are_the_same(hub_record):
     full = se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
     body = se_keras.SEResNet18(include_top=False, pooling="avg", weights="test_in1k", input_shape=SMALL)
     pooled = keras.Model(full.input, full.get_layer("pooled").output)
-    np.testing.assert_array_equal(body.predict(photos(), verbose=0), pooled.predict(photos(), verbose=0))
+    np.testing.assert_array_equal(answers(body, photos()), answers(pooled, photos()))
 
 
-@pytest.mark.parametrize("channels", [1, 2, 4, 7])
+@pytest.mark.parametrize(
+    "channels", [1, pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(7, marks=pytest.mark.slow)]
+)
 def test_other_channels_adapt_the_stem_only(channels, hub_record):
     full = se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
     model = se_keras.SEResNet18(weights="test_in1k", input_shape=(64, 64, channels))
@@ -95,7 +98,7 @@ def test_other_channels_adapt_the_stem_only(channels, hub_record):
         for ours, theirs in zip(values(model, layer), values(full, layer), strict=True):
             np.testing.assert_array_equal(ours, theirs)
     assert len(preprocessing_of(model).mean) == channels
-    assert model.predict(photos(channels), verbose=0).shape == (2, 1000)
+    assert answers(model, photos(channels)).shape == (2, 1000)
 
 
 def test_grey_images_answer_as_their_rgb_copies(hub_record):
@@ -104,7 +107,7 @@ def test_grey_images_answer_as_their_rgb_copies(hub_record):
     grey = se_keras.SEResNet18(input_shape=(64, 64, 1), **options)
     images = photos(1) / 255
     copies = np.repeat(images, 3, axis=-1)
-    np.testing.assert_allclose(grey.predict(images, verbose=0), full.predict(copies, verbose=0), rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(answers(grey, images), answers(full, copies), rtol=1e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 6, 9])
@@ -167,6 +170,7 @@ def test_class_order_is_the_devkits():
     assert inverse[[489, 360, 170, 821]].tolist() == [65, 970, 230, 809]  # the first validation images
 
 
+@pytest.mark.slow
 def test_authors_file_answers_in_sorted_order_from_rgb(tmp_path):
     """A .caffemodel as the authors wrote it: BGR, devkit classes. The stem and the classifier tell."""
     tensors = synthetic("se_resnet50", "caffe_resnet")

@@ -1,0 +1,26 @@
+"""Networks of few units: every kind of layer of a real one, and little to build, convert and run."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+
+from se_keras.models.network import Options, assemble
+from se_keras.models.registry import NETWORKS
+
+
+def shortened(identifier: str, *, first: int = 1, **options: object) -> keras.Model:
+    """The network with one unit a stage, or `first` units in the first one."""
+    network = NETWORKS[identifier]
+    blocks = network.spec.num_blocks
+    num_blocks = first if isinstance(blocks, int) else (first, *(1,) * (len(blocks) - 1))
+    network = dataclasses.replace(network, spec=dataclasses.replace(network.spec, num_blocks=num_blocks))
+    return assemble("short", network, Options(**options))
+
+
+def answers(model: keras.Model, images: np.ndarray) -> Any:
+    """What `model.predict` gives, without compiling it first, which takes longer than a few images."""
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, model(images, training=False))
