@@ -29,8 +29,14 @@ def read_arrays(path: str | os.PathLike, names: Collection[str] | None = None) -
         try:
             with np.load(stream, allow_pickle=False) as arrays:
                 wanted = arrays.files if names is None else [name for name in arrays.files if name in names]
-                return {name: arrays[name] for name in wanted}
+                return {name: _checked(arrays[name]) for name in wanted}
         except MemoryError:
             raise
         except Exception as error:  # of zipfile, zlib, tokenize and NumPy
             raise damaged(path, ".npz file", error, containers=("a zip archive",)) from error
+
+
+def _checked(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind == "U":
+        array.tolist()  # numbers that are no characters fail here, and not wherever a text is first looked at
+    return array
