@@ -144,7 +144,7 @@ def test_class_folder_whose_name_is_no_text_is_refused_by_name(tmp_path):
     for name in (b"daisy", b"L\xf6we"):
         (tmp_path / os.fsdecode(name)).mkdir()
         photo(tmp_path / os.fsdecode(name) / "1.png")
-    with pytest.raises(ValueError, match=r"the class folders in .* have 'L\\udcf6we' for class 0\. Rename it"):
+    with pytest.raises(ValueError, match=r"class folder must be UTF-8.* received 'L\\udcf6we' in .*\. Rename"):
         open_data(tmp_path)
 
 

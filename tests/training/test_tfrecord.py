@@ -117,7 +117,7 @@ def test_index_that_cannot_be_written_is_done_without(imagenet, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError("read-only")
 
-    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("se_keras.training.kept_index.replacing", refuse)
     assert len(open_data(imagenet).train) == 12
     assert not (imagenet / tfrecord.INDEX_FILE).exists()
 

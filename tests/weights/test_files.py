@@ -376,7 +376,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
     def refused(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("se_keras.weights.files.safe_open", refused)
+    monkeypatch.setattr("se_keras.weights.readers.safe_open", refused)
     with pytest.raises(PermissionError, match=r"w.safetensors' may not be read by this user"):
         SafetensorsFile(tmp_path / "w.safetensors")
 
