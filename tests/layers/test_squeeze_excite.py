@@ -291,7 +291,7 @@ def test_gates_of_a_symbolic_tensor_are_refused():
 
 # Masks.
 
-SHAPES = {  # from the shape of a map to that of its mask
+MASKED = {  # from the shape of a map to that of its mask
     "series": ((2, 5, 4), (2, 5)),
     "frames": ((2, 5, 3, 2, 4), (2, 5)),
     "positions": ((2, 5, 3, 4), (2, 5, 3)),
@@ -301,9 +301,9 @@ SHAPES = {  # from the shape of a map to that of its mask
 
 @pytest.mark.parametrize("squeeze", ["avg", "max", "avgmax"])
 @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
-@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("kind", MASKED)
 def test_masked_positions_are_not_squeezed(kind, layout, squeeze, rng):
-    shape, mask_shape = SHAPES[kind]
+    shape, mask_shape = MASKED[kind]
     x, mask = rng.normal(size=shape).astype("float32"), rng.uniform(size=mask_shape) > 0.4
     mask[1] = True
     counted = np.broadcast_to(mask.reshape(*mask_shape, *(1,) * (len(shape) - len(mask_shape))), shape)
