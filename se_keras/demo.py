@@ -1,4 +1,4 @@
-"""The whole way in about a minute: classify real images, adapt to other classes, export, compare, draw."""
+"""A complete tour in about a minute: classify real images, adapt to other classes, export, compare, and draw."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of, replacing
 from se_keras.models.registry import create_model
 from se_keras.training.sources import Sample, load_sample
 
-# Classes of one's own, which the bundled network was not trained to tell apart.
+# New classes, which the bundled network was not trained to distinguish.
 GROUPS = {
     "flying": ("airplane", "bird"),
     "on the ground": ("automobile", "truck", "cat", "dog", "deer", "horse", "frog"),
@@ -35,16 +35,16 @@ IMAGES_A_GROUP = 50
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """One saved form of the adapted network.
+    """A saved form of the adapted network.
 
     Args:
-        name: What it is.
-        path: Where it is.
-        size: In bytes.
-        latency: Median seconds for one image, after a warm-up.
-        difference: Greatest difference from the Keras model's probabilities, a fraction of 1.
+        name: Name of the form.
+        path: Its file or folder.
+        size: Size in bytes.
+        latency: Median seconds per image, after a warm-up.
+        difference: Largest difference from the Keras model's probabilities, a fraction of 1.
         agreement: Share of test images with the same most probable class.
-        accuracy: Share of test images classified rightly.
+        accuracy: Share of test images classified correctly.
     """
 
     name: str
@@ -58,16 +58,16 @@ class ExportResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """What the demo found.
+    """The results of the demo.
 
     Args:
-        accuracy: Share of the bundled test images classified rightly, by bundled network.
+        accuracy: Share of the bundled test images classified correctly, by bundled network.
         parameters: Trainable parameters, by bundled network.
-        adapted: Share of the test images put into the right group, by way of adapting.
-        seconds: Seconds of training, by way of adapting.
-        images: Images that were adapted on.
+        adapted: Share of the test images classified correctly after adapting, by starting point.
+        seconds: Seconds of training, by starting point.
+        images: Number of images used for adapting.
         exports: The saved forms of the adapted network.
-        picture: The picture of predictions.
+        picture: The figure of predictions.
     """
 
     accuracy: dict[str, float]
@@ -89,16 +89,16 @@ def run_demo(
     """Classifies with the bundled networks, adapts one to other classes, exports it, and compares.
 
     Args:
-        output: Folder for the model, the exports and the picture; those of an earlier demo are replaced.
-        epochs: Passes over the few images when adapting, at least 1.
-        announce: Is told what comes next, a line at a time.
-        callbacks: Makes Keras callbacks for a training: (name, steps) -> list.
+        output: Folder for the model, the exports, and the figure; those of an earlier demo are replaced.
+        epochs: Epochs of adapting, at least 1.
+        announce: Called with one line before each step.
+        callbacks: Returns Keras callbacks for a training run: (name, steps) -> list.
 
     Returns:
         A `DemoResult`.
 
     Raises:
-        FileExistsError: Something else in the folder has one of their names.
+        FileExistsError: Another file in the folder has one of their names.
         ValueError: `epochs` < 1.
         RuntimeError: Keras does not run on TensorFlow.
     """
@@ -134,7 +134,7 @@ def run_demo(
         if weights:
             kept = model
 
-    announce("Saving, reloading, exporting and comparing")
+    announce("Saving, reloading, exporting, and comparing")
     exports = _export_and_compare(kept, task, output)
     write_class_names(output / NAMES_FILE, task.class_names)
     return DemoResult(
@@ -155,14 +155,14 @@ def _targets(output: pathlib.Path) -> dict[str | os.PathLike, Kind]:
 
 
 def grouped(sample: Sample, images_a_group: int) -> Sample:
-    """The sample with the classes of `GROUPS` instead of its own.
+    """Relabels the sample with the classes of `GROUPS`.
 
     Args:
         sample: The bundled images.
-        images_a_group: Training images of each group to keep, the first ones.
+        images_a_group: Number of training images per group to keep, from the start.
 
     Returns:
-        A `Sample` with a label for each group.
+        A `Sample` with one label per group.
     """
     numbers = {name: number for number, names in enumerate(GROUPS.values()) for name in names}
     table = np.array([numbers[name] for name in sample.class_names], np.uint8)
@@ -253,16 +253,16 @@ def _size(path: pathlib.Path) -> int:
 
 
 def draw_predictions(data: Sample, probabilities: np.ndarray, *, columns: int = 5, rows: int = 4) -> Image.Image:
-    """Draws test images with their true class, the most probable class and its probability.
+    """Draws test images with their true class, the most probable class, and its probability.
 
     Args:
         data: The images and the class names.
-        probabilities: Of each test image, shape (n, classes), each a fraction of 1.
-        columns: Images side by side.
-        rows: Images below each other.
+        probabilities: Probabilities of each test image, shape (n, classes), each a fraction of 1.
+        columns: Number of images per row.
+        rows: Number of rows.
 
     Returns:
-        A picture: right answers have a blue bar and a tick, wrong ones an orange bar and a cross.
+        An image. Correct predictions have a blue bar, wrong ones an orange bar and the true class.
     """
     side, text, gap = 144, 56, 16
     font, small = ImageFont.load_default(size=16), ImageFont.load_default(size=14)
@@ -277,7 +277,7 @@ def draw_predictions(data: Sample, probabilities: np.ndarray, *, columns: int = 
         best, truth = int(probabilities[index].argmax()), int(data.y_test[index])
         share = float(probabilities[index, best])
         right = best == truth
-        color = (0, 114, 178) if right else (213, 94, 0)  # apart for colour-blind readers too
+        color = (0, 114, 178) if right else (213, 94, 0)  # distinct for color-blind readers
         draw.rectangle((left, top + side + 4, left + side, top + side + 10), fill=(225, 225, 225))
         draw.rectangle((left, top + side + 4, left + int(side * share), top + side + 10), fill=color)
         draw.text((left, top + side + 13), f"{data.class_names[best]} {share:.0%}", fill=color, font=font)

@@ -462,7 +462,7 @@ def test_info_describes_an_exported_file(capsys, tflite_file, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     code, _, err = run(capsys, "info", tmp_path / "notes.txt")
     assert code == 1
-    assert "notes.txt' is no model that can be run here" in err
+    assert "notes.txt' is not a model that can be run here" in err
 
 
 def test_verify_names_a_damaged_file(capsys, tflite_file, tmp_path):

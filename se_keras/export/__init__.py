@@ -1,4 +1,4 @@
-"""Exports, each written under a temporary name first and renamed when it is whole, and their verification."""
+"""Exports, each written under a temporary name and renamed when complete, and their verification."""
 
 from se_keras.export.benchmark import Measurement, benchmark
 from se_keras.export.onnx import onnx

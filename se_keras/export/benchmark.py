@@ -1,4 +1,4 @@
-"""How fast exported files and models are beside each other, each in its own process, taking turns."""
+"""Side-by-side timing of exported files and models, each in its own process, taking turns."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from se_keras.export.verify import speed_of
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One contestant in one setting.
+    """A measurement of one contestant in one setting.
 
     Args:
-        name: The contestant.
-        dtype: How it computes.
-        size: Bytes of its file.
-        speed: Seconds a call of the whole batch, and memory.
+        name: Name of the contestant.
+        dtype: Precision it computes in.
+        size: Size of its file in bytes.
+        speed: Seconds per call of the whole batch, and memory.
     """
 
     name: str
@@ -38,11 +38,11 @@ class Measurement:
 
     @property
     def images_per_second(self) -> float:
-        """Throughput at the median."""
+        """Returns the throughput at the median."""
         return self.speed.batch / self.speed.median
 
     def to_dict(self) -> dict[str, Any]:
-        """The measurement as dictionaries, numbers and text, for JSON."""
+        """Returns the measurement as dictionaries, numbers, and text, for JSON."""
         return {**dataclasses.asdict(self), "images_per_second": self.images_per_second}
 
 
@@ -58,27 +58,27 @@ def benchmark(
 ) -> list[Measurement]:
     """Times exported files and Keras models side by side.
 
-    The contestants take turns, round after round, so that a drift of the machine's speed hits
-    all alike. Each has a process of its own: its threads and memory are its own.
+    The contestants take turns, round after round, so a drift in the machine's speed affects all
+    of them equally. Each runs in a separate process with its own threads and memory.
 
     Args:
-        contestants: Paths of SavedModels, `.tflite`, `.onnx` and `.keras` files; or a mapping
+        contestants: Paths of SavedModels, `.tflite`, `.onnx`, and `.keras` files; or a mapping
             from names to paths or Keras models.
-        threads: Numbers of CPU threads, at least 1 each. A setting of its own each.
-        batch_sizes: Numbers of images a call, at least 1 each. A file of a fixed batch, such as
-            a `.tflite` file, computes them one after the other.
-        repeats: Counted calls in each setting, at least 1.
-        warmups: Calls before them that are not counted, at least 1.
-        gpu: Names of `.tflite` contestants that are timed in LiteRT's GPU runtime instead.
-        progress: Wraps the iteration over rounds, e.g. to show a bar.
+        threads: Numbers of CPU threads, each at least 1. Each is a separate setting.
+        batch_sizes: Numbers of images per call, each at least 1. A file with a fixed batch, such
+            as a `.tflite` file, processes them sequentially.
+        repeats: Timed calls in each setting, at least 1.
+        warmups: Untimed calls before them, at least 1.
+        gpu: Names of `.tflite` contestants to time in LiteRT's GPU runtime instead.
+        progress: Wraps the iteration over rounds, for example to show a progress bar.
 
     Returns:
         A `Measurement` for each setting and contestant.
 
     Raises:
-        FileNotFoundError: There is nothing at a path.
+        FileNotFoundError: A path does not exist.
         RuntimeRefusedError: A runtime does not run a contestant.
-        ValueError: No contestant, a file that is no model, or a number below 1.
+        ValueError: No contestant, a file that is not a model, or a number below 1.
     """
     threads = [check_count("threads", count) for count in threads]
     batch_sizes = [check_count("batch_sizes", count) for count in batch_sizes]
@@ -108,7 +108,7 @@ def _as_files(contestants: Mapping[str, Any]) -> Iterator[dict[str, pathlib.Path
                 contestant.save(files[name])
             else:
                 files[name] = pathlib.Path(contestant)
-                format_of(contestant)  # says what is wrong before anything is timed
+                format_of(contestant)  # reports a bad file before anything is timed
         yield files
 
 

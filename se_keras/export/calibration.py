@@ -1,7 +1,7 @@
-"""The images that a quantised file is calibrated with, and the values that its tensors take on them.
+"""Images for calibrating a quantized file, and the ranges of its tensors on them.
 
-TensorFlow's converter finds these values itself, with plain kernels on one thread, which takes longer than all the rest
-of an export, and reads some tensors when others have been written over them. Here the runtime's fast kernels find them.
+TensorFlow's converter can find these ranges itself, with plain kernels on one thread. That takes longer than the rest
+of an export, and reads some tensors after others have overwritten them. Here the runtime's fast kernels find them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from se_keras.export.runtime import TFLiteRunner
 FLOAT32 = 0  # of a tensor's type
 LEAST_IMAGES = 100
 MOST_IMAGES = 200
-MOST_BYTES = 256 * 2**20  # of tensors that are kept at once to find their ranges
+MOST_BYTES = 256 * 2**20  # of tensors kept at a time to find their ranges
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Calibration:
 
     Args:
         images: Float32 array of shape (n, height, width, channels).
-        low: The smallest value in them.
-        high: The largest.
+        low: Their smallest value.
+        high: Their largest value.
     """
 
     images: np.ndarray
@@ -47,16 +47,16 @@ def calibrate(model: keras.Model, data: Any, *, least: int = LEAST_IMAGES) -> Ca
     """Reads and checks the images for calibration.
 
     Args:
-        model: The model, with one input of fixed size, which says how photos are resized and what range it takes.
-        data: A folder, an array or a `tf.data` pipeline.
-        least: How many different images there must be.
+        model: The model, with one input of fixed size. It determines how photos are resized and their range.
+        data: A folder, an array, or a `tf.data` pipeline.
+        least: Required number of different images.
 
     Returns:
-        At most 200 images, and their range. Files that cannot be read are left out, and named in a warning.
+        At most 200 images, and their range. Files that cannot be read are skipped and named in a warning.
 
     Raises:
         ValueError: Fewer than `least` different images, values that are not finite, or images
-            of 0 to 1 for a model that takes 0 to 255.
+            in the range 0 to 1 for a model that expects 0 to 255.
     """
     shape = tuple(model.inputs[0].shape[1:])
     given = real_images(data, None, shape, record=preparation_of(model, shape[:2]), most=MOST_IMAGES)
@@ -66,34 +66,34 @@ def calibrate(model: keras.Model, data: Any, *, least: int = LEAST_IMAGES) -> Ca
     different = len({image.tobytes() for image in found})
     if different < least:
         raise ValueError(
-            f"Calibration needs at least {least} different images, so that no activation is cut off; received "
-            f"{different} different ones of {len(found)}. Give more photos of the kind the model will see."
+            f"Calibration needs at least {least} different images, or it clips activations; received {different} "
+            f"different images among {len(found)}. Pass more photos like those the model will see."
         )
     if not np.isfinite(found).all():
-        raise ValueError("The images for calibration must be finite; received NaN or infinite values.")
+        raise ValueError("Calibration images must be finite; received NaN or infinite values.")
     low, high = float(found.min()), float(found.max())
     if takes_pixels(model):
         check_range(found)
-        # So that the scale of an integer input is exactly 1: MediaPipe feeds pixels whatever the file says.
+        # Makes the scale of an integer input exactly 1: MediaPipe feeds pixels regardless of the file's scale.
         found[0, 0, 0], found[0, 0, 1] = 0.0, 255.0
     return Calibration(found, low, high)
 
 
 def calibrated(converter: Any, batches: Sequence[np.ndarray]) -> bytes:
-    """Converts to a float `.tflite` file with the range of each tensor, which `mlir_quantize` turns into integers.
+    """Converts to a float `.tflite` file with the range of each tensor, ready for `mlir_quantize`.
 
-    The converter's own pass over the first batch makes room for the ranges. To stop it there, and to quantise
-    afterwards, is what TensorFlow's `QuantizationDebugger` does; neither has a public name.
+    The converter's own pass over the first batch allocates the ranges. TensorFlow's `QuantizationDebugger` also stops
+    it there and quantizes afterwards; neither step has a public name.
 
     Args:
-        converter: A `tf.lite.TFLiteConverter` that is to quantise to 8 bits.
+        converter: A `tf.lite.TFLiteConverter` set up to quantize to 8 bits.
         batches: Arrays of the input's shape, at least one.
 
     Returns:
-        The file's content.
+        The content of the file.
 
     Raises:
-        ValueError: As of `with_ranges`.
+        ValueError: As in `with_ranges`.
     """
     converter.representative_dataset = lambda: iter([[batches[0]]])
     converter._experimental_calibrate_only = True
@@ -101,18 +101,18 @@ def calibrated(converter: Any, batches: Sequence[np.ndarray]) -> bytes:
 
 
 def with_ranges(content: bytes, batches: Sequence[np.ndarray]) -> bytes:
-    """States in a float `.tflite` file the least and the greatest value of each tensor over all batches.
+    """Records the minimum and maximum of each tensor over all batches in a float `.tflite` file.
 
     Args:
-        content: The file's content as the converter gives it out after calibration with whatever images: with the
-            range of each tensor.
+        content: The content of a file that the converter calibrated with any images, including the range of each
+            tensor.
         batches: Arrays of the input's shape, at least one.
 
     Returns:
-        The content with the ranges replaced, ready to be quantised.
+        The content with the ranges replaced, ready for quantization.
 
     Raises:
-        ValueError: A tensor's values are not finite.
+        ValueError: The values of a tensor are not finite.
     """
     tensors = _computed_tensors(content)
     low, high = np.concatenate([_ranges(content, part, batches) for part in _parts(tensors)]).T
@@ -120,7 +120,7 @@ def with_ranges(content: bytes, batches: Sequence[np.ndarray]) -> bytes:
     if len(unbounded):
         names = [tensors[number]["name"] for number in unbounded[:3]]
         raise ValueError(
-            f"A file of integers needs finite values between its layers; on representative_data these are not: "
+            f"An integer file needs finite activations; on `representative_data` these tensors are not finite: "
             f"{', '.join(names)}. Check the model's weights."
         )
     edited = bytearray(content)
@@ -131,7 +131,7 @@ def with_ranges(content: bytes, batches: Sequence[np.ndarray]) -> bytes:
 
 
 def _parts(tensors: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The tensors in groups that fit into memory together; most networks' all do."""
+    """Splits the tensors into groups that fit into memory; most networks need one."""
     parts: list[list[dict[str, Any]]] = []
     left = 0
     for tensor in tensors:
@@ -144,7 +144,7 @@ def _parts(tensors: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def _ranges(content: bytes, tensors: Sequence[dict[str, Any]], batches: Sequence[np.ndarray]) -> np.ndarray:
-    """Least and greatest values, shape (tensors, 2)."""
+    """Returns minima and maxima, shape (tensors, 2)."""
     ranges: np.ndarray = np.full((len(tensors), 2), (np.inf, -np.inf), np.float32)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         path = pathlib.Path(folder, "calibration.tflite")
@@ -164,7 +164,7 @@ def _extremes(value: Callable[[], np.ndarray]) -> tuple[float, float]:
 
 
 def _computed_tensors(content: bytes) -> list[dict[str, Any]]:
-    """The float tensors that are no constants: index, name, size, and where their range is, if stated."""
+    """Returns the float tensors that are not constants: index, name, size, and the place of their range if stated."""
     buffers = flatbuffer.read_root(content, "Model")["buffers"]
     found = []
     for index, position in enumerate(_graph(content)["tensors"]):
@@ -191,7 +191,7 @@ def _bounds(content: bytes, tensor: dict[str, Any]) -> list[slice]:
 
 
 def _giving_out(content: bytes, indexes: Sequence[int]) -> bytes:
-    """The same model, with these tensors as its outputs: of others nothing is left after a run."""
+    """Returns the model with these tensors as its outputs: no others survive a run."""
     inner = [index for index in indexes if index not in _graph(content)["inputs"]]
     position = flatbuffer.read_root(content, "Model")["subgraphs"][0]
     return flatbuffer.with_vector(content, position, "SubGraph", "outputs", inner)

@@ -1,4 +1,4 @@
-"""Which models can be exported at all; each refusal names the layer that stands in the way, and a way around it."""
+"""Checks that a model can be exported. Each error names the layer that prevents it, and a workaround."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from se_keras.surgery.layer_facts import is_functional, layers_inside, shown
 
 
 def check_graph(model: keras.Model, what: str) -> None:
-    """Refuses models that do not record what they compute.
+    """Rejects models that do not record their graph.
 
     Args:
         model: The model.
-        what: What is to be written, e.g. "A .tflite file".
+        what: The export to write, such as "A .tflite file".
 
     Raises:
         ValueError: A subclassed model, or a sequential one that has no input shape yet.
@@ -22,45 +22,45 @@ def check_graph(model: keras.Model, what: str) -> None:
     if not is_functional(model):
         name = getattr(model, "name", None)
         raise ValueError(
-            f"{what} is written of a functional model, or of a sequential one with an input shape; received "
-            f"{type(model).__name__} {name!r}, which has no input of known shape or computes in a `call` of its own. "
-            "Use keras.Input and keras.Model(inputs, outputs); for a sequential one, model.build(input_shape)."
+            f"{what} needs a functional model, or a sequential model with an input shape; received "
+            f"{type(model).__name__} {name!r}, which has no known input shape or overrides `call`. Use keras.Input and "
+            "keras.Model(inputs, outputs), or model.build(input_shape) for a sequential model."
         )
 
 
 def check_numbers_only(model: keras.Model, what: str) -> None:
-    """Refuses models that take text, or that look something up in a vocabulary.
+    """Rejects models that take text or use a vocabulary.
 
     Args:
         model: A functional model.
-        what: What is to be written, e.g. "A .tflite file".
+        what: The export to write, such as "A .tflite file".
 
     Raises:
-        ValueError: The model is one of these; the layer is named.
+        ValueError: The model takes text or uses a vocabulary; the message names the layer or input.
     """
     lookups = [layer for layer in layers_inside(model) if hasattr(layer, "save_assets")]
     if lookups:
         raise ValueError(
-            f"{what} holds no vocabulary, which {shown(lookups[0])} of {model.name!r} has. Make a keras.Model that "
-            "begins behind this layer, and apply it before; or write a SavedModel, which holds it."
+            f"{what} cannot contain a vocabulary; {shown(lookups[0])} of {model.name!r} has one. Make a keras.Model "
+            "that begins after this layer, and apply the layer beforehand; or write a SavedModel, which can contain it."
         )
     texts = [tensor for tensor in model.inputs if keras.backend.standardize_dtype(tensor.dtype) == "string"]
     if texts:
         raise ValueError(
             f"{what} takes numbers; the input {texts[0].name!r} of {model.name!r} is text. Make a keras.Model that "
-            "begins behind what reads the text; or write a SavedModel, which takes text."
+            "begins after the layers that read the text; or write a SavedModel, which takes text."
         )
 
 
 def layers_in_text(model: keras.Model, text: str) -> str:
-    """Names the layers of a model that a converter's text mentions.
+    """Names the layers of a model that a converter's message mentions.
 
     Args:
-        model: The model that was converted.
-        text: With the names of operations, "model/layer/operation".
+        model: The converted model.
+        text: The message, with operation names such as "model/layer/operation".
 
     Returns:
-        The end of a sentence; "" where none is mentioned.
+        The end of a sentence; "" if no layer is mentioned.
     """
     found = [shown(layer) for layer in model.layers if re.search(rf"/{re.escape(layer.name)}(_\d+)?/", text)]
     return f", needed in {', '.join(found)}" if found else ""

@@ -1,7 +1,7 @@
-"""The few tables of a `.tflite` file and of its metadata that are read and written here, by the names of their fields.
+"""Reading and writing of some tables of a `.tflite` file and its metadata, by field name.
 
-The binary form has no names: a field is a number in its table. `TABLES` gives the names back, and the same table
-serves reading and writing. Schemas: tensorflow/tensorflow, schema.fbs; tensorflow/tflite-support, metadata_schema.fbs.
+The binary form has no names: a field is a number in its table. `TABLES` maps the numbers to names, for both reading
+and writing. Schemas: tensorflow/tensorflow, schema.fbs; tensorflow/tflite-support, metadata_schema.fbs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from se_keras.errors import missing_package
 
-# Fields in the order of the schema, up to the last one needed. A "ref" is a part that is left where it is and only
-# pointed to: read as its position in bytes, written from a position as the builder counts it.
+# Fields in the order of the schema, up to the last one needed. A "ref" is a part that stays in place: it is read as its
+# position in bytes, and written from a position as the builder counts it.
 TABLES: dict[str, dict[str, str]] = {
     "Model": {
         "version": "uint",
@@ -68,7 +68,7 @@ TABLES: dict[str, dict[str, str]] = {
     "AssociatedFile": {"name": "string", "description": "string", "type": "byte", "locale": "string"},
 }
 
-# The tables that a field may hold one of, from tag 1; those after the last one needed are not listed.
+# The options of each union field, from tag 1 up to the last one needed.
 UNIONS = {
     "ContentProperties": ("FeatureProperties", "ImageProperties"),
     "ProcessUnitOptions": ("NormalizationOptions",),
@@ -80,16 +80,16 @@ ALIGNMENT = 16  # bytes, of the vectors that hold a model's weights
 
 
 def read(content: bytes, position: int, table: str) -> dict[str, Any]:
-    """The fields of a table that are present.
+    """Reads the fields that a table has.
 
     Args:
         content: A flatbuffer.
-        position: Where in it the table is, in bytes.
-        table: Its name in `TABLES`.
+        position: Position of the table in bytes.
+        table: Name of the table in `TABLES`.
 
     Returns:
-        Name -> number, text, array of numbers, position ("ref"), dictionary (table), pair of a
-        table's name and its dictionary (union), or list of these.
+        A dictionary from field names to numbers, text, arrays of numbers, positions ("ref"),
+        dictionaries (tables), pairs of a table's name and its dictionary (unions), or lists of these.
 
     Raises:
         ValueError: The content is damaged.
@@ -108,25 +108,25 @@ def read(content: bytes, position: int, table: str) -> dict[str, Any]:
 
 
 def read_root(content: bytes, table: str) -> dict[str, Any]:
-    """The table that a flatbuffer begins with; arguments otherwise, result and errors as in `read`."""
+    """Reads the root table of a flatbuffer; other arguments, result, and errors as in `read`."""
     return read(content, _target(content, 0), table)
 
 
 def unknown_fields(content: bytes, table: str) -> list[int]:
-    """Numbers of the fields that a flatbuffer's first table has and `TABLES` does not; arguments as in `read`."""
+    """Returns the numbers of the root table's fields that `TABLES` lacks; arguments as in `read`."""
     position = _target(content, 0)
     known = {slot for slot, _, _ in _slots(table)}
     return [slot for slot in range(_field_count(content, position)) if slot not in known]
 
 
 def span(content: bytes, position: int, kind: str = "byte") -> slice:
-    """Where the elements of a vector of numbers of a kind (of `NUMBERS`) are; other arguments as in `read`."""
+    """Locates the elements of a vector of numbers of a kind in `NUMBERS`; other arguments as in `read`."""
     start = position + 4
     return slice(start, start + _number(content, position, "uint") * np.dtype(NUMBERS[kind]).itemsize)
 
 
 def with_vector(content: bytes, position: int, table: str, name: str, numbers: Sequence[int]) -> bytes:
-    """The same flatbuffer with another vector of numbers in a field that is present.
+    """Replaces the vector of numbers in an existing field of a flatbuffer.
 
     Args:
         content: A flatbuffer.
@@ -136,7 +136,7 @@ def with_vector(content: bytes, position: int, table: str, name: str, numbers: S
         numbers: Its new elements.
 
     Returns:
-        The content, with the new vector behind its end.
+        The content, with the new vector appended.
     """
     slot, kind = next((slot, kind) for slot, field, kind in _slots(table) if field == name)
     place, start = _place(content, position, slot), -(-len(content) // 8) * 8
@@ -152,13 +152,13 @@ def write(builder: Any, table: str, fields: Mapping[str, Any]) -> int:
     Args:
         builder: A `flatbuffers.Builder`.
         table: The table's name in `TABLES`.
-        fields: As returned by `read`; those that are absent get the schema's default.
+        fields: As returned by `read`; absent fields get the schema's default.
 
     Returns:
-        The table's position as the builder counts it, in bytes from the end.
+        The position of the table as the builder counts it, in bytes from the end.
     """
     slots = [(slot, kind, fields[name]) for slot, name, kind in _slots(table) if name in fields]
-    # The parts come before the whole: a flatbuffer is written from its end.
+    # Parts come first: a flatbuffer is written from its end.
     parts = [(slot, *part) for slot, kind, value in slots for part in _parts(builder, kind, value)]
     builder.StartObject(1 + max((slot + shift for slot, shift, _, _ in parts), default=-1))
     for slot, shift, kind, value in parts:
@@ -170,19 +170,19 @@ def write(builder: Any, table: str, fields: Mapping[str, Any]) -> int:
 
 
 def write_bytes(builder: Any, data: bytes) -> int:
-    """Adds a vector of bytes, aligned as a model's weights are; arguments otherwise and result as in `write`."""
+    """Adds a vector of bytes with the alignment of weights; other arguments and result as in `write`."""
     builder.Prep(ALIGNMENT, len(data))
     return builder.CreateByteVector(data)
 
 
 def new_builder() -> Any:
-    """An empty flatbuffer to write to.
+    """Creates an empty flatbuffer to write to.
 
     Returns:
         A `flatbuffers.Builder`.
 
     Raises:
-        ImportError: The package `flatbuffers`, which the TFLite runtimes bring along, is not installed.
+        ImportError: The package `flatbuffers`, which the LiteRT packages install, is not installed.
     """
     try:
         builder = importlib.import_module("flatbuffers.builder")
@@ -207,7 +207,7 @@ def _field_count(content: bytes, position: int) -> int:
 
 
 def _place(content: bytes, position: int, slot: int) -> int:
-    """Where a field of a table is, or 0 if it is absent."""
+    """Returns the position of a field of a table, or 0 if it is absent."""
     if slot >= _field_count(content, position):
         return 0
     distance = _number(content, _vtable(content, position) + 4 + 2 * slot, "ushort")
@@ -240,7 +240,7 @@ def _value(content: bytes, position: int, kind: str) -> Any:
 
 
 def _parts(builder: Any, kind: str, value: Any) -> list[tuple[int, str, Any]]:
-    """What a field puts into its table: distance from its own slot, kind, and number or position."""
+    """Returns the entries of a field in its table: distance from its own slot, kind, and number or position."""
     if kind in UNIONS:
         option, fields = value
         return [(0, "byte", 1 + UNIONS[kind].index(option)), (1, "ref", write(builder, option, fields))]

@@ -1,6 +1,6 @@
-"""What GPUs get wrong, written another way: the same numbers, and on CPUs about the same time.
+"""Rewrites of operations that GPUs compute wrongly: the same values, and about the same time on CPUs.
 
-Both faults were seen with LiteRT 2.3 through WebGPU; docs/exports-on-a-gpu.md has the evidence.
+Both faults occur with LiteRT 2.3 through WebGPU; docs/exports-on-a-gpu.md has the evidence.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from se_keras.layers import GroupedConv2D
 from se_keras.surgery.graph import Call, Graph, build_model, new_layer, read_graph, remade
 from se_keras.surgery.repeated import rewritten_inside
 
-LEAST_GROUP = 4  # channels: a GPU's vectors hold four
+LEAST_GROUP = 4  # channels: GPU vectors hold four
 
 
 def gpu_form(model: keras.Model) -> keras.Model:
-    """Rewrites average pools that count a padded border, and grouped convolutions of narrow groups.
+    """Rewrites average pools that count a padded border, and grouped convolutions with narrow groups.
 
-    LiteRT's GPU runtime joins padding and pool, and then divides by the positions inside the map
-    only: such pools become depthwise convolutions of equal weights. Groups whose channels in or
-    out are no multiple of four are computed wrongly there, or end the process: neighbouring groups
-    are joined, with zeros where they do not touch.
+    LiteRT's GPU runtime merges padding and pool, and then divides by the number of positions inside
+    the map only. Such pools become depthwise convolutions with equal weights. Groups whose input or
+    output channels are not a multiple of four give wrong answers or crash the process. Adjacent
+    groups are joined, with zeros between them.
 
     Args:
-        model: A functional model, or a sequential one that has been built.
+        model: A functional model, or a sequential model that has been built.
 
     Returns:
-        A new functional model with the same answers up to rounding; `model` itself where there is
-        nothing to rewrite. Groups that cannot be joined to multiples of four stay as they are.
+        A new functional model with the same outputs up to rounding; `model` itself if there is
+        nothing to rewrite. Groups that cannot be joined to multiples of four are unchanged.
     """
     graph = read_graph(model)
     rewritten = _rewritten(graph)
@@ -75,13 +75,13 @@ def _convolution(call: Call) -> Call:
 
 
 def joined_groups(convolution: Any) -> int:
-    """How many neighbouring groups of a convolution have to be joined for widths that GPUs take.
+    """Returns how many adjacent groups of a convolution must be joined for widths that GPUs support.
 
     Args:
         convolution: A convolution that has been built.
 
     Returns:
-        The number; 1 where the groups are wide enough, there are none, or none would do.
+        The number; 1 if the groups are wide enough, there are none, or no number works.
     """
     groups, width = convolution.groups, convolution.kernel.shape[-2]
     widths = (width, convolution.filters // groups)

@@ -1,7 +1,7 @@
-"""How far every squeeze stays from the largest number of half precision.
+"""Headroom of every squeeze below the largest number of half precision.
 
-A GPU adds up the positions of a map in half precision, whatever the file says, and a sum beyond 65,504 is infinite
-there. The mean that comes out may be small all the same: it is the sum on the way that overflows.
+A GPU sums the positions of a map in half precision, regardless of the file, and a sum above 65,504 becomes infinite.
+The mean may still be small: the intermediate sum overflows.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from se_keras.export.runtime import TFLiteRunner
 from se_keras.layers import SqueezeExcite
 
 LARGEST_HALF = 65504.0  # of IEEE 754 binary16
-IMAGES_AT_ONCE = 4  # the maps before every squeeze of a network are kept at the same time
-LEAST_POSITIONS = 10  # means of fewer cannot overflow before their input does, for all practical purposes
+IMAGES_AT_ONCE = 4  # the input maps of all squeezes are kept at the same time
+LEAST_POSITIONS = 10  # in practice, means over fewer do not overflow before their input does
 
 
 @dataclasses.dataclass(frozen=True)
 class Headroom:
-    """One squeeze, seen on images.
+    """The headroom of one squeeze, observed on images.
 
     Args:
-        name: The layer, or the tensor that a file's operation reads.
-        positions: How many positions it adds up.
-        largest_sum: The largest sum of a channel, in any order of adding: positive and negative
-            values are summed apart.
+        name: Name of the layer, or of the tensor that a file's operation reads.
+        positions: Number of positions it sums.
+        largest_sum: The largest sum of a channel in any summation order: positive and negative
+            values are summed separately.
     """
 
     name: str
@@ -39,20 +39,20 @@ class Headroom:
 
     @property
     def ratio(self) -> float:
-        """How many times larger the sum could be; below 1 it overflows."""
+        """Returns how many times larger the sum could be; below 1 it overflows."""
         return LARGEST_HALF / self.largest_sum if self.largest_sum > 0 else float("inf")
 
 
 def headroom_of_tflite(path: str | os.PathLike, graph: TFLiteGraph, images: np.ndarray) -> tuple[Headroom, ...]:
-    """The head-room of every mean in a `.tflite` file that computes on floats.
+    """Returns the headroom of every mean in a `.tflite` file that computes in float.
 
     Args:
         path: The file.
         graph: Its structure.
-        images: What to run it on, shape (n, height, width, channels).
+        images: Images to run it on, shape (n, height, width, channels).
 
     Returns:
-        One entry for each mean over ten positions or more, in the order of the file.
+        One entry for each mean over at least ten positions, in the order of the file.
     """
     squeezes = [operation for operation in graph.operations if _is_squeeze(operation)]
     if not squeezes:
@@ -86,14 +86,14 @@ def _window(operation: Operation, values: np.ndarray | None) -> tuple[int, int]:
 
 
 def headroom_of_model(model: keras.Model, images: np.ndarray) -> tuple[Headroom, ...]:
-    """The head-room of every squeeze and global pool of a Keras model.
+    """Returns the headroom of every squeeze and global pool of a Keras model.
 
     Args:
         model: A functional model.
-        images: What to run it on, in the scale of its input.
+        images: Images to run it on, in the scale of its input.
 
     Returns:
-        One entry for each layer that averages over ten positions or more, in the model's order.
+        One entry for each layer that averages at least ten positions, in the order of the model.
     """
     layers = [layer for layer in model.layers if _averages(layer)]
     if not layers:
@@ -120,7 +120,7 @@ def _averages(layer: Any) -> bool:
 def _largest_sum(values: np.ndarray, window: tuple[int, int]) -> float:
     largest = 0.0
     for part in (np.maximum(values, 0), np.maximum(-values, 0)):
-        # Sums of all windows at once, as differences of running sums in double precision.
+        # The sums of all windows, as differences of cumulative sums in double precision.
         total = np.pad(part.astype("float64").cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0), (0, 0)))
         high, low = total[:, window[0] :], total[:, : -window[0]]
         sums = high[:, :, window[1] :] - high[:, :, : -window[1]] - low[:, :, window[1] :] + low[:, :, : -window[1]]

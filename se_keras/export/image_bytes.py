@@ -1,4 +1,4 @@
-"""From the bytes of image files to a network's input, as TensorFlow operations that a SavedModel can hold."""
+"""Conversion of image file bytes to a network's input, as TensorFlow operations that a SavedModel can contain."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _DECODED_AT_ONCE = 4  # images of a batch
 
 @dataclasses.dataclass(frozen=True)
 class Photos:
-    """How the bytes of a photo become an input of a network.
+    """A conversion from the bytes of a photo to an input of a network.
 
     Args:
-        record: How it is resized and cropped; None: both sides are stretched.
+        record: How to resize and crop. None: stretch both sides.
         size: Height and width of the input.
-        is_normalized: Whether mean and standard deviation of the record are applied.
-        dtype: Of the input.
+        is_normalized: Whether to apply the mean and standard deviation of the record.
+        dtype: Dtype of the input.
     """
 
     record: Preprocessing | None
@@ -30,7 +30,7 @@ class Photos:
     dtype: str
 
     def __call__(self, contents: Any) -> Any:
-        """From a scalar string tensor to a tensor of shape (*size, 3)."""
+        """Converts a scalar string tensor to a tensor of shape (*size, 3)."""
         import tensorflow as tf
 
         image = decoded(contents)
@@ -41,17 +41,17 @@ class Photos:
 
 
 def prepared_images(contents: Any, prepare: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """Prepares the images of a batch; one that cannot be decoded keeps none of the others from its answer.
+    """Prepares the images of a batch; a file that cannot be decoded does not affect the others.
 
-    TensorFlow's decoders end a whole graph when they meet damaged bytes. A `tf.data` pipeline, which a graph may
-    hold, drops the element in place of that.
+    On damaged bytes, TensorFlow's decoders abort the whole graph. A `tf.data` pipeline inside the graph drops the
+    element instead.
 
     Args:
         contents: String tensor of shape (batch,): the bytes of files.
-        prepare: From the bytes of one file that `header_fault` finds nothing wrong with to a tensor of fixed shape.
+        prepare: Converts the bytes of one file that passes `header_fault` to a tensor of fixed shape.
 
     Returns:
-        The images, zeros for a file that cannot be decoded; and for each the reason, or "".
+        The images, with zeros for a file that cannot be decoded; and for each the reason, or "".
     """
     import tensorflow as tf
 
@@ -65,7 +65,7 @@ def prepared_images(contents: Any, prepare: Callable[[Any], Any]) -> tuple[Any, 
     count = tf.shape(contents)[0]
     rows = tf.data.Dataset.from_tensor_slices((tf.range(count), contents))
     rows = rows.map(tf.autograph.experimental.do_not_convert(prepared), num_parallel_calls=_DECODED_AT_ONCE)
-    # One row more, so that there is one even if all others are dropped.
+    # An extra row, because all others may be dropped.
     rows = rows.ignore_errors().concatenate(tf.data.Dataset.from_tensors((count, tf.constant(""), blank)))
     batch = rows.with_options(_plain_options()).batch(tf.cast(count + 1, tf.int64))
     index, reason, images = batch.get_single_element()
@@ -79,7 +79,7 @@ def _plain_options() -> Any:
     import tensorflow as tf
 
     options = tf.data.Options()
-    options.autotune.enabled = False  # there is nothing to tune in the few milliseconds of a request
+    options.autotune.enabled = False  # a request is too short for tuning
     options.experimental_optimization.apply_default_optimizations = False
     options.deterministic = False
     return options
@@ -89,12 +89,11 @@ def decoded(contents: Any) -> Any:
     """Decodes one image to upright RGB, as `images.reading.load_image` does.
 
     Args:
-        contents: Scalar string tensor: the bytes of a JPEG, PNG, BMP or GIF file that `header_fault` finds nothing
-            wrong with.
+        contents: Scalar string tensor: the bytes of a JPEG, PNG, BMP, or GIF file that passes `header_fault`.
 
     Returns:
-        uint8 tensor of shape (height, width, 3). Gray becomes RGB, transparency is dropped, of a GIF the first frame
-        is taken, and a JPEG or PNG is turned upright as its EXIF data say. Running it on other bytes ends in
+        uint8 tensor of shape (height, width, 3). Gray becomes RGB, transparency is dropped, a GIF yields its first
+        frame, and a JPEG or PNG is turned upright according to its EXIF data. On other bytes, the tensor raises
         TensorFlow's InvalidArgumentError.
     """
     import tensorflow as tf
@@ -118,13 +117,13 @@ def _one_frame(contents: Any) -> Any:
 
 
 def exif_orientation(contents: Any) -> Any:
-    """The orientation that a camera wrote into a JPEG or PNG.
+    """Reads the EXIF orientation of a JPEG or PNG.
 
     Args:
         contents: Scalar string tensor: the bytes of an image file.
 
     Returns:
-        Scalar int32 tensor: 1 to 8 as in the EXIF standard; 0 where the file states none, or its EXIF data are damaged.
+        Scalar int32 tensor: 1 to 8 as in the EXIF standard; 0 if the file has none, or its EXIF data are damaged.
     """
     import tensorflow as tf
 
@@ -133,7 +132,7 @@ def exif_orientation(contents: Any) -> Any:
     head = tf.cond(is_known, lambda: tf.strings.substr(contents, 0, HEAD), lambda: tf.constant(b""))
     read = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int32)
     count = tf.size(read)
-    # Zeros behind the end, which mean nothing anywhere below, make every look-up safe.
+    # Zeros after the end, which have no meaning below, make every lookup safe.
     data = tf.concat([read, tf.zeros([64], tf.int32)], axis=0)
 
     def byte(position: Any) -> Any:
@@ -151,7 +150,7 @@ def exif_orientation(contents: Any) -> Any:
     is_little_endian = tf.equal(byte(begin), ord("I"))
     is_exif = tf.reduce_any([tf.reduce_all(byte(begin + tf.range(4)) == list(order)) for order in (b"II*\0", b"MM\0*")])
     low, high = tf.where(is_little_endian, 4, 6), tf.where(is_little_endian, 6, 4)
-    # A directory far away is not in the head: its high half would only overflow.
+    # A distant directory is not in the head: its high half would only overflow.
     directory = tf.where(is_exif & tf.equal(short(begin + high), 0), begin + short(begin + low), count)
     entries = directory + 2 + 12 * tf.range(tf.minimum(short(directory), HEAD // 12))
     is_orientation = tf.equal(short(entries), 0x0112)
@@ -165,20 +164,20 @@ def _upright(image: Any, orientation: Any) -> Any:
     def is_one_of(*codes: int) -> Any:
         return tf.reduce_any(tf.equal(orientation, codes))
 
-    # Each of the eight is a transposition or none, and then a reversal of rows, columns, both or none.
+    # Each of the eight is an optional transposition, then an optional reversal of rows, columns, or both.
     image = tf.transpose(image, tf.where(orientation >= 5, [1, 0, 2], [0, 1, 2]))
     return tf.reverse(image, tf.boolean_mask([0, 1], tf.stack([is_one_of(3, 4, 7, 8), is_one_of(2, 3, 6, 7)])))
 
 
 def resized_and_cropped(image: Any, record: Preprocessing) -> Any:
-    """Resizes the shorter side with antialiasing and crops the centre, as `preprocess` does.
+    """Resizes the shorter side with antialiasing and crops the center, as `preprocess` does.
 
     Args:
         image: Tensor of shape (height, width, 3), 0 to 255.
-        record: The size in pixels, the crop and the interpolation; mean and std are not used.
+        record: The size in pixels, the crop, and the interpolation; mean and std are not used.
 
     Returns:
-        Float32 tensor of shape (size, size, 3), whole numbers from 0 to 255.
+        Float32 tensor of shape (height, width, 3) as in the record, with integer values from 0 to 255.
     """
     import tensorflow as tf
 
@@ -190,14 +189,14 @@ def resized_and_cropped(image: Any, record: Preprocessing) -> Any:
 
 
 def stretched(image: Any, size: tuple[int, int]) -> Any:
-    """Resizes both sides with antialiasing, whatever that does to the aspect ratio.
+    """Resizes both sides with antialiasing, without keeping the aspect ratio.
 
     Args:
         image: Tensor of shape (height, width, 3), 0 to 255.
         size: New height and width in pixels.
 
     Returns:
-        Float32 tensor of shape (*size, 3), whole numbers from 0 to 255.
+        Float32 tensor of shape (*size, 3), with integer values from 0 to 255.
     """
     import tensorflow as tf
 
@@ -205,7 +204,7 @@ def stretched(image: Any, size: tuple[int, int]) -> Any:
 
 
 def _resampled(image: Any, new: Any, size: tuple[int, int], interpolation: str) -> Any:
-    """The central `size` of the image resized to `new`; nothing but that is computed."""
+    """Returns the central `size` of the image resized to `new`, and computes only that part."""
     import tensorflow as tf
 
     kernel, reach = {"bilinear": ("triangle", 1.0), "bicubic": ("keyscubic", 2.0)}[interpolation]
@@ -217,8 +216,8 @@ def _resampled(image: Any, new: Any, size: tuple[int, int], interpolation: str) 
     last = tf.minimum(tf.cast((begin + tf.cast(size, tf.float32)) / scale + margin, tf.int32) + 1, old)
     image = image[first[0] : last[0], first[1] : last[1]]
     translation = tf.cast(first, tf.float32) * scale - begin
-    # One side after the other and whole levels after each, as Pillow does: bicubic overshoots, and what is cut
-    # off between the two makes a difference of up to 15 levels at hard edges.
+    # One side at a time, rounded to integers after each, as Pillow does: bicubic overshoots, and clipping between the
+    # two changes hard edges by up to 15 levels.
     for across in (True, False):
         image = tf.raw_ops.ScaleAndTranslate(
             images=image[None],

@@ -1,6 +1,6 @@
-"""What the first bytes of an image file say, as TensorFlow operations: its kind, its size, how it is turned.
+"""Checks of image headers, as TensorFlow operations: format and size.
 
-TensorFlow's decoders allocate what a header states, so that it is judged before they run, by `images.limits`.
+TensorFlow's decoders allocate the size that a header states, so it is checked against `images.limits` before they run.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from typing import Any
 
 from se_keras.images import limits
 
-HEAD = 4096  # bytes of a JPEG or PNG in which its EXIF data begin; cameras write them first
+HEAD = 4096  # bytes of a JPEG or PNG to search for EXIF data; cameras write them first
 KINDS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "GIF": b"GIF8", "BMP": b"BM"}
 DAMAGED = "it is damaged and cannot be decoded"
 _UNKNOWN = f"it is no image in one of the formats {', '.join(KINDS)}"
 _ODD_BMP = "a BMP file must have 24 or 32 bits per pixel and no compression"
-_MOST_GIF_BLOCKS = 100_000  # of the first frame; each is a step of a loop
+_MOST_GIF_BLOCKS = 100_000  # up to the end of the first frame; each takes one step of a loop
 
 
 def is_kind(contents: Any, kind: str) -> Any:
-    """Whether bytes begin as files of a kind do.
+    """Returns whether bytes begin like files of a kind.
 
     Args:
         contents: Scalar string tensor.
@@ -33,14 +33,14 @@ def is_kind(contents: Any, kind: str) -> Any:
 
 
 def header_fault(contents: Any) -> Any:
-    """Why a file is not to be decoded, as far as its header says.
+    """Returns the reason not to decode a file, judging by its header.
 
     Args:
         contents: Scalar string tensor: the bytes of a file.
 
     Returns:
-        Scalar string tensor: the reason in the words of `images.limits.size_fault`, or "". The header of a JPEG that
-        is damaged ends in TensorFlow's InvalidArgumentError.
+        Scalar string tensor: the reason in the words of `images.limits.size_fault`, or "". A damaged JPEG header
+        raises TensorFlow's InvalidArgumentError.
     """
     import tensorflow as tf
 
@@ -91,7 +91,7 @@ def _is_odd_bmp(contents: Any) -> Any:
 
 
 def _size(contents: Any) -> Any:
-    """Width and height, int64; 1x1 for what is no image."""
+    """Returns width and height, int64; 1x1 if the bytes are not an image."""
     import tensorflow as tf
 
     head = _head(contents)
@@ -113,14 +113,14 @@ def _frame_size(contents: Any) -> Any:
 
 
 def first_frame(contents: Any) -> Any:
-    """Where the first frame of a GIF lies; TensorFlow's decoder holds all frames in memory, however many.
+    """Locates the first frame of a GIF; TensorFlow's decoder would hold all frames in memory, however many.
 
     Args:
         contents: Scalar string tensor: the bytes of a GIF.
 
     Returns:
-        int32 tensor of shape (2,): positions of its descriptor and behind its last byte; the length of the file twice
-        where there is none.
+        int32 tensor of shape (2,): positions of its descriptor and after its last byte; the length of the file twice
+        if there is no frame.
     """
     import tensorflow as tf
 
@@ -130,7 +130,7 @@ def first_frame(contents: Any) -> Any:
     def byte(position: Any) -> Any:
         return tf.cast(data[tf.minimum(position, count + 15)], tf.int32)
 
-    def table(position: Any) -> Any:  # of colors, if the flags at the position say that there is one
+    def table(position: Any) -> Any:  # size of a color table, 0 if the flags at the position indicate none
         return tf.where(byte(position) >= 128, 3 * 2 ** (1 + byte(position) % 8), 0)
 
     def goes_on(position: Any, begin: Any, is_inside: Any) -> Any:
@@ -150,7 +150,7 @@ def first_frame(contents: Any) -> Any:
 
 
 def _head(contents: Any) -> Any:
-    """The first 64 bytes as int64, zeros where the file is shorter."""
+    """Returns the first 64 bytes as int64, padded with zeros if the file is shorter."""
     import tensorflow as tf
 
     read = tf.cast(tf.io.decode_raw(tf.strings.substr(contents, 0, 64), tf.uint8), tf.int64)

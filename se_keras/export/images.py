@@ -1,4 +1,4 @@
-"""The images that an export is checked on: from a folder, an array or a `tf.data` pipeline, or made up."""
+"""Images to check an export on: from a folder, an array, or a `tf.data` pipeline, or random."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from se_keras.preprocessing import preprocess, preprocessing_of
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """Images in the scale of a model's input.
+    """A set of images in the scale of a model's input.
 
     Args:
-        name: What they are: "random" or "real".
+        name: Kind of images: "random" or "real".
         images: Float32 array of shape (n, height, width, channels).
-        labels: The right class of each, shape (n,), or None where that is not known.
-        folders: How many subfolders the labels were counted from, or None.
-        broken: Files that could not be read and were left out, and why.
+        labels: Integer label of each image, shape (n,), or None if unknown.
+        folders: Number of subfolders that the labels come from, or None.
+        broken: Files that could not be read and were skipped, with reasons.
     """
 
     name: str
@@ -38,14 +38,14 @@ class ImageSet:
 
 
 def random_images(shape: Sequence[int], count: int) -> ImageSet:
-    """Images of noise: half of them of single pixels, half of large patches, as photos have both.
+    """Generates noise images: half with independent pixels, half with large patches, since photos have both.
 
     Args:
-        shape: Height, width and channels.
-        count: How many, at least 1.
+        shape: Height, width, and channels.
+        count: Number of images, at least 1.
 
     Returns:
-        Values 0 to 255; the same ones at each call.
+        Images with values 0 to 255, the same in every call.
     """
     rng = np.random.default_rng(0)
     height, width, channels = shape
@@ -59,27 +59,27 @@ def random_images(shape: Sequence[int], count: int) -> ImageSet:
 def real_images(
     data: Any, labels: Sequence[int] | None, shape: Sequence[int], *, record: Preprocessing, most: int
 ) -> ImageSet:
-    """Reads images and brings them to a model's size.
+    """Reads images and resizes them to a model's input size.
 
     Args:
-        data: A folder of photos, in subfolders by class or not; an array of shape (n, height,
-            width, 3), 0 to 255; or an iterable such as `tf.data` of images, or of (images,
-            labels), one by one or in batches. Arrays of the model's own size are taken as
-            they are.
-        labels: The class index of each image, for a folder in the order of its sorted paths.
-            Default: those of the data. The subfolders of a folder are the classes in the
+        data: A folder of photos, with or without subfolders by class; an array of shape (n,
+            height, width, 3), 0 to 255; or an iterable, such as a `tf.data` pipeline, of images
+            or (images, labels), one at a time or in batches. Arrays that have the model's input
+            size already are not resized.
+        labels: Integer label of each image, for a folder in the order of its sorted paths.
+            Default: those of the data. The subfolders of a folder are the classes, in the
             order of their names.
-        shape: Height, width and channels of the model's input.
-        record: How photos are resized and cropped.
-        most: How many images at most, at least 1; of a folder they are taken evenly.
+        shape: Height, width, and channels of the model's input.
+        record: How to resize and crop photos.
+        most: Maximum number of images, at least 1; they are sampled evenly from a folder.
 
     Returns:
-        The images, and labels where they are known. Files of a folder that cannot be read are left out and listed.
+        The images, and labels if known. Files in a folder that cannot be read are skipped and listed.
 
     Raises:
-        FileNotFoundError: There is no such folder.
-        ValueError: No image, no image that can be read, values out of range, or labels that are
-            not one per image.
+        FileNotFoundError: The folder does not exist.
+        ValueError: No image, no readable image, values out of range, or a number of labels other
+            than one per image.
     """
     if isinstance(data, str | os.PathLike):
         return _from_folder(data, labels, dataclasses.replace(record, size=(shape[0], shape[1])), most)
@@ -91,7 +91,7 @@ def real_images(
         if labels is not None:
             own = labels[: len(images)]
     if len(images) == 0:
-        raise ValueError("`data` holds no images; give at least one.")
+        raise ValueError("`data` must hold at least one image; received none.")
     check_numbers(images)
     _check_count(own, len(images))
     if tuple(images.shape[1:]) != tuple(shape):
@@ -100,14 +100,14 @@ def real_images(
 
 
 def preparation_of(model: keras.Model | None, size: Sequence[int]) -> Preprocessing:
-    """How a model's photos are resized and cropped.
+    """Returns how to resize and crop photos for a model.
 
     Args:
         model: A Keras model, or None.
         size: Height and width of the input.
 
     Returns:
-        The record inside the model, else the usual one: the central 87.5 %.
+        The record inside the model, or else the default one: the central 87.5%.
     """
     try:
         record = preprocessing_of(model) if model is not None else Preprocessing()
@@ -117,7 +117,7 @@ def preparation_of(model: keras.Model | None, size: Sequence[int]) -> Preprocess
 
 
 def check_range(images: np.ndarray) -> None:
-    """Refuses images of 0 to 1 for a model that takes 0 to 255.
+    """Rejects images in the range 0 to 1 for a model that expects 0 to 255.
 
     Args:
         images: Any images.
@@ -127,13 +127,13 @@ def check_range(images: np.ndarray) -> None:
     """
     if is_divided(images):
         raise ValueError(
-            f"The model takes images of 0 to 255; received {images.min():.4g} to {images.max():.4g}. Multiply images "
-            "of 0 to 1 by 255."
+            f"The model expects images in the range 0 to 255; received {images.min():.4g} to {images.max():.4g}. "
+            "Multiply images in the range 0 to 1 by 255."
         )
 
 
 def takes_pixels(model: keras.Model) -> bool:
-    """Whether a model is known to take pixels of 0 to 255."""
+    """Returns whether a model is known to expect pixels from 0 to 255."""
     try:
         preprocessing_of(model)
     except ValueError:
@@ -142,13 +142,13 @@ def takes_pixels(model: keras.Model) -> bool:
 
 
 def left_out(broken: Sequence[tuple[str, str]]) -> str:
-    """Says which files were left out.
+    """Describes the files that were skipped.
 
     Args:
         broken: Files and reasons, at least one.
 
     Returns:
-        One sentence with the first three.
+        One sentence that names the first three.
     """
     listed = "; ".join(f"{file!r}: {reason}" for file, reason in broken[:3])
     more = f"; and {len(broken) - 3} more" if broken[3:] else ""
@@ -177,7 +177,7 @@ def _from_folder(folder: str | os.PathLike, labels: Sequence[int] | None, record
 
 
 def _listed(root: pathlib.Path) -> tuple[list[pathlib.Path], Sequence[int] | None, int | None]:
-    """The images of a folder in the order of their paths; their classes and the number of these if it has any."""
+    """Lists a folder's images in the order of their paths, with their labels and number of classes, if any."""
     if has_loose_images(root) or parts_of(root) is not None:
         return sorted(root / name for name in image_files(root)), None, None
     files, labels, names = labelled_files(root)
@@ -194,7 +194,7 @@ def _from_batches(data: Iterable[Any], most: int) -> tuple[np.ndarray, list[int]
         images.extend(batch if batch.ndim == 4 else [batch])
         if own is not None:
             own = np.asarray(own)
-            own = own.argmax(-1) if own.ndim == batch.ndim - 2 else own  # one number a class
+            own = own.argmax(-1) if own.ndim == batch.ndim - 2 else own  # one number per class
             labels.extend(np.atleast_1d(own).tolist())
         if len(images) >= most:
             break
@@ -204,4 +204,4 @@ def _from_batches(data: Iterable[Any], most: int) -> tuple[np.ndarray, list[int]
 
 def _check_count(labels: Sequence[int] | None, count: int) -> None:
     if labels is not None and len(labels) != count:
-        raise ValueError(f"`labels` must be one an image; received {len(labels)} for {count} images.")
+        raise ValueError(f"`labels` must have one entry per image; received {len(labels)} for {count} images.")

@@ -1,4 +1,4 @@
-"""What a `.tflite` file consists of, and what the chips it may be meant for would refuse; nothing is run."""
+"""Structure of a `.tflite` file, and operations that target hardware does not run. Nothing is executed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from se_keras.export.runtime import format_of
 
 TARGETS = {
     "cpu": "LiteRT with its built-in operations",
-    "gpu": "GPUs: every operation has to run there, in half precision",
-    "edgetpu": "Edge TPU and NPUs like it: 8-bit integers throughout",
+    "gpu": "GPUs: every operation must run there, in half precision",
+    "edgetpu": "Edge TPU and similar NPUs: 8-bit integers throughout",
     "serving": "servers whose TensorFlow is built without XLA",
 }
 
-# What LiteRT's GPU compiler (ML Drift) runs: what TFLite's older delegate did, and what version 2.3 was seen to take.
+# Operations of LiteRT's GPU compiler (ML Drift): those of TFLite's older delegate, and those that version 2.3 accepted.
 _GPU = """
     ABS ADD ARG_MAX ATAN2 AVERAGE_POOL_2D BATCH_MATMUL CAST CEIL CONCATENATION CONV_2D COS CUMSUM DEPTHWISE_CONV_2D
     DEPTH_TO_SPACE DEQUANTIZE DIV ELU EMBEDDING_LOOKUP EQUAL EXP EXPAND_DIMS FLOOR FLOOR_DIV FLOOR_MOD FULLY_CONNECTED
@@ -35,19 +35,19 @@ GPU_REASONS = {
     "BROADCAST_TO": "the GPU compiler rejects it at any rank; let the operation after it broadcast",
     "RELU_0_TO_1": "rejected since LiteRT 2.1.5; write a hard sigmoid as relu6(x + 3) / 6",
 }
-# Seen with LiteRT 2.3 through WebGPU: what comes out is the upper left part of the convolution without its stride.
-# Every other operation of a quantised SE-ResNet was equal to the CPU's there, and so is this one on floats.
+# Observed with LiteRT 2.3 through WebGPU: the result is the upper left part of the convolution without its stride.
+# All other operations of a quantized SE-ResNet matched the CPU there, and so does this one in float.
 GPU_STRIDED_POINT = (
-    "is a 1x1 convolution with a stride on 8-bit integers, whose stride LiteRT leaves out on GPUs: wrong answers; "
+    "is a strided 1x1 convolution on 8-bit integers, whose stride LiteRT ignores on GPUs: wrong answers; "
     "export with dtype='fp16' or 'int8_weights'"
 )
 GPU_PADDED_POOL = (
-    "averages over the positions of a PAD before it, which LiteRT leaves out on GPUs: wrong answers at the border; use "
-    "a depthwise convolution of equal weights, as `se_keras.export.tflite` does"
+    "averages over the positions of a preceding PAD, which LiteRT ignores on GPUs: wrong answers at the border; use "
+    "a depthwise convolution with equal weights, as `se_keras.export.tflite` does"
 )
 GPU_NARROW_GROUPS = (
-    "is a grouped convolution whose groups are no multiple of 4 channels in and out, with which LiteRT answers wrongly "
-    "on GPUs or ends the process; join groups, as `se_keras.export.tflite` does where it can"
+    "is a grouped convolution whose groups do not have a multiple of 4 input and output channels: LiteRT gives wrong "
+    "answers on GPUs or crashes; join groups, as `se_keras.export.tflite` does where it can"
 )
 # coral.ai/docs/edgetpu/models-intro, "Supported operations".
 _EDGETPU = """
@@ -65,10 +65,10 @@ class Tensor:
     """A tensor of the graph.
 
     Args:
-        index: Its number in the file.
+        index: Its index in the file.
         name: Its name.
-        shape: Its shape; -1 where it is open.
-        dtype: As in the schema, e.g. "FLOAT32", "INT8".
+        shape: Its shape, with -1 for unknown dimensions.
+        dtype: Type name in the schema, such as "FLOAT32" or "INT8".
         constant: Whether the file holds its values.
     """
 
@@ -84,12 +84,12 @@ class Operation:
     """An operation of the graph.
 
     Args:
-        name: As in the schema, e.g. "CONV_2D"; for a custom one, its own name.
-        custom: Whether it is none of TFLite's own. Those of TensorFlow begin with "Flex".
-        inputs: What it reads.
-        outputs: What it writes.
+        name: Name in the schema, such as "CONV_2D"; for a custom operation, its own name.
+        custom: Whether it is not a TFLite operation. Names of TensorFlow operations begin with "Flex".
+        inputs: Tensors it reads.
+        outputs: Tensors it writes.
         window: Height and width of a pool, else None.
-        strides: Step along height and width of a pool or convolution, else None.
+        strides: Strides along height and width of a pool or convolution, else None.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Operation:
     strides: tuple[int, int] | None = None
 
     def activations(self) -> Iterator[Tensor]:
-        """What flows through it: inputs and outputs that are computed."""
+        """Returns its inputs and outputs that are not constant."""
         return (tensor for tensor in (*self.inputs, *self.outputs) if not tensor.constant)
 
 
@@ -109,9 +109,9 @@ class TFLiteGraph:
     """The main graph of a `.tflite` file.
 
     Args:
-        operations: In the order in which they run.
-        inputs: The tensors to fill.
-        outputs: The tensors to read.
+        operations: Operations in execution order.
+        inputs: Tensors to fill.
+        outputs: Tensors to read.
     """
 
     operations: tuple[Operation, ...]
@@ -119,11 +119,11 @@ class TFLiteGraph:
     outputs: tuple[Tensor, ...]
 
     def counts(self) -> dict[str, int]:
-        """How often each operation occurs, the most frequent first."""
+        """Counts each operation, most frequent first."""
         return dict(collections.Counter(operation.name for operation in self.operations).most_common())
 
     def dtype(self) -> str:
-        """How the file computes: one of the `dtype`s of `se_keras.export.tflite`."""
+        """Returns the precision of the file, one of the `dtype`s of `se_keras.export.tflite`."""
         inner = [operation for operation in self.operations if operation.name not in RIM]
         flowing = {tensor.dtype for operation in inner for tensor in operation.activations()}
         stored = {tensor.dtype for operation in self.operations for tensor in operation.inputs if tensor.constant}
@@ -141,13 +141,13 @@ class TFLiteGraph:
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Something in a file that a target would not run, or not well.
+    """A part of a file that a target does not run, or does not run well.
 
     Args:
         target: A key of `TARGETS`.
         subject: The operation or tensor.
-        reason: Why.
-        count: How often it occurs.
+        reason: The reason.
+        count: Number of occurrences.
     """
 
     target: str
@@ -166,19 +166,19 @@ def read_tflite(path: str | os.PathLike) -> TFLiteGraph:
         Its main graph.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ImportError: Neither `ai_edge_litert` nor TensorFlow is installed.
-        ValueError: The file is no TFLite model, or a damaged one.
+        ValueError: The file is not a TFLite model, or is damaged.
     """
     if format_of(path) != "tflite":
-        raise ValueError(f"The file {os.fspath(path)!r} is no .tflite file; it lacks TFL3 in bytes 4 to 7.")
+        raise ValueError(f"The file {os.fspath(path)!r} is not a .tflite file; it lacks TFL3 in bytes 4 to 7.")
     schema = _schema()
     try:
         model = schema.ModelT.InitFromPackedBuf(pathlib.Path(path).read_bytes(), 0)
         return _graph(model, schema)
     except (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ValueError(
-            f"The file {os.fspath(path)!r} begins like a .tflite file but is damaged or cut short ({error}). Write or "
+            f"The file {os.fspath(path)!r} begins like a .tflite file but is damaged or cut short ({error}). Export or "
             "download it again."
         ) from error
 
@@ -220,20 +220,20 @@ def _tensor(index: int, tensor: Any, buffers: Any, dtypes: dict[int, str]) -> Te
 
 
 def _is_float_inside(operations: list[Operation]) -> bool:
-    """Whether most of the work is done on floats, as in a file with a few integer operations."""
+    """Returns whether most of the work is done in float, as in a file with a few integer operations."""
     work = [o for o in operations if o.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")]
     floats = sum(any(tensor.dtype == "FLOAT32" for tensor in operation.outputs) for operation in work)
     return 2 * floats > len(work)
 
 
 def refusals(graph: TFLiteGraph) -> tuple[Refusal, ...]:
-    """What each target would refuse.
+    """Lists the parts of a graph that each target does not run.
 
     Args:
-        graph: What `read_tflite` returns.
+        graph: The graph, as returned by `read_tflite`.
 
     Returns:
-        One entry for each kind of refusal, by target; none for a target that takes the whole file.
+        One entry for each kind of refusal, by target; none for a target that accepts the whole file.
     """
     found = [*_cpu(graph), *_gpu(graph), *_edgetpu(graph)]
     counts = collections.Counter(found)
@@ -248,8 +248,8 @@ def _cpu(graph: TFLiteGraph) -> Iterator[Refusal]:
 
 def _custom_reason(operation: Operation) -> str:
     if operation.name.startswith("Flex"):
-        return "is TensorFlow's own operation (Flex), which LiteRT runs only with TensorFlow added to it"
-    return "is a custom operation; the application has to bring it along"
+        return "is a TensorFlow operation (Flex), which LiteRT runs only when TensorFlow is linked in"
+    return "is a custom operation, which the application must provide"
 
 
 def _gpu(graph: TFLiteGraph) -> Iterator[Refusal]:
@@ -259,7 +259,7 @@ def _gpu(graph: TFLiteGraph) -> Iterator[Refusal]:
         if operation.custom:
             yield Refusal("gpu", operation.name, _custom_reason(operation))
         elif operation.name not in GPU_OPERATIONS:
-            reason = GPU_REASONS.get(operation.name, "is not among the operations that GPUs run")
+            reason = GPU_REASONS.get(operation.name, "is not an operation that GPUs run")
             yield Refusal("gpu", operation.name, reason)
         elif _is_strided_point(operation) and operation.inputs[0].dtype in INTEGERS:
             yield Refusal("gpu", operation.name, GPU_STRIDED_POINT)
@@ -268,7 +268,7 @@ def _gpu(graph: TFLiteGraph) -> Iterator[Refusal]:
         elif _has_narrow_groups(operation):
             yield Refusal("gpu", operation.name, GPU_NARROW_GROUPS)
         if any(len(tensor.shape) > 4 for tensor in operation.activations()):
-            yield Refusal("gpu", operation.name, "has a tensor of more than four dimensions")
+            yield Refusal("gpu", operation.name, "has a tensor with more than four dimensions")
         if any(tensor.dtype == "INT16" for tensor in operation.activations()):
             yield Refusal("gpu", operation.name, "computes on 16-bit integers")
 
@@ -301,7 +301,7 @@ def _edgetpu(graph: TFLiteGraph) -> Iterator[Refusal]:
         if operation.name in RIM and _touches_rim(operation, graph):
             continue
         if operation.custom or operation.name not in EDGETPU_OPERATIONS:
-            yield Refusal("edgetpu", operation.name, "is not among its operations and would run on the CPU")
+            yield Refusal("edgetpu", operation.name, "is not one of its operations and would run on the CPU")
         elif any(tensor.dtype not in INTEGERS for tensor in operation.activations()):
             yield Refusal("edgetpu", operation.name, "does not compute on 8-bit integers")
         elif _is_grouped(operation):

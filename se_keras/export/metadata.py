@@ -1,7 +1,7 @@
-"""Labels and normalisation inside a `.tflite` file, where MediaPipe Tasks and Android's code generators look for them.
+"""Class names and normalization inside a `.tflite` file, where MediaPipe Tasks and Android's code generators read them.
 
-The format is TFLite Metadata: a flatbuffer of its own, kept in one more buffer of the model, and behind the model a
-zip archive of the files that it names.
+The format is TFLite Metadata: a separate flatbuffer in an additional buffer of the model, and a zip archive of the
+files that it names, appended to the model.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from se_keras.export import flatbuffer
 
 ENTRY = "TFLITE_METADATA"
 MODEL_IDENTIFIER, METADATA_IDENTIFIER = b"TFL3", b"M001"
-PARSER_VERSION = "1.0.0"  # the schema's first, which has all that is written here
+PARSER_VERSION = "1.0.0"  # the first version of the schema, which has all fields written here
 AXIS_LABELS, VALUE_LABELS = 2, 3  # kinds of an associated file: names of the columns; of 0 and 1 in a single column
-COLOR_SPACES = {3: 1, 1: 2}  # RGB and grey, by channels
+COLOR_SPACES = {3: 1, 1: 2}  # RGB and gray, by channels
 FLOAT32, UINT8, INT16, INT8 = 0, 3, 7, 9  # of a tensor's type
 RANGES = {UINT8: (0, 255), INT16: (-32768, 32767), INT8: (-128, 127)}
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierMetadata:
-    """What a `.tflite` file says about itself.
+    """The classifier metadata of a `.tflite` file.
 
     Args:
-        name: The model's name.
-        description: What the model does.
-        labels: Names of the classes in the order of the output; empty if the file has none.
-        mean: What is subtracted from a pixel of 0 to 255: one value, or one a channel; empty
-            if the file does not say.
-        std: What the difference is divided by; as many values as `mean`.
+        name: Name of the model.
+        description: Description of the model.
+        labels: Class names in the order of the outputs; empty if the file has none.
+        mean: Value subtracted from a pixel of 0 to 255: one value, or one per channel; empty
+            if the file does not state it.
+        std: Divisor of the difference; as many values as `mean`.
     """
 
     name: str
@@ -56,31 +56,31 @@ def add_classifier_metadata(
     name: str,
     description: str = "",
 ) -> bytes:
-    """Puts into a TFLite model what MediaPipe's `ImageClassifier` needs to run it as it is.
+    """Adds to a TFLite model the metadata with which MediaPipe's `ImageClassifier` can run it.
 
-    The model's own bytes follow unchanged behind the new beginning. MediaPipe takes a float32 input, which it
-    fills with (pixel - mean) / std, or a uint8 input, which it fills with the pixels whatever its quantisation
-    parameters say; it refuses int8 and int16 inputs, and a batch other than 1.
+    The model's own bytes follow unchanged after the new beginning. MediaPipe accepts a float32 input, which it
+    fills with (pixel - mean) / std, or a uint8 input, which it fills with the pixels regardless of its quantization
+    parameters; it rejects int8 and int16 inputs, and a batch other than 1.
 
     Args:
         model: Content of a `.tflite` file with one input of shape (batch, height, width, 3 or 1)
-            and one output of shape (batch, classes). Earlier metadata are replaced.
-        labels: Names of the classes in the order of the output; two for an output of one column,
-            which is the second's probability or logit. MediaPipe shows no names for such a file.
-        mean: What is subtracted from a pixel of 0 to 255: one value, or one a channel. 0 for
-            a network with its preprocessing inside.
-        std: What the difference is divided by, above 0; 1 for a network with its preprocessing
-            inside. For a quantised input, values as before its quantisation.
-        name: The model's name.
-        description: What the model does.
+            and one output of shape (batch, classes). Existing metadata are replaced.
+        labels: Class names in the order of the outputs; two for an output of one column, which
+            is the probability or logit of the second class. MediaPipe shows no names for such a file.
+        mean: Value to subtract from a pixel of 0 to 255: one value, or one per channel. 0 for
+            a network that contains its preprocessing.
+        std: Divisor of the difference, above 0; 1 for a network that contains its
+            preprocessing. For a quantized input, the values before quantization.
+        name: Name of the model.
+        description: Description of the model.
 
     Returns:
-        Content of a `.tflite` file that computes exactly the same.
+        Content of a `.tflite` file with exactly the same outputs.
 
     Raises:
         ImportError: The package `flatbuffers` is not installed.
-        ValueError: No TFLite model of one image and one vector of scores, labels that do not
-            fit the output, or another normalisation than above.
+        ValueError: Not a TFLite model of one image and one vector of scores, class names that do
+            not fit the output, or invalid normalization values.
     """
     content = _without_own_head(_split(model)[0])
     head = _model(content)
@@ -100,7 +100,7 @@ def add_classifier_metadata(
 
 
 def read_metadata(model: bytes) -> ClassifierMetadata | None:
-    """What a TFLite model says about itself, whoever wrote it.
+    """Reads the metadata of a TFLite model, from any writer.
 
     Args:
         model: Content of a `.tflite` file.
@@ -110,7 +110,7 @@ def read_metadata(model: bytes) -> ClassifierMetadata | None:
 
     Raises:
         ImportError: The package `flatbuffers` is not installed.
-        ValueError: The content is no TFLite model, or is damaged.
+        ValueError: The content is not a TFLite model, or is damaged.
     """
     content, files = _split(model)
     with _damage_reported():
@@ -141,10 +141,10 @@ def _damage_reported() -> Iterator[None]:
 
 
 def _split(model: bytes) -> tuple[bytes, dict[str, bytes]]:
-    """The flatbuffer, and the files of the archive behind it by their names."""
+    """Returns the flatbuffer, and the files of the archive after it by name."""
     if model[4:8] != MODEL_IDENTIFIER:
         raise ValueError(
-            f"A TFLite model has {MODEL_IDENTIFIER!r} as its bytes 4 to 7; received {len(model)} bytes with "
+            f"A TFLite model must have {MODEL_IDENTIFIER!r} in bytes 4 to 7; received {len(model)} bytes with "
             f"{bytes(model[4:8])!r} there. Pass the content of a .tflite file."
         )
     try:
@@ -152,12 +152,12 @@ def _split(model: bytes) -> tuple[bytes, dict[str, bytes]]:
             entries = archive.infolist()
             end = min((entry.header_offset for entry in entries), default=archive.start_dir)
             return model[:end], {entry.filename: archive.read(entry) for entry in entries}
-    except zipfile.BadZipFile:  # none there
+    except zipfile.BadZipFile:  # no archive
         return model, {}
 
 
 def _model(content: bytes) -> dict[str, Any]:
-    """The model's first table, if metadata can be added to it."""
+    """Reads the root table of a model, and checks that metadata can be added to it."""
     with _damage_reported():
         model = flatbuffer.read_root(content, "Model")
         unknown = flatbuffer.unknown_fields(content, "Model")
@@ -166,22 +166,22 @@ def _model(content: bytes) -> dict[str, Any]:
             (flatbuffer.span(content, buffer["data"]).stop for buffer in buffers if "data" in buffer), default=0
         )
         if needed > len(content):
-            raise ValueError(f"{len(content)} of at least {needed} bytes are there")
+            raise ValueError(f"has {len(content)} of at least {needed} bytes")
     if unknown:
         raise ValueError(
-            f"The model has parts that this version of se_keras does not know (numbers {unknown}) and would lose. "
-            "Update se_keras, or leave out the metadata."
+            f"The model has fields that this version of se_keras does not know (numbers {unknown}) and would lose. "
+            "Update se_keras, or omit the metadata."
         )
     if any(buffer.get("offset", 0) > 1 for buffer in buffers):
         raise ValueError(
-            "The model keeps weights behind its flatbuffer, as models above 2 GB do, and metadata would move them. "
-            "Leave out the metadata."
+            "The model stores weights after its flatbuffer, as models above 2 GB do, and metadata would move them. "
+            "Omit the metadata."
         )
     return model
 
 
 def _statement_span(content: bytes) -> slice | None:
-    """Where in a model its metadata are."""
+    """Locates the metadata in a model."""
     model = flatbuffer.read_root(content, "Model")
     index = next((entry.get("buffer", 0) for entry in model.get("metadata", []) if entry.get("name") == ENTRY), None)
     if index is None:
@@ -190,7 +190,7 @@ def _statement_span(content: bytes) -> slice | None:
 
 
 def _classifier_tensors(content: bytes, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Shape and type of the image and of the scores."""
+    """Reads the tensors of the image and the scores, with shape and type."""
     with _damage_reported():
         subgraph = flatbuffer.read(content, model["subgraphs"][0], "SubGraph")
         inputs, outputs = (
@@ -202,12 +202,12 @@ def _classifier_tensors(content: bytes, model: dict[str, Any]) -> tuple[dict[str
     if not fits or not shapes[1][0]:
         raise ValueError(
             "Classifier metadata need one input of shape (batch, height, width, 3 or 1) and one output of shape "
-            f"(batch, classes); received inputs of shapes {shapes[0]} and outputs of shapes {shapes[1]}. Leave out the "
+            f"(batch, classes); received inputs of shapes {shapes[0]} and outputs of shapes {shapes[1]}. Omit the "
             "metadata."
         )
     if inputs[0].get("type", FLOAT32) not in (FLOAT32, *RANGES):
         raise ValueError(
-            "The image of a classifier is float32, uint8, int8 or int16; received the TFLite tensor type number "
+            "The image of a classifier must be float32, uint8, int8, or int16; received TFLite tensor type "
             f"{inputs[0]['type']}."
         )
     return inputs[0], outputs[0]
@@ -241,7 +241,7 @@ def _normalization(mean: float | Sequence[float], std: float | Sequence[float], 
             )
     if not (values["std"] > 0).all():
         raise ValueError(f"`std` must be above 0; received {values['std']}.")
-    # MediaPipe wants as many values of the one as of the other.
+    # MediaPipe requires the same number of values for both.
     return dict(zip(values, np.broadcast_arrays(*values.values()), strict=True))
 
 
@@ -257,7 +257,7 @@ def _statement(
     name: str,
     description: str,
 ) -> bytes:
-    """The metadata's own flatbuffer."""
+    """Builds the flatbuffer of the metadata."""
     if image.get("type", FLOAT32) == FLOAT32:
         lowest, highest = ((pixel - normalization["mean"]) / normalization["std"] for pixel in (0, 255))
     else:
@@ -291,15 +291,15 @@ def _statement(
 
 
 def _with_head(content: bytes, model: dict[str, Any], statement: bytes) -> bytes:
-    """The model with the statement as one more buffer.
+    """Adds the metadata to the model as an additional buffer.
 
-    A flatbuffer's table may point to anything behind it. So a new beginning, with longer lists of buffers and
-    metadata, points into the old file, which follows whole: nothing is lost or unaligned, however large it is.
+    A table of a flatbuffer may point to anything after it. So a new beginning, with longer lists of buffers and
+    metadata, points into the complete old file: nothing is lost or misaligned, however large it is.
     """
     builder = flatbuffer.new_builder()
-    # First written, last in place: `_without_own_head` finds the old file behind it.
+    # Written first, so it ends up last: `_without_own_head` finds the old file after it.
     buffer = flatbuffer.write(builder, "Buffer", {"data": flatbuffer.write_bytes(builder, statement)})
-    # The builder counts from its end backwards, and the old file begins at that end.
+    # The builder counts backward from its end, where the old file begins.
     numbers = {"version": model.get("version", 0)}
     parts = {name: -value for name, value in model.items() if isinstance(value, int) and name not in numbers}
     lists = {name: [-position for position in model[name]] for name in ("subgraphs", "buffers")}
@@ -311,7 +311,7 @@ def _with_head(content: bytes, model: dict[str, Any], statement: bytes) -> bytes
 
 
 def _without_own_head(content: bytes) -> bytes:
-    """The file as it was before `_with_head`; any other file unchanged."""
+    """Undoes `_with_head`; returns any other file unchanged."""
     with _damage_reported():
         statement = _statement_span(content)
     if statement is None:

@@ -1,4 +1,4 @@
-"""ONNX: for ONNX Runtime and the many programs that read its files."""
+"""ONNX export, for ONNX Runtime and other programs that read its files."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from se_keras.native_output import native_output_held
 from se_keras.surgery import in_float32
 from se_keras.surgery.outputs import scores_of
 
-OPSET = 17  # of 2022: ONNX Runtime 1.12 and later; from 18 on the squeeze is no GlobalAveragePool any more
+OPSET = 17  # of 2022: ONNX Runtime 1.12 and later; from 18 on, the squeeze is no longer a GlobalAveragePool
 
 
 @dataclasses.dataclass(frozen=True)
 class Route:
-    """How a backend's models become ONNX.
+    """The conversion of one backend's models to ONNX.
 
     Args:
         converter: The package that converts.
-        extra: The extra of se_keras that holds it.
-        opset: The operation set by default.
-        least: The first operation set that the converter's nodes belong to.
+        extra: The extra of se_keras that installs it.
+        opset: The default opset.
+        least: The lowest opset that the converter supports.
     """
 
     converter: str
@@ -43,7 +43,7 @@ class Route:
 
 ROUTES = {
     "tensorflow": Route("tf2onnx", "onnx"),
-    "jax": Route("jax2onnx", "onnx-jax", opset=18, least=18),  # asked for 17, it writes nodes of 18 under that name
+    "jax": Route("jax2onnx", "onnx-jax", opset=18, least=18),  # for opset 17, it writes nodes of 18 labeled 17
     "torch": Route("onnxscript", "onnx-torch"),
 }
 
@@ -56,29 +56,29 @@ def onnx(
     opset: int | None = None,
     overwrite: bool = False,
 ) -> pathlib.Path:
-    """Writes a model as an `.onnx` file, float32, with a dynamic batch where the backend allows.
+    """Writes a model as an `.onnx` file in float32, with a dynamic batch where the backend supports it.
 
-    The model is brought into its inference form first (`surgery.deploy`), half-precision policies
-    into float32. Keras' own exporter does the rest: through tf2onnx on TensorFlow, jax2onnx on JAX, and
+    The model is first converted to its deployed form (`surgery.deploy`), and half-precision policies
+    to float32. Keras' own exporter does the rest: through tf2onnx on TensorFlow, jax2onnx on JAX, and
     PyTorch's exporter on Torch.
 
     Args:
         model: A functional or sequential model with one input.
         path: The file to write, ending in .onnx.
-        labels: Names of the classes, in order; for one sigmoid or logit two names.
-        opset: ONNX's operation set. Default: 17, on JAX 18, which is the least there; tf2onnx knows those up to 18.
-        overwrite: Whether an earlier ONNX model is replaced.
+        labels: Class names in the order of the outputs; two names for a single sigmoid or logit.
+        opset: ONNX opset. Default: 17, or 18 on JAX, the lowest there; tf2onnx supports at most 18.
+        overwrite: Whether to replace an existing ONNX model.
 
     Returns:
         The file. Its input is named "images", its output "output_0". Its metadata properties are
-        "output", a key of `se_keras.scores.SIGNATURES`, and with labels "class_names", a JSON list.
+        "output", a key of `se_keras.scores.SIGNATURES`, and with `labels` "class_names", a JSON list.
 
     Raises:
-        FileExistsError: The file exists, and `overwrite` is False or it is no ONNX model.
+        FileExistsError: The file exists, and `overwrite` is False or it is not an ONNX model.
         ImportError: The extra "onnx", on JAX "onnx-jax", on Torch "onnx-torch", is not installed.
-        ValueError: Another ending; a model of several inputs, with a vocabulary, subclassed, not built, or quantized by
-            Keras; labels that do not fit the outputs; an operation that ONNX does not have; an operation set that is
-            not known.
+        ValueError: `path` does not end in .onnx; the model has several inputs or a vocabulary, or is subclassed, not
+            built, or quantized by Keras; `labels` do not fit the outputs; ONNX lacks an operation; or the opset is
+            not supported.
     """
     path = pathlib.Path(path)
     if path.suffix != ".onnx":
@@ -86,7 +86,7 @@ def onnx(
     check_graph(model, "An .onnx file")
     check_numbers_only(model, "An .onnx file")
     if len(model.inputs) != 1:
-        raise ValueError(f"Only models of one input are exported; {model.name!r} has {len(model.inputs)}.")
+        raise ValueError(f"A model to export must have one input; {model.name!r} has {len(model.inputs)}.")
     scores = scores_of(model)
     properties = {"output": scores.kind}
     if labels is not None:
@@ -95,8 +95,8 @@ def onnx(
     opset = route.opset if opset is None else opset
     if opset < route.least:
         raise ValueError(
-            f"On {keras.backend.backend()} `opset` must be at least {route.least}, because {route.converter} writes no "
-            f"operations of earlier sets; received opset={opset}."
+            f"On {keras.backend.backend()} `opset` must be at least {route.least}, because {route.converter} does not "
+            f"support earlier opsets; received opset={opset}."
         )
     _require(route)
     deployed = inference_form(in_float32(model))
@@ -121,7 +121,7 @@ def _require(route: Route) -> None:
 
 
 def _check_operations(path: pathlib.Path, model: keras.Model) -> None:
-    """Refuses a file with operations that are none of ONNX, which tf2onnx writes as they are."""
+    """Rejects a file with operations that ONNX does not have, which tf2onnx writes unchanged."""
     onnx = importlib.import_module("onnx")
     content = onnx.load(os.fspath(path))
     own = {function.name for function in content.functions}
@@ -131,12 +131,12 @@ def _check_operations(path: pathlib.Path, model: keras.Model) -> None:
         text = " ".join(f"/{node.name}/" for node in foreign)
         raise ValueError(
             f"ONNX has no operation for: {names}{layers_in_text(model, text)}. Replace the layer that uses them, or "
-            "make a keras.Model that begins behind it."
+            "make a keras.Model that begins after it."
         )
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
-    """The nodes of a graph and of those inside its loops and branches."""
+    """Yields the nodes of a graph, including those inside loops and branches."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -149,7 +149,7 @@ def _is_known(node: Any) -> bool:
 
 
 def _complete(path: pathlib.Path, properties: dict[str, str]) -> None:
-    """Adds properties, and gives input, output and batch their names in the other exports; converters number them."""
+    """Adds properties, and names input, output, and batch as in the other exports; converters number them."""
     onnx = importlib.import_module("onnx")
     model = onnx.load(os.fspath(path))
     graph = model.graph

@@ -1,4 +1,4 @@
-"""A model in a process of its own: where its threads and memory are its own, and a crash is an answer."""
+"""Models in separate processes, with their own threads and memory, where a crash becomes an error."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 from se_keras.errors import one_of
 from se_keras.export.runtime import RUNTIMES, format_of
 
-# `worker.py` is run through `runpy` so that the folder it lies in, with its onnx.py, is not put on the import path.
+# `runpy` runs `worker.py` without adding its folder, which contains an onnx.py, to the import path.
 _START = "import runpy, sys; sys.path[:] = [p for p in sys.path if p]; runpy.run_path(sys.argv[1], run_name='__main__')"
-# Where Chromium and Chrome keep the driver that computes on the CPU what a graphics card would.
+# Chromium's and Chrome's software driver, which computes on the CPU in place of a GPU.
 SOFTWARE_DRIVERS = (
     "/usr/lib/chromium/vk_swiftshader_icd.json",
     "/usr/lib/chromium-browser/vk_swiftshader_icd.json",
@@ -29,11 +29,11 @@ DRIVER_VARIABLES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
 
 
 class RuntimeRefusedError(RuntimeError):
-    """A runtime that does not open or run a model, or that ended in doing so; the message holds its own words."""
+    """A runtime's refusal to open or run a model, or its crash on it; the message quotes the runtime."""
 
 
 class Worker:
-    """One model in one runtime, in a fresh process; a context manager.
+    """A context manager that runs one model in one runtime in a new process.
 
     Args:
         path: The file or folder.
@@ -41,7 +41,7 @@ class Worker:
         threads: CPU threads, at least 1.
 
     Attributes:
-        input_shape: (batch, height, width, channels); None where any number is taken.
+        input_shape: (batch, height, width, channels); None for dimensions of any size.
 
     Raises:
         RuntimeRefusedError: The runtime does not open the model.
@@ -98,25 +98,25 @@ class Worker:
         self.folder.cleanup()
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Runs images; arguments and result as in a call of a `Runner`."""
+        """Runs the model on images; arguments and result as in a call of a `Runner`."""
         files = {name: os.path.join(self.folder.name, f"{name}.npy") for name in ("images", "outputs")}
         np.save(files["images"], images)
         self._ask({"command": "run", **files})
         return np.load(files["outputs"])
 
     def time(self, batch: int = 1) -> float:
-        """Seconds that one call with so many images takes.
+        """Times one call.
 
         Args:
-            batch: Number of images, at least 1. A file of a fixed batch runs one after the other.
+            batch: Number of images, at least 1. A file with a fixed batch processes them sequentially.
 
         Returns:
-            Wall-clock seconds, of the runtime alone.
+            Wall-clock seconds of the runtime alone.
         """
         return self._ask({"command": "time", "batch": batch})["seconds"]
 
     def peak_memory(self) -> int:
-        """Bytes that opening and running the model so far has added, at most, to what its runtime holds when idle."""
+        """Returns the peak memory in bytes that opening and running the model added to its idle runtime so far."""
         return self._ask({"command": "memory"})["peak_bytes"]
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class Worker:
 
 
 def _custom_objects() -> dict[str, tuple[str, str]]:
-    """Where to import what the user has told Keras of, by the names that saved models use."""
+    """Returns where to import the user's registered Keras objects from, by the names that saved models use."""
     import keras
 
     places = {name: (value.__module__, value.__qualname__) for name, value in keras.saving.get_custom_objects().items()}
@@ -152,13 +152,13 @@ def _custom_objects() -> dict[str, tuple[str, str]]:
 
 
 def gpu_environment(folder: str | os.PathLike) -> dict[str, str]:
-    """The environment variables with which LiteRT finds a Vulkan driver.
+    """Returns the environment variables that let LiteRT find a Vulkan driver.
 
-    A driver that the environment names or the system has installed is left to be used. Without one, the software
-    driver that comes with Chromium is named: it computes on the CPU what a graphics card would, only slower.
+    A driver named by the environment or installed in the system takes precedence. Without one, the variables name
+    Chromium's software driver, which computes on the CPU in place of a GPU, but slower.
 
     Args:
-        folder: A folder for the driver's own use, for a machine that gives a process none.
+        folder: A runtime folder for the driver, used on machines that do not provide one.
 
     Returns:
         Variables to add to the environment.
@@ -172,13 +172,13 @@ def gpu_environment(folder: str | os.PathLike) -> dict[str, str]:
 
 
 def is_missing_driver(refusal: RuntimeRefusedError) -> bool:
-    """Whether a GPU's refusal is for want of a driver or package, and so says nothing about the model.
+    """Returns whether a refusal is due to a missing GPU driver or package, not to the model.
 
     Args:
-        refusal: What a `Worker` of runtime "tflite_gpu" raised.
+        refusal: The error raised by a `Worker` of runtime "tflite_gpu".
 
     Returns:
-        True if there is no GPU to ask.
+        True if no GPU is available.
     """
     signs = ("No adapters found", "WebGPU environment", "GPU accelerator could not", "No module named", "ImportError")
     return any(sign in str(refusal) for sign in signs)

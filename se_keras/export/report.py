@@ -1,4 +1,4 @@
-"""The report on an export: what was measured and expected, for the terminal, as JSON and as Markdown."""
+"""Report on an export: measurements and limits, for the terminal, as JSON, and as Markdown."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from se_keras.export.runtime import RUNTIMES
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What is expected of an export; None leaves a number unjudged.
+    """Limits for an export; None disables a check.
 
     Args:
-        relative_error: The greatest difference of a logit, as a fraction of the greatest logit.
-        top1_agreement: The least share of images with the same most probable class.
-        accuracy_drop: By how much the accuracy may be lower, as a fraction of 1.
-        headroom: The least ratio of half precision's largest number to a squeeze's largest
-            sum, where the file is meant for a GPU.
+        relative_error: Largest allowed difference of a logit, as a fraction of the largest logit.
+        top1_agreement: Minimum share of images with the same most probable class.
+        accuracy_drop: Largest allowed drop in accuracy, as a fraction of 1.
+        headroom: Minimum ratio of the largest half-precision number to the largest sum of a
+            squeeze, for files meant for a GPU.
     """
 
     relative_error: float | None = None
@@ -34,14 +34,14 @@ class Limits:
     headroom: float | None = 2.0
 
 
-# Pictures beside the Markdown, and what they show; `report_figures` draws them.
+# Figures next to the Markdown file, with their titles; `report_figures` draws them.
 FIGURES = {
-    "answers": "Answers of the file beside those of the reference",
-    "headroom": "Head-room of half precision at every squeeze",
+    "answers": "Outputs of the file and of the reference",
+    "headroom": "Half-precision headroom of every squeeze",
     "latency": "Time of every run",
 }
 
-# By how the file computes. Errors of integer files are judged by what they do to the answer.
+# By precision. Integer files are judged by their classes, not by the error of their outputs.
 LIMITS = {
     "fp32": Limits(relative_error=1e-4, top1_agreement=0.99, accuracy_drop=0.002),
     "fp16": Limits(relative_error=1e-2, top1_agreement=0.99, accuracy_drop=0.002),
@@ -54,24 +54,24 @@ LIMITS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """A file's answers beside the reference's, on the same images.
+    """A comparison of a file's outputs with the reference's on the same images.
 
     Args:
         images: "random" or "real".
-        count: How many images.
+        count: Number of images.
         runtime: A key of `RUNTIMES`: where the file ran.
-        quantity: "logits" (also recovered from probabilities, up to their common shift),
-            "probabilities" or "outputs".
-        max_error: The greatest difference.
+        quantity: "logits" (also recovered from probabilities, up to a common shift),
+            "probabilities", or "outputs".
+        max_error: The largest difference.
         mean_error: The mean difference.
-        relative_error: The greatest difference over the greatest value of the reference.
-        top1_agreement: Share of images with the same most probable class, or None where the
-            output is no vector of classes.
-        top5_agreement: Mean share of the five most probable classes in common, or None.
-        reference_accuracy: Share of images that the reference classifies rightly, if labelled.
-        accuracy: Share of images that the file classifies rightly, if labelled.
-        answers: What was compared, the reference's and the file's, each of shape (n, classes);
-            for figures, not for JSON.
+        relative_error: The largest difference divided by the largest value of the reference.
+        top1_agreement: Share of images with the same most probable class, or None if the
+            output is not a vector of classes.
+        top5_agreement: Mean share of common classes among the five most probable, or None.
+        reference_accuracy: Share of images that the reference classifies correctly, if labeled.
+        accuracy: Share of images that the file classifies correctly, if labeled.
+        answers: The compared values of the reference and of the file, each of shape
+            (n, classes); for figures, not for JSON.
     """
 
     images: str
@@ -88,37 +88,37 @@ class Agreement:
     answers: tuple[np.ndarray, np.ndarray] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def failures(self, limits: Limits, *, judge_classes: bool) -> Iterator[str]:
-        """What is beyond the limits.
+        """Yields the violations of the limits.
 
         Args:
-            limits: What is expected.
-            judge_classes: Whether the images say something about classes.
+            limits: The limits.
+            judge_classes: Whether the images are meaningful for classes.
 
         Yields:
-            A sentence each.
+            One sentence per violation.
         """
         where = f"{RUNTIMES[self.runtime]}, {self.count} {self.images} images"
         if not math.isfinite(self.max_error):
-            yield f"{where}: the file answers with numbers that are not finite."
+            yield f"{where}: the outputs of the file must be finite; received NaN or infinite values."
             return
         if limits.relative_error is not None and self.relative_error > limits.relative_error:
             yield (
-                f"{where}: the {self.quantity} differ by {self.relative_error:.2g} of the greatest; allowed is "
-                f"{limits.relative_error:.2g}."
+                f"{where}: the {self.quantity} may differ by {limits.relative_error:.2g} of the largest; they differ "
+                f"by {self.relative_error:.2g}."
             )
         if not judge_classes:
             return
         least = limits.top1_agreement
         if self.top1_agreement is not None and least is not None and self.top1_agreement < least:
-            yield f"{where}: {self.top1_agreement:.1%} have the same top class; at least {least:.1%} should."
+            yield f"{where}: at least {least:.1%} must have the same top class; {self.top1_agreement:.1%} have it."
         drop = self.accuracy_drop
         if drop is not None and limits.accuracy_drop is not None and drop > limits.accuracy_drop:
             most = 100 * limits.accuracy_drop
-            yield f"{where}: the accuracy is {100 * drop:.2f} points lower; allowed is {most:.2f}."
+            yield f"{where}: the accuracy may drop by {most:.2f} points; it drops by {100 * drop:.2f}."
 
     @property
     def accuracy_drop(self) -> float | None:
-        """By how much the file's accuracy is lower, as a fraction of 1; None without labels."""
+        """Returns the drop in accuracy from the reference to the file, as a fraction of 1; None without labels."""
         if self.accuracy is None or self.reference_accuracy is None:
             return None
         return self.reference_accuracy - self.accuracy
@@ -126,18 +126,18 @@ class Agreement:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Speed:
-    """How long a call takes, measured in a fresh process after a warm-up.
+    """Time and memory of a call, measured in a new process after a warm-up.
 
     Args:
         runtime: A key of `RUNTIMES`.
         threads: CPU threads.
-        batch: Images a call.
-        runs: How many were counted.
-        median: Seconds.
-        least: Seconds.
-        quartiles: Seconds that a quarter and three quarters of the runs stay below.
-        peak_memory: Bytes that opening and running the file added to what its idle runtime holds.
-        seconds: What each run took, in their order.
+        batch: Images per call.
+        runs: Number of timed runs.
+        median: Median of the runs in seconds.
+        least: Minimum of the runs in seconds.
+        quartiles: First and third quartiles of the runs in seconds.
+        peak_memory: Bytes that opening and running the file added to its idle runtime.
+        seconds: Seconds of each run, in order.
     """
 
     runtime: str
@@ -153,28 +153,28 @@ class Speed:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """What is known of an exported file.
+    """A report on an exported file.
 
     Args:
         path: The file or folder.
-        format: "saved_model", "tflite", "onnx" or "keras".
-        dtype: How it computes.
-        size: Bytes.
-        reference: What it was compared with, or None.
-        inputs: Each as text: name, shape and dtype.
-        outputs: As `inputs`.
-        operations: How often each operation occurs.
-        opset: An ONNX file's operation set, else None.
-        agreements: The comparisons with the reference.
-        refusals: What a target would refuse.
-        headrooms: The head-room of half precision at every squeeze.
+        format: "saved_model", "tflite", "onnx", or "keras".
+        dtype: Precision of the file.
+        size: Size in bytes.
+        reference: The model that it was compared with, or None.
+        inputs: Name, shape, and dtype of each input as text.
+        outputs: The same for each output.
+        operations: Number of occurrences of each operation.
+        opset: The opset of an ONNX file, else None.
+        agreements: Comparisons with the reference.
+        refusals: Parts that a target does not run.
+        headrooms: Half-precision headroom of every squeeze.
         speeds: Time and memory.
-        gpu: "resident" if a GPU runs every operation of a `.tflite` file, "" if none was asked,
-            else its reason for refusing.
-        targets: The targets that have to accept the file.
-        limits: What was expected.
-        problems: What went wrong on the way; each fails the report.
-        notes: What the reader should know.
+        gpu: "resident" if a GPU runs every operation of a `.tflite` file, "" if no GPU was
+            tried, else the GPU's reason for refusing the file.
+        targets: Targets that must accept the file.
+        limits: The limits.
+        problems: Problems during verification; each one fails the report.
+        notes: Notes for the reader.
     """
 
     path: str
@@ -198,17 +198,17 @@ class Report:
 
     @property
     def name(self) -> str:
-        """The file's name without its folders."""
+        """Returns the file's name without its folders."""
         return pathlib.Path(self.path).name
 
     @property
     def passed(self) -> bool:
-        """Whether everything is within the limits."""
+        """Returns whether everything is within the limits."""
         return not self.failures
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What is not within the limits, a sentence each."""
+        """Returns the violations of the limits, one sentence each."""
         return (*self.problems, *self._disagreements(), *self._refused(), *self._overflows())
 
     def _disagreements(self) -> Iterator[str]:
@@ -216,13 +216,13 @@ class Report:
         for agreement in self.agreements:
             on_gpu = agreement.runtime == "tflite_gpu"
             if on_gpu and self.limits.relative_error is None and "gpu" not in self.targets:
-                continue  # a file of integers is rarely meant for one
-            # Noise has no class: where the limits allow no error of the logits, they say all that it can say.
+                continue  # an integer file is rarely meant for a GPU
+            # Noise has no class: without real images, classes are judged only where the logits have a limit.
             classes = agreement.images == "real" if real else self.limits.relative_error is not None
             yield from agreement.failures(self.limits_of(agreement), judge_classes=classes)
 
     def limits_of(self, agreement: Agreement) -> Limits:
-        """What is expected of one comparison: a GPU computes in half precision, whatever the file."""
+        """Returns the limits of one comparison: a GPU computes in half precision, regardless of the file."""
         if agreement.runtime != "tflite_gpu" or self.limits.relative_error is None:
             return self.limits
         half = LIMITS["fp16"].relative_error or 0.0
@@ -233,7 +233,7 @@ class Report:
             if refusal.target in self.targets:
                 yield f"{TARGETS[refusal.target]}: {refusal.subject} ({refusal.count} times) {refusal.reason}."
         if "gpu" in self.targets and self.gpu not in ("", "resident"):
-            yield f"The GPU does not run the file: {self.gpu}"
+            yield f"The GPU cannot run the file: {self.gpu}"
 
     def _overflows(self) -> Iterator[str]:
         least = self.limits.headroom
@@ -242,12 +242,12 @@ class Report:
         for entry in self.headrooms:
             if entry.ratio < least:
                 yield (
-                    f"{short_name(entry.name)}: its sum reaches {entry.largest_sum:,.0f} in half precision, which ends "
-                    f"at 65,504; expected is {least:g} times less. Export with squeeze='staged'."
+                    f"{short_name(entry.name)}: its sum must stay {least:g} times below 65,504, the largest "
+                    f"half-precision number; it reaches {entry.largest_sum:,.0f}. Export with squeeze='staged'."
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as dictionaries, lists, numbers and text, for JSON."""
+        """Returns the report as dictionaries, lists, numbers, and text, for JSON."""
         content = dataclasses.asdict(dataclasses.replace(self, agreements=()))
         content["agreements"] = [
             {key: value for key, value in vars(entry).items() if key != "answers"} for entry in self.agreements
@@ -259,14 +259,14 @@ class Report:
         return {**content, "passed": self.passed, "failures": list(self.failures)}
 
     def to_json(self) -> str:
-        """The report as JSON."""
+        """Returns the report as JSON."""
         return json.dumps(_finite(self.to_dict()), indent=2)
 
     def to_markdown(self, figures: Sequence[str] = ()) -> str:
-        """The report as Markdown.
+        """Returns the report as Markdown.
 
         Args:
-            figures: Names of pictures beside it to show, of `FIGURES`.
+            figures: Names in `FIGURES` of figures in the same folder to include.
 
         Returns:
             The text.
@@ -313,7 +313,7 @@ class Report:
     def _headroom_table(self) -> Iterator[tuple[str, list[str], list[list[str]]]]:
         least = sorted(self.headrooms, key=lambda entry: entry.ratio)[:3]
         rows = [[short_name(e.name), str(e.positions), f"{e.largest_sum:,.0f}", f"{e.ratio:,.1f}"] for e in least]
-        title = f"Half precision at {len(self.headrooms)} means, the tightest (65,504 is the end)"
+        title = f"Half precision at {len(self.headrooms)} means, the tightest three (the limit is 65,504)"
         yield title, ["mean", "positions", "largest sum", "times to spare"], rows
 
 
@@ -345,7 +345,7 @@ def _speed_row(speed: Speed) -> list[str]:
 
 
 def _merged(refusals: Sequence[Refusal]) -> list[Refusal]:
-    """One entry for all operations that a target refuses for the same reason."""
+    """Merges the operations that a target refuses for the same reason into one entry."""
     merged: dict[tuple[str, str], list[Refusal]] = {}
     for refusal in refusals:
         merged.setdefault((refusal.target, refusal.reason), []).append(refusal)
@@ -356,7 +356,7 @@ def _merged(refusals: Sequence[Refusal]) -> list[Refusal]:
 
 
 def short_name(name: str) -> str:
-    """The last two parts of a tensor's first name; converters join the paths of all operations they fused."""
+    """Returns the last two parts of a tensor's first name; converters join the paths of all fused operations."""
     return "/".join(name.split(";")[0].split("/")[-2:])
 
 
@@ -366,7 +366,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no infinity and no NaN."""
+    """Replaces infinity and NaN, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""A report on an export as files: JSON, Markdown, and pictures where they say more than its tables.
+"""Files of a report on an export: JSON, Markdown, and figures that say more than its tables.
 
-The pictures show where the answers differ, how near the end of half precision the squeezes are, and how steady the
+The figures show where the outputs differ, how close the squeezes are to the limit of half precision, and how steady the
 time is.
 """
 
@@ -20,25 +20,26 @@ from se_keras.export.report import FIGURES, Agreement, Report, Speed, short_name
 from se_keras.export.runtime import RUNTIMES
 from se_keras.files import FIGURE, Kind, json_with, replacing_together, text_of
 
-# Okabe and Ito's colours, told apart by readers who do not see red and green alike.
+# Okabe and Ito's colors, safe for color-blind readers.
 BLUE, ORANGE, VERMILION, GREY = "#0072B2", "#E69F00", "#D55E00", "0.45"
 DOTS_PER_INCH = 150
-MOST_POINTS = 50_000  # of a panel: more are not seen apart
-FAR = 3  # times the median: slower runs are marked at the edge, or they would press all others onto a line
+MOST_POINTS = 50_000  # per panel: more cannot be distinguished
+FAR = 3  # times the median: slower runs are marked at the edge, or they would flatten all others
 
 
 def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path]:
-    """Writes a report as `report.json` and `report.md`, with pictures if matplotlib is installed.
+    """Writes a report as `report.json` and `report.md`, with figures if matplotlib is installed.
 
     Args:
         report: The report.
-        folder: Where to; made if need be. An earlier report is replaced, other files of these names are not.
+        folder: Target folder, created if necessary. An earlier report is replaced; other files with these names are
+            not.
 
     Returns:
         The two files, and a PNG file for each of `report_figures`.
 
     Raises:
-        FileExistsError: A file of one of the names is no part of a report.
+        FileExistsError: A file with one of these names is not part of a report.
     """
     figures = report_figures(report) if importlib.util.find_spec("matplotlib") else {}
     folder = pathlib.Path(folder)
@@ -54,13 +55,13 @@ def write_report(report: Report, folder: str | os.PathLike) -> list[pathlib.Path
 
 
 def report_targets(folder: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
-    """The files that `write_report` may write, for `files.check_targets`.
+    """Returns the files that `write_report` may write, for `files.check_targets`.
 
     Args:
-        folder: As there.
+        folder: As in `write_report`.
 
     Returns:
-        Their paths, and what each is.
+        Their paths, and the kind of each.
     """
     folder = pathlib.Path(folder)
     figures: dict[str | os.PathLike, Kind] = {folder / f"{name}.png": FIGURE for name in FIGURES}
@@ -72,13 +73,13 @@ def report_targets(folder: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
 
 
 def report_figures(report: Report) -> dict[str, Any]:
-    """Draws what a report has to show.
+    """Draws the figures of a report.
 
     Args:
         report: The report.
 
     Returns:
-        A `matplotlib.figure.Figure` for each of `FIGURES` that the report has numbers for.
+        A `matplotlib.figure.Figure` for each entry of `FIGURES` that the report has data for.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -94,23 +95,23 @@ def report_figures(report: Report) -> dict[str, Any]:
 
 
 def draw_answers(report: Report) -> Any:
-    """Draws the file's answers over the reference's, and their differences, a column for each comparison.
+    """Draws the file's outputs over the reference's, and their differences, one column per comparison.
 
     Args:
-        report: A report with at least one agreement that has kept its answers.
+        report: A report with at least one agreement that has `answers`.
 
     Returns:
-        A figure. Above: each answer as a point, on the diagonal where both agree; in another
-        colour the class of each image that both find most probable, and in a third that of the
-        reference where the file finds another. Below: the differences, and the greatest that the limits
-        allow where that is in sight.
+        A figure. Top: each output as a point, on the diagonal where both agree; in a second color
+        the most probable class of each image where both agree, and in a third that of the
+        reference where the file finds another. Bottom: the differences, and the largest that the
+        limits allow where that is in view.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
     entries = [entry for entry in report.agreements if entry.answers is not None]
     figure = _figure(max(6.4, 4.2 * len(entries) + 0.6), 7.2)
-    figure.suptitle(f"The file's answers beside those of {report.reference}\n{_what(report)}", fontsize=11)
+    figure.suptitle(f"Outputs of the file and of {report.reference}\n{_what(report)}", fontsize=11)
     axes = figure.subplots(2, len(entries), squeeze=False, sharex="col")
     for entry, upper, lower in zip(entries, axes[0], axes[1], strict=True):
         _answers(upper, entry)
@@ -139,10 +140,10 @@ def _differences(ax: Any, entry: Agreement, report: Report) -> None:
     allowed = report.limits_of(entry).relative_error
     if allowed is not None and entry.relative_error > 0:
         limit = allowed * entry.max_error / entry.relative_error
-        if limit < 5 * entry.max_error:  # further away, the differences would be one line
+        if limit < 5 * entry.max_error:  # farther away, it would flatten the differences
             for side in (-limit, limit):
                 ax.axhline(side, color=VERMILION, linestyle="--", linewidth=1)
-    title = f"at most {entry.max_error:.2g} apart, {entry.relative_error:.2g} of the greatest"
+    title = f"at most {entry.max_error:.2g} apart, {entry.relative_error:.2g} of the largest"
     ax.set_title(title, fontsize="medium")
     ax.set_xlabel(f"reference ({entry.quantity})")
     ax.ticklabel_format(axis="y", scilimits=(-2, 3))
@@ -150,7 +151,7 @@ def _differences(ax: Any, entry: Agreement, report: Report) -> None:
 
 
 def _groups(entry: Agreement) -> list[tuple[str, str, tuple[np.ndarray, np.ndarray]]]:
-    """Label, colour and points of all answers, of the most probable classes, and of those that the file loses."""
+    """Returns label, color, and points of all outputs, of the most probable classes, and of those the file misses."""
     if entry.answers is None:
         return []
     expected, found = entry.answers
@@ -161,14 +162,14 @@ def _groups(entry: Agreement) -> list[tuple[str, str, tuple[np.ndarray, np.ndarr
     pairs = expected[rows, best], found[rows, best]
     groups = [
         ("all classes", BLUE, _thinned(expected.ravel(), found.ravel())),
-        ("first class of both", ORANGE, (pairs[0][~lost], pairs[1][~lost])),
-        ("first class of the reference only", VERMILION, (pairs[0][lost], pairs[1][lost])),
+        ("top class of both", ORANGE, (pairs[0][~lost], pairs[1][~lost])),
+        ("top class of the reference only", VERMILION, (pairs[0][lost], pairs[1][lost])),
     ]
     return groups if lost.any() else groups[:2]
 
 
 def _thinned(expected: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Evenly chosen points, and the one that is furthest off."""
+    """Returns evenly chosen points, and the one with the largest difference."""
     if len(expected) <= MOST_POINTS:
         return expected, found
     chosen = np.linspace(0, len(expected) - 1, MOST_POINTS - 1).round().astype(int)
@@ -180,10 +181,10 @@ def draw_headroom(report: Report) -> Any:
     """Draws how many times larger the sum of every squeeze could be in half precision.
 
     Args:
-        report: A report with at least one head-room that is finite.
+        report: A report with at least one finite headroom.
 
     Returns:
-        A figure with a bar for each squeeze, from the first at the top, on a logarithmic axis.
+        A figure with one bar per squeeze, the first at the top, on a logarithmic axis.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -201,15 +202,15 @@ def draw_headroom(report: Report) -> Any:
     ax.set_ylim(len(entries) - 0.4, -0.6)
     ax.axvline(1, color="black", linewidth=1)
     if least is not None:
-        ax.axvline(least, color=VERMILION, linestyle="--", linewidth=1, label=f"expected for a GPU: {least:g}")
+        ax.axvline(least, color=VERMILION, linestyle="--", linewidth=1, label=f"required for a GPU: {least:g}")
         figure.legend(loc="outside lower center", fontsize="small")
     low, high = min(entry.ratio for entry in entries), max(entry.ratio for entry in entries)
     ax.set_xlim(min(0.7, low / 1.5), max(high * 2.2, 10))
     for place, entry in zip(places, entries, strict=True):
         text = f" {entry.ratio:.2g} " if entry.ratio < 10 else f" {entry.ratio:,.0f} "
         ax.text(entry.ratio, place, text, va="center", ha="left" if entry.ratio > 1 else "right", fontsize="x-small")
-    ax.set_xlabel("times that the largest sum fits below 65,504 (left of 1 it overflows)")
-    ax.set_title(f"Head-room of half precision at the squeezes\n{_what(report)}", fontsize=11)
+    ax.set_xlabel("65,504 divided by the largest sum (below 1 it overflows)")
+    ax.set_title(f"Half-precision headroom of the squeezes\n{_what(report)}", fontsize=11)
     ax.grid(alpha=0.3, axis="x")
     return figure
 
@@ -219,15 +220,15 @@ def _headroom_colour(entry: Headroom, least: float | None) -> str:
 
 
 def draw_latency(report: Report) -> Any:
-    """Draws how long every timed run took, in their order.
+    """Draws the time of every timed run, in order.
 
     Args:
         report: A report with at least one speed.
 
     Returns:
-        A figure with a panel for each speed: the runs as points, their median as a line, and
-        the middle half of them shaded. Runs of over three times the median are triangles at the
-        upper edge, with their milliseconds beside them.
+        A figure with one panel per speed: the runs as points, their median as a line, and their
+        middle half shaded. Runs above three times the median are triangles at the upper edge,
+        labeled with their milliseconds.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -268,10 +269,10 @@ def _what(report: Report) -> str:
 
 
 def _shares(entry: Agreement) -> str:
-    text = f"same first class: {entry.top1_agreement or 0.0:.1%}"
+    text = f"same top class: {entry.top1_agreement or 0.0:.1%}"
     if entry.accuracy is None or entry.reference_accuracy is None:
         return text
-    return f"{text}\naccuracy {entry.accuracy:.1%}, the reference's {entry.reference_accuracy:.1%}"
+    return f"{text}\naccuracy {entry.accuracy:.1%}, reference {entry.reference_accuracy:.1%}"
 
 
 def _figure(width: float, height: float) -> Any:

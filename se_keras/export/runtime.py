@@ -1,4 +1,4 @@
-"""The runtimes that exports are made for and checked in: one class each, called with images, giving float outputs.
+"""Runtimes of exports: one class each, called with images, returning float outputs.
 
 Nothing here imports Keras before it is needed: these classes also run in processes that measure time and memory.
 """
@@ -18,8 +18,8 @@ from se_keras.file_kinds import described
 from se_keras.native_output import native_output_held
 from se_keras.scores import SIGNATURES, kind_described, kind_named
 
-LARGEST_BATCH = 32  # images given at once to a runtime that takes any number
-ANSWERS = ("probabilities", "predictions", "logits", "output", "output_0")  # names of the prediction, most usual first
+LARGEST_BATCH = 32  # images at a time for a runtime that takes any number
+ANSWERS = ("probabilities", "predictions", "logits", "output", "output_0")  # names of the prediction, most common first
 RUNTIMES = {
     "saved_model": "TensorFlow",
     "tflite": "LiteRT CPU",
@@ -30,10 +30,10 @@ RUNTIMES = {
 
 
 def require_tensorflow(what: str) -> Any:
-    """The TensorFlow module, for a Keras that runs on it.
+    """Imports TensorFlow, and checks that Keras runs on it.
 
     Args:
-        what: What needs it, as the start of a sentence.
+        what: The export that needs it, as the start of a sentence.
 
     Returns:
         The module `tensorflow`.
@@ -46,8 +46,8 @@ def require_tensorflow(what: str) -> Any:
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise RuntimeError(
-            f"{what} is written by TensorFlow, and Keras runs on {backend!r}. Save the model as .keras, and export it "
-            "in a process with KERAS_BACKEND=tensorflow."
+            f"{what} requires the TensorFlow backend; Keras runs on {backend!r}. Save the model as .keras, and export "
+            "it in a process with KERAS_BACKEND=tensorflow."
         )
     import tensorflow
 
@@ -55,17 +55,17 @@ def require_tensorflow(what: str) -> Any:
 
 
 def format_of(path: str | os.PathLike) -> str:
-    """What an exported file is, by its content.
+    """Determines the format of an exported file from its content.
 
     Args:
         path: A file or folder.
 
     Returns:
-        "saved_model", "tflite", "onnx" or "keras".
+        "saved_model", "tflite", "onnx", or "keras".
 
     Raises:
-        FileNotFoundError: There is nothing at `path`.
-        ValueError: It is none of these, or does not hold what its name says.
+        FileNotFoundError: `path` does not exist.
+        ValueError: It is none of these, or its content does not match its name.
     """
     path = pathlib.Path(path)
     if not path.exists():
@@ -73,7 +73,7 @@ def format_of(path: str | os.PathLike) -> str:
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return "saved_model"
-        raise ValueError(f"The folder {os.fspath(path)!r} is no SavedModel: it holds no file saved_model.pb.")
+        raise ValueError(f"The folder {os.fspath(path)!r} is not a SavedModel: it holds no file saved_model.pb.")
     with open(path, "rb") as file:
         head = file.read(8)
     if head[4:8] == b"TFL3":
@@ -83,10 +83,10 @@ def format_of(path: str | os.PathLike) -> str:
     if path.suffix == ".onnx" and head:
         return "onnx"
     if kind := described(path):
-        raise ValueError(f"The file {os.fspath(path)!r} is no model that can be run here, but {kind}.")
+        raise ValueError(f"The file {os.fspath(path)!r} is not a model that can be run here, but {kind}.")
     raise ValueError(
-        f"The file {os.fspath(path)!r} is no model that can be run here: it begins with {head!r}. Accepted are .tflite "
-        "files (they hold TFL3 in bytes 4 to 7), .onnx files, .keras files and SavedModel folders."
+        f"The file {os.fspath(path)!r} is not a model that can be run here: it begins with {head!r}. Pass a .tflite "
+        "file (with TFL3 in bytes 4 to 7), an .onnx file, a .keras file, or a SavedModel folder."
     )
 
 
@@ -94,9 +94,9 @@ class Runner(abc.ABC):
     """A model in one runtime.
 
     Attributes:
-        input_shape: (batch, height, width, channels); None where the runtime takes any number.
-        kind: What the output is, a key of `se_keras.scores.SIGNATURES`; "output" also for a file
-            that does not say.
+        input_shape: (batch, height, width, channels); None for dimensions of any size.
+        kind: Kind of output, a key of `se_keras.scores.SIGNATURES`; "output" also if the file
+            does not state it.
     """
 
     kind: str = "output"
@@ -104,14 +104,14 @@ class Runner(abc.ABC):
     input_shape: tuple[int | None, ...]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Runs images, in batches of the model's own size.
+        """Runs the model on images, in batches of its own size.
 
         Args:
             images: Array of shape (n, height, width, channels) in the scale of the model's
                 input (for this package's networks: RGB, 0 to 255), of any dtype.
 
         Returns:
-            Float32 array of shape (n, classes), or whatever else a row of the output is.
+            Float32 array of shape (n, classes), or (n, ...) for other outputs.
         """
         step = self.input_shape[0] or LARGEST_BATCH
         return np.concatenate([self._padded(images[start : start + step]) for start in range(0, len(images), step)])
@@ -125,22 +125,22 @@ class Runner(abc.ABC):
 
     @abc.abstractmethod
     def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs one batch of the model's own size; arguments and result as in a call."""
+        """Runs one batch of the model's own size; arguments and result as in `__call__`."""
 
 
 class TFLiteRunner(Runner):
-    """A `.tflite` file on the CPU. Quantised inputs and outputs are converted from and to floats.
+    """A `.tflite` file on the CPU. Quantized inputs and outputs are converted from and to floats.
 
     Args:
         path: The file.
         threads: CPU threads, at least 1.
-        kernels: "default" (XNNPACK where it can), or "reference": TFLite's own, one operation
-            after the other, and every tensor readable afterwards.
+        kernels: "default" (XNNPACK where possible), or "reference": TFLite's own kernels, with
+            every tensor readable afterwards.
 
     Raises:
         ImportError: Neither `ai_edge_litert` nor TensorFlow is installed.
         RuntimeError: The runtime refuses the model.
-        ValueError: The file is no TFLite model.
+        ValueError: The file is not a TFLite model.
     """
 
     def __init__(self, path: str | os.PathLike, *, threads: int = 1, kernels: str = "default") -> None:
@@ -167,11 +167,11 @@ class TFLiteRunner(Runner):
 
 
 class TFLiteGpuRunner(Runner):
-    """A `.tflite` file on a GPU through WebGPU, with nothing left to the CPU.
+    """A `.tflite` file on a GPU through WebGPU, without any operation on the CPU.
 
-    Half precision is allowed, as in an application: the GPU computes in it where it can. For a
-    machine without a graphics card see `se_keras.export.process.gpu_environment`. A GPU driver can
-    end the whole process: use it through `se_keras.export.process.Worker`.
+    Half precision is allowed, as in an application, and the GPU uses it where it can. For a
+    machine without a GPU, see `se_keras.export.process.gpu_environment`. A GPU driver can crash
+    the whole process: use this class through `se_keras.export.process.Worker`.
 
     Args:
         path: The file.
@@ -207,14 +207,14 @@ class TFLiteGpuRunner(Runner):
 
 
 class SavedModelRunner(Runner):
-    """A SavedModel's signature "serving_default" in TensorFlow.
+    """The signature "serving_default" of a SavedModel in TensorFlow.
 
     Args:
         path: The folder.
 
     Raises:
         ImportError: TensorFlow is not installed.
-        ValueError: The folder has no such signature, or one of several inputs.
+        ValueError: The SavedModel cannot be loaded, or has no such signature, or one with several inputs.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -227,8 +227,8 @@ class SavedModelRunner(Runner):
                 self.loaded = tf.saved_model.load(os.fspath(path))
         except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
             raise ValueError(
-                f"The SavedModel {os.fspath(path)!r} cannot be loaded; it is damaged, or a part of its folder is "
-                f"missing: {' '.join(str(error).split())[:300]}"
+                f"The SavedModel {os.fspath(path)!r} cannot be loaded; it is damaged, or files are missing from its "
+                f"folder: {' '.join(str(error).split())[:300]}"
             ) from error
         if "serving_default" not in self.loaded.signatures:
             raise ValueError(
@@ -238,7 +238,7 @@ class SavedModelRunner(Runner):
         self.function = self.loaded.signatures["serving_default"]
         specs = self.function.structured_input_signature[1]
         if len(specs) != 1:
-            raise ValueError(f"Only models of one input are run here; 'serving_default' takes {sorted(specs)}.")
+            raise ValueError(f"The signature 'serving_default' must have one input; received {sorted(specs)}.")
         self.input_name, self.spec = next(iter(specs.items()))
         self.input_shape = tuple(self.spec.shape)
         outputs = self.function.structured_outputs
@@ -262,7 +262,7 @@ class OnnxRunner(Runner):
 
     Raises:
         ImportError: `onnxruntime` is not installed.
-        ValueError: The file is no ONNX model, or the runtime refuses it.
+        ValueError: The file is not an ONNX model, or the runtime refuses it.
     """
 
     def __init__(self, path: str | os.PathLike, *, threads: int = 1) -> None:
@@ -275,7 +275,7 @@ class OnnxRunner(Runner):
         options.log_severity_level = 3
         try:
             self.session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions have no common base of their own
+        except Exception as error:  # its exceptions have no common base class
             raise ValueError(f"ONNX Runtime cannot run {os.fspath(path)!r}: {error}") from error
         self.input = self.session.get_inputs()[0]
         self.dtype = {"tensor(uint8)": "uint8", "tensor(float16)": "float16"}.get(self.input.type, "float32")
@@ -291,7 +291,7 @@ class OnnxRunner(Runner):
 
 
 class KerasRunner(Runner):
-    """A Keras model of one input and one output.
+    """A Keras model with one input and one output.
 
     Args:
         model: The model.
@@ -315,14 +315,14 @@ def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads:
     Args:
         path: The file or folder.
         runtime: A key of `RUNTIMES`. Default: the file's own; for `.tflite` that is the CPU.
-        threads: CPU threads, at least 1. TensorFlow's are its process's own and stay as they are.
+        threads: CPU threads, at least 1. Has no effect on TensorFlow, whose threads belong to its process.
 
     Returns:
         A runner.
 
     Raises:
-        FileNotFoundError: There is nothing at `path`.
-        ValueError: The file is no model that can be run here.
+        FileNotFoundError: `path` does not exist.
+        ValueError: The file is not a model that can be run here.
         ImportError: The runtime is not installed.
         RuntimeError: The runtime refuses the file.
     """
@@ -335,21 +335,21 @@ def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads:
         return OnnxRunner(path, threads=threads)
     if runtime == "saved_model":
         return SavedModelRunner(path)
-    import se_keras.layers  # noqa: F401  they have to be known to Keras
+    import se_keras.layers  # noqa: F401  registers them with Keras
     from se_keras.model_files import read_model
 
     return KerasRunner(read_model(path))
 
 
 def quantized(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
-    """Converts real values to what a TFLite tensor stores.
+    """Converts real values to the values that a TFLite tensor stores.
 
     Args:
         values: Real values, of any dtype.
-        tensor: The tensor's details, as the interpreter gives them.
+        tensor: The tensor's details from the interpreter.
 
     Returns:
-        Array of the tensor's dtype and the same shape; out of range is cut off.
+        Array of the tensor's dtype and the same shape, clipped to its range.
     """
     scale, zero_point = tensor["quantization"]
     dtype = np.dtype(tensor["dtype"])
@@ -360,11 +360,11 @@ def quantized(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
 
 
 def dequantized(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
-    """Converts what a TFLite tensor stores to real values.
+    """Converts the values that a TFLite tensor stores to real values.
 
     Args:
         values: Array of the tensor's dtype.
-        tensor: The tensor's details, as the interpreter gives them.
+        tensor: The tensor's details from the interpreter.
 
     Returns:
         Float32 array of the same shape.
@@ -375,7 +375,7 @@ def dequantized(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
 
 
 def answer_among(names: Sequence[str]) -> str:
-    """Which of several outputs is the prediction.
+    """Returns the name of the output that is the prediction.
 
     Args:
         names: Names of the outputs, at least one.
@@ -387,7 +387,7 @@ def answer_among(names: Sequence[str]) -> str:
 
 
 def interpreter_module() -> Any:
-    """The module of TFLite's interpreter, from `ai_edge_litert` or else from TensorFlow.
+    """Imports the module of TFLite's interpreter, from `ai_edge_litert` or else from TensorFlow.
 
     Returns:
         A module with `Interpreter` and `OpResolverType`.

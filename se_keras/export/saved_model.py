@@ -1,4 +1,4 @@
-"""SavedModel: for servers, TF Hub and TensorFlow programs."""
+"""SavedModel export, for servers, TF Hub, and TensorFlow programs."""
 
 from __future__ import annotations
 
@@ -40,60 +40,59 @@ def saved_model(
     preprocessing: Preprocessing | None = None,
     overwrite: bool = False,
 ) -> pathlib.Path:
-    """Writes a model as a SavedModel for TensorFlow Serving, TF Hub, `TFSMLayer` and plain TensorFlow.
+    """Writes a model as a SavedModel for TensorFlow Serving, TF Hub, `TFSMLayer`, and plain TensorFlow.
 
-    Neither Keras nor this package is needed to load it. The batch is dynamic and outputs are float32,
-    also of a model in half precision. Its signatures:
+    Loading it requires neither Keras nor this package. The batch is dynamic, and outputs are float32
+    even for a half-precision model. Its signatures:
 
-    - "serving_default": `images` to "probabilities" if the model ends in softmax or sigmoid, "logits"
-      if it ends in a dense layer without activation, and "output" otherwise, all of them as the
-      model gives them. `images` has the model's
-      own input shape and dtype: float32, RGB 0 to 255 for a network of this package. Cast uint8
-      pixels; do not divide them.
-    - "serve_bytes": `image_bytes`, a vector of whole JPEG, PNG, BMP or GIF files ({"b64": ...} in a REST
-      request), to "probabilities" (batch, classes), the best `top` of them as "labels" and "scores"
-      (batch, top), best first, and "status" (batch,); without `labels` the class indices as text.
-      Logits pass a softmax; one sigmoid (or logit) is the probability p of the second of two classes,
-      and the first gets 1 - p; several sigmoids stay independent of one another. Each image is
-      decoded, turned upright, resized and cropped as `preprocess` does it, within the same limits.
-      Where the two differ, it is by one level of 255 (bicubic: by at most four seen), in one pixel of
-      50 or, for tall images, of five. "status" is "", or says why a file has no answer: its
-      probabilities and scores are NaN, its labels "", and the rest of the batch is answered. The
-      signature is missing where the model is no classifier of RGB images (channels last), or its
+    - "serving_default": maps `images` to "probabilities" if the model ends in softmax or sigmoid,
+      "logits" if it ends in a dense layer without activation, and "output" otherwise, each exactly as
+      the model returns it. `images` has the model's input shape and dtype: float32, RGB 0 to 255 for a
+      network of this package. Cast uint8 pixels; do not divide them.
+    - "serve_bytes": maps `image_bytes`, a vector of whole JPEG, PNG, BMP, or GIF files ({"b64": ...} in
+      a REST request), to "probabilities" (batch, classes), the `top` most probable classes as "labels"
+      and "scores" (batch, top), best first, and "status" (batch,). Without `labels`, "labels" are the
+      class indices as text. Logits pass through a softmax; one sigmoid (or logit) is the probability p
+      of the second of two classes, and the first gets 1 - p; several sigmoids stay independent. Each
+      image is decoded, turned upright, resized, and cropped as in `preprocess`, within the same limits.
+      Where the two differ, it is by one level of 255 (bicubic: at most four observed), in one pixel of
+      50 or, for tall images, of five. "status" is "", or states why a file has no prediction: its
+      probabilities and scores are NaN, its labels "", and the rest of the batch is unaffected. The
+      signature is missing if the model is not a classifier of RGB images (channels last), or if its
       input size is unknown.
-    - "features": `images` to "pooled", what the classifier sees: the layer named "pooled", else the
-      last global pooling. Missing where there is neither.
+    - "features": maps `images` to "pooled", the input of the classifier: the output of the layer named
+      "pooled", else of the last global pooling. Missing if there is neither.
 
-    The loaded object itself can be called, `loaded(images, training=False)`, and has `variables`,
-    `trainable_variables` and `regularization_losses` (functions without arguments, for weight decay by
-    regularizers): what `hub.load` and `hub.KerasLayer(path, trainable=True)` in tf_keras use. For
+    The loaded object is callable, `loaded(images, training=False)`, and has `variables`,
+    `trainable_variables`, and `regularization_losses` (functions without arguments, for weight decay by
+    regularizers), which `hub.load` and `hub.KerasLayer(path, trainable=True)` in tf_keras use. For
     `keras.layers.TFSMLayer(path, call_endpoint="serve", call_training_endpoint="serve_train")` it has
-    these two functions. TensorFlow Serving finds a request for each signature in `assets.extra`, and
-    runs them before it lets users in. `assets/labels.txt` repeats the labels for people and programs.
+    these two functions. `assets.extra` contains a request for each signature, which TensorFlow Serving
+    runs before it accepts traffic. `assets/labels.txt` lists the class names for people and programs.
 
     Args:
         model: A functional or built sequential model with one input and one output.
         path: The folder to write.
-        labels: The names of the classes, in the order of the model's outputs; for one sigmoid or
-            logit two names, in the order of the labels 0 and 1. Names differ from one another.
+        labels: Class names, in the order of the model's outputs; for a single sigmoid or logit two
+            names, in the order of the labels 0 and 1. Names must be unique.
         deploy: True for inference: the model goes through `surgery.deploy`, has no trainable
-            variables and no "serve_train", and computes the same under `training=True`. False for
-            fine-tuning: batch norm and dropout obey `training`, and the variables that are trainable
-            in `model` are trainable.
-        top: How many labels "serve_bytes" names, at least 1; no more than there are classes.
-        preprocessing: How "serve_bytes" resizes, crops and normalises for a model built without its
-            preprocessing. Left out, such a model gets pixels from 0 to 255, both sides stretched to
-            its input size.
-        overwrite: Whether an earlier SavedModel is replaced; a folder with anything else in it never is.
+            variables and no "serve_train", and computes the same with `training=True`. False for
+            fine-tuning: batch normalization and dropout obey `training`, and the variables that are
+            trainable in `model` are trainable.
+        top: Number of labels that "serve_bytes" returns, at least 1; limited to the number of classes.
+        preprocessing: How "serve_bytes" resizes, crops, and normalizes for a model built without its
+            preprocessing. By default, such a model gets pixels from 0 to 255, with both sides
+            stretched to its input size.
+        overwrite: Whether to replace an existing SavedModel. A folder with other content is never replaced.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: The folder exists, and `overwrite` is False or it is no SavedModel.
+        FileExistsError: The folder exists, and `overwrite` is False or it is not a SavedModel.
         RuntimeError: Keras does not run on TensorFlow.
         ValueError: Several inputs or outputs, a subclassed or unbuilt model, a softmax over one output,
-            labels that do not fit the outputs, or `preprocessing` for a model that has its own.
+            class names that do not fit the outputs, or `preprocessing` for a model that has its own.
     """
     require_tensorflow("A SavedModel")
     top = check_count("top", top)
@@ -120,11 +119,11 @@ def saved_model(
 
 
 def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | None) -> None:
-    """Writes the inference function of a model as a SavedModel folder, with nothing else in it.
+    """Writes only the inference function of a model as a SavedModel folder.
 
     Args:
         model: A functional or sequential model with one input.
-        path: The folder; nothing may exist there.
+        path: The folder to write; must be new or empty.
         batch: A fixed batch size, or None for any.
     """
     import tensorflow as tf
@@ -141,14 +140,14 @@ def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | N
 
 
 def pooled_output(model: keras.Model) -> Any:
-    """The features that a model's classifier sees.
+    """Returns the features that a model's classifier reads.
 
     Args:
         model: A functional or sequential model.
 
     Returns:
-        The symbolic tensor of shape (batch, features) that comes from the layer named "pooled", or
-        else from the last global pooling; None where there is neither, or it is used several times.
+        The symbolic output, of shape (batch, features), of the layer named "pooled", or else of the
+        last global pooling; None if there is neither, or the layer is used several times.
     """
     named = [layer for layer in model.layers if layer.name == "pooled"]
     pooling = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
@@ -163,7 +162,7 @@ def _check_single_tensors(model: keras.Model) -> None:
     check_graph(model, "A SavedModel")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
-            f"A model to export has one input and one output; {model.name!r} has {len(model.inputs)} and "
+            f"A model to export must have one input and one output; {model.name!r} has {len(model.inputs)} and "
             f"{len(model.outputs)}. "
             "Make a `keras.Model` from one of its inputs to one of its outputs."
         )
@@ -172,16 +171,16 @@ def _check_single_tensors(model: keras.Model) -> None:
 def _checked_labels(model: keras.Model, scores: Scores, labels: Sequence[str]) -> tuple[str, ...]:
     shape = tuple(model.outputs[0].shape)
     if len(shape) != 2:
-        raise ValueError(f"`labels` name the classes of outputs of shape (batch, classes); {model.name!r} has {shape}.")
+        raise ValueError(f"`labels` require outputs of shape (batch, classes); {model.name!r} has {shape}.")
     return check_class_names(labels, scores.classes)
 
 
 def _photos(model: keras.Model, scores: Scores, preprocessing: Preprocessing | None) -> Photos | None:
-    """How photos become inputs of the model; None if it is no classifier of RGB images."""
+    """Returns the conversion of photos to inputs of the model; None if it is not a classifier of RGB images."""
     own = _own_record(model)
     if own is not None and preprocessing is not None:
         raise ValueError(
-            f"The model {model.name!r} has its preprocessing inside, and is fed by that; leave out `preprocessing`."
+            f"`preprocessing` is for models without their own; {model.name!r} contains its preprocessing. Omit it."
         )
     record = own or preprocessing
     shape = tuple(model.inputs[0].shape[1:])
@@ -199,7 +198,7 @@ def _photos(model: keras.Model, scores: Scores, preprocessing: Preprocessing | N
 
 
 def _own_record(model: keras.Model) -> Preprocessing | None:
-    """The record of the model, or of a nested one that its input goes straight into."""
+    """Returns the preprocessing of the model, or of a nested model that directly follows its input."""
     first = next((layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)), None)
     if isinstance(first, keras.Model):
         return _own_record(first)
@@ -210,13 +209,13 @@ def _own_record(model: keras.Model) -> Preprocessing | None:
 
 
 def _reusable(model: keras.Model, *, is_trainable: bool) -> tuple[Any, Any]:
-    """The object to save, and the function from images to {"output": ..., "pooled": ...} at inference."""
+    """Returns the object to save, and the inference function from images to {"output": ..., "pooled": ...}."""
     import tensorflow as tf
 
     pooled = pooled_output(model)
     outputs = {"output": model.outputs[0]} | ({} if pooled is None else {"pooled": pooled})
     network = keras.Model(model.inputs[0], outputs, name=model.name)
-    # Variables of TensorFlow's own, because a Keras variable keeps the trainable flag that it was made with.
+    # Plain TensorFlow variables, because a Keras variable keeps the trainable flag it was created with.
     copies = {id(variable): _copy(variable, is_trainable=is_trainable) for variable in network.variables}
 
     def forward(images: Any, training: bool) -> dict[str, Any]:
@@ -348,8 +347,8 @@ def _warn_of_compiled_functions(folder: pathlib.Path) -> None:
     functions = [function for graph in saved.meta_graphs for function in graph.graph_def.library.function]
     if any(function.attr["_XlaMustCompile"].b for function in functions):
         warnings.warn(
-            "The SavedModel holds functions that must be compiled by XLA, which servers without XLA refuse. Keras "
-            "writes one for each grouped convolution of its own; `se_keras.layers.GroupedConv2D` has the same weights "
-            "and needs none.",
+            "The SavedModel contains functions that must be compiled by XLA, which servers without XLA refuse. Keras' "
+            "own grouped convolutions add one each; `se_keras.layers.GroupedConv2D` has the same weights and adds "
+            "none.",
             stacklevel=3,
         )

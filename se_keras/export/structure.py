@@ -1,4 +1,4 @@
-"""What an exported file consists of, read without running it: one record for all formats."""
+"""Structure of exported files, read without running them, in one record for all formats."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Structure:
     """The structure of an exported model.
 
     Args:
-        format: "saved_model", "tflite", "onnx" or "keras".
-        dtype: How it computes, one of the `dtype`s of `se_keras.export.tflite`.
-        inputs: Each as text: name, shape and dtype.
-        outputs: As `inputs`.
-        operations: How often each operation occurs, the most frequent first.
-        opset: An ONNX file's operation set, else None.
-        refusals: What a target would refuse.
-        graph: A `.tflite` file's operations one by one, else None.
+        format: "saved_model", "tflite", "onnx", or "keras".
+        dtype: Precision, one of the `dtype`s of `se_keras.export.tflite`.
+        inputs: Name, shape, and dtype of each input as text.
+        outputs: The same for each output.
+        operations: Number of occurrences of each operation, most frequent first.
+        opset: The opset of an ONNX file, else None.
+        refusals: Parts that a target does not run.
+        graph: The graph of a `.tflite` file, else None.
     """
 
     format: str
@@ -40,16 +40,16 @@ class Structure:
 
 
 def structure_of(path: str | os.PathLike) -> Structure:
-    """Reads what an exported file or folder consists of.
+    """Reads the structure of an exported file or folder.
 
     Args:
-        path: A `.tflite`, `.onnx` or `.keras` file, or a SavedModel folder.
+        path: A `.tflite`, `.onnx`, or `.keras` file, or a SavedModel folder.
 
     Returns:
-        A `Structure`; of a `.keras` file only its format.
+        A `Structure`; for a `.keras` file, only its format.
 
     Raises:
-        FileNotFoundError: There is nothing at `path`.
+        FileNotFoundError: `path` does not exist.
         ImportError: The package that reads the format is not installed.
         ValueError: It is none of these, or damaged.
     """
@@ -64,7 +64,7 @@ def structure_of(path: str | os.PathLike) -> Structure:
 
 
 def size_of(path: str | os.PathLike) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Returns the size in bytes of a file, or of all files in a folder."""
     path = pathlib.Path(path)
     return sum(part.stat().st_size for part in path.rglob("*") if part.is_file()) or path.stat().st_size
 
@@ -163,7 +163,7 @@ def _of_saved_model(path: str | os.PathLike) -> Structure:
     )
 
 
-# The operations of a SavedModel that do the work, over all of its functions; the rest is its bookkeeping.
+# Operations of a SavedModel that compute, over all of its functions; the others are bookkeeping.
 _COMPUTING = """
     Add AddV2 AvgPool BatchMatMulV2 BiasAdd Conv2D ConcatV2 DepthwiseConv2dNative FusedBatchNormV3 MatMul MaxPool
     Mean Mul Pad PadV2 Relu Relu6 Sigmoid Softmax Sub Tanh Transpose"""

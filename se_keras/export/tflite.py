@@ -1,4 +1,4 @@
-"""TFLite: for phones, browsers and small computers."""
+"""TFLite export, for phones, browsers, and small computers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
 SQUEEZES = ("auto", "mean", "staged")
 INPUT_TYPES = ("float32", "uint8", "int8")
 CALIBRATED = ("int8", "int16x8")
-SAFE_RATIO = 2.0  # how far half precision's largest number must stay above the largest sum seen
+SAFE_RATIO = 2.0  # minimum ratio of the largest half-precision number to the largest observed sum
 
 
 def tflite(
@@ -50,47 +50,48 @@ def tflite(
     squeeze: str = "auto",
     overwrite: bool = False,
 ) -> pathlib.Path:
-    """Writes a model as a `.tflite` file with a description beside it, built-in operations only.
+    """Writes a model as a `.tflite` file of built-in operations, with a description next to it.
 
-    The model is brought into its inference form first (`surgery.deploy`), half-precision
-    policies into float32. All shapes are fixed, and no tensor has more than 4 axes, as GPU and
-    NPU compilers demand. `FILE.json` beside it says what goes in and out: labels, size, range,
-    how photos are cropped, what it was calibrated with.
+    The model is first converted to its deployed form (`surgery.deploy`), and half-precision
+    policies to float32. All shapes are fixed, and no tensor has more than 4 axes, as GPU and
+    NPU compilers require. `FILE.json` next to it describes the input and output: class names,
+    size, range, crop, and calibration.
 
     Args:
         model: A functional or sequential model with one input of fixed height and width, and
             one output.
         path: The file to write, ending in .tflite.
-        dtype: "fp32"; "fp16": weights in half precision, half the size; "int8": all weights
-            and activations; "int8_weights": weights only, computed in float; "dynamic": weights
-            in 8 bits, activations quantised while it runs (loses accuracy in many networks
-            with SE: verify); "int16x8": 8-bit weights, 16-bit activations.
+        dtype: "fp32"; "fp16": half-precision weights, half the size; "int8": all weights and
+            activations; "int8_weights": weights only, computation in float; "dynamic": 8-bit
+            weights, activations quantized at run time (loses accuracy in many networks with
+            SE: verify); "int16x8": 8-bit weights, 16-bit activations.
         representative_data: For "int8" and "int16x8": at least 100 different images like those
             the model will see: a folder, an array of shape (n, height, width, channels), or a
-            `tf.data` pipeline, of 0 to 255 for the networks of this package. At most 200 are
-            used. With the other dtypes it only serves `squeeze="auto"`.
-        input_type: Of an int8 file: "float32", "uint8" or "int8"; of any other "float32".
-        labels: Names of the classes, in order; for one sigmoid or logit two names. They go into
-            the description, and into the file as metadata, so that MediaPipe's ImageClassifier
-            loads it as it is.
-        batch_size: Images a call, at least 1. More than one keeps GPUs from running the file.
-        squeeze: How the mean over a map is taken: "mean", in one operation; "staged", as exact
-            average pools of small windows, whose sums cannot overflow where a GPU adds in half
-            precision; "auto": staged where a sum came near that on `representative_data`,
+            `tf.data` pipeline, in the range 0 to 255 for the networks of this package. At most
+            200 are used. Other dtypes use it only for `squeeze="auto"`.
+        input_type: Input dtype of an int8 file: "float32", "uint8", or "int8". Otherwise "float32".
+        labels: Class names in the order of the outputs; two names for a single sigmoid or logit.
+            They are written to the description, and to the file as metadata, with which
+            MediaPipe's ImageClassifier can load it.
+        batch_size: Images per call, at least 1. GPUs run only files with batch 1.
+        squeeze: How to compute the mean over a map: "mean", in one operation; "staged", as exact
+            average pools over small windows, whose sums cannot overflow on a GPU in half
+            precision; "auto": "staged" for sums close to that limit on `representative_data`,
             else "mean".
-        overwrite: Whether an earlier TFLite model, and the description beside it, are replaced.
+        overwrite: Whether to replace an existing TFLite model and the description next to it.
 
     Returns:
         The file.
 
     Raises:
         FileExistsError: One of the two files exists, and `overwrite` is False or it is something else.
-        ImportError: "int8_weights" without the package that quantises.
+        ImportError: The package that quantizes "int8_weights" is not installed.
         RuntimeError: Keras does not run on TensorFlow.
-        ValueError: Another ending; a model with an open input size, several inputs or outputs, a
-            vocabulary, subclassed, not built, or quantized by Keras; an operation outside TFLite's built-in
-            ones (named, with its layers); unknown arguments; too few different images,
-            or images of 0 to 1 for a network that takes 0 to 255.
+        ValueError: `path` does not end in .tflite; the model has no fixed input size, several
+            inputs or outputs, or a vocabulary, or is subclassed, not built, or quantized by Keras;
+            an operation that is not built into TFLite (named, with its layers); unknown
+            arguments; too few different images; or images in the range 0 to 1 for a network
+            that expects 0 to 255.
     """
     require_tensorflow("A .tflite file")
     one_of("dtype", dtype, DTYPES)
@@ -102,11 +103,11 @@ def tflite(
     shape = _fixed_input_shape(model)
     labels = None if labels is None else check_class_names(labels, scores_of(model).classes)
     if input_type != "float32" and dtype != "int8":
-        raise ValueError(f"Only dtype='int8' has integer inputs; received input_type={input_type!r}, dtype={dtype!r}.")
+        raise ValueError(f"Integer inputs require dtype='int8'; received input_type={input_type!r}, dtype={dtype!r}.")
     if dtype in CALIBRATED and representative_data is None:
         raise ValueError(
             f"dtype={dtype!r} needs representative_data: at least {LEAST_IMAGES} different images like those the model "
-            "will see, as a folder, an array or a tf.data pipeline."
+            "will see, as a folder, an array, or a tf.data pipeline."
         )
     final = pathlib.Path(path)
     with replacing_together(tflite_targets(path), overwrite=overwrite) as (target, beside):
@@ -128,16 +129,16 @@ def tflite(
 
 
 def tflite_targets(path: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
-    """The files that `tflite` writes, for `files.check_targets`.
+    """Returns the files that `tflite` writes, for `files.check_targets`.
 
     Args:
-        path: As there.
+        path: As in `tflite`.
 
     Returns:
-        The model and its description, and what each is.
+        The paths of the model and its description, and the kind of each.
 
     Raises:
-        ValueError: Another ending than .tflite.
+        ValueError: `path` does not end in .tflite.
     """
     if pathlib.Path(path).suffix != ".tflite":
         raise ValueError(f"`path` must end in .tflite; received {os.fspath(path)!r}.")
@@ -153,14 +154,14 @@ def describe(
     labels: Sequence[str] | None,
     calibration: Calibration | None,
 ) -> dict[str, Any]:
-    """What goes into an exported file and what comes out of it, as written beside it.
+    """Describes the input and output of an exported file, as written next to it.
 
     Args:
-        model: The model it was made of.
+        model: The exported model.
         dtype: One of `DTYPES`.
         input_type: One of `INPUT_TYPES`.
-        labels: Names of the classes, or None.
-        calibration: The images it was calibrated with, or None.
+        labels: Class names, or None.
+        calibration: The calibration images, or None.
 
     Returns:
         A dictionary for JSON. Its "output" is a key of `se_keras.scores.SIGNATURES`.
@@ -179,7 +180,7 @@ def describe(
 
 
 def _image_facts(model: keras.Model) -> dict[str, Any]:
-    """How photos become an input of the model; nothing for a model of other things."""
+    """Describes how photos become an input of the model; {} if it does not take images."""
     shape = model.inputs[0].shape
     if len(shape) != 4:
         return {}
@@ -191,13 +192,13 @@ def _image_facts(model: keras.Model) -> dict[str, Any]:
 def _fixed_input_shape(model: keras.Model) -> tuple[int, ...]:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
-            f"A .tflite file is written of a model with one input and one output; {model.name!r} has "
-            f"{len(model.inputs)} and {len(model.outputs)}. Make a model of the part you need with keras.Model."
+            f"A .tflite file needs a model with one input and one output; {model.name!r} has {len(model.inputs)} and "
+            f"{len(model.outputs)}. Make a model of the part you need with keras.Model."
         )
     shape = tuple(model.inputs[0].shape[1:])
     if None in shape:
         raise ValueError(
-            f"A .tflite file has a fixed input size; the input of {model.name!r} is {shape}. Build the model with an "
+            f"A .tflite file needs a fixed input size; the input of {model.name!r} is {shape}. Build the model with an "
             "`input_shape` that states height and width, and load the weights into it."
         )
     return shape
@@ -220,20 +221,20 @@ def _prepared(model: keras.Model, dtype: str, squeeze: str, calibration: Calibra
 def converted(
     model: keras.Model, dtype: str, calibration: Calibration | None, input_type: str, batch_size: int
 ) -> bytes:
-    """Converts a model as it is, without preparing or checking anything.
+    """Converts a model without changing or checking it.
 
     Args:
         model: A model with one input of fixed size, computing in float32.
-        dtype: One of `DTYPES`, but not "int8_weights".
-        calibration: Needed for "int8" and "int16x8".
+        dtype: One of `DTYPES` except "int8_weights".
+        calibration: Required for "int8" and "int16x8".
         input_type: One of `INPUT_TYPES`.
-        batch_size: Images a call.
+        batch_size: Images per call.
 
     Returns:
         The content of a `.tflite` file.
 
     Raises:
-        ValueError: An operation outside the built-in ones.
+        ValueError: An operation is not built into TFLite.
     """
     import tensorflow as tf
 
@@ -258,13 +259,13 @@ def converted(
 
 
 def _check_loads(path: pathlib.Path) -> None:
-    """Runtimes refuse some quantised files as a whole, which nobody should learn on a phone."""
+    """Checks that the runtime loads the file: it refuses some quantized files, which should not surface on a phone."""
     try:
         TFLiteRunner(path)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"The converted file does not load: {error}. If it is quantised, the outputs of some layer were all but "
-            "constant on representative_data; give photos like those the model was trained on."
+            f"The converted file does not load: {error}. If it is quantized, the outputs of a layer were nearly "
+            "constant on representative_data; pass photos like those the model was trained on."
         ) from error
 
 
@@ -289,7 +290,7 @@ def _batches(calibration: Calibration | None, size: int) -> list[np.ndarray]:
 
 @contextlib.contextmanager
 def _named_operations(model: keras.Model) -> Iterator[None]:
-    """Turns the converter's refusal of an operation into an error that names it and its layers."""
+    """Converts the converter's error on an operation into one that names the operation and its layers."""
     try:
         yield
     except Exception as error:
@@ -299,8 +300,8 @@ def _named_operations(model: keras.Model) -> Iterator[None]:
             raise
         where = layers_in_text(model, str(error))
         raise ValueError(
-            f"TFLite has no built-in operation for: {', '.join(names)}{where}. A file that needs TensorFlow's own "
-            "operations runs on few devices and is not written; replace the layer that uses them."
+            f"TFLite has no built-in operation for: {', '.join(names)}{where}. Files that need TensorFlow operations "
+            "run on few devices and are not written; replace the layer that uses them."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Whether an exported file computes what its model computes, in the runtime that it is for, and at what price."""
+"""Verification of an exported file against its model, in the file's own runtime, with time and memory."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from se_keras.scores import Scores
 from se_keras.surgery.outputs import last_softmax
 
 WARMUPS = 3
-LEAST_PROBABILITY = 1e-12  # runtimes differ in where they let smaller ones become zero
+LEAST_PROBABILITY = 1e-12  # runtimes differ in when they flush smaller ones to zero
 QUANTITIES = {"logits": "logits", "logit": "logits", "probabilities": "probabilities"}
-HEADROOM_IMAGES = 16  # the sums of a squeeze vary little from image to image
+HEADROOM_IMAGES = 16  # the sums of a squeeze vary little between images
 
 
 def verify(
@@ -53,33 +53,34 @@ def verify(
     """Runs an exported file in its own runtime and compares it with its model, on random and on real images.
 
     Args:
-        path: A SavedModel folder, or a `.tflite`, `.onnx` or `.keras` file; made here or elsewhere.
-        model: What it should compute: the Keras model, or another exported file. Without it
-            only the file itself is looked at and measured.
+        path: A SavedModel folder, or a `.tflite`, `.onnx`, or `.keras` file, from this package or
+            elsewhere.
+        model: The reference: the Keras model, or another exported file. Without it, only the file
+            itself is inspected and measured.
         data: Real images: a folder of photos (its subfolders are classes, in the order of their
-            names), an array of shape (n, height, width, 3), or an iterable such as `tf.data` of
-            images or (images, labels). Values 0 to 255.
-        labels: The class index of each image, for the accuracy. Default: those of the data.
-        prepare: What turns pixels of 0 to 255 into the model's input, for a model without its
-            preprocessing inside. Default: nothing.
-        limits: What is expected. Default: the entry of `LIMITS` for how the file computes.
-        targets: Targets that have to accept the file, of `TARGETS`; what others would refuse is
+            names), an array of shape (n, height, width, 3), or an iterable, such as a `tf.data`
+            pipeline, of images or (images, labels). Values 0 to 255.
+        labels: Integer label of each image, for the accuracy. Default: those of the data.
+        prepare: Function that converts pixels from 0 to 255 to the model's input, for a model
+            without its preprocessing inside. Default: no conversion.
+        limits: The limits. Default: the entry of `LIMITS` for the precision of the file.
+        targets: Targets in `TARGETS` that must accept the file; refusals by other targets are
             only listed.
-        most_images: How many real images at most, at least 1.
-        gpu_images: How many images a `.tflite` file is run on in LiteRT's GPU runtime as well;
-            0 for none. Without a GPU and its software stand-in the report says so.
-        repeats: How many runs are timed, in a fresh process; 0 measures neither time nor memory.
+        most_images: Maximum number of real images, at least 1.
+        gpu_images: Number of images to run a `.tflite` file on in LiteRT's GPU runtime as well;
+            0 for none. The report states if there is neither a GPU nor a software driver.
+        repeats: Number of timed runs, in a new process; 0 measures neither time nor memory.
         threads: CPU threads of the timed runs, at least 1.
 
     Returns:
-        A `Report`; `report.passed` is the verdict, `print(report)` the page.
+        A `Report`: `report.passed` is the verdict, and `print(report)` shows the report.
 
     Raises:
-        FileNotFoundError: There is nothing at `path`, or no such folder of images.
+        FileNotFoundError: `path` or the folder of images does not exist.
         ImportError: The file's runtime is not installed.
-        ValueError: A file that is no model or is damaged, one that does not fit the model or
-            takes no images, images of 0 to 1 where 0 to 255 are expected, or labels that are
-            not one an image.
+        ValueError: A file that is not a model or is damaged, does not fit the model, or does not
+            take images; images in the range 0 to 1 where 0 to 255 is expected; or a number of
+            labels other than one per image.
     """
     for target in targets:
         one_of("target", target, TARGETS)
@@ -99,7 +100,7 @@ def verify(
         sets = [_with_sure_labels(part, reference, notes) for part in sets]
         agreements = [_agreement(part, file, reference, structure) for part in sets]
     if structure.dtype not in ("fp32", "fp16") and data is None and reference is not None:
-        notes.append("Without real images (`data`) the classes of an integer file are not judged.")
+        notes.append("Without real images (`data`), the classes of an integer file are not judged.")
     on_gpu, gpu = _on_gpu(path, structure, sets[-1], reference, gpu_images, notes)
     return Report(
         path=os.fspath(path),
@@ -130,7 +131,7 @@ def _opened(path: str | os.PathLike, structure: Structure, problems: list[str]) 
         if structure.format != "tflite":
             raise
         reason = " ".join(str(error).split())
-        problems.append(f"LiteRT's own CPU kernels (XNNPACK) refuse the file, and so do applications: {reason}")
+        problems.append(f"LiteRT's CPU kernels (XNNPACK) refuse the file, so applications cannot run it: {reason}")
         return TFLiteRunner(path, kernels="reference")
 
 
@@ -149,14 +150,14 @@ def _name_of(model: keras.Model | str | os.PathLike | None) -> str | None:
 def _image_shape(file: Runner, reference: Runner | None) -> tuple[int, int, int]:
     shapes = [tuple(runner.input_shape[1:]) for runner in (file, reference) if runner is not None]
     if any(len(shape) != 3 for shape in shapes):
-        raise ValueError(
-            f"Only models of images are verified: input (batch, height, width, channels), not {shapes[0]}."
-        )
+        raise ValueError(f"The input must be images of shape (height, width, channels); received shape {shapes[0]}.")
     merged = []
     for sizes in zip(*shapes, strict=True):
         known = {size for size in sizes if size is not None}
         if len(known) > 1:
-            raise ValueError(f"The file takes images of shape {shapes[0]}, the model it is compared with {shapes[1]}.")
+            raise ValueError(
+                f"The file and the model must have the same input shape; received {shapes[0]} and {shapes[1]}."
+            )
         merged.append(known.pop() if known else 224)
     return merged[0], merged[1], merged[2]
 
@@ -167,8 +168,8 @@ def _image_sets(
     sets = [random_images(shape, 8)]
     if data is None:
         if labels is not None:
-            raise ValueError("`labels` belong to images; give the images as `data`.")
-        notes.append("Seen on random images only; give photos as `data` (--data).")
+            raise ValueError("`labels` require images; received labels without `data`. Pass the images as `data`.")
+        notes.append("Compared on random images only; pass photos as `data` (--data).")
         return sets
     model = model if isinstance(model, keras.Model) else None
     real = real_images(data, labels, shape, record=preparation_of(model, shape[:2]), most=most)
@@ -180,17 +181,17 @@ def _image_sets(
 
 
 def _not_finite(part: ImageSet) -> str:
-    return f"{len(part.images)} {part.name} images: the file answers with numbers that are not finite."
+    return f"{len(part.images)} {part.name} images: the outputs of the file must be finite; some are NaN or infinite."
 
 
 def _with_sure_labels(part: ImageSet, reference: Runner, notes: list[str]) -> ImageSet:
-    """Drops labels counted from subfolders that are not the model's classes."""
+    """Drops labels from subfolders whose number differs from the model's classes."""
     if part.folders is None:
         return part
     classes = Scores(reference.kind, reference(part.images[:1]).shape[-1]).classes
     if part.folders == classes:
         return part
-    notes.append(f"No accuracy: {part.folders} subfolders of photos are not the model's {classes} classes.")
+    notes.append(f"No accuracy: {part.folders} subfolders of photos do not match the model's {classes} classes.")
     return dataclasses.replace(part, labels=None)
 
 
@@ -207,7 +208,7 @@ def _agreement(part: ImageSet, file: Runner, reference: Runner, structure: Struc
 
 
 def _greatest_logit(reference: Runner, images: np.ndarray) -> float | None:
-    """The greatest logit before a Keras model's softmax, the common shift taken away; None if it has none."""
+    """Returns the largest centered logit before a Keras model's softmax; None if it has no softmax."""
     if not isinstance(reference, KerasRunner):
         return None
     found = last_softmax(reference.model)
@@ -231,28 +232,28 @@ def compare(
     kind: str = "output",
     greatest: float | None = None,
 ) -> Agreement:
-    """Compares two arrays of answers.
+    """Compares two arrays of outputs.
 
     Args:
-        expected: The reference's, shape (n, classes) or any other of n rows.
-        found: The file's, the same shape.
-        part: The images they belong to, with labels or without.
+        expected: The reference's outputs, shape (n, classes) or any other with n rows.
+        found: The file's outputs, of the same shape.
+        part: The images they belong to, with or without labels.
         runtime: A key of `RUNTIMES`.
-        dtype: How the file computes; from integers no logits are recovered.
-        kind: What the answers are, a key of `se_keras.scores.SIGNATURES`. One column of a
+        dtype: Precision of the file; logits are not recovered from integers.
+        kind: Kind of outputs, a key of `se_keras.scores.SIGNATURES`. A single column of a
             probability or logit is judged as two classes.
-        greatest: The reference's greatest logit, which probabilities that vanish do not tell.
+        greatest: The reference's largest logit, which vanishing probabilities do not reveal.
 
     Returns:
         An `Agreement`.
 
     Raises:
-        ValueError: The shapes differ, or a label is no class.
+        ValueError: The shapes differ, or a label is not a class.
     """
     if expected.shape != found.shape:
         raise ValueError(
-            f"The file answers with shape {found.shape}, the model it is compared with {expected.shape}: it is another "
-            "model's file, or has lost or gained a head."
+            f"The file and the model must have outputs of the same shape; received {found.shape} and "
+            f"{expected.shape}. Pass the model that the file was exported from."
         )
     expected, found = _with_two_classes(expected, kind), _with_two_classes(found, kind)
     quantity, expected_values, found_values = _comparable(expected, found, dtype, kind)
@@ -279,14 +280,14 @@ def compare(
 
 
 def _with_two_classes(values: np.ndarray, kind: str) -> np.ndarray:
-    """Answers of one column with a column for each of two classes; any others as they are."""
+    """Expands a single column to one column for each of two classes; returns other outputs unchanged."""
     if kind == "probability":
         return np.concatenate([1 - values, values], axis=1)
     return np.concatenate([-values, values], axis=1) / 2 if kind == "logit" else values
 
 
 def _comparable(expected: np.ndarray, found: np.ndarray, dtype: str, kind: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """Probabilities hide errors where they are near 0 or 1, so that logits are taken back from those of a softmax."""
+    """Recovers the logits of a softmax where possible, because probabilities near 0 or 1 hide errors."""
     expected, found = expected.astype("float64"), found.astype("float64")
     if kind in ("probability", "independent_probabilities"):  # near 1, a sigmoid has rounded its logit away
         return "probabilities", expected, found
@@ -312,7 +313,7 @@ def _accuracies(labels: np.ndarray, expected: np.ndarray, found: np.ndarray) -> 
     classes = expected.shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
-            f"`labels` must lie between 0 and {classes - 1}, one of the model's {classes} classes; received "
+            f"`labels` must be from 0 to {classes - 1}, for the model's {classes} classes; received "
             f"{labels.min()} to {labels.max()}."
         )
     return float((expected.argmax(-1) == labels).mean()), float((found.argmax(-1) == labels).mean())
@@ -337,7 +338,7 @@ def _on_gpu(
     except RuntimeRefusedError as refusal:
         if not is_missing_driver(refusal):
             return (), str(refusal)
-        notes.append("No GPU and no software stand-in was found: what a GPU would do is told from the operations only.")
+        notes.append("No GPU and no software driver was found: GPU refusals are inferred from the operations only.")
         return (), ""
     if reference is None:
         return (), "resident"
@@ -374,14 +375,14 @@ def _speeds(path: str | os.PathLike, threads: int, repeats: int, problems: list[
 
 
 def speed_of(runtime: str, threads: int, seconds: Sequence[float], peak_memory: int, *, batch: int = 1) -> Speed:
-    """Sums up timed runs.
+    """Summarizes timed runs.
 
     Args:
         runtime: A key of `RUNTIMES`.
         threads: CPU threads.
-        seconds: One number a run, at least one.
-        peak_memory: Bytes.
-        batch: Images a run.
+        seconds: Seconds of each run, at least one.
+        peak_memory: Peak memory in bytes.
+        batch: Images per run.
 
     Returns:
         A `Speed`.

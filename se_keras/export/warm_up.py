@@ -1,4 +1,4 @@
-"""Requests that TensorFlow Serving runs when it loads a model, so that the first user does not wait for them."""
+"""Warm-up requests, which TensorFlow Serving runs when it loads a model so the first user does not wait."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def write_warm_up(folder: str | os.PathLike, model_name: str, requests: Mapping[
 
     Args:
         folder: The SavedModel.
-        model_name: The name that the requests are addressed to.
-        requests: For each signature its inputs by name, as arrays or tensors.
+        model_name: Model name in the requests.
+        requests: For each signature, its inputs by name, as arrays or tensors.
     """
     import tensorflow as tf
 
@@ -29,18 +29,18 @@ def write_warm_up(folder: str | os.PathLike, model_name: str, requests: Mapping[
 
 
 def prediction_log(model_name: str, signature: str, inputs: Mapping[str, bytes]) -> bytes:
-    """A serialised `tensorflow.serving.PredictionLog` of one request.
+    """Serializes a `tensorflow.serving.PredictionLog` of one request.
 
-    Spelt out here because the message types come only with the package tensorflow-serving-api.
+    Written by hand, because only the package tensorflow-serving-api has the message types.
 
     Reference: tensorflow/serving, tensorflow_serving/apis: prediction_log.proto (PredictionLog.predict_log
     = 6, PredictLog.request = 1), predict.proto (PredictRequest.model_spec = 1, inputs = 2), model.proto
     (ModelSpec.name = 1, signature_name = 3).
 
     Args:
-        model_name: The model's name.
+        model_name: Name of the model.
         signature: Name of the signature.
-        inputs: A serialised `TensorProto` for each input.
+        inputs: A serialized `TensorProto` for each input.
 
     Returns:
         The bytes of the message.

@@ -1,7 +1,7 @@
-"""The other side of `se_keras.export.process`: runs one model in a process of its own, a command a line.
+"""Worker process of `se_keras.export.process`: runs one model, with one command per line.
 
-This file is started as a script. Its first lines make the package importable without `se_keras/__init__.py`,
-because that imports Keras and its backend, whose start and memory are not those of the model.
+This file is started as a script. It makes the package importable without `se_keras/__init__.py`, because that imports
+Keras and its backend, whose startup time and memory do not belong to the model.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 
 def main() -> None:
-    """Reads the model to run as JSON from the first line, then commands, and answers each with a line of JSON."""
+    """Reads the setup from the first line, then commands, and answers each with one line of JSON."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what the runtimes print is no answer
+    os.dup2(2, 1)  # keeps output of the runtimes out of the answers
     setup = json.loads(sys.stdin.readline())
     try:
         _import_runtime(setup)
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _import_runtime(setup: dict[str, Any]) -> None:
-    """Loads the packages first, so that their memory is not counted as the model's."""
+    """Imports the packages first, to exclude their memory from the model's."""
     if setup["runtime"] != "keras":
         for name in ("se_keras", "se_keras.export"):
             package = types.ModuleType(name)
@@ -103,12 +103,12 @@ def _noise(shape: tuple[int | None, ...], batch: int) -> Any:
 
 
 def _memory() -> int:
-    """The most memory this process has held so far, in bytes."""
+    """Returns the peak memory of this process in bytes."""
     status = pathlib.Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
-    import resource  # elsewhere than on Linux
+    import resource  # on other systems than Linux
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

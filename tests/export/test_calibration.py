@@ -93,7 +93,7 @@ def test_values_that_are_not_finite_are_named(model, calibration):
     broken = keras.models.clone_model(model)
     broken.set_weights(model.get_weights())
     broken.layers[-1].bias.assign([np.nan] * 4)
-    with pytest.raises(ValueError, match=r"finite values between its layers.*Check the model's weights"):
+    with pytest.raises(ValueError, match=r"needs finite activations.*Check the model's weights"):
         converted(broken, "int8", calibration, "float32", 1)
 
 

@@ -246,7 +246,7 @@ def test_wrong_argument_is_explained(models, changes, message):
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"PK\x03\x04" * 100])
 def test_other_file_is_refused(content):
     for function in (read_metadata, with_metadata):
-        with pytest.raises(ValueError, match="A TFLite model has b'TFL3' as its bytes 4 to 7; received"):
+        with pytest.raises(ValueError, match="A TFLite model must have b'TFL3' in bytes 4 to 7; received"):
             function(content)
 
 

@@ -85,8 +85,8 @@ def test_answers_and_differences_are_those_compared():
     upper, on_gpu, lower, _ = figure.axes
     expected, found = entry.answers
     np.testing.assert_array_equal(points(upper, "all classes"), np.stack([expected.ravel(), found.ravel()], axis=1))
-    assert len(points(upper, "first class of both")) == 4
-    lost = points(upper, "first class of the reference only")
+    assert len(points(upper, "top class of both")) == 4
+    lost = points(upper, "top class of the reference only")
     np.testing.assert_array_equal(lost[:, 0], expected[:2].max(-1))
     differences = lower.lines[0].get_ydata()
     assert np.abs(differences).max() == entry.max_error

@@ -270,7 +270,7 @@ def test_poor_calibration_data_is_refused(data, message, small, tmp_path):
     [
         ({"dtype": "int4"}, "int8"),
         ({"dtype": "int8"}, "needs representative_data"),
-        ({"input_type": "uint8"}, "Only dtype='int8' has integer inputs"),
+        ({"input_type": "uint8"}, "Integer inputs require dtype='int8'"),
         ({"squeeze": "sum"}, "mean"),
         ({"labels": ["one"]}, "each of the 10 classes; `labels` are 1"),
     ],

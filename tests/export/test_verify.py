@@ -132,17 +132,17 @@ def test_unknown_target_is_refused(files):
 
 
 def test_images_of_0_to_1_are_detected(model, files, rng):
-    with pytest.raises(ValueError, match="takes images of 0 to 255; received"):
+    with pytest.raises(ValueError, match="expects images in the range 0 to 255; received"):
         export.verify(files["tflite"], model, data=rng.uniform(0, 1, (4, 32, 32, 3)).astype("float32"), **QUICK)
 
 
 def test_labels_that_do_not_fit_are_refused(model, files, rng, photos):
     images = rng.uniform(0, 255, (4, 32, 32, 3))
     for data, labels, message in (
-        (images, [1, 2, 3], "one an image; received 3 for 4"),
-        (photos, [1, 2, 3], "one an image; received 3 for 20"),
+        (images, [1, 2, 3], "one entry per image; received 3 for 4"),
+        (photos, [1, 2, 3], "one entry per image; received 3 for 20"),
         (images, [0, 1, 2, 10], "between 0 and 9.*0 to 10"),
-        (None, [1], "give the images as `data`"),
+        (None, [1], "Pass the images as `data`"),
     ):
         with pytest.raises(ValueError, match=message):
             export.verify(files["tflite"], model, data=data, labels=labels, **QUICK)
@@ -174,7 +174,7 @@ def test_images_come_from_arrays_folders_and_pipelines(rng, photos):
     assert (folder.images.shape, folder.folders) == ((10, 32, 32, 3), 10)
     assert folder.labels.tolist() == list(range(10))
     assert read(images[:, :20]).images.shape == (6, 32, 32, 3)
-    with pytest.raises(ValueError, match="holds no images"):
+    with pytest.raises(ValueError, match="must hold at least one image"):
         read([])
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read("nowhere")
@@ -208,8 +208,8 @@ def test_damaged_and_foreign_files_are_named(files, tmp_path):
     for name, content, message in (
         ("half.tflite", whole[: len(whole) // 2], "damaged or cut short"),
         ("short.tflite", whole[:40], "damaged or cut short"),
-        ("empty.tflite", b"", "no model that can be run here"),
-        ("foreign.tflite", b"\x89PNG\r\n\x1a\n" + bytes(100), "no model that can be run here"),
+        ("empty.tflite", b"", "not a model that can be run here"),
+        ("foreign.tflite", b"\x89PNG\r\n\x1a\n" + bytes(100), "not a model that can be run here"),
     ):
         path = tmp_path / name
         path.write_bytes(content)
@@ -219,7 +219,7 @@ def test_damaged_and_foreign_files_are_named(files, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         format_of(tmp_path / "nowhere.tflite")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(ValueError, match=r"no SavedModel: it holds no file saved_model\.pb"):
+    with pytest.raises(ValueError, match=r"not a SavedModel: it holds no file saved_model\.pb"):
         format_of(tmp_path / "folder")
     (tmp_path / "folder" / "saved_model.pb").write_bytes(b"no protobuf")
     with pytest.raises(ValueError, match="is damaged"):
@@ -246,7 +246,7 @@ def unary(name, dtype="FLOAT32", shape=(1, 8, 8, 4), custom=False):
     ("graph", "target", "reason"),
     [
         (graph_of(unary("FlexStridedSlice", custom=True)), "cpu", "Flex"),
-        (graph_of(unary("MyLayer", custom=True)), "cpu", "the application has to bring it along"),
+        (graph_of(unary("MyLayer", custom=True)), "cpu", "the application must provide"),
         (graph_of(unary("BROADCAST_TO")), "gpu", "at any rank"),
         (graph_of(unary("RELU_0_TO_1")), "gpu", r"relu6\(x \+ 3\) / 6"),
         (graph_of(unary("RESHAPE", shape=(1, 2, 2, 2, 4))), "gpu", "more than four dimensions"),
@@ -282,7 +282,7 @@ def test_strided_points_of_integers_are_refused_by_gpus():
         (1, (2, 2), "FLOAT32", False),
     ):
         found = [entry for entry in refusals(convolution(side, strides, dtype)) if entry.target == "gpu"]
-        assert [("1x1 convolution with a stride" in entry.reason) for entry in found] == [True] * wrong
+        assert [("strided 1x1 convolution" in entry.reason) for entry in found] == [True] * wrong
 
 
 @pytest.mark.parametrize(("filters", "width", "narrow"), [(16, 4, False), (8, 4, True), (16, 2, True), (16, 16, False)])
@@ -372,7 +372,7 @@ def test_integer_file_is_judged_by_real_images_only(int8_file, rng):
     report = export.verify(path, model, data=images, labels=labels, limits=Limits(accuracy_drop=-1.0), **QUICK)
     assert report.agreements[1].reference_accuracy == 1
     assert report.agreements[1].quantity == "probabilities"
-    assert "points lower" in report.failures[0]
+    assert "accuracy may drop by" in report.failures[0]
 
 
 def test_quantisation_round_trips_and_saturates():
