@@ -1,4 +1,4 @@
-"""What the gates of a network do: numbers collected over a dataset, and figures of them."""
+"""Analysis of a network's gates: statistics over a dataset, and figures of them."""
 
 from se_keras.analysis.gates import collect_gates, image_gates
 from se_keras.analysis.plots import plot_gates, plot_image, plot_pruning

@@ -1,4 +1,4 @@
-"""Running numbers of gates, class by class, in memory that does not grow with the images."""
+"""Running statistics of gates by class, in memory that does not grow with the number of images."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ALL = {0: "all"}
 
 
 class GateStatistics:
-    """What is known so far of the gates of a network; those of all blocks stand side by side in each array.
+    """Running statistics of a network's gates. Each array concatenates the gates of all blocks.
 
     Args:
         probe: The network.
         bins: Bins of each histogram; 0: no histograms.
-        samples: Number of images whose gates are kept as they are.
-        names: From the classes that may occur to their names; None: whichever occur.
+        samples: Number of images whose individual gates are kept.
+        names: Names of the classes that may occur, by label. None: any label may occur.
 
     Raises:
         ValueError: The histograms would take more than 1 GiB.
@@ -42,11 +42,11 @@ class GateStatistics:
             self._check_memory(len(names))
 
     def add(self, outputs: Sequence[np.ndarray], labels: np.ndarray | None) -> None:
-        """Takes in a batch.
+        """Adds a batch.
 
         Args:
             outputs: The gates of each block, (batch, channels).
-            labels: Class indices, (batch,); None: all images are one class.
+            labels: Integer labels, (batch,). None: all images belong to one class.
 
         Raises:
             ValueError: A class without a name, names but no labels, or histograms of more than 1 GiB.
@@ -57,7 +57,7 @@ class GateStatistics:
             self._lows, self._highs = ends[:, 0], ends[:, 1]
         if labels is None:
             if self._names not in (None, ALL):
-                raise ValueError("`class_names` names the classes of labels; received no labels.")
+                raise ValueError("`class_names` requires labels; received no labels. Pass `labels`.")
             self._names, labels = ALL, np.zeros(len(outputs[0]), "int64")
         values: np.ndarray = np.concatenate([x.astype("float64") for x in outputs], axis=1)
         self._samples.add(values, labels)
@@ -85,29 +85,29 @@ class GateStatistics:
             fitting = LARGEST_HISTOGRAMS // (4 * classes * width)
             raise ValueError(
                 f"Histograms must fit into 1 GiB; {classes} classes of {width} gates in bins={self._bins} take "
-                f"{size / 2**30:.1f} GiB. Give bins={fitting} or less; bins=0 leaves quantiles out."
+                f"{size / 2**30:.1f} GiB. Pass bins={fitting} or less; bins=0 omits quantiles."
             )
 
     def result(self, network: str, data: str) -> Gates:
-        """The record of all batches.
+        """Returns the statistics of all batches.
 
         Args:
             network: Name of the model.
-            data: What the images are.
+            data: Description of the images.
 
         Returns:
             A `Gates`.
 
         Raises:
-            ValueError: A class that has a name and no images.
+            ValueError: A named class has no images.
         """
         names = self._names or {label: str(label) for label in sorted(self._classes)}
         empty = [name for label, name in names.items() if label not in self._classes]
         if empty:
             raise ValueError(
                 f"Every class must have images; received none of {', '.join(empty[:5])}"
-                f"{f' and {len(empty) - 5} more' if empty[5:] else ''}. Leave them out of `class_names` (a mapping "
-                "from label to name names only some), or add images."
+                f"{f' and {len(empty) - 5} more' if empty[5:] else ''}. Omit them from `class_names` (a mapping from "
+                "labels to names may name only some), or add images."
             )
         classes = [self._classes[label] for label in names]
         counts = np.array([one.moments.count for one in classes])
@@ -131,7 +131,7 @@ class GateStatistics:
         )
 
     def _numbers(self, classes: Sequence[_Class], counts: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays of `BlockGates` but the samples."""
+        """Returns the arrays of `BlockGates` except the samples."""
         weights = counts / counts.sum()
         means = np.stack([one.moments.mean for one in classes])
         low = np.stack([one.low for one in classes]) / counts[:, None]
@@ -153,7 +153,7 @@ class GateStatistics:
         }
 
     def _quantiles(self, classes: Sequence[_Class]) -> np.ndarray:
-        """Quantiles of each gate over the images of some classes, interpolated within the bins: (levels, width)."""
+        """Returns quantiles of each gate over the images of some classes, interpolated in the bins: (levels, width)."""
         bins = self._bins
         if not bins:
             return np.zeros((0, len(self._lows)))
@@ -162,7 +162,7 @@ class GateStatistics:
         found = []
         for level in QUANTILES:
             target = level * reached[:, -1:]
-            cell = (reached < target).sum(1, keepdims=True)  # the first bin at which it is reached
+            cell = (reached < target).sum(1, keepdims=True)  # the first bin that reaches it
             inside = np.take_along_axis(histogram, cell, 1)
             share = (target - (np.take_along_axis(reached, cell, 1) - inside)) / inside
             found.append(self._lows + (cell + share)[:, 0] / bins * (self._highs - self._lows))
@@ -172,7 +172,7 @@ class GateStatistics:
 
 
 class _Class:
-    """The images of one class."""
+    """Running statistics of one class."""
 
     def __init__(self, width: int, bins: int) -> None:
         self.bins = bins
@@ -183,7 +183,7 @@ class _Class:
         self.histogram: np.ndarray = np.zeros(width * bins, "uint32")
 
     def add(self, values: np.ndarray, places: np.ndarray) -> None:
-        """Takes in gates, and where they lie in their range, from 0 to 1: both (images, width)."""
+        """Adds gates and their positions in their range, from 0 to 1: both (images, width)."""
         self.moments.add(values)
         self.low += (places < SATURATED).sum(0)
         self.high += (places > 1 - SATURATED).sum(0)
@@ -196,7 +196,7 @@ class _Class:
 
 
 class _Reservoir:
-    """Rows drawn at random from a stream, each with the same chance (algorithm R), and the same ones each time."""
+    """A uniform, reproducible random sample of rows from a stream (algorithm R)."""
 
     def __init__(self, size: int, width: int) -> None:
         self._rows: np.ndarray = np.zeros((size, width), "float32")
@@ -217,14 +217,14 @@ class _Reservoir:
             self._rows[slot], self._indices[slot], self._labels[slot] = rows[row], start + row, labels[row]
 
     def kept(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Position in the stream, label and row of each, in the order of the stream."""
+        """Returns position in the stream, label, and row of each, in the order of the stream."""
         order = np.argsort(self._indices)
         order = order[self._indices[order] >= 0]  # the stream may have fewer than `size`
         return self._indices[order], self._labels[order], self._rows[order]
 
 
 def _limits(probe: Probe, first: Sequence[np.ndarray]) -> list[tuple[float, float]]:
-    """The range of each block's gates: known for a sigmoid or tanh, else twice what the first batch shows."""
+    """Returns the range of each block's gates: known for sigmoid and tanh, else twice the range of the first batch."""
     limits = []
     for call, values in zip(probe.calls, first, strict=True):
         block = call.operation

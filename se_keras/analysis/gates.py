@@ -1,4 +1,4 @@
-"""The gates of every SE block over a dataset: how high they are, how much they vary, and with what."""
+"""Collection of the gates of every SE block over a dataset: level, variation, and dependence on the class."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ def collect_gates(
     samples: int = 0,
     progress: Progress = iter,
 ) -> Gates:
-    """Observes the gates of every SE block over a dataset, in one forward pass and constant memory.
+    """Collects the gates of every SE block over a dataset, in one forward pass and constant memory.
 
-    Reference: Hu et al., arXiv 1709.01507v4, section 7.2 and figure 7. It shows mean gates of four classes;
-    standard deviations, quantiles, saturation and the share of the classes in the variance are
-    added here.
+    Reference: Hu et al., arXiv 1709.01507v4, section 7.2 and figure 7. The paper shows mean gates of four
+    classes. This function adds standard deviations, quantiles, saturation, and the share of the
+    variance that is between classes.
 
     Args:
-        model: A functional model with `SqueezeExcite` layers, also in models inside it, and its
+        model: A functional model with `SqueezeExcite` layers, also in nested models, and its
             preprocessing. It is not changed.
-        images: In the scale of the model's input: an array of shape (n, height, width, channels),
-            a dictionary of arrays for several inputs, a `keras.utils.PyDataset`, a
+        images: Images in the scale of the model's input: an array of shape (n, height, width,
+            channels), a dictionary of arrays for several inputs, a `keras.utils.PyDataset`, a
             `tf.data.Dataset`, or any finite iterable of batches x or (x, labels).
-        labels: Class indices, shape (n,), or one-hot rows, (n, classes), where `images` brings none.
-            None: all images are one class.
-        class_names: Names in the order of the indices, or a mapping from the indices that occur to names.
-            Each must have images. Default: the indices that occur.
-        data: What the images are, e.g. "CIFAR-10 test", for the titles of figures.
-        batch_size: Images at a time, where `images` is an array; at least 1.
-        bins: Bins over the gate's range, at least 1, from which quantiles are read; they take
-            4 bytes for each bin, class and channel. 0: no quantiles.
-        samples: Number of images, drawn at random but the same each time, whose gates are kept as they are.
-        progress: Wraps the iteration over batches, e.g. to show a bar.
+        labels: Integer labels, shape (n,), or one-hot rows, (n, classes), if `images` has none.
+            None: all images belong to one class.
+        class_names: Class names in the order of the labels, or a mapping from the labels that occur to
+            names. Each class must have images. Default: the labels that occur.
+        data: Description of the images for the titles of figures, such as "CIFAR-10 test".
+        batch_size: Images per batch if `images` is an array; at least 1.
+        bins: Histogram bins over the gate's range, at least 1, for computing quantiles; they take
+            4 bytes per bin, class, and channel. 0: no quantiles.
+        samples: Number of images, sampled at random but reproducibly, whose individual gates are kept.
+        progress: Wraps the iteration over batches, for example to show a progress bar.
 
     Returns:
         A `Gates`.
 
     Raises:
-        ValueError: A subclassed model or one without SE blocks; no images; labels of another length or that
-            are no classes; a class without images or without a name; histograms of more than 1 GiB.
+        ValueError: A subclassed model or one without SE blocks; no images; labels of another length or
+            that are not classes; a class without images or without a name; histograms of more than 1 GiB.
 
     Example:
 
@@ -76,21 +76,21 @@ def collect_gates(
 
 
 class ImageGates(NamedTuple):
-    """One block's view of one image: its gates, (channels,), and its input map, (..., channels)."""
+    """The gates, (channels,), and the input map, (..., channels), of one block for one image."""
 
     gates: np.ndarray
     maps: np.ndarray
 
 
 def image_gates(model: keras.Model, image: np.ndarray) -> dict[str, ImageGates]:
-    """The gates of every SE block for one image, and the feature maps that they weigh.
+    """Returns the gates of every SE block for one image, and the feature maps that they scale.
 
     Args:
         model: As in `collect_gates`.
         image: One image in the scale of the model's input, without a batch axis.
 
     Returns:
-        From the name of each block to its gates and the map they weigh, channels last.
+        A dictionary from the name of each block to its gates and the map they scale, channels last.
 
     Raises:
         ValueError: As in `collect_gates`.

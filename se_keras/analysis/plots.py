@@ -1,4 +1,4 @@
-"""Figures of what the gates do, each with a CSV file of its numbers beside it."""
+"""Figures of gates, each with a CSV file of its data."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from se_keras.errors import check_count, missing_package
 from se_keras.files import Kind, kind_of, replacing_together
 from se_keras.surgery.pruning_report import PruningReport
 
-# Okabe and Ito's colours without their yellow, which vanishes on paper; then two of Paul Tol's.
+# Okabe and Ito's colors without their yellow, which is invisible on paper, and then some of Paul Tol's.
 COLOURS = ("#000000", "#E69F00", "#CC79A7", "#009E73", "#0072B2", "#D55E00", "#56B4E9", "#882255", "#999933", "#332288")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v")
 DOTS_PER_INCH = 200
 GATE_FIGURES = ("profiles", "depth", "classes")
 MOST_LINES = len(COLOURS)
-# How high the axes of `depth` reach at least, so that a thousandth does not look like much.
+# Minimum upper limits of the axes of `depth`, to avoid magnifying tiny values.
 LEAST_TOPS = (0.2, 0.1, 0.05)
 
 
@@ -49,25 +49,25 @@ def plot_gates(
     channels: int = 50,
     overwrite: bool = False,
 ) -> list[pathlib.Path]:
-    """Draws the paper's figures for a network: profiles, depth and classes by channels.
+    """Draws the paper's figures for a network: profiles, depth, and classes by channels.
 
-    `profiles`: mean gate of evenly sampled channels, one line a class, for the last block of each stage
-    and all of the last stage (figure 7 of arXiv 1709.01507v4). `depth`: for every block, how much
-    of the variance is between classes, and the share of saturated gates. `classes`: the mean
-    gate of every class and channel as a heat map. Colours are safe for colour-blind readers.
+    `profiles`: mean gate of evenly sampled channels, one line per class, for the last block of each
+    stage and all blocks of the last stage (figure 7 of arXiv 1709.01507v4). `depth`: for every block,
+    the share of the variance that is between classes, and the share of saturated gates. `classes`:
+    the mean gate of every class and channel as a heat map. Colors are safe for color-blind readers.
 
     Args:
-        gates: What `collect_gates` gave.
-        folder: Made if need be; gets a PNG file and a CSV file of each name.
+        gates: Result of `collect_gates`.
+        folder: Target folder, created if necessary, for one PNG file and one CSV file per figure.
         blocks: Names of the blocks in `profiles` and `classes` instead of the default.
-        channels: At most so many channels a block in `profiles`, at least 1.
-        overwrite: Whether files there may be replaced.
+        channels: Maximum number of channels per block in `profiles`, at least 1.
+        overwrite: Whether to replace existing files.
 
     Returns:
         Paths of the six files.
 
     Raises:
-        FileExistsError: A file is there already, and `overwrite` is False.
+        FileExistsError: A file exists, and `overwrite` is False.
         ImportError: matplotlib is not installed.
         ValueError: An unknown block.
     """
@@ -93,26 +93,26 @@ def plot_image(
     title: str = "",
     overwrite: bool = False,
 ) -> list[pathlib.Path]:
-    """Draws an image, and beside it the channels that each block turns up most for it.
+    """Draws an image, and next to it the channels that each block amplifies most for it.
 
-    Most turned up is the channel whose gate is furthest above its mean over the dataset.
-    Each is shown as the feature map that its gate weighs.
+    These are the channels whose gates are farthest above their means over the dataset. Each is
+    shown as the feature map that its gate scales.
 
     Args:
         model: The network that `gates` were collected from; blocks on images only.
         image: One image in the scale of the model's input, without a batch axis.
-        gates: What `collect_gates` gave.
-        path: The PNG file; a CSV file of the same name with all channels is written beside it.
+        gates: Result of `collect_gates`.
+        path: The PNG file; a CSV file of the same name with all channels is written next to it.
         blocks: Names of the blocks, in order, instead of the last of each stage and all of the last stage.
-        top: Channels a block, at least 1.
-        title: What the image is, e.g. its class.
-        overwrite: Whether files there may be replaced.
+        top: Number of channels per block, at least 1.
+        title: Description of the image, such as its class.
+        overwrite: Whether to replace existing files.
 
     Returns:
         Paths of the two files.
 
     Raises:
-        FileExistsError: A file is there already, and `overwrite` is False.
+        FileExistsError: A file exists, and `overwrite` is False.
         ImportError: matplotlib is not installed.
         ValueError: An unknown block, gates of another network, or an image of another shape.
     """
@@ -121,7 +121,7 @@ def plot_image(
     shown = chosen_blocks(gates, blocks)
     for block in shown:
         if block.name not in found or len(found[block.name].gates) != block.channels:
-            raise ValueError(f"`gates` must be of this network; {model.name!r} has no block like {block.name!r}.")
+            raise ValueError(f"`gates` must be from this network; {model.name!r} has no block like {block.name!r}.")
     table = image_table(found, shown)
     figure = _image(image, found, gates, shown, table, top, title)
     return _written([pathlib.Path(path)], [(figure, table)], overwrite)
@@ -130,19 +130,19 @@ def plot_image(
 def plot_pruning(
     reports: Sequence[PruningReport], path: str | os.PathLike, *, data: str = "images", overwrite: bool = False
 ) -> list[pathlib.Path]:
-    """Draws what pruning at several bounds saves and costs.
+    """Draws the savings and costs of pruning at several bounds.
 
     Args:
-        reports: From `pruning_curve`, in the order of their bounds; at least one.
-        path: The PNG file; a CSV file of the same name is written beside it.
-        data: What the images are, for the title.
-        overwrite: Whether files there may be replaced.
+        reports: Reports of `pruning_curve`, in the order of their bounds; at least one.
+        path: The PNG file; a CSV file of the same name is written next to it.
+        data: Description of the images for the title.
+        overwrite: Whether to replace existing files.
 
     Returns:
         Paths of the two files.
 
     Raises:
-        FileExistsError: A file is there already, and `overwrite` is False.
+        FileExistsError: A file exists, and `overwrite` is False.
         ImportError: matplotlib is not installed.
         ValueError: No report.
     """
@@ -152,16 +152,16 @@ def plot_pruning(
 
 
 def figure_targets(paths: Sequence[pathlib.Path]) -> dict[str | os.PathLike, Kind]:
-    """The files that figures are written to, for `files.check_targets`.
+    """Returns the files that figures are written to, for `files.check_targets`.
 
     Args:
         paths: The PNG files.
 
     Returns:
-        Each of them and the CSV file of its numbers, and what it is.
+        The paths of the PNG and CSV files, and the kind of each.
 
     Raises:
-        ValueError: Another ending than .png.
+        ValueError: A path does not end in .png.
     """
     for path in paths:
         if path.suffix != ".png":
@@ -251,12 +251,12 @@ def _depth(gates: Gates) -> Any:
     spread = [np.sqrt(np.mean(np.square(block.total_std))) for block in gates.blocks]
     greatest = [block.total_std.max() for block in gates.blocks]
     lower.plot(places, spread, color=COLOURS[3], marker="s", label="root mean square over channels")
-    lower.plot(places, greatest, color=COLOURS[0], marker="D", linestyle="--", label="greatest of a channel")
+    lower.plot(places, greatest, color=COLOURS[0], marker="D", linestyle="--", label="maximum over channels")
     lower.set_ylabel("standard deviation\nof a gate over images")
     for ax, least in zip(axes, LEAST_TOPS, strict=True):
         ax.set_ylim(0, max(ax.get_ylim()[1], least))
         for line in ax.get_lines():
-            line.set_clip_on(line.get_marker() in (None, "None"))  # a marker at 0 is seen whole
+            line.set_clip_on(line.get_marker() in (None, "None"))  # shows the whole marker at 0
         ax.grid(alpha=0.3)
         _legend_above(ax)
         for border in range(1, len(names)):
@@ -292,7 +292,7 @@ def _classes(gates: Gates, blocks: Sequence[BlockGates]) -> Any:
 
 
 def _round_step(count: int, most: int) -> int:
-    """The smallest of 1, 2, 4, 8, 16 ... that gives at most so many ticks, because channels come in powers of two."""
+    """Returns the smallest power of two with at most `most` ticks, because channels come in powers of two."""
     step = 1
     while count > step * most:
         step *= 2
@@ -303,14 +303,14 @@ def _image(
     image: np.ndarray, found: Any, gates: Gates, blocks: Sequence[BlockGates], table: Rows, top: int, title: str
 ) -> Any:
     figure = _figure(3.4 + 1.5 * top, 1.0 + 1.75 * len(blocks))
-    what = f"Channels most turned up{f': {title}' if title else ''}"
+    what = f"Most amplified channels{f': {title}' if title else ''}"
     figure.suptitle(_about(what, gates).replace(gates.data, f"means over {gates.data}"))
     grid = figure.add_gridspec(len(blocks), top + 2)
     picture = figure.add_subplot(grid[:, :2])
     picture.imshow(_visible(np.asarray(image)))
     picture.set_title("image")
     note = (
-        "right: the maps that the gates weigh,\nblue low, yellow high; above each,\nits gate and the mean of that gate"
+        "right: the maps that the gates scale,\nblue low, yellow high; above each,\nits gate and the mean of that gate"
     )
     picture.text(0.5, -0.03, note, transform=picture.transAxes, ha="center", va="top", fontsize="small")
     picture.set_axis_off()
@@ -329,10 +329,10 @@ def _image(
 
 
 def _visible(image: np.ndarray) -> np.ndarray:
-    """An image of any scale as something that can be drawn."""
+    """Converts an image of any scale to pixels that can be drawn."""
     if image.shape[-1] not in (1, 3) and image.shape[0] in (1, 3):
         image = np.moveaxis(image, 0, -1)
-    if image.dtype != np.uint8 and not (image.min() >= 0 and image.max() > 1.5):  # no pixels from 0 to 255
+    if image.dtype != np.uint8 and not (image.min() >= 0 and image.max() > 1.5):  # not pixels from 0 to 255
         spread = max(float(np.ptp(image)), 1e-9)
         image = (image - image.min()) / spread * 255
     pixels = np.clip(image, 0, 255).astype("uint8")
@@ -343,7 +343,7 @@ def _pruning(reports: Sequence[PruningReport], data: str) -> Any:
     first = reports[0]
     places = np.arange(len(reports))
     figure = _figure(max(6.4, 1.1 * len(reports) + 2), 6.8)
-    figure.suptitle(_title("SE blocks with constant gates folded away", first.network, data, first.images))
+    figure.suptitle(_title("Pruning of SE blocks with constant gates", first.network, data, first.images))
     upper, lower = figure.subplots(2, 1, sharex=True)
     if first.accuracy is not None:
         upper.axhline(100 * first.accuracy[0], color="0.4", linestyle=":", label="accuracy before")
@@ -355,7 +355,7 @@ def _pruning(reports: Sequence[PruningReport], data: str) -> Any:
     upper.set_ylabel("% of the images")
     lower.axhline(100, color="0.4", linestyle=":")
     for number, (name, label) in enumerate(
-        {"parameters": "parameters", "macs": "multiply-adds", "seconds": "time of one image"}.items()
+        {"parameters": "parameters", "macs": "multiply-adds", "seconds": "time per image"}.items()
     ):
         pairs = [getattr(report, name) for report in reports]
         if all(pairs):
@@ -363,7 +363,7 @@ def _pruning(reports: Sequence[PruningReport], data: str) -> Any:
             style = {"color": COLOURS[3 + number], "marker": MARKERS[number], "linestyle": DASHES[number]}
             lower.plot(places, shares, label=label, **style)
     lower.set_ylabel("% of before")
-    lower.set_xlabel("bound on the standard deviation of a gate\n(SE blocks folded away)")
+    lower.set_xlabel("bound on the standard deviation of a gate\n(pruned SE blocks)")
     counts = [f"{report.bound:g}\n({len(report.pruned)} of {len(report.changes)})" for report in reports]
     lower.set_xticks(places, counts)
     for ax in (upper, lower):

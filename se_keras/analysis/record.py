@@ -1,4 +1,4 @@
-"""What was collected about the gates of a network, and its file."""
+"""Statistics of a network's gates, and their file format."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ ARRAYS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class BlockGates:
-    """The gates of one SE block. `total_` means over all images, whatever their class.
+    """Statistics of the gates of one SE block. `total_` marks those over all images, regardless of class.
 
     Args:
         name: Name of the block.
-        limits: Lowest and highest gate possible: (0, 1) for a sigmoid, (0, 2) with
-            `gate_init="identity"`; for gates without an upper end, the range of the histogram.
+        limits: Lowest and highest possible gate: (0, 1) for a sigmoid, (0, 2) with
+            `gate_init="identity"`; for gates without an upper limit, the range of the histogram.
         mean: Mean gate, shape (classes, channels).
         std: Standard deviation within a class, (classes, channels).
         low_share: Share of the images whose gate is in the lowest hundredth of the range (below
             0.01 for a sigmoid), (classes, channels), 0 to 1.
         high_share: The same for the highest hundredth (above 0.99).
-        quantiles: Shape (classes, levels, channels), from histograms: true to one bin's width.
-            No levels if none were asked for.
+        quantiles: Shape (classes, levels, channels), from histograms: accurate to the width of a
+            bin. No levels if quantiles are disabled.
         total_mean: Shape (channels,).
         total_std: Shape (channels,).
         total_low_share: Shape (channels,).
         total_high_share: Shape (channels,).
         total_quantiles: Shape (levels, channels).
         between_std: Standard deviation of the class means, weighted by the images of each class, (channels,).
-        samples: Gates of single images, (samples, channels).
+        samples: Gates of individual images, (samples, channels).
     """
 
     name: str
@@ -72,15 +72,15 @@ class BlockGates:
 
     @property
     def channels(self) -> int:
-        """Number of gates."""
+        """Returns the number of gates."""
         return len(self.total_mean)
 
     @property
     def class_share(self) -> np.ndarray:
-        """Variance over classes as a share of the variance over all images.
+        """Returns the variance between classes as a share of the variance over all images.
 
         Returns:
-            Shape (channels,). 0: the gate does not tell classes apart, or never changes; 1: it
+            Shape (channels,). 0: the gate does not distinguish classes, or never changes; 1: it
             depends on the class alone. By chance alone it is (classes - 1) / (images - 1).
         """
         total = np.square(self.total_std)
@@ -88,25 +88,25 @@ class BlockGates:
 
     @property
     def class_specificity(self) -> float:
-        """The share of `class_share` for the whole block: variances summed over channels first."""
+        """Returns `class_share` for the whole block: variances are summed over channels first."""
         total = float(np.square(self.total_std).sum())
         return float(np.square(self.between_std).sum()) / total if total > 0 else 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Gates:
-    """What `collect_gates` returns.
+    """Statistics of the gates of a network, as returned by `collect_gates`.
 
     Args:
         network: Name of the model.
-        data: What the images are, for titles.
-        class_names: Names of the classes, in the order of the arrays' rows; ("all",) without labels.
+        data: Description of the images for titles.
+        class_names: Class names in the order of the arrays' rows; ("all",) without labels.
         counts: Number of images of each class, (classes,).
         levels: Levels of the quantiles, each between 0 and 1.
-        bins: Bins of the histograms behind the quantiles: their resolution is the range / `bins`.
-        blocks: One entry an SE block, in the order of the network.
+        bins: Bins of the histograms for the quantiles: their resolution is the range / `bins`.
+        blocks: One entry per SE block, in the order of the network.
         sample_indices: Positions in the dataset of the images in `samples`, (samples,).
-        sample_labels: Rows in `class_names` of these images, (samples,).
+        sample_labels: Indices in `class_names` of these images, (samples,).
     """
 
     network: str
@@ -121,20 +121,20 @@ class Gates:
 
     @property
     def images(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return int(self.counts.sum())
 
     def block(self, name: str) -> BlockGates:
-        """One block by its name.
+        """Returns the gates of a block by its name.
 
         Args:
-            name: E.g. "stage2_block1_se".
+            name: Name of the block, such as "stage2_block1_se".
 
         Returns:
             Its gates.
 
         Raises:
-            ValueError: There is none of that name; the message lists all.
+            ValueError: No block has this name; the message lists all names.
         """
         for block in self.blocks:
             if block.name == name:
@@ -142,15 +142,15 @@ class Gates:
         raise ValueError(f"No SE block is called {name!r}. Options: {', '.join(b.name for b in self.blocks)}.")
 
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
-        """Writes everything into one compressed file, which `Gates.load` reads.
+        """Writes the statistics to one compressed file, which `Gates.load` reads.
 
         Args:
-            path: Ending in .npz; the file appears when it is whole.
-            overwrite: Whether a file there may be replaced.
+            path: The file to write, ending in .npz; it appears only when complete.
+            overwrite: Whether to replace an existing file.
 
         Raises:
-            FileExistsError: There is a file already, and `overwrite` is False.
-            ValueError: Another ending.
+            FileExistsError: The file exists, and `overwrite` is False.
+            ValueError: `path` does not end in .npz.
         """
         if not os.fspath(path).endswith(".npz"):
             raise ValueError(f"`path` must end in .npz; received {os.fspath(path)!r}.")
@@ -166,17 +166,17 @@ class Gates:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Gates:
-        """Reads what `save` wrote.
+        """Reads a file written by `save`.
 
         Args:
             path: The file.
 
         Returns:
-            The same gates.
+            The same statistics.
 
         Raises:
-            FileNotFoundError: There is none.
-            ValueError: It holds something else.
+            FileNotFoundError: The file does not exist.
+            ValueError: The file has other content.
         """
         arrays = read_arrays(path)
         try:

@@ -1,4 +1,4 @@
-"""The numbers behind the figures, as rows for CSV files."""
+"""Data of the figures, as rows for CSV files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rows = tuple[Sequence[str], list[Sequence[Any]]]
 
 
 def write_csv(path: str | os.PathLike, table: Rows) -> None:
-    """Writes a table.
+    """Writes a table as a CSV file.
 
     Args:
         path: The file, under a temporary name.
@@ -32,18 +32,18 @@ def write_csv(path: str | os.PathLike, table: Rows) -> None:
 
 
 def stage_of(name: str) -> str:
-    """The stage that a block's name tells, e.g. "stage2", or ""."""
+    """Returns the stage in a block's name, such as "stage2", or ""."""
     match = re.match(r"stage\d+(?=_)", name)
     return match[0] if match else ""
 
 
 def chosen_blocks(gates: Gates, names: Sequence[str] | None = None, *, most: int = 6) -> list[BlockGates]:
-    """The blocks that a figure shows: the last of each stage and, as in the paper, all of the last stage.
+    """Returns the blocks that a figure shows: the last of each stage and, as in the paper, all of the last stage.
 
     Args:
-        gates: What was collected.
-        names: The blocks to show instead.
-        most: At most so many by default, evenly chosen; also where names tell no stages.
+        gates: The collected gates.
+        names: Names of the blocks to show instead.
+        most: Maximum number of blocks by default, evenly chosen, also if names contain no stages.
 
     Returns:
         The blocks in the order of the network, or of `names`.
@@ -63,11 +63,11 @@ def chosen_blocks(gates: Gates, names: Sequence[str] | None = None, *, most: int
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """Indices of at most `most` of `count` things, evenly spaced, the first and the last among them.
+    """Returns indices of at most `most` of `count` items, evenly spaced, including the first and the last.
 
     Args:
-        count: How many there are, at least 1.
-        most: How many to choose, at least 1.
+        count: Number of items, at least 1.
+        most: Maximum number to choose, at least 1. For 1, only the last item.
 
     Returns:
         Ascending indices.
@@ -76,13 +76,13 @@ def evenly(count: int, most: int) -> list[int]:
 
 
 def profile_table(gates: Gates, blocks: Iterable[BlockGates], classes: Sequence[int], channels: int) -> Rows:
-    """Mean gates of evenly spaced channels for each class, and over all images.
+    """Returns mean gates of evenly spaced channels for each class, and over all images.
 
     Args:
-        gates: What was collected.
+        gates: The collected gates.
         blocks: The blocks to show.
-        classes: Rows of the classes to show.
-        channels: At most so many channels a block.
+        classes: Indices of the classes to show.
+        channels: Maximum number of channels per block.
 
     Returns:
         Columns: block, channel, class ("all images" for all), mean, std.
@@ -99,15 +99,15 @@ def profile_table(gates: Gates, blocks: Iterable[BlockGates], classes: Sequence[
 
 
 def depth_table(gates: Gates) -> Rows:
-    """One row a block, from the first to the last.
+    """Returns one row per block, from first to last.
 
     Args:
-        gates: What was collected.
+        gates: The collected gates.
 
     Returns:
         Columns: block, channels, mean gate, standard deviation over images (root mean square over
-        channels), greatest standard deviation of a channel, class-specificity (share of the
-        variance that is between classes), shares of gates at the lower and upper end.
+        channels), largest standard deviation of a channel, class-specificity (share of the
+        variance that is between classes), shares of gates at the lower and upper ends.
     """
     header = ("block", "channels", "mean", "std", "greatest_std", "class_specificity", "low_share", "high_share")
     rows: list[Sequence[Any]] = []
@@ -126,14 +126,14 @@ def depth_table(gates: Gates) -> Rows:
 
 
 def class_table(gates: Gates, blocks: Iterable[BlockGates]) -> Rows:
-    """Every class and channel, with all that was collected.
+    """Returns one row per block, class, and channel, with all statistics.
 
     Args:
-        gates: What was collected.
+        gates: The collected gates.
         blocks: The blocks to show.
 
     Returns:
-        Columns: block, class, images, channel, mean, std, shares at the lower and upper end, quantiles.
+        Columns: block, class, images, channel, mean, std, shares at the lower and upper ends, quantiles.
     """
     quantiles = [f"quantile_{level:g}" for level in gates.levels]
     rows: list[Sequence[Any]] = []
@@ -147,15 +147,15 @@ def class_table(gates: Gates, blocks: Iterable[BlockGates]) -> Rows:
 
 
 def image_table(found: Mapping[str, ImageGates], blocks: Iterable[BlockGates]) -> Rows:
-    """The gates of one image beside those of all images.
+    """Returns the gates of one image alongside the statistics of all images.
 
     Args:
-        found: What `image_gates` gave.
+        found: Result of `image_gates`.
         blocks: The blocks to show.
 
     Returns:
-        Columns: block, channel, gate, mean and std over all images, how many of these std the gate
-        is above the mean; most turned up first in each block.
+        Columns: block, channel, gate, mean and std over all images, and the distance of the gate
+        above the mean in units of this std; most amplified channels first in each block.
     """
     rows: list[Sequence[Any]] = []
     for block in blocks:
@@ -169,14 +169,14 @@ def image_table(found: Mapping[str, ImageGates], blocks: Iterable[BlockGates]) -
 
 
 def pruning_table(reports: Iterable[PruningReport]) -> Rows:
-    """One row a bound.
+    """Returns one row per bound.
 
     Args:
-        reports: Of one network.
+        reports: Reports of one network.
 
     Returns:
-        Columns: bound, pruned blocks, and before and after of parameters, MACs, milliseconds and
-        accuracy, empty where they were not measured; share of images put into the same class.
+        Columns: bound, pruned blocks, blocks, images, and before and after of parameters, MACs,
+        milliseconds, and accuracy, empty if not measured; share of images with the same class.
     """
     header = ["bound", "pruned_blocks", "blocks", "images"]
     for name in ("parameters", "macs", "milliseconds", "accuracy"):

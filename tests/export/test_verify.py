@@ -85,7 +85,7 @@ def test_file_of_another_model_fails(model, files):
     keras.utils.set_random_seed(1)
     report = export.verify(files["tflite"], shortened("se_resnet20"), **QUICK)
     assert not report.passed
-    assert "the logits differ by" in report.failures[0]
+    assert "the logits may differ by" in report.failures[0]
     assert "FAILED" in str(report)
 
 
