@@ -1,11 +1,11 @@
-"""What the package costs its user before anything useful happens: import, building, and SE's share of a step.
+"""Costs of importing the package, building a network, and SE in a training step.
 
     python benchmarks/build.py
 
-Three comparisons, each interleaved, medians: a network imported from se_keras beside `import keras` in fresh
-processes (`import se_keras` alone imports nothing); building SEResNet50 beside
-`keras.applications.ResNet50`; a training step of SEResNet50 beside the same network with `se=None`, on
-the CPU, on TensorFlow (without XLA, which the fused batch norm does not go with) and on JAX.
+Three interleaved comparisons of medians: importing a network from se_keras against `import keras` in new
+processes (`import se_keras` alone imports nothing); building SEResNet50 against
+`keras.applications.ResNet50`; and a training step of SEResNet50 against the same network with `se=None`, on
+the CPU, on TensorFlow (without XLA, which does not support fused batch normalization) and on JAX.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NETWORK = "from se_keras import SEResNet50"
 
 
 def time_imports() -> dict[str, dict[str, float]]:
-    # An installed package is compiled once; without this, a shell that forbids it would time the compiler.
+    # An installed package is compiled once; a shell that disables bytecode would time the compiler.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def importing(statement: str):
@@ -73,7 +73,7 @@ def time_training(size: int = 224, batch: int = 8) -> dict[str, dict[str, float]
 
 
 def time_training_on_jax() -> dict[str, dict[str, float]]:
-    """A process of its own, because a process has one backend."""
+    """Runs in a separate process, because a process has one backend."""
     program = "import json, build; print(json.dumps(build.time_training()))"
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     folder = os.path.dirname(os.path.abspath(__file__))

@@ -1,8 +1,8 @@
-"""A contestant that is a process of its own: it says when it is ready, and then how long each call took.
+"""Contestants in separate processes: each reports when it is ready, and then the time of each call.
 
-`Contestant` is the side of the benchmark, `answer` that of the worker; neither needs more than Python. Who cannot
-start (`started`), or ends before the others (`take_turns`), is left out and named: a machine without PyTorch still
-times the rest.
+`Contestant` is the side of the benchmark, `answer` that of the worker; both need only Python. A contestant that cannot
+start (`started`), or ends before the others (`take_turns`), is skipped and named: a machine without PyTorch still
+times the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Contestant:
     """A worker process.
 
     Args:
-        command: Its command line. It prints "ready", and after that the seconds of one call for every line it reads.
+        command: Its command line. It prints "ready", and then the seconds of one call for every line it reads.
     """
 
     def __init__(self, command: Sequence[str | os.PathLike]) -> None:
@@ -42,8 +42,8 @@ class Contestant:
                 raise RuntimeError(f"{' '.join(map(str, command))} did not start. It ended with:\n{last}")
 
     def __call__(self) -> float:
-        """Seconds of one call."""
-        time.sleep(0.05)  # some runtimes' threads go on spinning after a call, at the next one's cost
+        """Returns the seconds of one call."""
+        time.sleep(0.05)  # threads of some runtimes keep spinning after a call, which slows down the next one
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return float(self.process.stdout.readline())
@@ -53,21 +53,21 @@ class Contestant:
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
-        with contextlib.suppress(BrokenPipeError):  # what the process did not read
+        with contextlib.suppress(BrokenPipeError):  # input that the process did not read
             self.process.stdin.close()
 
 
 def answer(make: Callable[[], Callable[[], object]], *, warmups: int, settling: int = 0, parts: int = 1) -> None:
-    """Makes what is timed, then times one call for every line on standard input, until it ends.
+    """Creates a function, then times one call of it for every line on standard input.
 
     Args:
-        make: Gives the function to call.
-        warmups: Calls before the first that is timed.
-        settling: Calls before each timed one, as of `timing.interleaved`.
-        parts: What a call's seconds are divided by, where it does the same several times.
+        make: Returns the function to call.
+        warmups: Calls before the first timed call.
+        settling: Calls before each timed call, as in `timing.interleaved`.
+        parts: Divisor of the seconds of a call that repeats its work.
     """
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    os.dup2(2, 1)  # keeps output of libraries out of the answers
     run = make()
     for _ in range(warmups):
         run()
@@ -81,13 +81,13 @@ def answer(make: Callable[[], Callable[[], object]], *, warmups: int, settling: 
 
 
 def started(commands: Mapping[Name, Sequence[str | os.PathLike]]) -> dict[Name, Contestant]:
-    """Starts contestants; those that cannot start are left out, and named with the reason.
+    """Starts contestants; those that cannot start are skipped and named with the reason.
 
     Args:
-        commands: Their command lines by name.
+        commands: Command lines of the contestants by name.
 
     Returns:
-        Those that are ready, by name.
+        The contestants that are ready, by name.
     """
     runs = {}
     for name, command in commands.items():
@@ -99,14 +99,14 @@ def started(commands: Mapping[Name, Sequence[str | os.PathLike]]) -> dict[Name, 
 
 
 def take_turns(runs: Mapping[Name, Contestant], *, rounds: int) -> dict[Name, list[float]]:
-    """Seconds of one call of each in turn, round after round; the processes are ended afterwards.
+    """Times one call of each contestant in turn, round after round, and then ends the processes.
 
     Args:
         runs: The contestants by name.
-        rounds: How often each is called, at least 1.
+        rounds: Number of calls of each, at least 1.
 
     Returns:
-        The seconds of each call, by name; without those whose process ended in between, which are named.
+        The seconds of each call, by name. Contestants whose process ended early are skipped and named.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in runs}
     try:
@@ -129,14 +129,14 @@ def _leave_out(name: Hashable, reason: str) -> None:
 
 
 def installed(python: str | os.PathLike, packages: Sequence[str]) -> dict[str, str]:
-    """Versions of packages in another Python.
+    """Returns versions of packages in another Python.
 
     Args:
         python: The interpreter.
         packages: Names of distributions.
 
     Returns:
-        The version of each that is installed there; {} if there is no such Python.
+        The version of each installed package; {} if the interpreter does not exist.
     """
     code = (
         "import json, sys\nfrom importlib.metadata import distributions\n"

@@ -1,9 +1,9 @@
-"""SE-ResNet-50 on the CPU: our exports beside plain exports of the same network, and beside other runtimes.
+"""SE-ResNet-50 on the CPU: exports of this package compared with plain exports and with other runtimes.
 
     python benchmarks/cpu_inference.py                                   # our exports and Keras' own
     python benchmarks/cpu_inference.py --peers peers/bin/python          # and PyTorch, ONNX Runtime, OpenVINO
 
-The peers' environment is described in make_peers.py. Each contestant is a process of its own with the
+make_peers.py describes the environment of the peers. Each contestant is a separate process with the
 same number of threads; they take turns, one call each.
 """
 
@@ -33,7 +33,7 @@ def _command(python: str, kind: str, path: str) -> list[str | os.PathLike]:
 
 
 def make_ours(folder: pathlib.Path) -> dict[str, tuple[str, str]]:
-    """Writes our exports and Keras' own; from the name of each to its kind and path."""
+    """Writes our exports and Keras' own; returns kind and path of each by name."""
     import numpy as np
     import tensorflow as tf
 
@@ -57,7 +57,7 @@ def make_ours(folder: pathlib.Path) -> dict[str, tuple[str, str]]:
 
 
 def make_peers(python: str, folder: pathlib.Path) -> dict[str, tuple[str, str]]:
-    """Writes the peers' files with their own Python; their contestants by name, or none if it lacks a package."""
+    """Writes the peers' files with their own Python; returns them by name, or {} if it lacks a package."""
     command = [python, os.fspath(HERE / "make_peers.py"), os.fspath(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
@@ -98,7 +98,7 @@ def main() -> int:
     return report("cpu_inference", sections, limits=_limits(rows), packages=packages)
 
 
-# What ours is compared with, the factor that ours may cost, and the label.
+# Our contestant, its competitors, the largest allowed ratio, and the label.
 _COMPARISONS = (
     ("se_keras SavedModel", ("model.export() SavedModel",), 0.9, "our SavedModel over model.export()"),
     (REFERENCE, ("TFLiteConverter fp32",), 1.0, "our TFLite fp32 over TFLiteConverter"),
@@ -110,7 +110,7 @@ _COMPARISONS = (
 
 
 def _limits(rows: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:
-    """The figures that are wanted, of the contestants that took part."""
+    """Returns the ratios and their limits, for the contestants that took part."""
     limits = {}
     for ours, peers, limit, label in _COMPARISONS:
         present = [rows[peer]["median_s"] for peer in peers if peer in rows]

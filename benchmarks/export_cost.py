@@ -1,11 +1,11 @@
-"""What exporting a `.tflite` file costs: seconds and the peak of memory, each in a fresh process.
+"""Cost of exporting a `.tflite` file: seconds and peak memory, each in a new process.
 
     python benchmarks/export_cost.py
     python benchmarks/export_cost.py se_resnet50:int8 --images 100
 
-Time is that of `export.tflite`, calibration and its checks included, and beside it that of the whole process, with the
-imports and the building of the network. Memory is the greatest sum over the process and its children. Weights are
-random, and images for calibration are noise: neither time nor memory depend on them.
+Times are those of `export.tflite`, including calibration and checks, and of the whole process, including imports and
+building the network. Memory is the largest sum over the process and its children. Weights are random, and calibration
+images are noise: neither time nor memory depends on them.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ CASES = (
 )
 LIMITED = "se_resnet50:int8"
 SECONDS, GIGABYTES = 40, 3
-IMAGES = 200  # as many as `export.tflite` uses at most
-EVERY = 0.05  # seconds between two looks at the memory
+IMAGES = 200  # the most that `export.tflite` uses
+EVERY = 0.05  # seconds between two samples of the memory
 
 
 def export_here(name: str, dtype: str, images: int) -> dict[str, float]:
-    """Exports a network and says how long that took."""
+    """Exports a network and measures the time."""
     import numpy as np
 
     import se_keras
@@ -57,7 +57,7 @@ def export_here(name: str, dtype: str, images: int) -> dict[str, float]:
 
 
 def export_apart(case: str, images: int) -> dict[str, float]:
-    """`export_here` in a fresh process, watched."""
+    """Runs `export_here` in a new process and monitors its memory."""
     command = [sys.executable, __file__, case, "--images", str(images), "--here"]
     started = time.perf_counter()
     with tempfile.TemporaryFile("w+") as messages:
@@ -76,19 +76,19 @@ def export_apart(case: str, images: int) -> dict[str, float]:
 
 
 def family(process: int) -> list[int]:
-    """A process and all that came from it."""
+    """Returns a process and all its descendants."""
     found = [process]
     for member in found:
         for task in pathlib.Path(f"/proc/{member}/task").glob("*/children"):
             try:
                 found += map(int, task.read_text().split())
-            except OSError:  # it has just ended
+            except OSError:  # the process has just ended
                 continue
     return found
 
 
 def resident(process: int) -> int:
-    """Bytes of memory that a process holds now; 0 if it has ended."""
+    """Returns the resident memory of a process in bytes; 0 if it has ended."""
     try:
         pages = pathlib.Path(f"/proc/{process}/statm").read_text().split()[1]
     except (OSError, IndexError):

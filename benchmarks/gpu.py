@@ -1,10 +1,10 @@
-"""SE-ResNet-50 on a GPU, on JAX in bfloat16: what SE costs in inference, and images a second in training.
+"""SE-ResNet-50 on a GPU, on JAX in bfloat16: the cost of SE in inference, and images per second in training.
 
-    python benchmarks/gpu.py --peers python           # beside timm's networks, compiled, of that Python
+    python benchmarks/gpu.py --peers python           # compared with timm's compiled networks in that Python
     python benchmarks/gpu.py --allow-cpu              # a trial of the script itself, on small images
 
-Each contestant is a process of its own; they take turns. What is measured is kept after each batch size, and a
-second command goes on with what is missing on the same GPU with the same packages.
+Each contestant is a separate process; they take turns. Results are saved after each batch size, and another run on the
+same GPU with the same packages continues with the missing ones.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ DEVICE = (
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is measured.
+    """A plan of the measurements.
 
     Args:
         size: Height and width of the images in pixels.
-        inference: Calls that make one measurement, by batch size.
-        training: Steps that make one measurement, by batch size.
+        inference: Calls per measurement, by batch size.
+        training: Steps per measurement, by batch size.
         rounds: Measurements of each contestant.
     """
 
@@ -64,7 +64,7 @@ TRIAL = Plan(32, {1: 2}, {2: 1}, rounds=3)
 
 
 def _said(python: str, code: str) -> list[str]:
-    """What code prints in a process that gives the GPU's memory back when it ends."""
+    """Returns the output of code in a process that releases the GPU's memory when it ends."""
     done = subprocess.run([python, "-c", code], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{python} cannot take part: {done.stderr.strip().splitlines()[-1]}")
@@ -72,7 +72,7 @@ def _said(python: str, code: str) -> list[str]:
 
 
 def _measured(kinds: dict[tuple[str, str], tuple[str, str]], batch: int, calls: int, plan: Plan) -> dict:
-    """Seconds of the contestants that start; from (framework, network) to Python and kind, and to seconds."""
+    """Times the contestants that start: maps (framework, network) to seconds, given Python and kind."""
     commands = {
         (framework, network): [
             python,
@@ -87,7 +87,7 @@ def _measured(kinds: dict[tuple[str, str], tuple[str, str]], batch: int, calls: 
 
 
 def measure_inference(batch: int, plan: Plan, peers: str | None) -> dict[str, dict[str, Any]]:
-    """By framework and form: the network with SE and without, and the ratio of the two."""
+    """Measures the network with and without SE, and their ratio, by framework and form."""
     kinds = {
         (framework, network): (peers if "timm" in framework else sys.executable, kind)
         for framework, kind in INFERENCE.items()
@@ -104,7 +104,7 @@ def measure_inference(batch: int, plan: Plan, peers: str | None) -> dict[str, di
 
 
 def measure_training(batch: int, plan: Plan, peers: str | None) -> dict[str, dict[str, Any]]:
-    """By framework: a training step, and images a second."""
+    """Measures a training step, and images per second, by framework."""
     pythons = {OURS: sys.executable} | ({PEER: peers} if peers else {})
     kinds = {(framework, WITH): (python, TRAINING[framework]) for framework, python in pythons.items()}
     seconds = {name: values for (name, _), values in _measured(kinds, batch, plan.training[batch], plan).items()}
@@ -113,7 +113,7 @@ def measure_training(batch: int, plan: Plan, peers: str | None) -> dict[str, dic
 
 
 def goals(sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The figures that are wanted, where they were measured."""
+    """Returns the measured ratios that have goals, with their limits."""
     found = {}
     for title, rows in sections.items():
         if title.startswith("inference"):
@@ -129,7 +129,7 @@ def goals(sections: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def show(record: dict[str, Any]) -> int:
-    """Prints the results; 1 if a goal is missed."""
+    """Prints the results; returns 1 if a goal is missed."""
     for title, rows in record["sections"].items():
         print(title)
         for name, row in rows.items():
@@ -144,7 +144,7 @@ def show(record: dict[str, Any]) -> int:
 
 
 def _peers_that_start(python: str | None) -> str | None:
-    """The peers' Python if it has what they need; else None, and the reason is printed."""
+    """Returns the peers' Python if it has the required packages; else prints the reason and returns None."""
     lacking = sorted({"torch", "timm"} - installed(python, ("torch", "timm")).keys()) if python else []
     if lacking:
         print(f"  left out: the peers of {python} (it lacks {' and '.join(lacking)})", flush=True)
@@ -152,19 +152,19 @@ def _peers_that_start(python: str | None) -> str | None:
 
 
 def _setting(peers: str | None) -> dict[str, Any]:
-    """What must be the same for results to stand in one file: the GPU, its packages and the size of the images."""
+    """Returns the GPU, packages, and image size, which must match for results to share a file."""
     platform, device, jax_version = _said(sys.executable, DEVICE[0])
     packages = {"jax": jax_version}
     if peers:
         of_peer, packages["torch"], packages["timm"] = _said(peers, DEVICE[1])
         if platform != "cpu" and of_peer == "cpu":
-            raise RuntimeError(f"The PyTorch of {peers} sees no GPU; install one that does, or leave out --peers.")
+            raise RuntimeError(f"PyTorch in {peers} found no GPU; install a GPU build, or omit --peers.")
     size = TRIAL.size if platform == "cpu" else FULL.size
     return {**where(("keras", "numpy"), packages), "device": device, "size": size}
 
 
 def _earlier(path: pathlib.Path, setting: dict[str, Any]) -> dict[str, Any]:
-    """Sections of an earlier command in the same setting."""
+    """Returns the sections of an earlier run in the same setting."""
     if not path.exists():
         return {}
     then = json.loads(path.read_text("utf-8"))
@@ -172,7 +172,7 @@ def _earlier(path: pathlib.Path, setting: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(record: dict[str, Any], plan: Plan, peers: str | None, path: pathlib.Path) -> None:
-    """Adds the sections that are missing in the record, and writes it after each."""
+    """Adds the missing sections to the record, and writes it after each."""
     tasks = (("inference", plan.inference, measure_inference), ("training", plan.training, measure_training))
     for task, batches, measured in tasks:
         for batch in batches:
@@ -191,14 +191,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", help="Python of an environment with PyTorch and timm")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--out", type=pathlib.Path, help="the results; benchmarks/results/gpu.json unless given")
+    parser.add_argument("--out", type=pathlib.Path, help="file for the results; default: benchmarks/results/gpu.json")
     parser.add_argument("--allow-cpu", action="store_true", help="small images, to try the script without a GPU")
     options = parser.parse_args()
     options.peers = _peers_that_start(options.peers)
     setting = _setting(options.peers)
     on_gpu = setting["size"] == FULL.size
     if not on_gpu and not options.allow_cpu:
-        print("JAX sees no GPU here; nothing was measured. `--allow-cpu` tries the script on small images.")
+        print("JAX found no GPU; nothing was measured. Use `--allow-cpu` to try the script on small images.")
         return 0
     plan = FULL if on_gpu else TRIAL
     plan = dataclasses.replace(plan, rounds=options.rounds or plan.rounds)

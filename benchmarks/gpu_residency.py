@@ -1,12 +1,12 @@
-"""Whether a GPU runs every operation of every network, and computes the same as the CPU.
+"""Checks that a GPU runs every operation of every network, with the same outputs as the CPU.
 
     python benchmarks/gpu_residency.py                    # all networks that are not in the results yet
     python benchmarks/gpu_residency.py se_resnet50 --again
 
-Each network is exported in fp32 and fp16 at a small input and run in LiteRT on the CPU and, with nothing left to the
-CPU, on the GPU through WebGPU; without a graphics card Chromium's software driver stands in. Weights are random, with
-the statistics of batch norm taken from noise, so that no map grows from block to block. One process a network; the
-results, and the table in docs/exports-on-a-gpu.md, are kept after each.
+Each network is exported in fp32 and fp16 with a small input, and run in LiteRT on the CPU and, without any operation on
+the CPU, on the GPU through WebGPU; without a GPU, Chromium's software driver takes its place. Weights are random, with
+batch normalization statistics from noise, so that no map grows from block to block. Each network runs in a separate
+process; the results, and the table in docs/exports-on-a-gpu.md, are saved after each.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from tables import replaced
 from timing import RESULTS, where
 
 DTYPES = ("fp32", "fp16")
-SIZE = 64  # pixels, or the least that the network takes
+SIZE = 64  # pixels, or the minimum of the network
 IMAGES = 2
-LIMIT = 0.01  # greatest difference over the largest logit: a GPU may compute in half precision
+LIMIT = 0.01  # largest difference divided by the largest logit: a GPU may compute in half precision
 SECONDS = 1800  # for one network, with SENet-154 in software
 RESULT = RESULTS / "gpu_residency.json"
 PAGE = pathlib.Path(__file__).parents[1] / "docs/exports-on-a-gpu.md"
 
 
 def names() -> list[str]:
-    """All networks, the large ones last."""
+    """Returns all networks, the large ones last."""
     from se_keras.models.registry import NETWORKS
 
     last = ("se_resnet152", "se_resnet152d", "se_resnext101", "se_inception_resnet_v2", "senet154")
@@ -44,7 +44,7 @@ def names() -> list[str]:
 
 
 def settled(name: str, size: int) -> Any:
-    """A network of random weights whose batch norms have the statistics of what they see."""
+    """Builds a network with random weights and batch normalization statistics from noise images."""
     import keras
 
     import se_keras
@@ -63,7 +63,7 @@ def settled(name: str, size: int) -> Any:
 
 
 def compare(path: pathlib.Path, size: int) -> dict[str, Any]:
-    """One file on the GPU beside the CPU."""
+    """Compares one file on the GPU with the CPU."""
     import numpy as np
 
     from se_keras.export.images import random_images
@@ -84,7 +84,7 @@ def compare(path: pathlib.Path, size: int) -> dict[str, Any]:
 
 
 def measure(name: str) -> dict[str, Any]:
-    """Both files of one network."""
+    """Exports and compares both files of one network."""
     from se_keras import export
     from se_keras.models.registry import NETWORKS
 
@@ -101,7 +101,7 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def measure_apart(name: str) -> dict[str, Any]:
-    """`measure` in a process of its own, which may end early or take too long."""
+    """Runs `measure` in a separate process, which may crash or take too long."""
     command = [sys.executable, __file__, name, "--here"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
@@ -113,7 +113,7 @@ def measure_apart(name: str) -> dict[str, Any]:
 
 
 def keep(networks: dict[str, Any]) -> None:
-    """Writes what is known so far."""
+    """Writes the results so far."""
     from se_keras.files import replacing
 
     record = {**where(("ai-edge-litert", "keras", "tensorflow")), "networks": networks}
@@ -125,7 +125,7 @@ def keep(networks: dict[str, Any]) -> None:
 
 
 def table(record: dict[str, Any]) -> str:
-    """The results as Markdown."""
+    """Returns the results as Markdown."""
     lines = ["| Network | Pixels | fp32, difference | fp16, difference |", "| --- | --: | --: | --: |"]
     for name in sorted(record["networks"]):
         entry = record["networks"][name]
@@ -136,7 +136,7 @@ def table(record: dict[str, Any]) -> str:
 
 
 def cell(file: dict[str, Any]) -> str:
-    """What became of one file, in a few words."""
+    """Returns the result of one file in a few words."""
     if not file["resident"]:
         return "refused: " + file["reason"].splitlines()[-1].replace("|", "\\|")
     return f"{file['relative_difference']:.1e}"
@@ -145,7 +145,7 @@ def cell(file: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="networks; default: all")
-    parser.add_argument("--again", action="store_true", help="measure those that are in the results too")
+    parser.add_argument("--again", action="store_true", help="also measure networks that are in the results")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
@@ -161,7 +161,7 @@ def main() -> int:
 
 
 def passes(entry: dict[str, Any]) -> bool:
-    """Whether a network is resident and right in every precision."""
+    """Returns whether a network is resident and correct in every precision."""
     files = [entry.get(dtype, {}) for dtype in DTYPES]
     return all(file.get("resident") and file["relative_difference"] <= LIMIT for file in files)
 

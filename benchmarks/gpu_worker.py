@@ -1,11 +1,11 @@
-"""One contestant of gpu.py: makes a network, then times it for every line it reads.
+"""One contestant of gpu.py: builds a network, then times it for every line it reads.
 
     python benchmarks/gpu_worker.py KIND NETWORK BATCH SIZE CALLS
 
-KIND is a task, a framework and a form, e.g. inference:jax:deployed; `KINDS` lists them. NETWORK is "se" or "plain":
-SE-ResNet-50 or ResNet-50. The seconds are those of one call, the mean of CALLS in a row. Everything computes in
-bfloat16 with images that lie on the device already; an inference ends before the next begins, training steps follow
-one another as in a training.
+KIND is a task, a framework, and a form, such as inference:jax:deployed; `KINDS` lists them. NETWORK is "se" or "plain":
+SE-ResNet-50 or ResNet-50. The seconds are those of one call, as the mean of CALLS in a row. All compute in bfloat16
+with images already on the device. Each inference call ends before the next begins; training steps are queued as in
+training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from contestant import answer
 
-# Two frameworks share the GPU's memory, and JAX would take most of it at once.
+# Two frameworks share the GPU's memory, and JAX would preallocate most of it.
 os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 os.environ["KERAS_BACKEND"] = "jax"
 PEERS = {"se": "seresnet50", "plain": "resnet50"}
@@ -25,7 +25,7 @@ CLASSES = 1000
 
 
 class Run(NamedTuple):
-    """What is timed: `call`, several times in a row, and then `wait`, until the last has ended."""
+    """The functions to time: `call`, several times in a row, then `wait` until the last call has ended."""
 
     call: Callable[[], object]
     wait: Callable[[], object]
@@ -41,7 +41,7 @@ def _keras_model(network: str, size: int) -> Any:
     shape = {"input_shape": (size, size, 3), "include_preprocessing": False, "classifier_activation": None}
     return se_keras.create_model(
         "se_resnet50", weights=None, se=se, **shape
-    )  # logits of normalised images: timm's task
+    )  # logits of normalized images, as in timm
 
 
 def jax_inference(form: str, network: str, batch: int, size: int) -> Run:
@@ -54,7 +54,7 @@ def jax_inference(form: str, network: str, batch: int, size: int) -> Run:
     model = _keras_model(network, size)
     if form in ("deployed", "frozen"):
         model = deploy(model).model
-    # Convolutions compute in bfloat16; left in float32, their kernels would be converted in every call.
+    # Convolutions compute in bfloat16; float32 kernels would be converted in every call.
     weights, others = (
         [variable.value.astype(jnp.bfloat16) if len(variable.shape) == 4 else variable.value for variable in group]
         for group in (model.trainable_variables, model.non_trainable_variables)
@@ -65,7 +65,7 @@ def jax_inference(form: str, network: str, batch: int, size: int) -> Run:
         return model.stateless_call(weights, others, images, training=False)[0]
 
     if form == "frozen":
-        # As constants, which the compiler may bring into the layout that it wants once and for all.
+        # As constants, which the compiler can lay out once.
         weights, others = jax.tree.map(np.asarray, (weights, others))
         frozen = jax.jit(lambda images: infer(weights, others, images))
         return Run(lambda: frozen(images).block_until_ready(), lambda: None)
@@ -162,7 +162,7 @@ KINDS: dict[str, Callable[[str, str, int, int], Run]] = {
 
 
 def several(run: Run, calls: int) -> Callable[[], object]:
-    """Calls in a row, the last of which is waited for."""
+    """Returns a function that makes several calls in a row and waits for the last."""
 
     def run_all() -> None:
         for _ in range(calls):

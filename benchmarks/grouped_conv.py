@@ -1,9 +1,9 @@
-"""GroupedConv2D beside keras.layers.Conv2D(groups=...) on this machine's CPU: forward pass and training step.
+"""GroupedConv2D compared with keras.layers.Conv2D(groups=...) on the CPU: forward pass and training step.
 
     python benchmarks/grouped_conv.py
 
-The shapes are those of SE-ResNeXt-50's and SENet-154's 3x3 convolutions. Both layers run inside
-a `tf.function`; on TensorFlow, Keras' own puts an XLA-compiled function into it.
+The shapes are those of the 3x3 convolutions of SE-ResNeXt-50 and SENet-154. Both layers run inside
+a `tf.function`; on TensorFlow, Keras' own layer adds an XLA-compiled function to it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/inference_worker.py KIND PATH THREADS
 
-Needs the packages of its own kind only, so that each contestant can live in an environment of its own.
+It needs only the packages of its own kind, so each contestant can use a separate environment.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from contestant import answer
 
 IMAGE = np.random.default_rng(0).uniform(0, 255, (1, 224, 224, 3)).astype("float32")
-# After the others' turns a core runs at full speed, and finds its own data in the caches, only from about the sixth
-# call of 8 ms on.
+# After the turns of the others, it takes about six calls of 8 ms until a core runs at full speed with its own data in
+# the caches.
 SETTLING = 6
 NORMALISED = ((IMAGE.transpose(0, 3, 1, 2) - 116.0) / 58.0).astype("float32")
 
@@ -82,7 +82,7 @@ def onnxruntime(path: str, threads: int) -> Callable[[], object]:
 
 
 def openvino_f32(path: str, threads: int) -> Callable[[], object]:
-    """In single precision; left alone, OpenVINO computes in bfloat16 on CPUs that have it."""
+    """Runs in single precision; by default, OpenVINO computes in bfloat16 on CPUs that support it."""
     return openvino(path, threads, INFERENCE_PRECISION_HINT="f32")
 
 

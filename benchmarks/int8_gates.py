@@ -1,10 +1,10 @@
-"""What it gains to leave the gates of an int8 network in float: accuracy of SE-ResNet-20 on CIFAR-10 in LiteRT.
+"""Gain from keeping the gates of an int8 network in float: accuracy of SE-ResNet-20 on CIFAR-10 in LiteRT.
 
     python benchmarks/int8_gates.py --data cifar10.npz            # x_train, x_test, y_test as bytes
 
-The bundled checkpoint is quantised with the same converter and the same 200 training images each time: throughout, with
-the ranges that TensorFlow's own calibration finds, and with parts of every SE block left in float. Accuracies are in
-percent, and "same as fp32" is the share of images with the same answer.
+The bundled checkpoint is quantized with the same converter and the same 200 training images each time: fully, with the
+ranges from TensorFlow's own calibration, and with parts of every SE block kept in float. Accuracies are in percent, and
+"same as fp32" is the share of images with the same prediction.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PARTS = {
 
 
 def excitation_tensors(file: pathlib.Path, kinds: tuple[str, ...]) -> list[str]:
-    """Names of what the operations of these kinds inside the SE blocks of a float file give."""
+    """Returns the names of the outputs of operations of these kinds in the SE blocks of a float file."""
     return [
         operation.outputs[0].name
         for operation in read_tflite(file).operations
@@ -60,14 +60,14 @@ def _belongs_to_a_gate(operation: Operation) -> bool:
 
 
 def quantised_but_for(model: keras.Model, calibration: Calibration, tensors: Sequence[str]) -> bytes:
-    """An int8 file in which the operations that give these tensors compute in float."""
+    """Returns an int8 file in which the operations that compute these tensors stay in float."""
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
         content = calibrated(converter_of(model, folder), [image[None] for image in calibration.images])
         return mlir_quantize(content, denylisted_nodes=list(tensors))
 
 
 def quantised_by_tensorflow(model: keras.Model, calibration: Calibration) -> bytes:
-    """An int8 file with the ranges that TensorFlow's own calibration finds."""
+    """Returns an int8 file with the ranges from TensorFlow's own calibration."""
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
         converter = converter_of(model, folder)
         converter.representative_dataset = lambda: ([image[None]] for image in calibration.images)
@@ -83,7 +83,7 @@ def converter_of(model: keras.Model, folder: str) -> tf.lite.TFLiteConverter:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="an .npz file of x_train, x_test and y_test")
+    parser.add_argument("--data", required=True, help="an .npz file with x_train, x_test, and y_test")
     parser.add_argument("--images", type=int, default=10_000, help="test images to classify")
     options = parser.parse_args()
     data = np.load(options.data)

@@ -1,10 +1,10 @@
-"""The files of cpu_inference.py's peers, from timm's network by each peer's own tools.
+"""Writes the files of cpu_inference.py's peers from timm's network, with each peer's own tools.
 
     python -m venv peers
     peers/bin/pip install torch torchvision timm onnx onnxscript onnxruntime openvino nncf
     peers/bin/python benchmarks/make_peers.py FOLDER
 
-Writes fp32.onnx, int8.onnx (ONNX Runtime's static quantisation), fp32.xml and int8.xml (OpenVINO and NNCF).
+Writes fp32.onnx, int8.onnx (ONNX Runtime's static quantization), fp32.xml, and int8.xml (OpenVINO and NNCF).
 Weights and calibration images are random: time does not depend on them.
 """
 

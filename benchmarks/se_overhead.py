@@ -1,10 +1,10 @@
-"""What SE costs in a deployed `.tflite` file: the network with SE over the same network without, on LiteRT.
+"""Cost of SE in a deployed `.tflite` file: the network with SE relative to the same network without SE, on LiteRT.
 
     python benchmarks/se_overhead.py                          # SE-ResNet-50
     python benchmarks/se_overhead.py se_resnext50 senet154
 
-For fp32 and int8: the network without SE, with SE as `surgery.deploy` leaves it (squeeze hoisted), and
-with SE merely folded. All files are loaded in one process and run in turn. Weights are random: time
+For fp32 and int8: the network without SE, with SE after `surgery.deploy` (squeeze hoisted), and with
+SE after folding only. All files are loaded in one process and run in turn. Weights are random: time
 does not depend on them.
 """
 

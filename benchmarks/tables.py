@@ -1,8 +1,8 @@
 """Writes the tables of README.md and of the documentation between their markers.
 
-python benchmarks/tables.py            # --check only says whether they are current
+python benchmarks/tables.py            # --check only reports whether they are current
 
-They come from the registry, from the records of published weights, and from benchmarks/results.
+They come from the registry, the records of published weights, and benchmarks/results.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def models_table() -> str:
 
 
 def _weights(identifier: str) -> str:
-    """Tags and accuracies of a network's published weights, the default one first."""
+    """Returns tags and accuracies of a network's published weights, the default first."""
     from se_keras.weights.published import DEFAULT_TAGS, RECORDS
 
     records = [record for record in RECORDS.values() if record.model == identifier]
@@ -161,7 +161,7 @@ FAMILIES = {
 
 
 def families_table() -> str:
-    """One row per family: its networks, and what published weights they have."""
+    """Returns one row per family: its networks and their published weights."""
     import se_keras
     from se_keras.weights.published import RECORDS
 
@@ -186,7 +186,7 @@ PAGES = {
         "training": training_table,
     },
 }
-"""Pages, and what stands between their markers."""
+"""Pages, and the functions that write the content between their markers."""
 
 
 def main() -> int:

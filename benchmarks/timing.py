@@ -1,4 +1,4 @@
-"""Side-by-side timing: the contestants take turns, so that a drift of the machine's speed hits all alike."""
+"""Side-by-side timing: the contestants take turns, so a drift in the machine's speed affects all equally."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def interleaved(
     """Calls each contestant in turn, round after round.
 
     Args:
-        contestants: Name and what to time.
-        rounds: Counted rounds, at least 1.
-        warmups: Rounds before them that are not counted.
-        settling: Calls before each counted one that are not counted: with short calls, a contestant would
-            else find the others' data in the caches instead of its own.
+        contestants: Functions to time, by name.
+        rounds: Timed rounds, at least 1.
+        warmups: Untimed rounds before them.
+        settling: Untimed calls before each timed call. Without them, a short call would find the
+            data of other contestants in the caches.
 
     Returns:
-        The seconds of each counted call, by name.
+        The seconds of each timed call, by name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(warmups + rounds):
@@ -44,10 +44,10 @@ def interleaved(
 
 
 def summary(seconds: Mapping[str, list[float]], *, reference: str) -> dict[str, dict[str, float]]:
-    """Median, least and greatest seconds, and the median over rounds of the ratio to the reference.
+    """Returns the median, minimum, and maximum seconds, and the median over rounds of the ratio to the reference.
 
     Args:
-        seconds: What `interleaved` returns.
+        seconds: Result of `interleaved`.
         reference: The contestant that the ratios refer to.
 
     Returns:
@@ -71,16 +71,16 @@ def report(
     limits: Mapping[str, tuple[float, float]] | None = None,
     packages: Mapping[str, str] | None = None,
 ) -> int:
-    """Prints the results, writes them to `benchmarks/results/<name>.json`, and compares figures with their limits.
+    """Prints the results, writes them to `benchmarks/results/<name>.json`, and compares values with their limits.
 
     Args:
         name: Name of the benchmark.
         sections: Results to write, by section.
-        limits: Figures with the greatest value allowed: label -> (value, limit).
-        packages: Versions of further packages that took part.
+        limits: Values and the largest allowed values: label -> (value, limit).
+        packages: Versions of additional packages that took part.
 
     Returns:
-        Exit code: 1 if a figure is over its limit.
+        Exit code: 1 if a value exceeds its limit.
     """
     limits = limits or {}
     record = {
@@ -103,14 +103,14 @@ def report(
 
 
 def where(names: Sequence[str], further: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """When and on what something was measured.
+    """Returns the date and environment of a measurement.
 
     Args:
         names: Packages whose installed versions matter.
         further: Versions of packages installed elsewhere.
 
     Returns:
-        Date, machine, Python and packages, for JSON.
+        Date, machine, Python, and packages, for JSON.
     """
     return {
         "date": datetime.date.today().isoformat(),

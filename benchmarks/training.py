@@ -1,10 +1,10 @@
-"""One step of training: our networks on each of Keras' backends, beside PyTorch with timm, and the input pipeline.
+"""Time of a training step: our networks on each Keras backend, PyTorch with timm, and the input pipeline.
 
     python benchmarks/training.py                              # our networks
     python benchmarks/training.py --peers peers/bin/python     # and timm's, see make_peers.py
 
-Each contestant is a process of its own; they take turns, one step each. Seconds of a step; images a second are the
-batch divided by them.
+Each contestant is a separate process; they take turns, one step each. Results are seconds per step, and images per
+second.
 """
 
 from __future__ import annotations

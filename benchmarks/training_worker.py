@@ -1,9 +1,9 @@
-"""One contestant of training.py: makes a network, then times one training step for every line it reads.
+"""One contestant of training.py: builds a network, then times one training step for every line it reads.
 
     python benchmarks/training_worker.py KIND NETWORK BATCH
 
-KIND is tensorflow, jax or torch (Keras' backends), each with `:mixed_bfloat16` behind it if that is wanted, or
-timm, timm:bfloat16 (PyTorch eager, channels last) or pipeline (reading and augmenting only).
+KIND is tensorflow, jax, or torch (Keras backends), optionally followed by `:mixed_bfloat16`; timm or
+timm:bfloat16 (PyTorch eager, channels last); or pipeline (reading and augmenting only).
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def with_keras(kind: str, network: str, batch: int) -> Callable[[], object]:
 
 
 def timm_model(network: str) -> Any:
-    """The network as timm has it, or, for small images, timm's parts put together to the same stages and widths."""
+    """Returns timm's network or, for small images, one of the same stages and widths from timm's parts."""
     import timm
     import torch
     from timm.models.resnet import BasicBlock, ResNet
 
     if network == "se_resnet50":
         return timm.create_model("legacy_seresnet50")
-    # Its deep stem has the width wanted here; one convolution without pooling takes the stem's place.
+    # Its deep stem has the required width; a single convolution without pooling replaces it.
     body = {"channels": (16, 32, 64), "stem_type": "deep", "stem_width": 8, "block_args": {"attn_layer": "se"}}
     model = ResNet(BasicBlock, (3, 3, 3), num_classes=10, **body)
     model.conv1 = torch.nn.Conv2d(3, 16, 3, padding=1, bias=False)
@@ -91,7 +91,7 @@ def pipeline(kind: str, network: str, batch: int) -> Callable[[], object]:
     if network == "se_resnet20":
         source, transforms = opened("sample").train, (PadAndCrop(), RandomFlip())
     else:
-        # Photos of the usual size: the bundled images enlarged, as JPEG files.
+        # Photos of typical size: the bundled images, enlarged, as JPEG files.
         folder, sample = pathlib.Path(tempfile.mkdtemp()), load_sample()
         files = [folder / f"{index}.jpg" for index in range(64)]
         for file, pixels in zip(files, sample.x_train, strict=False):
@@ -104,7 +104,7 @@ def pipeline(kind: str, network: str, batch: int) -> Callable[[], object]:
     return lambda: [next(next(steps)) for _ in range(BATCHES_READ)]
 
 
-# Many more than are read ahead while the others take their turns; the call before the timed one uses those up.
+# Many more than are prefetched while the others take their turns; the call before the timed one consumes those.
 BATCHES_READ = 64
 
 

@@ -1,10 +1,10 @@
-"""How long weights take to load, and how much memory that needs.
+"""Time and memory for loading weights.
 
     python benchmarks/weights.py
 
-Conversion of a checkpoint with timm's names (made here, of the real size) from safetensors, in
-a process of its own for the memory; loading our converted copy beside Keras loading its own
-`.weights.h5` of the same network, interleaved.
+Measures the conversion of a checkpoint with timm's names (generated here in the real size) from
+safetensors, in a separate process to isolate its memory; and, interleaved, loading our converted
+copy against Keras loading its own `.weights.h5` of the same network.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ print(time.perf_counter() - started, peak() - before)
 
 
 def make_checkpoint(model: str, path: pathlib.Path) -> None:
-    """Writes a checkpoint with timm's legacy names and arbitrary numbers."""
+    """Writes a checkpoint with timm's legacy names and random values."""
     import numpy as np
     from safetensors.numpy import save_file
 

@@ -1,9 +1,9 @@
-"""Takes feature maps of every stage out of a network, as a detector or a segmenter would.
+"""Extracts feature maps from every stage of a network, as a detector or a segmentation network does.
 
     python examples/feature_extraction.py
 
-Then it uses pooled features of a network that has never been trained to find similar images:
-even random convolutions know colours and edges. With trained weights, pass the model's file:
+Then it uses the pooled features of an untrained network to find similar images: even random
+convolutions respond to colors and edges. To use trained weights, pass a model file:
 
     python examples/feature_extraction.py --model model.keras
 """
@@ -41,7 +41,7 @@ def main() -> None:
     np.fill_diagonal(similarity, -1)
     nearest = similarity.argmax(1)
     same = float((sample.y_test[nearest] == sample.y_test[:200]).mean())
-    print(f"nearest neighbour has the same class for {same:.0%} of 200 images (chance: 10%)")
+    print(f"nearest neighbor has the same class for {same:.0%} of 200 images (chance: 10%)")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Shows what the gates of a network do: numbers, figures, and how many of its blocks it can do without.
+"""Analyzes the gates of a network: statistics, figures, and the effect of pruning its SE blocks.
 
     python examples/gates.py --model model.keras --data photos.npz --out figures
 
-`photos.npz` has `images` in the scale of the model's input and `labels`. Without arguments it trains
-SE-ResNet-20 on the bundled images for one epoch and looks at the bundled test images: the way is
-the same, the gates have hardly learned anything yet. Figures need `pip install 'se_keras[plots]'`.
+`photos.npz` has `images` in the scale of the model's input, and `labels`. Without arguments, it trains
+SE-ResNet-20 on the bundled images for one epoch and analyzes the bundled test images: the steps are
+the same, but the gates have learned little. Figures need `pip install 'se_keras[plots]'`.
 """
 
 import argparse
@@ -48,9 +48,9 @@ def look(model: keras.Model, images: np.ndarray, gates: Gates, labels: np.ndarra
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a .keras file; default: a small network trained now")
+    parser.add_argument("--model", help="a .keras file; default: train a small network")
     parser.add_argument("--data", help="an .npz file with `images` and `labels`; default: the bundled test images")
-    parser.add_argument("--out", type=pathlib.Path, help="folder for the figures; default: one that is deleted again")
+    parser.add_argument("--out", type=pathlib.Path, help="folder for the figures; default: a temporary folder")
     options = parser.parse_args()
     keras.utils.set_random_seed(0)
 

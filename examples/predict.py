@@ -2,8 +2,8 @@
 
     python examples/predict.py --model model.keras --labels labels.txt photo.jpg another.png
 
-Without arguments it trains a small network on the bundled images for one epoch first, saves
-it, loads it again and classifies four test images: the way is the same, the answers are poor.
+Without arguments, it first trains a small network on the bundled images for one epoch, saves it,
+reloads it, and classifies four test images: the steps are the same, but the predictions are poor.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from se_keras.training import load_sample
 
 
 def train_small_model(folder: pathlib.Path) -> tuple[pathlib.Path, list[str], list[pathlib.Path]]:
-    """Trains SE-ResNet-20 for one epoch; returns its file, the class names and some test photos."""
+    """Trains SE-ResNet-20 for one epoch; returns its file, the class names, and some test photos."""
     sample = load_sample()
     model = se_keras.SEResNet20()
     model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
@@ -33,8 +33,8 @@ def train_small_model(folder: pathlib.Path) -> tuple[pathlib.Path, list[str], li
 
 
 def predict(model_file: pathlib.Path, labels: list[str] | None, photos: list[pathlib.Path]) -> None:
-    model = keras.models.load_model(model_file)  # `import se_keras` is all it needs to know the layers
-    images = se_keras.preprocess(photos, model)  # decoded, resized and cropped as the model wants it
+    model = keras.models.load_model(model_file)  # `import se_keras` registers the layers
+    images = se_keras.preprocess(photos, model)  # decodes, resizes, and crops for the model
     rows = se_keras.decode_predictions(model.predict(images, verbose=0), top=3, labels=labels)
     for photo, row in zip(photos, rows, strict=True):
         print(photo.name.ljust(24), ", ".join(f"{name} {probability:.1%}" for _, name, probability in row))

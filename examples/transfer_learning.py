@@ -1,12 +1,12 @@
-"""Fine-tunes a network on a folder of photos, first with its body frozen, then whole.
+"""Fine-tunes a network on a folder of photos, first with a frozen body, then the whole network.
 
-    python examples/transfer_learning.py photos/            # photos/CLASS/*.jpg, 20 % held out
+    python examples/transfer_learning.py photos/            # photos/CLASS/*.jpg, 20% for validation
     python examples/transfer_learning.py photos/train --validation photos/val \
         --model se_resnet18 --size 128 --frozen-epochs 0 --epochs 20 --learning-rate 0.05
 
 `--weights` takes a .keras file of the same network, trained by you, to start from. Without
-arguments the script makes both by itself from the bundled images: it trains a small network on
-eight classes, writes the images of the two others into folders, and adapts the network to them.
+arguments, the script creates both from the bundled images: it trains a small network on eight
+classes, writes the images of the other two to folders, and adapts the network to them.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from se_keras.training import load_sample
 
 
 def classifier(body: keras.Model, classes: int, size: int) -> keras.Model:
-    """The body with a new head; batch norm inside the body keeps its statistics, frozen or not."""
+    """Adds a new head to the body; batch normalization in the body keeps its statistics, frozen or not."""
     images = keras.Input((size, size, 3))
     x = body(images, training=False)
     x = keras.layers.Dropout(0.2)(x)
@@ -45,7 +45,7 @@ def fit(model: keras.Model, train, validation, *, epochs: int, learning_rate: fl
 
 
 def photo_folders(options: argparse.Namespace):
-    """Batches of (photos 0 to 255, class index) for training and validation, and the class names."""
+    """Returns batches of (photos 0 to 255, labels) for training and validation, and the class names."""
     common = {"image_size": (options.size, options.size), "batch_size": options.batch_size, "seed": 0}
     common |= {"interpolation": "bilinear", "crop_to_aspect_ratio": True, "verbose": False}
     read = keras.utils.image_dataset_from_directory
@@ -60,7 +60,7 @@ def photo_folders(options: argparse.Namespace):
 
 
 def bundled_task(folder: pathlib.Path, options: argparse.Namespace) -> None:
-    """Makes a trained body (eight classes) and a folder of photos (the two others) from the bundled images."""
+    """Creates a trained body (eight classes) and a folder of photos (the other two) from the bundled images."""
     sample = load_sample()
     old = sample.y_train < 8
     model = se_keras.SEResNet20(classes=8)
@@ -94,7 +94,7 @@ def adapt(options: argparse.Namespace) -> None:
         print(f"body frozen: validation accuracy {frozen:.1%}")
         body.trainable = True
         options.learning_rate /= 10  # the pretrained weights should move little
-    else:  # from scratch: batch norm has to learn its statistics
+    else:  # from scratch: batch normalization must learn its statistics
         model = keras.Sequential([body, *model.layers[2:]])
     accuracy = fit(model, train, validation, epochs=options.epochs, learning_rate=options.learning_rate)
     print(f"whole network: validation accuracy {accuracy:.1%} on {', '.join(names)}")

@@ -1,4 +1,4 @@
-// The page: a photo or the camera in, five bars out.
+// The page: classifies a photo or the camera's frames and shows the five most probable classes.
 
 import { Classifier, fetchModel, startRuntime, topClasses } from "./classifier.js";
 import { decode, inputPixels } from "./pixels.js";
@@ -10,12 +10,12 @@ const FRAMES = 15;
 const element = (id) => document.getElementById(id);
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1 });
 
-let model; // what was fetched
+let model; // the fetched model
 let classifier; // the model compiled for the chosen processor
-let pixels; // the input of the photo that is shown
-let stream; // the camera, while it is on
+let pixels; // the input from the displayed photo
+let stream; // the camera while it is on
 
-// One thing at a time: a model must not be exchanged while it runs.
+// One task at a time: the model must not be replaced while it runs.
 let work = Promise.resolve();
 const inTurn = (task) => (work = work.then(task).catch(showError));
 
@@ -122,7 +122,7 @@ async function toggleCamera() {
   await video.play();
   showSource("video");
   element("camera").textContent = "Stop camera";
-  // The answers change too often to be read aloud; the list can be read at any time.
+  // Not announced: the predictions change too often for screen readers, which can read the list at any time.
   showStatus("The camera is on.");
   followCamera(stream);
 }
@@ -176,7 +176,7 @@ function listen() {
   element("file").addEventListener("change", ({ target }) => {
     const [file] = target.files;
     if (file) inTurn(() => openPhoto(file));
-    target.value = ""; // so that the same file can be chosen again
+    target.value = ""; // allows choosing the same file again
   });
   for (const type of ["dragenter", "dragover"]) {
     drop.addEventListener(type, () => drop.classList.add("over"));
@@ -184,7 +184,7 @@ function listen() {
   for (const type of ["dragleave", "drop"]) {
     drop.addEventListener(type, () => drop.classList.remove("over"));
   }
-  // On the whole page, because a browser leaves it for a photo that misses the box.
+  // On the whole page, because a browser navigates to a photo dropped outside the box.
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
     event.preventDefault();

@@ -1,4 +1,4 @@
-// Gathers the page and LiteRT.js in one folder that any static web server can serve: node build.js [folder]
+// Collects the page and LiteRT.js in one folder for any static web server: node build.js [folder]
 
 import { cp, mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
@@ -9,7 +9,7 @@ const target = resolve(process.argv[2] ?? join(here, "public"));
 const packages = join(here, "node_modules", "@litertjs");
 
 const PAGE = ["index.html", "style.css", "app.js", "classifier.js", "pixels.js", "scores.js"];
-// With threads; without, where the page is not cross-origin isolated; and for browsers without relaxed SIMD.
+// With threads; without threads, for pages that are not cross-origin isolated; and for browsers without relaxed SIMD.
 const RUNTIMES = ["litert_wasm_threaded_internal", "litert_wasm_internal", "litert_wasm_compat_internal"];
 
 const copies = [

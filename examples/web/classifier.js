@@ -1,23 +1,23 @@
-// A .tflite classifier in LiteRT.js.
+// Runs a .tflite classifier in LiteRT.js.
 
 import { getWebGpuDevice, loadAndCompile, loadLiteRt, supportsFeature, Tensor } from "@litertjs/core";
 
 import { classCount, probabilitiesOf } from "./scores.js";
 
-// LiteRT.js reports that a run failed here only, and gives whatever was in the output's memory.
+// LiteRT.js reports a failed run only here, and returns whatever was in the output's memory.
 const faults = [];
 const printErr = (line) => (line.startsWith("ERROR") ? faults.push(line) : console.debug(line));
 
 const TYPES = { float32: Float32Array, uint8: Uint8Array };
 
 /**
- * Starts LiteRT.js; to be called once.
+ * Starts LiteRT.js; call it once.
  *
- * @param {string} wasmFolder - Address of the folder of its wasm files.
+ * @param {string} wasmFolder - URL of the folder of its wasm files.
  * @returns {Promise<{threads: boolean, gpu: boolean}>} Whether it runs on several threads, and whether there is a GPU.
  */
 export async function startRuntime(wasmFolder) {
-  // Threads share memory, which browsers allow only on pages isolated from others by two headers: see serve.py.
+  // Threads share memory, which browsers allow only on pages that two headers isolate from others: see serve.py.
   const threads =
     globalThis.crossOriginIsolated && (await supportsFeature("threads")) && (await supportsFeature("relaxedSimd"));
   globalThis.Module = { printErr }; // Emscripten's settings
@@ -26,21 +26,21 @@ export async function startRuntime(wasmFolder) {
 }
 
 /**
- * Fetches model.tflite and, where it exists, its side-car model.json.
+ * Fetches model.tflite and, if it exists, its description model.json.
  *
- * @param {string} folder - Address of the folder they are in, with a slash at its end.
- * @returns {Promise<{bytes: Uint8Array, sidecar: object}>} The model, and an empty object without a side-car.
+ * @param {string} folder - URL of their folder, with a trailing slash.
+ * @returns {Promise<{bytes: Uint8Array, sidecar: object}>} The model and its description, {} if there is none.
  */
 export async function fetchModel(folder) {
   const [model, sidecar] = await Promise.all([fetch(`${folder}model.tflite`), fetch(`${folder}model.json`)]);
   if (!model.ok) {
     throw new Error(
-      "There is no model.tflite beside this page. Make one with `make web`, or copy your own there.",
+      "There is no model.tflite next to this page. Create one with `make web`, or copy your own there.",
     );
   }
   const bytes = new Uint8Array(await model.arrayBuffer());
   if (new TextDecoder("latin1").decode(bytes.subarray(4, 8)) !== "TFL3") {
-    throw new Error(`model.tflite is no TFLite model, or is damaged (${bytes.length} bytes).`);
+    throw new Error(`model.tflite is not a TFLite model, or is damaged (${bytes.length} bytes).`);
   }
   const text = sidecar.ok ? await sidecar.text() : "{}";
   try {
@@ -50,23 +50,23 @@ export async function fetchModel(folder) {
   }
 }
 
-/** A compiled model together with what its side-car says. */
+/** A compiled model with its description. */
 export class Classifier {
   /**
    * @param {{bytes: Uint8Array, sidecar: object}} model - From `fetchModel`.
-   * @param {"wasm"|"webgpu"} accelerator - Where it shall run.
-   * @returns {Promise<Classifier>} Warmed up: the first run is slower than the others.
+   * @param {"wasm"|"webgpu"} accelerator - Where to run it.
+   * @returns {Promise<Classifier>} A classifier after a warm-up, because the first run is slower.
    */
   static async compile({ bytes, sidecar }, accelerator) {
     const compiled = await loadAndCompile(bytes, {
       accelerator,
-      // Half precision is LiteRT's default on a GPU. Large activations overflow in it, so it is not for every network.
+      // LiteRT's default on a GPU is half precision, in which large activations of some networks overflow.
       gpuOptions: { precision: "fp32" },
     }).catch((error) => {
       throw explained(error);
     });
     try {
-      // Without the check a model that does not fit would run on the CPU, and the page would name the wrong processor.
+      // Without this check, an unsupported model would run on the CPU, and the page would name the wrong processor.
       if (accelerator === "webgpu" && !(compiled.options.accelerator === "webgpu" && compiled.isFullyAccelerated)) {
         throw new Error("The GPU cannot run every operation of this model, so it stays on the CPU.");
       }
@@ -90,9 +90,9 @@ export class Classifier {
   }
 
   /**
-   * @param {ImageData} pixels - RGBA, 0 to 255, in the input's size.
-   * @returns {Promise<{probabilities: Float32Array, milliseconds: number}>} One probability a class, and the time from
-   *     the input's copy into the runtime to the output's copy out of it.
+   * @param {ImageData} pixels - RGBA, 0 to 255, in the size of the input.
+   * @returns {Promise<{probabilities: Float32Array, milliseconds: number}>} One probability per class, and the time
+   *     from copying the input into the runtime to copying the output out of it.
    */
   async classify(pixels) {
     const { dtype, range, shape } = this.input;
@@ -119,7 +119,7 @@ export class Classifier {
   }
 }
 
-/** The most probable classes, most probable first. */
+/** Returns the most probable classes, most probable first. */
 export function topClasses(probabilities, labels, count = 5) {
   return Array.from(probabilities, (probability, i) => ({ label: labels[i], probability }))
     .sort((a, b) => b.probability - a.probability)
@@ -131,8 +131,8 @@ function explained(error) {
     return new Error(`LiteRT.js cannot load model.tflite, which may be damaged: ${error.message}.`);
   }
   return new Error(
-    `LiteRT.js takes and gives float32 and uint8, and this model something else (${error.message}) ` +
-      "Export it with float32 or uint8 as its input's and output's type.",
+    `LiteRT.js supports only float32 and uint8 inputs and outputs; this model has others (${error.message}) ` +
+      "Export it with a float32 or uint8 input and output.",
   );
 }
 
@@ -140,15 +140,15 @@ function inputOf({ shape, dtype }, { height, width, range = [0, 255], crop_pct: 
   const dimensions = [...shape];
   if (dimensions.length !== 4 || dimensions[0] !== 1 || dimensions[3] !== 3 || !(dtype in TYPES)) {
     throw new Error(
-      "This page gives a model one RGB image, float32 or uint8, of shape (1, height, width, 3); " +
-        `the model's input is ${dtype} of shape (${dimensions.join(", ")}).`,
+      "The model's input must be one RGB image, float32 or uint8, of shape (1, height, width, 3); " +
+        `received ${dtype} of shape (${dimensions.join(", ")}).`,
     );
   }
   const [, modelHeight, modelWidth] = dimensions;
   if ((height ?? modelHeight) !== modelHeight || (width ?? modelWidth) !== modelWidth) {
     throw new Error(
-      `model.json tells of an input of ${height} × ${width} pixels, and model.tflite has one of ` +
-        `${modelHeight} × ${modelWidth}. They belong to two models; export yours again.`,
+      `model.json describes an input of ${height} × ${width} pixels, and model.tflite has one of ` +
+        `${modelHeight} × ${modelWidth}. They belong to different models; export yours again.`,
     );
   }
   return { height: modelHeight, width: modelWidth, shape: dimensions, dtype, range, crop, interpolation };
@@ -162,7 +162,7 @@ function labelsOf(classes, labels) {
   return Array.from({ length: classes }, (_, i) => `Class ${i}`);
 }
 
-/** RGBA pixels as the numbers that the network wants; a uint8 input takes the pixels as they are. */
+/** Converts RGBA pixels to the range of the network's input; a uint8 input takes the pixels unchanged. */
 function inputData(rgba, dtype, [low, high]) {
   const data = new TYPES[dtype]((rgba.length / 4) * 3);
   const factor = dtype === "uint8" ? 1 : (high - low) / 255;

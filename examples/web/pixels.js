@@ -1,13 +1,13 @@
-// From a photo to the pixels of a network's input, as se_keras.preprocess does it in Python.
+// Converts a photo to the pixels of a network's input, like se_keras.preprocess in Python.
 //
-// A canvas would shrink a photo with a filter of the browser's own choice, so the answers would differ from Python's and
-// from browser to browser. The resampling below is the antialiased one of Python. What may still differ in the last
-// digits: browsers decode JPEG with another library than Python, by a level or so, and photos of more than
-// LARGEST pixels on their shorter side are shrunk to that by the browser first, to spare a phone's memory.
+// A canvas would downscale a photo with the browser's own filter, and predictions would differ from Python's and
+// between browsers. The resampling below is the antialiased resampling of Python. Small differences remain: browsers
+// decode JPEG with another library than Python, which differs by about one level, and the browser first downscales
+// photos of more than LARGEST pixels on their shorter side to that size, to save memory on phones.
 
 const LARGEST = 2048;
 
-// Weight at a distance in pixels, and the distance from which on it is zero.
+// Weight at a distance in pixels, and the distance beyond which it is zero.
 const FILTERS = {
   bilinear: { weight: (distance) => 1 - distance, support: 1 },
   bicubic: {
@@ -18,18 +18,18 @@ const FILTERS = {
 };
 
 /**
- * Decodes a photo file or takes a video's present frame.
+ * Decodes a photo file or captures the current frame of a video.
  *
- * The photo is turned upright as its EXIF data say. Colour profiles are ignored, as Pillow does.
+ * The photo is turned upright according to its EXIF data. Color profiles are ignored, as in Pillow.
  */
 export function decode(source) {
   return createImageBitmap(source, { imageOrientation: "from-image", colorSpaceConversion: "none" });
 }
 
 /**
- * The central crop of an image in the size of a network's input.
+ * Returns the central crop of an image in the size of a network's input.
  *
- * @param {ImageBitmap} bitmap - The image. If it has the input's size already, its pixels are passed as they are.
+ * @param {ImageBitmap} bitmap - The image. If it already has the size of the input, its pixels are returned unchanged.
  * @param {{height: number, width: number, crop: number, interpolation: string}} input - Size in pixels; share of the
  *     shorter side that the crop keeps, in (0, 1]; "bilinear" or "bicubic".
  * @returns {Promise<ImageData>} RGBA, 0 to 255, opaque.
@@ -67,10 +67,10 @@ function read(bitmap, left, top, width, height) {
   return context.getImageData(0, 0, width, height);
 }
 
-/** For each pixel of the central crop along one axis: which source pixels it is made of, and their weights. */
+/** Returns the source pixels and their weights for each pixel of the central crop along one axis. */
 function taps(length, resized, cropped, { weight, support }) {
   const step = length / resized;
-  const stretch = Math.max(step, 1); // when shrinking, the filter grows with the step: that is the antialiasing
+  const stretch = Math.max(step, 1); // antialiasing: when downscaling, the filter grows with the step
   const offset = roundHalfToEven((resized - cropped) / 2);
   return Array.from({ length: cropped }, (_, i) => {
     const centre = (i + offset + 0.5) * step;
@@ -108,7 +108,7 @@ function resampleRows(data, width, rows, top) {
   return result;
 }
 
-/** Writes one weighted sum of opaque pixels, `stride` apart; returns where the next goes. */
+/** Writes one weighted sum of opaque pixels, `stride` apart; returns the position of the next. */
 function accumulate(result, to, data, from, stride, weights) {
   let red = 0;
   let green = 0;
@@ -118,7 +118,7 @@ function accumulate(result, to, data, from, stride, weights) {
     green += weights[k] * data[from + 1];
     blue += weights[k] * data[from + 2];
   }
-  // Half up, as Pillow; a Uint8ClampedArray alone would round halves to even.
+  // Rounds half up, like Pillow; a Uint8ClampedArray alone would round half to even.
   result[to] = Math.floor(red + 0.5);
   result[to + 1] = Math.floor(green + 0.5);
   result[to + 2] = Math.floor(blue + 0.5);
@@ -126,7 +126,7 @@ function accumulate(result, to, data, from, stride, weights) {
   return to + 4;
 }
 
-/** As Python's round(). */
+/** Rounds like Python's round(). */
 function roundHalfToEven(value) {
   const rounded = Math.round(value);
   return rounded - value === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;

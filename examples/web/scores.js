@@ -1,4 +1,4 @@
-// What a network's output says of each class, by its kind in model.json ("output"): the table of se_keras/scores.py.
+// Converts a network's output to probabilities by its kind in model.json ("output"), as in se_keras/scores.py.
 
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 const bothClasses = (second) => Float32Array.of(1 - second, second);
@@ -13,14 +13,14 @@ const CONVERSIONS = {
 
 /**
  * @param {number} columns - Length of the output.
- * @param {string} [kind] - "output" of the side-car.
- * @returns {number} Number of classes: one probability or logit is that of the second of two.
+ * @param {string} [kind] - "output" in model.json.
+ * @returns {number} Number of classes: a single probability or logit is that of the second of two classes.
  */
 export function classCount(columns, kind) {
   if (kind === "probability" || kind === "logit") return 2;
   if (columns === 1) {
     throw new Error(
-      "The model has one output, and model.json does not say whether it is a probability or a logit. " +
+      "The model has one output, and model.json does not state whether it is a probability or a logit. " +
         "Export the model with se_keras.",
     );
   }
@@ -29,13 +29,13 @@ export function classCount(columns, kind) {
 
 /**
  * @param {Float32Array|Uint8Array} scores - The output.
- * @param {string} [kind] - "output" of the side-car; without it, scores that add up to one are taken as they are.
+ * @param {string} [kind] - "output" in model.json; without it, scores that add up to one are taken as probabilities.
  * @returns {Float32Array} The probability of each class.
  */
 export function probabilitiesOf(scores, kind) {
   const known = kind in CONVERSIONS;
   if (scores instanceof Uint8Array) {
-    if (kind?.startsWith("logit")) throw new Error("Logits in 8 bits cannot be read here. Export them as float32.");
+    if (kind?.startsWith("logit")) throw new Error("8-bit logits cannot be read here. Export them as float32.");
     scores = Float32Array.from(scores, (score) => score / 256); // TFLite's fixed scale after a softmax or sigmoid
     return known ? CONVERSIONS[kind](scores) : scores;
   }

@@ -262,8 +262,8 @@ def test_side_car_of_another_model_is_refused(browser, address, page, model):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "There is no model.tflite beside this page"),
-        (b"<html>not found</html>", "is no TFLite model, or is damaged"),
+        (None, "There is no model.tflite next to this page"),
+        (b"<html>not found</html>", "is not a TFLite model, or is damaged"),
         (b"\x1c\0\0\0TFL3 and nothing that belongs to it", "cannot load model.tflite, which may be damaged"),
     ],
 )
