@@ -1,4 +1,4 @@
-"""One contestant of gpu.py: builds a network, then times it for every line it reads.
+"""A contestant of gpu.py: builds a network, then times it for every line it reads.
 
     python benchmarks/gpu_worker.py KIND NETWORK BATCH SIZE CALLS
 
@@ -39,9 +39,7 @@ def _keras_model(network: str, size: int) -> Any:
     keras.config.set_dtype_policy("mixed_bfloat16")
     se = se_keras.SEConfig() if network == "se" else None
     shape = {"input_shape": (size, size, 3), "include_preprocessing": False, "classifier_activation": None}
-    return se_keras.create_model(
-        "se_resnet50", weights=None, se=se, **shape
-    )  # logits of normalized images, as in timm
+    return se_keras.create_model("se_resnet50", weights=None, se=se, **shape)  # logits of normalized images, as in timm
 
 
 def jax_inference(form: str, network: str, batch: int, size: int) -> Run:

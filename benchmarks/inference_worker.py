@@ -1,4 +1,4 @@
-"""One contestant of cpu_inference.py: loads a network, then times one call for every line it reads.
+"""A contestant of cpu_inference.py: loads a network, then times one call for every line it reads.
 
     python benchmarks/inference_worker.py KIND PATH THREADS
 

@@ -1,4 +1,4 @@
-"""One contestant of training.py: builds a network, then times one training step for every line it reads.
+"""A contestant of training.py: builds a network, then times one training step for every line it reads.
 
     python benchmarks/training_worker.py KIND NETWORK BATCH
 

@@ -98,7 +98,7 @@ class Worker:
         self.folder.cleanup()
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Runs the model on images; arguments and result as in a call of a `Runner`."""
+        """Runs the model on images; arguments and result as in `Runner.__call__`."""
         files = {name: os.path.join(self.folder.name, f"{name}.npy") for name in ("images", "outputs")}
         np.save(files["images"], images)
         self._ask({"command": "run", **files})

@@ -160,7 +160,7 @@ class TFLiteRunner(Runner):
         self.kind = kind_described(pathlib.Path(path).with_suffix(".json"))
 
     def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs a batch of the model's own size; arguments and result as in a call."""
+        """Runs a batch of the model's own size; arguments and result as in `__call__`."""
         self.interpreter.set_tensor(self.input["index"], quantized(images, self.input))
         self.interpreter.invoke()
         return dequantized(self.interpreter.get_tensor(self.output["index"]), self.output)
@@ -198,7 +198,7 @@ class TFLiteGpuRunner(Runner):
         self.outputs = self.model.create_output_buffers(0)
 
     def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs a batch of the model's own size; arguments and result as in a call."""
+        """Runs a batch of the model's own size; arguments and result as in `__call__`."""
         self.inputs[0].write(np.ascontiguousarray(quantized(images, self.input)))
         self.model.run_by_index(0, self.inputs, self.outputs)
         shape = tuple(self.output["shape"])
@@ -246,7 +246,7 @@ class SavedModelRunner(Runner):
         self.kind = kind_named(self.answer, outputs[self.answer].shape)
 
     def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs a batch; arguments and result as in a call."""
+        """Runs a batch; arguments and result as in `__call__`."""
         import tensorflow as tf
 
         outputs = self.function(**{self.input_name: tf.cast(tf.constant(images), self.spec.dtype)})
@@ -285,7 +285,7 @@ class OnnxRunner(Runner):
         self.kind = stated if stated in SIGNATURES else "output"
 
     def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs a batch; arguments and result as in a call."""
+        """Runs a batch; arguments and result as in `__call__`."""
         feed = {self.input.name: np.ascontiguousarray(images, dtype=self.dtype)}
         return np.asarray(self.session.run([self.answer], feed)[0], "float32")
 
@@ -305,7 +305,7 @@ class KerasRunner(Runner):
         self.kind = scores_of(model).kind
 
     def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs a batch; arguments and result as in a call."""
+        """Runs a batch; arguments and result as in `__call__`."""
         return np.asarray(self.model.predict_on_batch(images), "float32")
 
 
