@@ -99,7 +99,7 @@ class Agreement:
         """
         where = f"{RUNTIMES[self.runtime]}, {self.count} {self.images} images"
         if not math.isfinite(self.max_error):
-            yield f"{where}: the outputs of the file must be finite; received NaN or infinite values."
+            yield f"{where}: the outputs of the file are not finite."
             return
         if limits.relative_error is not None and self.relative_error > limits.relative_error:
             yield (

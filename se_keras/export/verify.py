@@ -181,7 +181,7 @@ def _image_sets(
 
 
 def _not_finite(part: ImageSet) -> str:
-    return f"{len(part.images)} {part.name} images: the outputs of the file must be finite; some are NaN or infinite."
+    return f"{len(part.images)} {part.name} images: the outputs of the file are not finite."
 
 
 def _with_sure_labels(part: ImageSet, reference: Runner, notes: list[str]) -> ImageSet:
@@ -252,7 +252,7 @@ def compare(
     """
     if expected.shape != found.shape:
         raise ValueError(
-            f"The file and the model must have outputs of the same shape; received {found.shape} and "
+            f"The file and the model must have outputs of the same shape; received shapes {found.shape} and "
             f"{expected.shape}. Pass the model that the file was exported from."
         )
     expected, found = _with_two_classes(expected, kind), _with_two_classes(found, kind)
@@ -313,7 +313,7 @@ def _accuracies(labels: np.ndarray, expected: np.ndarray, found: np.ndarray) -> 
     classes = expected.shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
-            f"`labels` must be from 0 to {classes - 1}, for the model's {classes} classes; received "
+            f"`labels` must be between 0 and {classes - 1}, for the model's {classes} classes; received "
             f"{labels.min()} to {labels.max()}."
         )
     return float((expected.argmax(-1) == labels).mean()), float((found.argmax(-1) == labels).mean())

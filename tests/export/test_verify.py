@@ -117,7 +117,7 @@ def test_numbers_that_are_not_finite_fail(tmp_path):
 
 
 def test_model_with_another_head_or_size_is_refused(files):
-    with pytest.raises(ValueError, match=r"shape \(8, 10\).*\(8, 5\)"):
+    with pytest.raises(ValueError, match=r"shapes \(8, 10\).*\(8, 5\)"):
         export.verify(files["tflite"], shortened("se_resnet20", classes=5), **QUICK)
     with pytest.raises(ValueError, match=r"\(32, 32, 3\).*\(48, 48, 3\)"):
         export.verify(files["tflite"], shortened("se_resnet20", input_shape=(48, 48, 3)), **QUICK)
