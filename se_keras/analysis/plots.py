@@ -30,7 +30,7 @@ from se_keras.errors import check_count, missing_package
 from se_keras.files import Kind, kind_of, replacing_together
 from se_keras.surgery.pruning_report import PruningReport
 
-# Okabe and Ito's colors without their yellow, which is invisible on paper, and then some of Paul Tol's.
+# Okabe and Ito's colors without their yellow, which is invisible on paper, and then three of Paul Tol's.
 COLOURS = ("#000000", "#E69F00", "#CC79A7", "#009E73", "#0072B2", "#D55E00", "#56B4E9", "#882255", "#999933", "#332288")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v")

@@ -182,7 +182,7 @@ def new_builder() -> Any:
         A `flatbuffers.Builder`.
 
     Raises:
-        ImportError: The package `flatbuffers`, which the LiteRT packages install, is not installed.
+        ImportError: The package `flatbuffers`, which the TFLite runtimes install, is not installed.
     """
     try:
         builder = importlib.import_module("flatbuffers.builder")

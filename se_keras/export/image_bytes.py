@@ -93,7 +93,7 @@ def decoded(contents: Any) -> Any:
 
     Returns:
         uint8 tensor of shape (height, width, 3). Gray becomes RGB, transparency is dropped, a GIF yields its first
-        frame, and a JPEG or PNG is turned upright according to its EXIF data. On other bytes, the tensor raises
+        frame, and a JPEG or PNG is turned upright according to its EXIF data. Evaluating it on other bytes raises
         TensorFlow's InvalidArgumentError.
     """
     import tensorflow as tf

@@ -298,9 +298,9 @@ class Report:
             ["on a GPU", self.gpu.split("\n")[0]],
             ["compared with", self.reference or "nothing"],
         ]
-        yield self.path, ["what", "found"], [row for row in rows if row[1]]
+        yield self.path, ["property", "value"], [row for row in rows if row[1]]
         if self.agreements:
-            yield "Same answers?", list(_AGREEMENT), [_agreement_row(entry) for entry in self.agreements]
+            yield "Agreement with the reference", list(_AGREEMENT), [_agreement_row(entry) for entry in self.agreements]
         if self.speeds:
             header = ["runtime", "threads", "median", "least", "middle half", "memory"]
             yield "One image", header, [_speed_row(speed) for speed in self.speeds]
@@ -308,13 +308,13 @@ class Report:
             yield from self._headroom_table()
         if self.refusals:
             rows = [[e.target, e.subject, str(e.count), e.reason] for e in _merged(self.refusals)]
-            yield "What targets would refuse", ["target", "what", "times", "why"], rows
+            yield "Refused by targets", ["target", "operation", "count", "reason"], rows
 
     def _headroom_table(self) -> Iterator[tuple[str, list[str], list[list[str]]]]:
         least = sorted(self.headrooms, key=lambda entry: entry.ratio)[:3]
         rows = [[short_name(e.name), str(e.positions), f"{e.largest_sum:,.0f}", f"{e.ratio:,.1f}"] for e in least]
         title = f"Half precision at {len(self.headrooms)} means, the tightest three (the limit is 65,504)"
-        yield title, ["mean", "positions", "largest sum", "times to spare"], rows
+        yield title, ["mean", "positions", "largest sum", "headroom"], rows
 
 
 _AGREEMENT = ("images", "runtime", "of", "max. error", "mean", "relative", "top-1", "top-5", "accuracy", "reference")
