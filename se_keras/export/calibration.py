@@ -66,8 +66,8 @@ def calibrate(model: keras.Model, data: Any, *, least: int = LEAST_IMAGES) -> Ca
     different = len({image.tobytes() for image in found})
     if different < least:
         raise ValueError(
-            f"Calibration needs at least {least} different images, or it clips activations; received {different} "
-            f"different images among {len(found)}. Pass more photos like those the model will see."
+            f"Calibration needs at least {least} different images, or it clips activations; received {len(found)} "
+            f"images, {different} of them different. Pass more photos like those the model will see."
         )
     if not np.isfinite(found).all():
         raise ValueError("Calibration images must be finite; received NaN or infinite values.")

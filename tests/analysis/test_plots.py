@@ -165,7 +165,7 @@ def test_channels_turned_up_for_an_image(model, rng, tmp_path, monkeypatch, scal
 
 def test_bad_input_to_plot_image(model, rng, tmp_path):
     image = rng.uniform(0, 255, (8, 8, 3))
-    with pytest.raises(ValueError, match="must be of this network; 'small' has no block like 'a'"):
+    with pytest.raises(ValueError, match="must be from this network; 'small' has no block like 'a'"):
         plot_image(model, image, made_up(["a"]), tmp_path / "image.png")
     gates = collect_gates(model, image[None])
     with pytest.raises(ValueError, match="top"):
