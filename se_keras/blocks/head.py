@@ -9,7 +9,7 @@ from keras import layers
 
 
 def output_dtype() -> str | None:
-    """Returns the dtype of a network's outputs: float32 if the policy computes in half precision, else None (the policy's)."""
+    """Returns the dtype of a network's outputs: "float32" under a half-precision policy, else None (the policy's)."""
     return "float32" if keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16") else None
 
 
@@ -30,7 +30,7 @@ def average_head(x: Any, *, classes: int, activation: Any, dropout: float) -> An
 
 
 def vgg_head(x: Any, *, classes: int, activation: Any, dropout: float) -> Any:
-    """Applies VGG's two dense layers of 4096 to the flattened map. Needs a fixed input size; otherwise as `average_head`."""
+    """Applies VGG's two dense layers of 4096 to the flattened map, at one input size; otherwise as `average_head`."""
     x = layers.Flatten(name="flatten")(x)
     for number in (1, 2):
         x = layers.Dense(4096, activation="relu", kernel_initializer="he_uniform", name=f"fc{number}")(x)

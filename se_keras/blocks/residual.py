@@ -117,7 +117,7 @@ def preact_basic(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> An
 
 
 def preact_bottleneck(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
-    """Applies 1x1, 3x3, and 1x1 convolutions, each after batch normalization and ReLU; otherwise as in `preact_basic`."""
+    """Applies 1x1, 3x3, and 1x1 convolutions, each after batch normalization and ReLU; otherwise as `preact_basic`."""
     activated = norm_act(x, name=f"{name}_{{}}1")
     branch = excite(activated, se, f"{name}_se", position="pre")
     branch = conv(branch, shape.reduce_width, 1, name=f"{name}_{{}}1")

@@ -136,8 +136,8 @@ class SqueezeExcite(keras.layers.Layer):
             )
         if self.squeeze_channels is None and self.reduction > channels:
             raise ValueError(
-                f"`reduction` must not exceed the number of channels; {self.name!r} received reduction={self.reduction} "
-                f"for {channels} channels. Lower `reduction`, or set `squeeze_channels`."
+                f"`reduction` must not exceed the number of channels; {self.name!r} received "
+                f"reduction={self.reduction} for {channels} channels. Lower `reduction`, or set `squeeze_channels`."
             )
         hidden = self.squeeze_channels or channels // self.reduction
         self.reduce_kernel = self._kernel("reduce_kernel", (channels, hidden), self.kernel_initializer)
