@@ -220,7 +220,7 @@ _DEEP = "Three 3x3 convolutions as the stem, and shortcuts with stride 2 that av
 _DEEP_STEM = functools.partial(conv3_stem, widths=(32, 32, 64))
 _CIFAR = "For 32x32 images; stages at strides 1, 2, and 4. Structure: He et al., arXiv 1512.03385, section 4.2, with"
 _CIFAR_BASIC = f"{_CIFAR} projecting shortcuts (1x1 convolution and batch normalization). Not in the SE paper."
-_PREACT = "For 32x32 images; stages at strides 1, 2, and 4; batch normalization and ReLU before convolutions. Structure:"
+_PREACT = "For 32x32 images; stages at strides 1, 2, and 4; batch normalization and ReLU precede convolutions. From:"
 
 NETWORKS: dict[str, Network] = {
     "se_resnet18": _imagenet("SE-ResNet-18", _BASIC, unit=basic, num_blocks=(2, 2, 2, 2), expansion=1, legacy=True),
