@@ -28,7 +28,7 @@ def one_of(what: str, value: object, options: Iterable[str]) -> str:
 
 
 def check_count(name: str, value: object, *, least: int = 1) -> int:
-    """Returns a count as a Python int, which JSON can store; NumPy integers are accepted, too.
+    """Returns a count as a Python int, which JSON can store; also accepts NumPy integers.
 
     Args:
         name: Name of the argument, for the message.

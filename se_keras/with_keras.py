@@ -1,6 +1,6 @@
 """Registration of the package's layers as soon as Keras is imported, without importing Keras for it.
 
-To load a saved model, users write `import se_keras` and use no name from it. Importing Keras there would work, too,
+To load a saved model, users write `import se_keras` and use no name from it. Importing Keras there would also work,
 but `se-keras list` would take seconds to print a table.
 """
 

@@ -74,13 +74,14 @@ def find_record(identifier: str, weights: str) -> WeightsRecord:
         return tags[DEFAULT_TAGS[identifier]]
     if weights == ALIAS:
         raise ValueError(
-            f"{identifier!r} has no ImageNet weights; received weights={weights!r}. Its own: {', '.join(sorted(tags))}."
+            f"{identifier!r} has no ImageNet weights; received weights={weights!r}. "
+            f"Available: {', '.join(sorted(tags))}."
         )
     others = sorted(record.model for record in RECORDS.values() if record.tag == weights)
     if weights not in tags and others:
         raise ValueError(
             f"{identifier!r} has no checkpoint {weights!r}; {', '.join(others)} have. "
-            f"Its own: {', '.join(sorted(tags))}."
+            f"Available: {', '.join(sorted(tags))}."
         )
     return tags[one_of(f"weights of {identifier!r}", weights, (*aliases, *sorted(tags)))]
 

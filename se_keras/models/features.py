@@ -17,7 +17,7 @@ def feature_extractor(model: keras.Model, endpoints: Sequence[str] | None = None
 
     Args:
         model: A network of this package, or any functional or sequential model with named
-            layers. Layers of nested models count, too.
+            layers, including layers of nested models.
         endpoints: Names of layers. The ImageNet networks have "stem" (stride 2), "stage2"
             (stride 4) to "stage5" (stride 32), "pooled", "logits", and "predictions". The CIFAR
             networks have "stem" (1), "stage2" (1), "stage3" (2), "stage4" (4), and the same last

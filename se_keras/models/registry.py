@@ -35,8 +35,8 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
     """Builds a network by its registry name.
 
     Args:
-        model: Registry name, such as "se_resnet50"; `list_models()` returns all of them. A published
-            checkpoint, "model.tag", works, too, and is equivalent to `weights=tag`.
+        model: Registry name, such as "se_resnet50"; `list_models()` returns all of them. "model.tag"
+            also names a published checkpoint, and is equivalent to `weights=tag`.
         weights: None (random initialization), the tag of a published checkpoint, "imagenet" for the
             network's default tag, or the path of a file: `.safetensors`, `.pth`, or `.caffemodel` as
             published or written here, `.weights.h5` or `.keras` of the same network.
@@ -59,7 +59,7 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
     identifier, _, tag = model.partition(".")
     if tag:
         if weights is not None:
-            raise ValueError(f"{model!r} already names weights; received weights={weights!r}, too. Pass only one.")
+            raise ValueError(f"{model!r} already names weights; also received weights={weights!r}. Pass only one.")
         weights = tag
     network = NETWORKS[one_of("model", identifier, NETWORKS)]
     _check_options(options)

@@ -41,7 +41,7 @@ NETWORKS: dict[str, Network] = {
         title="SE-VGG-16",
         about="VGG-16 with batch normalization, without convolution biases, and with SE after the ReLU of each of its "
         "13 convolutions. Reference: Hu et al., arXiv 1709.01507v4, section 3.3 and Table 2. A stage ends with its "
-        "pooling: stage 2 is at 1/4 of the input's size. Stage 1 has SE blocks, too.",
+        "pooling: stage 2 is at 1/4 of the input's size. Stage 1 also has SE blocks.",
         skeleton=vgg,
         spec=VGG16,
         stages=(1, 2, 3, 4, 5),

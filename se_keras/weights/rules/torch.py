@@ -87,7 +87,7 @@ TIMM = Family(
     ignored=IGNORED,
 )
 
-# In ResNet-D, the shortcut's pooling comes first and has a number, too.
+# In ResNet-D, the shortcut's pooling comes first and also has a number.
 TIMM_D = dataclasses.replace(
     TIMM,
     leaves={**TIMM.leaves, "proj_conv": "downsample.1", "proj_bn": "downsample.2"},
