@@ -122,7 +122,7 @@ def test_what_no_rule_is_for_is_called_output(name):
 
 
 def test_softmax_over_one_output_is_refused():
-    with pytest.raises(ValueError, match=r"returns 1\.0 for every image.*classifier_activation='sigmoid'"):
+    with pytest.raises(ValueError, match=r"1\.0 for every image.*classifier_activation='sigmoid'"):
         scores_of(built(lambda x: layers.Dense(1, "softmax")(x)))
     for activation in ("softmax", keras.activations.softmax, layers.Softmax()):
         with pytest.raises(ValueError, match=r"returns 1\.0 for every image; received classes=1 with"):
@@ -235,7 +235,7 @@ def test_answers_that_are_no_probabilities_are_not_named(models, photos, tmp_pat
         classify(model, photos[1], labels=NAMES)
     broken = keras.models.clone_model(models["dense"])
     broken.layers[-1].bias.assign([np.nan, 0, 0])
-    with pytest.raises(ValueError, match=r"row 0 holds nan \(and 2 more rows\)"):
+    with pytest.raises(ValueError, match=r"row 0 has nan \(and 2 more rows\)"):
         classify(broken, photos[1], labels=NAMES)
     done = predict_folder(broken, photos[0], tmp_path / "all.csv", labels=NAMES)
     assert (done.classified, done.broken) == (0, 3)

@@ -41,7 +41,7 @@ def test_open_sizes_and_saving(tmp_path, rng):
 
 @pytest.mark.parametrize("groups", [0, 5])
 def test_groups_that_do_not_divide_the_channels_are_refused(groups):
-    with pytest.raises(ValueError, match=rf"number of channels; received groups={groups} for 12 channels"):
+    with pytest.raises(ValueError, match=rf"received groups={groups}"):
         ChannelShuffle(groups).build((None, 4, 4, 12))
 
 

@@ -152,7 +152,7 @@ def test_mirror_without_a_hash_is_not_trusted(hub, hub_record, tmp_path, monkeyp
 def test_too_small_a_disk_is_told_before_anything_is_written(hub, web_record, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda folder: usage(10, 9, 1_000_000))
-    with pytest.raises(DownloadError, match="has 1 MB free, the file needs"):
+    with pytest.raises(DownloadError, match="has 1 MB free; the file needs"):
         fetch(web_record)
     assert left_in(cache_folder()) == []
 

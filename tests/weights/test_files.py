@@ -295,7 +295,7 @@ def test_a_damaged_header_of_our_own_names_the_file(prepared, tmp_path):
 def test_a_float_type_that_numpy_has_not_is_named(tmp_path):
     path = tmp_path / "half.safetensors"
     path.write_bytes(_header({"x": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}) + bytes(4))
-    with pytest.raises(ValueError, match=r"The tensor 'x' in .*half\.safetensors"):
+    with pytest.raises(ValueError, match=r"the tensor 'x' in .*half\.safetensors"):
         read_tensors(path)["x"]
 
 
@@ -331,7 +331,7 @@ def test_caffemodel_blobs_by_layer_and_number(tmp_path):
     ("content", "message"),
     [
         (caffemodel(conv=[((2, 3), 5)]), r"states the shape \(2, 3\), but contains 5 numbers"),
-        (caffemodel(conv=[((1 << 40, 1 << 20), 1)]), "but holds 1 numbers"),
+        (caffemodel(conv=[((1 << 40, 1 << 20), 1)]), "but contains 1 numbers"),
         (caffemodel(), "contains no weights"),
         (b"\xa2\x06\xff\xff\xff\xff\x07abc", "damaged or not a valid Caffe network"),
         (b"\x0b" * 100_000, "damaged or not a valid Caffe network"),
@@ -406,5 +406,5 @@ def test_weights_that_diverged_are_refused_by_name(model, tmp_path, ending):
     {"safetensors": save_safetensors, "weights.h5": lambda m, p: m.save_weights(p)}.get(ending, lambda m, p: m.save(p))(
         model, path
     )
-    with pytest.raises(ValueError, match=r"must be finite; the tensor 'logits/bias' of .* holds 1 NaN .* of 10\."):
+    with pytest.raises(ValueError, match=r"must be finite; the tensor 'logits/bias' of .* has 1 NaN .* of 10\."):
         se_keras.SEResNet20(weights=path)
