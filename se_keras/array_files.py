@@ -1,4 +1,4 @@
-"""Reads `.npz` files, with errors that say which file is damaged."""
+"""Reading of `.npz` files, with errors that name the damaged file."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from se_keras.file_kinds import damaged
 
 
 def read_arrays(path: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """Reads arrays from an `.npz` file; pickled objects are never opened.
+    """Reads arrays from an `.npz` file. Pickled objects are never loaded.
 
     Args:
         path: The file.
-        names: Arrays to read, where they are there. Default: all.
+        names: Arrays to read, if they exist. Default: all.
 
     Returns:
         The arrays by name.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         OSError: The file cannot be opened.
-        ValueError: It is damaged, no `.npz` file, or holds objects in place of numbers and texts.
+        ValueError: The file is damaged, not an `.npz` file, or contains objects instead of numbers and strings.
     """
     with open(path, "rb") as stream:
         try:
@@ -32,7 +32,7 @@ def read_arrays(path: str | os.PathLike, names: Collection[str] | None = None) -
                 return {name: _checked(arrays[name]) for name in wanted}
         except MemoryError:
             raise
-        except Exception as error:  # of zipfile, zlib, tokenize and NumPy
+        except Exception as error:  # from zipfile, zlib, tokenize, or NumPy
             raise damaged(path, ".npz file", error, containers=("a zip archive",)) from error
 
 

@@ -1,4 +1,4 @@
-"""What is known of all networks and recipes without building any of them, or importing Keras."""
+"""Facts about all networks and recipes, read without building any of them or importing Keras."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import json
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkFacts:
-    """What a network is, as its builder makes it without arguments.
+    """The facts about a network, as its builder creates it without arguments.
 
     Args:
-        title: Name as written, e.g. "SE-ResNet-50".
+        title: Name as written, such as "SE-ResNet-50".
         size: Height and width of the input in pixels.
         classes: Number of classes.
-        parameters: Trainable parameters.
+        parameters: Number of trainable parameters.
         macs: Multiply-adds per image.
     """
 
@@ -29,14 +29,14 @@ class NetworkFacts:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecipeFacts:
-    """What a training recipe says of itself.
+    """The facts about a training recipe, as it states them.
 
     Args:
         name: Its key in `training.RECIPES`.
-        epochs: Passes over the training images.
-        batch_size: Images per step.
-        source: Where the recipe is from.
-        evidence: What a run of it in this repository gave.
+        epochs: Number of passes over the training images.
+        batch_size: Number of images per step.
+        source: Where the recipe comes from.
+        evidence: The result of a run with it in this repository.
     """
 
     name: str

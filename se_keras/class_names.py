@@ -1,8 +1,8 @@
-"""Names of classes: reading and writing lists of them, checking them, and naming a network's answers.
+"""Class names: reading, writing, and checking lists of them, and naming a network's predictions.
 
-A file of names has one name per line. An ordinary name stands there as it is. A name that would not come back from its
-line is written as a JSON string, in double quotes: one that is empty, begins or ends with blanks, contains a line
-break or a control character, or is in double quotes itself.
+A file of class names has one name per line. Ordinary names are written as they are. A name that could not be read back
+from its line is written as a JSON string, in double quotes: one that is empty, begins or ends with whitespace, contains
+a line break or a control character, or is itself in double quotes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from se_keras.files import replacing
 
 NAMES_FILE = "labels.txt"
 ONE_OUTPUT = "One output column is the probability of the second of two classes, and takes two names"
-_MARKS = {  # the longer mark first, as that of UTF-32 begins with that of UTF-16
+_MARKS = {  # longer marks first, because that of UTF-32 begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_ROUNDING = 1e-3  # half precision and 8-bit outputs miss 0 and 1 by less
+_ROUNDING = 1e-3  # half-precision and 8-bit outputs exceed 0 and 1 by less
 
 
 def read_class_names(path: str | os.PathLike) -> list[str]:
@@ -40,15 +40,15 @@ def read_class_names(path: str | os.PathLike) -> list[str]:
 
     Args:
         path: A text file with one name per line, in UTF-8 (with or without a byte-order mark),
-            or in UTF-16 or UTF-32 with one; any line ends. Blanks around a name and blank
-            lines at the end do not count; a line that is a JSON string stands for that string.
+            or in UTF-16 or UTF-32 with one; with any line endings. Whitespace around a name and blank
+            lines at the end do not count. A line that is a JSON string stands for that string.
 
     Returns:
         The names.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: Another encoding, a blank line between names, a repeated name, or no name.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file has another encoding, a blank line between names, a repeated name, or no name.
     """
     source = os.fspath(path)
     if not os.path.isfile(path):
@@ -60,17 +60,17 @@ def read_class_names(path: str | os.PathLike) -> list[str]:
 
 
 def class_names_in(content: bytes, source: str) -> list[str]:
-    """The names in the content of a file; repeated ones are kept.
+    """Returns the names in the content of a file, including repeated ones.
 
     Args:
         content: The bytes of the file, as described for `read_class_names`.
-        source: What the file is called in messages.
+        source: Name of the file in messages.
 
     Returns:
         The names, possibly none.
 
     Raises:
-        ValueError: Another encoding, or a blank line between names.
+        ValueError: The content has another encoding, or a blank line between names.
     """
     lines = re.split(r"\r\n|\r|\n", _text(content, source).rstrip())
     if lines == [""]:
@@ -79,13 +79,13 @@ def class_names_in(content: bytes, source: str) -> list[str]:
         if not line.strip():
             raise ValueError(
                 f"Each line of {source!r} must name a class; line {number} is blank. Remove the line, or write "
-                '"" there for a class without a name.'
+                '"" in it for a class without a name.'
             )
     return [_from_line(line) for line in lines]
 
 
 def class_names_text(names: Iterable[str]) -> str:
-    """The text from which `read_class_names` gets these names back.
+    """Returns the text from which `read_class_names` reads these names.
 
     Args:
         names: The names.
@@ -97,14 +97,14 @@ def class_names_text(names: Iterable[str]) -> str:
 
 
 def write_class_names(path: str | os.PathLike, names: Iterable[str]) -> None:
-    """Writes a file of class names in UTF-8, from which `read_class_names` gets them back.
+    """Writes a file of class names in UTF-8, for `read_class_names`.
 
     Args:
-        path: The file; a text file that exists is replaced.
+        path: The file. An existing text file is replaced.
         names: The names.
 
     Raises:
-        FileExistsError: Something else than a text file is there.
+        FileExistsError: The path exists and is not a text file.
     """
     with replacing(path, overwrite=True) as temporary:
         temporary.write_bytes(class_names_text(names).encode())
@@ -140,7 +140,7 @@ def _as_line(name: str) -> str:
 
 
 def caption(name: str) -> str:
-    """A class name as matplotlib shows it unchanged: on one line, with no mathematics, and not hidden from a legend.
+    """Returns a class name as text that matplotlib shows unchanged: on one line, without math, and visible in a legend.
 
     Args:
         name: The name.
@@ -153,39 +153,40 @@ def caption(name: str) -> str:
 
 
 def check_class_names(names: Sequence[str], classes: int, *, what: str = "`labels`") -> tuple[str, ...]:
-    """Refuses names that are not one of its own for each class.
+    """Rejects names unless there is a different one for each class.
 
     Args:
         names: The names, in the order of the network's outputs.
-        classes: How many there must be.
+        classes: Number of classes.
         what: What the names are called in messages.
 
     Returns:
         The names.
 
     Raises:
-        ValueError: One text in place of a sequence, something that is no text, another number of
-            names, or a repeated name.
+        ValueError: The names are one string instead of a sequence, are not all strings, are not one per class,
+            or repeat a name.
     """
     if isinstance(names, str):
-        raise ValueError(f"Class names must be a sequence of texts; received {what} as one text, {names[:40]!r}.")
+        raise ValueError(f"Class names must be a sequence of strings; received {what} as one string, {names[:40]!r}.")
     names = tuple(names)
     for index, name in enumerate(names):
         if not isinstance(name, str) or re.search(r"[\ud800-\udfff]", name):
             raise ValueError(
-                f"A class name must be text that UTF-8 can hold; {what} have {name!r} for class {index}. Rename it."
+                f"A class name must be a string that UTF-8 can encode; {what} have {name!r} for class {index}. "
+                "Rename it."
             )
     if len(names) != classes:
         raise ValueError(
-            f"There must be one name for each of the {classes} classes; {what} are {len(names)}."
+            f"There must be one name for each of the {classes} classes; received {len(names)} ({what})."
             f"{f' {ONE_OUTPUT}.' if classes == 2 and len(names) == 1 else ''}"
         )
     repeated = [name for name, count in collections.Counter(names).items() if count > 1]
     if repeated:
         places = [index for index, name in enumerate(names) if name == repeated[0]]
         raise ValueError(
-            f"Each class must have a name of its own; {what} have {repeated[0]!r} for the classes "
-            f"{', '.join(map(str, places[:5]))}. Tell them apart, for example by their numbers."
+            f"Each class must have its own name; {what} have {repeated[0]!r} for the classes "
+            f"{', '.join(map(str, places[:5]))}. Add a number to each, for example."
         )
     return names
 
@@ -193,23 +194,23 @@ def check_class_names(names: Sequence[str], classes: int, *, what: str = "`label
 def decode_predictions(
     probabilities: Any, top: int = 5, labels: Sequence[str] | None = None
 ) -> list[list[tuple[str, str, float]]]:
-    """Names the most probable classes.
+    """Decodes the predictions of a network into the names of the most probable classes.
 
     Args:
-        probabilities: Array of shape (batch, classes), each a fraction of 1. With two labels also
-            of shape (batch, 1): the probability p of the second class, as one sigmoid output
-            gives it; the first class gets 1 - p.
-        top: How many classes per row, at least 1.
-        labels: The names of the classes in the order of the network's outputs. Defaults to
+        probabilities: Array of shape (batch, classes), with values from 0 to 1. With two `labels`, also
+            of shape (batch, 1): the probability p of the second class, from one sigmoid output;
+            the first class gets 1 - p.
+        top: Number of classes per row, at least 1.
+        labels: Class names in the order of the network's outputs. Defaults to
             ImageNet's 1,000 in sorted-WNID order.
 
     Returns:
-        For each row the triples (WNID, name, probability), most probable first. With
-        `labels`, the first of a triple is the class index as text.
+        For each row, triples (WNID, name, probability), most probable first. With
+        `labels`, the first element of a triple is the class index as a string.
 
     Raises:
-        ValueError: Another shape, values that are NaN or not from 0 to 1 (the rows are named),
-            labels that do not fit the number of classes or repeat a name, or `top` < 1.
+        ValueError: The shape is different, values are NaN or not from 0 to 1 (the message names the
+            rows), `labels` do not fit the number of classes or repeat a name, or `top` < 1.
 
     Example:
 
@@ -243,21 +244,21 @@ def _numbered(labels: Sequence[str], values: np.ndarray) -> tuple[tuple[str, str
 
 
 def _check_probabilities(values: np.ndarray) -> None:
-    is_wrong = ~((values >= -_ROUNDING) & (values <= 1 + _ROUNDING))  # NaN is neither
+    is_wrong = ~((values >= -_ROUNDING) & (values <= 1 + _ROUNDING))  # true for NaN
     rows = np.flatnonzero(is_wrong.any(axis=1))
     if rows.size:
         example = values[rows[0]][is_wrong[rows[0]]][0]
         more = f" (and {rows.size - 1} more rows)" if rows.size > 1 else ""
-        remedy = " Logits need keras.ops.softmax or sigmoid first." if np.isfinite(example) else ""
-        raise ValueError(f"Probabilities must lie from 0 to 1; row {rows[0]} holds {example:.4g}{more}.{remedy}")
+        remedy = " Apply keras.ops.softmax or sigmoid to logits first." if np.isfinite(example) else ""
+        raise ValueError(f"Probabilities must be between 0 and 1; row {rows[0]} has {example:.4g}{more}.{remedy}")
 
 
 @functools.cache
 def imagenet_labels() -> tuple[tuple[str, str], ...]:
-    """ImageNet's 1,000 classes.
+    """Returns ImageNet's 1,000 classes.
 
     Returns:
-        (WNID, name) pairs in sorted-WNID order, e.g. ("n01440764", "tench"); no name occurs twice.
+        (WNID, name) pairs in sorted-WNID order, such as ("n01440764", "tench"). All names differ.
     """
     text = importlib.resources.files("se_keras").joinpath("data/imagenet_labels.txt").read_text("utf-8")
     return tuple((wnid, name) for wnid, name in (line.split(" ", 1) for line in text.splitlines()))

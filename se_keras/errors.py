@@ -1,4 +1,4 @@
-"""The error messages that several parts of the package share, and the exceptions a caller may want to catch."""
+"""Error messages that several parts of the package share, and exceptions that a caller may want to catch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def one_of(what: str, value: object, options: Iterable[str]) -> str:
 
     Args:
         what: Name of the argument, for the message.
-        value: What was received.
-        options: Every value allowed.
+        value: The received value.
+        options: All allowed values.
 
     Raises:
         ValueError: It is not; the message names the closest options and lists all of them.
@@ -28,15 +28,15 @@ def one_of(what: str, value: object, options: Iterable[str]) -> str:
 
 
 def check_count(name: str, value: object, *, least: int = 1) -> int:
-    """Returns a count as an int of Python's, which JSON can hold; integers of NumPy are counts, too.
+    """Returns a count as a Python int, which JSON can store; also accepts NumPy integers.
 
     Args:
         name: Name of the argument, for the message.
-        value: What was received.
-        least: The least value allowed.
+        value: The received value.
+        least: The minimum value.
 
     Raises:
-        ValueError: `value` is below `least` or no integer; a bool is none either.
+        ValueError: `value` is below `least` or not an integer. A bool is not an integer, either.
     """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"`{name}` must be an integer of at least {least}; received {name}={value!r}.")
@@ -44,10 +44,10 @@ def check_count(name: str, value: object, *, least: int = 1) -> int:
 
 
 def missing_package(package: str, extra: str, purpose: str) -> ImportError:
-    """The error for an optional package that is not installed.
+    """Returns the error for an optional package that is not installed.
 
     Args:
-        package: Import name, e.g. "matplotlib".
+        package: Import name, such as "matplotlib".
         extra: The extra of se_keras that installs it.
         purpose: What needs it, as a noun phrase.
 
@@ -58,13 +58,13 @@ def missing_package(package: str, extra: str, purpose: str) -> ImportError:
 
 
 class WeightsMismatchError(ValueError):
-    """A checkpoint and a model that do not line up, tensor by tensor.
+    """A mismatch between the tensors of a checkpoint and those of a model.
 
     Attributes:
-        title: What was to be filled from what.
+        title: What was to be filled, and from where.
         hint: A guess at what went wrong, or "".
         expected: What the model needs and the checkpoint lacks or has in another shape: one
-            line a tensor, by its name in the checkpoint.
+            line per tensor, by its name in the checkpoint.
         unused: What the checkpoint has and the model does not need, or needs in another shape.
     """
 
@@ -92,12 +92,12 @@ def _listed(sign: str, entries: Mapping[str, str], heading: str, *, most: int = 
 
 
 class DownloadError(OSError):
-    """No source gave a checkpoint's file."""
+    """The failure of all sources to provide a checkpoint's file."""
 
 
 class ChecksumError(OSError):
-    """A file's content is not the one that was published."""
+    """A mismatch between the content of a file and the published one."""
 
 
 class InUseError(RuntimeError):
-    """Another process is at work on the same output."""
+    """A conflict with another process that is working on the same output."""

@@ -1,4 +1,4 @@
-"""From image files to named predictions."""
+"""Classification of images: from image files to named predictions."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def classify(
     batch_size: int = 32,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> list[list[tuple[str, str, float]]]:
-    """Names the most probable classes of images.
+    """Returns the names of the most probable classes of images.
 
     Args:
-        model: A model with its preprocessing inside. Its logits get a softmax (one logit: a sigmoid);
+        model: A model that includes its preprocessing. Logits get a softmax (one logit: a sigmoid);
             one output is the probability of the second of two classes; several sigmoids stay
-            independent of one another.
-        images: Paths, PIL images or RGB arrays (0 to 255) of any sizes.
-        labels: Names of the classes in the order of the outputs; two for one output. Default:
+            independent.
+        images: Paths, PIL images, or RGB arrays (0 to 255), of any sizes.
+        labels: Class names in the order of the outputs; two for one output. Default:
             ImageNet's.
-        top: How many classes an image, at least 1.
-        batch_size: Images at a time, at least 1.
-        progress: Wraps the iteration over batches, e.g. to show a bar.
+        top: Number of classes per image, at least 1.
+        batch_size: Number of images per batch, at least 1.
+        progress: Wraps the iteration over batches, for example to show a progress bar.
 
     Returns:
-        For each image the triples (WNID or index, name, probability), most probable first.
+        For each image, triples (WNID or index, name, probability), most probable first.
 
     Raises:
         FileNotFoundError: A path does not exist.
-        ValueError: An image that cannot be read (named), labels that do not fit the model, or
-            answers that are no probabilities (the number of the image is named).
+        ValueError: An image cannot be read (the message names it), the labels do not fit the model, or
+            the outputs are not probabilities (the message gives the number of the image).
     """
     batch_size = check_count("batch_size", batch_size)
     scores = scores_of(model)

@@ -1,4 +1,4 @@
-"""Reads `.keras` files: as Keras does, but with errors that say what is wrong with which file."""
+"""Reading of `.keras` files, as Keras does it, with errors that say which file is wrong and why."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def read_model(path: str | os.PathLike) -> keras.Model:
         The model, not compiled.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, or holds layers that Keras does not know; the message says which.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is damaged, or contains layers that Keras does not know; the message names them.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -35,12 +35,12 @@ def read_model(path: str | os.PathLike) -> keras.Model:
         return keras.models.load_model(path, compile=False)
     except MemoryError:
         raise
-    except Exception as error:  # Keras raises whatever it meets: KeyError, TypeError, BadZipFile, AttributeError, ...
+    except Exception as error:  # Keras passes on any error: KeyError, TypeError, BadZipFile, AttributeError, ...
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: str, error: Exception) -> ValueError:
-    """Says why a `.keras` file cannot be loaded."""
+    """Returns the error that says why a `.keras` file cannot be loaded."""
     try:
         with zipfile.ZipFile(path) as archive:
             unknown = sorted(set(_unknown_classes(json.loads(archive.read("config.json")))))
@@ -49,7 +49,7 @@ def _unreadable(path: str, error: Exception) -> ValueError:
         return damaged(path, ".keras file", problem, containers=("a zip archive",))
     if unknown:
         return ValueError(
-            f"{path!r} holds {', '.join(unknown)}, which Keras does not know. Import the module that defines it "
+            f"{path!r} contains {', '.join(unknown)}, which Keras does not know. Import the module that defines it "
             "before loading (--import MODULE on the command line), or pass custom_objects to keras.models.load_model."
         )
     if damaged_part or not isinstance(error, TypeError | ValueError):
@@ -58,7 +58,7 @@ def _unreadable(path: str, error: Exception) -> ValueError:
 
 
 def _unknown_classes(config: Any) -> Iterator[str]:
-    """Names of the classes in a model's configuration that are neither of Keras nor registered."""
+    """Yields the names of the classes in a model's configuration that are neither Keras' own nor registered."""
     if isinstance(config, dict):
         module, name = config.get("module"), config.get("class_name")
         foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")

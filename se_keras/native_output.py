@@ -1,4 +1,4 @@
-"""Keeping what compiled code prints off the terminal."""
+"""Suppression of what compiled code prints to the terminal."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-_MOST = 4000  # bytes of it that an error tells
+_MOST = 4000  # bytes of it that an error shows
 
 
 @contextlib.contextmanager
 def native_output_held() -> Iterator[None]:
-    """Keeps what compiled code prints (TensorFlow, its converter) off the terminal; an error's traceback tells it."""
+    """Hides what compiled code (TensorFlow, its converter) prints to the terminal; an error's traceback shows it."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         saved = os.dup(2)

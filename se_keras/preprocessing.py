@@ -1,4 +1,4 @@
-"""From an image file or array to a network's input."""
+"""Preprocessing of image files and arrays to a network's input."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from se_keras.images.resizing import resized_and_cropped
 
 
 def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.ndarray:
-    """Decodes, resizes (shorter side, antialiased) and centre-crops images to a network's input.
+    """Decodes, resizes (shorter side, antialiased), and center-crops images to a network's input.
 
     Args:
         images: A path, a PIL image, an array of shape (height, width, 3) or (batch, height,
-            width, 3) with RGB values 0 to 255, or a sequence of these, of any sizes. A photo
-            is turned upright as its EXIF data say; gray and transparent images become RGB.
-            Files are JPEG, PNG, BMP, GIF, TIFF, WebP or PPM (`images.reading.FORMATS`).
-        record_or_model: A `Preprocessing`, or a model with its preprocessing inside (built
-            with `include_preprocessing=True`, the default), also as a part of it.
+            width, 3) with RGB values 0 to 255, or a sequence of these, of any sizes. Photos
+            are rotated upright according to their EXIF data; gray and transparent images become
+            RGB. Files are JPEG, PNG, BMP, GIF, TIFF, WebP, or PPM (`images.reading.FORMATS`).
+        record_or_model: A `Preprocessing`, or a model that includes its preprocessing (built
+            with `include_preprocessing=True`, the default), possibly in a nested model.
 
     Returns:
         Float32 array of shape (batch, height, width, 3), RGB, 0 to 255; channels second under
-        Keras' "channels_first" setting. Give it to the model as it is.
+        Keras' "channels_first" setting. Pass it to the model unchanged.
 
     Raises:
         FileNotFoundError: A path does not exist.
-        ValueError: An image cannot be read (its path is named) or has more pixels than the limits
-            in `images.limits` allow; an array of another shape, dtype or range; or a model
-            without preprocessing inside.
+        ValueError: An image cannot be read (the message names its path) or has more pixels than the
+            limits in `images.limits` allow; an array has another shape, dtype, or range; or the model
+            does not include its preprocessing.
 
     Warns:
-        UserWarning: All arrays hold floats from 0 to 1, as if they had been divided by 255.
+        UserWarning: All arrays contain floats from 0 to 1, as if they had been divided by 255.
 
     Example:
 
@@ -55,14 +55,14 @@ def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.
 
 
 def preprocessing_of(model: keras.Model) -> Preprocessing:
-    """How a model with its preprocessing inside wants its images.
+    """Returns the preprocessing that a model includes.
 
     Args:
-        model: A model whose input passes through an `ImagePreprocessing` layer, its own or one
-            of a model nested in it.
+        model: A model whose input passes through an `ImagePreprocessing` layer, its own or that
+            of a nested model.
 
     Returns:
-        The record, with the model's own input size where that is fixed.
+        The record, with the model's own input size if it is fixed.
 
     Raises:
         ValueError: The model has no such layer.
@@ -70,9 +70,9 @@ def preprocessing_of(model: keras.Model) -> Preprocessing:
     found = _preprocessing_layer(model)
     if found is None:
         raise ValueError(
-            f"The model {model.name!r} was built without its preprocessing, so it cannot say how it wants its images. "
-            "Pass a `Preprocessing` record instead (se_keras.get_preprocessing('se_resnet50') gives a network's own, "
-            "with 'se_resnet50.caffe_in1k' that of the checkpoint), then call `record.normalize` on the result."
+            f"The model {model.name!r} was built without its preprocessing. Pass a `Preprocessing` record instead "
+            "(se_keras.get_preprocessing('se_resnet50') returns that of a network, with 'se_resnet50.caffe_in1k' that "
+            "of a checkpoint), then call `record.normalize` on the result."
         )
     layer, models = found
     record = Preprocessing.from_config(layer.get_config())
@@ -81,21 +81,21 @@ def preprocessing_of(model: keras.Model) -> Preprocessing:
 
 
 def stored_preprocessing(model: keras.Model) -> Preprocessing | None:
-    """What a model's preprocessing was built with, whatever the size of the model's input.
+    """Returns the preprocessing that a model was built with, whatever the model's input size.
 
     Args:
         model: Any model.
 
     Returns:
-        The record, with the size that the network was made for; None for a model without
-        preprocessing inside.
+        The record, with the size that the network was made for; None if the model does not
+        include its preprocessing.
     """
     found = _preprocessing_layer(model)
     return None if found is None else Preprocessing.from_config(found[0].get_config())
 
 
 def _preprocessing_layer(model: keras.Model, *outer: keras.Model) -> tuple[Any, tuple[keras.Model, ...]] | None:
-    """The first `ImagePreprocessing` layer, and the models around it from the outermost to its own."""
+    """Returns the first `ImagePreprocessing` layer, and the models around it from the outermost to its own."""
     from se_keras.layers import ImagePreprocessing
 
     for layer in model.layers:
@@ -108,7 +108,7 @@ def _preprocessing_layer(model: keras.Model, *outer: keras.Model) -> tuple[Any, 
 
 
 def _image_size(model: keras.Model, data_format: str) -> tuple[int, int] | None:
-    """Height and width of a model's input, where it has one input of a fixed size."""
+    """Returns height and width of a model's input, if it has one input of a fixed size."""
     shape = getattr(model, "input_shape", None)  # a sequential model that was never called has none
     if not isinstance(shape, tuple) or len(shape) != 4:
         return None
@@ -125,19 +125,19 @@ def _sequence(images: Any) -> Sequence[Any]:
         return images
     if images.ndim not in (3, 4) or images.shape[-1] != 3 or images.shape[0] == 0:
         raise ValueError(
-            "An array of images has shape (height, width, 3) or (batch, height, width, 3); "
+            "An array of images must have shape (height, width, 3) or (batch, height, width, 3); "
             f"received shape {tuple(images.shape)}."
         )
     return images if images.ndim == 4 else images[None]
 
 
 def _array(image: Any) -> Any:
-    """A checked array of an image that is none of a path or a PIL image; these stay what they are."""
+    """Converts an image to a checked array; paths and PIL images stay as they are."""
     if isinstance(image, str | os.PathLike | Image.Image):
         return image
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-        raise ValueError(f"An image array has shape (height, width, 3); received shape {image.shape}.")
+        raise ValueError(f"An image array must have shape (height, width, 3); received shape {image.shape}.")
     check_pixels(image)
     return image
 

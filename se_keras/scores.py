@@ -1,6 +1,6 @@
-"""What the columns of a classifier's output are, and the probability of each class in them.
+"""The kinds of classifier outputs, and the probability of each class in them.
 
-Nothing here imports Keras before it is needed, as `se_keras.export.runtime` runs without it.
+This module imports Keras only when it is needed, because `se_keras.export.runtime` runs without it.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ SIGNATURES = {
     "logit": "logits",
     "output": "output",
 }
-"""From each kind of output to its name in a SavedModel:
+"""Maps each kind of output to its name in a SavedModel:
 
-- "probabilities" of classes that exclude one another: they add up to one, after a softmax;
-- "independent_probabilities": several sigmoids, for images that can be of several classes;
+- "probabilities" of mutually exclusive classes: the result of a softmax, which sums to one;
+- "independent_probabilities": several sigmoids, for images that can belong to several classes;
 - "probability" of the second of two classes: one sigmoid;
-- "logits" of classes that exclude one another, which need a softmax;
+- "logits" of mutually exclusive classes, which need a softmax;
 - "logit" of the second of two classes, which needs a sigmoid;
 - "output": anything else.
 """
 
 AFTER_ONE_COLUMN = {"probabilities": "probability", "independent_probabilities": "probability", "logits": "logit"}
-"""From what several columns are to what a single one is."""
+"""Maps the kind of several columns to the kind of a single one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What a model answers for an image.
+    """The kind of output of a classifier.
 
     Args:
         kind: A key of `SIGNATURES`.
@@ -47,18 +47,18 @@ class Scores:
 
     @property
     def classes(self) -> int:
-        """Number of classes: two for one probability or logit."""
+        """Returns the number of classes: two for one probability or logit."""
         return 2 if self.kind in ("probability", "logit") else self.columns
 
     def probabilities(self, outputs: Any) -> Any:
-        """Gives each class its probability.
+        """Converts outputs to the probability of each class.
 
         Args:
-            outputs: What the model answers, shape (batch, columns): an array or tensor.
+            outputs: The model's outputs, shape (batch, columns): an array or tensor.
 
         Returns:
-            A tensor of shape (batch, classes): each value from 0 to 1, but those of the kind
-            "output" as they are. Rows add up to one, unless the probabilities are independent.
+            A tensor of shape (batch, classes): values from 0 to 1, but unchanged for the kind
+            "output". Rows sum to one, unless the probabilities are independent.
         """
         import keras
 
@@ -71,7 +71,7 @@ class Scores:
 
 
 def kind_named(name: str, shape: Any) -> str:
-    """What an output is, told from its name in a SavedModel.
+    """Returns the kind of an output, determined by its name in a SavedModel.
 
     Args:
         name: The name.
@@ -86,13 +86,13 @@ def kind_named(name: str, shape: Any) -> str:
 
 
 def kind_described(file: str | os.PathLike) -> str:
-    """What a JSON description of a model says of its output.
+    """Returns the kind of a model's output, as its JSON description states it.
 
     Args:
-        file: The description; it need not exist.
+        file: The description; it may not exist.
 
     Returns:
-        A key of `SIGNATURES`; "output" if there is no description, or it does not say.
+        A key of `SIGNATURES`; "output" if there is no description, or it does not state the kind.
     """
     try:
         description = json.loads(pathlib.Path(file).read_text("utf-8"))

@@ -1,7 +1,7 @@
-"""Tells Keras of the package's layers as soon as Keras is imported, and does not import it for that.
+"""Registration of the package's layers as soon as Keras is imported, without importing Keras for it.
 
-Whoever loads a saved model writes `import se_keras` and no name of it. Importing Keras there would keep the
-promise as well, but `se-keras list` would take seconds to print a table.
+To load a saved model, users write `import se_keras` and use no name from it. Importing Keras there would also work,
+but `se-keras list` would take seconds to print a table.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LAYERS = "se_keras.layers"
 
 
 def import_layers() -> None:
-    """Imports the layers now if Keras is imported already, else right after it will have been."""
+    """Imports the layers now if Keras is already imported, otherwise right after it is imported."""
     if "keras" in sys.modules:
         importlib.import_module(_LAYERS)
     elif not any(isinstance(finder, _AfterKeras) for finder in sys.meta_path):
@@ -25,7 +25,7 @@ def import_layers() -> None:
 
 
 class _AfterKeras(importlib.abc.MetaPathFinder):
-    """Leaves finding `keras` to the others, and adds a step to loading it."""
+    """A finder that lets the other finders find `keras`, and adds a step to loading it."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -76,7 +76,7 @@ def test_files_of_others_are_read(tmp_path, encoding, ends):
         ("ant\nbee\n".encode("utf-16-le"), r"labels\.txt' is not, at line 1\. Save"),
         (b"\xff\xfea", r"must be UTF-8, or UTF-16.*labels\.txt' is not, at byte"),
         (b"ant\n\nbee\n", r"labels\.txt' must name a class; line 2 is blank"),
-        (b"ant\nbee\nant\n", r"name of its own; the names in .*labels\.txt' have 'ant' for the classes 0, 2\. Tell"),
+        (b"ant\nbee\nant\n", r"its own name; the names in .*labels\.txt' have 'ant' for the classes 0, 2\. Add"),
         (b"\n \n", r"labels\.txt' must name at least one class"),
     ],
 )
@@ -96,11 +96,11 @@ def test_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("names", "classes", "message"),
     [
-        ("abc", 3, "must be a sequence of texts; received `labels` as one text, 'abc'"),
+        ("abc", 3, "must be a sequence of strings; received `labels` as one string, 'abc'"),
         (["a", 1], 2, "`labels` have 1 for class 1"),
-        (["a", "\udcff"], 2, "text that UTF-8 can hold"),
-        (["a", "b"], 3, "one name for each of the 3 classes; `labels` are 2"),
-        (["a"], 2, "`labels` are 1. One output column is the probability of the second of two classes, and takes two"),
+        (["a", "\udcff"], 2, "string that UTF-8 can encode"),
+        (["a", "b"], 3, r"one name for each of the 3 classes; received 2 \(`labels`\)"),
+        (["a"], 2, r"received 1 \(`labels`\)\. One output column .* second of two classes, and takes two"),
         (["a", "b", "a"], 3, "`labels` have 'a' for the classes 0, 2"),
     ],
 )
@@ -158,7 +158,7 @@ def test_decode_predictions_with_labels_of_ones_own():
         (
             (2, 3),
             {"labels": ["a", "b"]},
-            r"one name for each of the 3 classes; `labels` are 2\.$",
+            r"one name for each of the 3 classes; received 2 \(`labels`\)\.$",
         ),
         ((2, 1000), {"top": 0}, r"`top` must be an integer of at least 1; received top=0"),
     ],
@@ -178,10 +178,10 @@ def test_one_column_is_the_second_of_two_classes():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (np.nan, r"from 0 to 1; row 2 holds nan \(and 1 more rows\)\.$"),
-        (np.inf, "row 2 holds inf"),
-        (7.5, r"row 2 holds 7\.5 .*Logits need keras\.ops\.softmax or sigmoid first"),
-        (-0.5, r"row 2 holds -0\.5"),
+        (np.nan, r"between 0 and 1; row 2 has nan \(and 1 more rows\)\.$"),
+        (np.inf, "row 2 has inf"),
+        (7.5, r"row 2 has 7\.5 .*Apply keras\.ops\.softmax or sigmoid to logits first"),
+        (-0.5, r"row 2 has -0\.5"),
     ],
 )
 def test_what_is_no_probability_gets_no_name(value, message):

@@ -209,7 +209,7 @@ def test_model_without_preprocessing_is_refused_with_the_way_out(photo):
     model = se_keras.SEResNet20(include_preprocessing=False)
     message = (
         r"'se_resnet20' was built without its preprocessing.*get_preprocessing\('se_resnet50'\).*"
-        r"'se_resnet50\.caffe_in1k' that of the checkpoint.*`record\.normalize`"
+        r"'se_resnet50\.caffe_in1k' that of a checkpoint.*`record\.normalize`"
     )
     with pytest.raises(ValueError, match=message):
         preprocess(photo, model)
@@ -265,9 +265,9 @@ def test_empty_truncated_and_other_files_are_named(tmp_path, rng):
         (np.zeros((32, 32, 4)), r"\(batch, height, width, 3\); received shape \(32, 32, 4\)"),
         (np.zeros((1, 3, 32, 32)), r"received shape \(1, 3, 32, 32\)"),
         (np.zeros((0, 32, 32, 3)), r"received shape \(0, 32, 32, 3\)"),
-        ([np.zeros((32, 32, 1))], r"An image array has shape \(height, width, 3\); received shape \(32, 32, 1\)"),
+        ([np.zeros((32, 32, 1))], r"An image array must have shape \(height, width, 3\); received shape \(32, 32, 1\)"),
         ([], r"`images` is empty; pass at least one image"),
-        (np.full((32, 32, 3), -0.5), r"between 0 and 255; received -0\.5 to -0\.5\. Undo any normalisation first"),
+        (np.full((32, 32, 3), -0.5), r"between 0 and 255; received -0\.5 to -0\.5\. Undo any normalization first"),
         (np.full((32, 32, 3), 256.0), r"between 0 and 255; received 256 to 256"),
         (np.full((32, 32, 3), np.nan), r"between 0 and 255; received nan"),
     ],

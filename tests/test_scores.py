@@ -122,10 +122,10 @@ def test_what_no_rule_is_for_is_called_output(name):
 
 
 def test_softmax_over_one_output_is_refused():
-    with pytest.raises(ValueError, match=r"answers 1\.0 for every image.*classifier_activation='sigmoid'"):
+    with pytest.raises(ValueError, match=r"1\.0 for every image.*classifier_activation='sigmoid'"):
         scores_of(built(lambda x: layers.Dense(1, "softmax")(x)))
     for activation in ("softmax", keras.activations.softmax, layers.Softmax()):
-        with pytest.raises(ValueError, match=r"answers 1\.0 for every image; received classes=1 with"):
+        with pytest.raises(ValueError, match=r"returns 1\.0 for every image; received classes=1 with"):
             se_keras.SEResNet20(classes=1, classifier_activation=activation)
     assert scores_of(se_keras.SEResNet20(classes=1, classifier_activation="sigmoid")).kind == "probability"
 
@@ -231,11 +231,11 @@ def test_onnx_file_says_what_its_output_is(models, tmp_path):
 def test_answers_that_are_no_probabilities_are_not_named(models, photos, tmp_path):
     model = built(OTHERS["tanh"])
     model.layers[-1].bias.assign([-5, 0, 0])
-    with pytest.raises(ValueError, match="Probabilities must lie from 0 to 1; row 0"):
+    with pytest.raises(ValueError, match="Probabilities must be between 0 and 1; row 0"):
         classify(model, photos[1], labels=NAMES)
     broken = keras.models.clone_model(models["dense"])
     broken.layers[-1].bias.assign([np.nan, 0, 0])
-    with pytest.raises(ValueError, match=r"row 0 holds nan \(and 2 more rows\)"):
+    with pytest.raises(ValueError, match=r"row 0 has nan \(and 2 more rows\)"):
         classify(broken, photos[1], labels=NAMES)
     done = predict_folder(broken, photos[0], tmp_path / "all.csv", labels=NAMES)
     assert (done.classified, done.broken) == (0, 3)

@@ -1,1 +1,1 @@
-"""Building blocks: pure functions, tensor in, tensor out; no block knows which network it is in."""
+"""Building blocks: pure functions, tensor in, tensor out. No block knows which network contains it."""

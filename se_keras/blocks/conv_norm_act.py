@@ -1,4 +1,4 @@
-"""Convolution, batch norm and activation: the only home of the padding rule and of the norm constants."""
+"""Convolution, batch normalization, and activation: the only home of padding and normalization constants."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from se_keras.layers import BatchNormalization, GroupedConv2D
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvStyle:
-    """How a family of networks pads its convolutions and normalises after them.
+    """The padding of convolutions and the batch normalization of one family of networks.
 
     Args:
         epsilon: Added to the variance.
-        momentum: Share of the old running statistic that a training step keeps: one minus
-            torch's "momentum".
-        scale: Whether the norm has a gamma.
-        symmetric: Whether a strided convolution pads as much before as after (Caffe, torch)
-            instead of as TensorFlow's "same", which pads more after.
+        momentum: Fraction of the old moving statistic that a training step keeps: one minus
+            PyTorch's `momentum`.
+        scale: Whether the batch normalization has a gamma.
+        symmetric: Whether a strided convolution pads both ends equally (Caffe, PyTorch)
+            instead of as TensorFlow's "same", which pads more at the end.
     """
 
     epsilon: float
@@ -34,17 +34,17 @@ TORCH = ConvStyle(epsilon=1e-5, momentum=0.9)
 TENSORFLOW = ConvStyle(epsilon=1e-3, momentum=0.99, symmetric=False)
 INCEPTION = ConvStyle(epsilon=1e-3, momentum=0.99, scale=False, symmetric=False)
 
-# Uniform, because drawing truncated normals is a third of the time that building a network takes.
+# Uniform, because drawing truncated normals takes a third of the time to build a network.
 KERNEL_INITIALIZER = "he_uniform"
 
 
 def channel_axis() -> int:
-    """The axis of the channels in a batch of images under Keras' current data format: -1 or 1."""
+    """Returns the axis of the channels in a batch of images under Keras' current data format: -1 or 1."""
     return -1 if keras.config.image_data_format() == "channels_last" else 1
 
 
 def channels_of(x: Any) -> int:
-    """The number of channels of a batch of images."""
+    """Returns the number of channels of a batch of images."""
     return x.shape[channel_axis()]
 
 
@@ -60,15 +60,15 @@ def conv(
     style: ConvStyle = TORCH,
     use_bias: bool = False,
 ) -> Any:
-    """A convolution with the style's padding.
+    """Applies a convolution with the style's padding.
 
     Args:
         x: Tensor of shape (batch, height, width, channels), or channels second.
-        filters: Channels of the result.
-        kernel_size: Height and width of the kernel; odd where the padding is symmetric.
-        name: Template of the layer names with one {} for the kind, e.g. "stage2_block1_{}1".
-        strides: Step along height and width.
-        groups: Number of groups; must divide both the channels and `filters`.
+        filters: Number of output channels.
+        kernel_size: Height and width of the kernel. Must be odd where the padding is symmetric.
+        name: Template of the layer names with one {} for the kind, such as "stage2_block1_{}1".
+        strides: Strides along height and width.
+        groups: Number of groups. Must divide both the number of channels and `filters`.
         padding: "style" (output size = input size / strides, rounded up) or "valid".
         style: Where the padding goes.
         use_bias: Whether the convolution has a bias.
@@ -93,7 +93,7 @@ def conv(
 def depthwise_conv(
     x: Any, kernel_size: int, *, name: str, strides: int = 1, padding: str = "style", style: ConvStyle = TORCH
 ) -> Any:
-    """A convolution of each channel by itself; arguments and result as in `conv`."""
+    """Applies a convolution to each channel separately; arguments and result as in `conv`."""
     x, mode = _padded(x, kernel_size, strides, padding, style, name)
     return layers.DepthwiseConv2D(
         kernel_size,
@@ -114,7 +114,7 @@ def _padded(x: Any, kernel_size: Any, strides: int, padding: str, style: ConvSty
 
 
 def norm_act(x: Any, *, name: str, style: ConvStyle = TORCH, activation: str | None = "relu") -> Any:
-    """Batch norm and, unless `activation` is None, an activation; the shape stays."""
+    """Applies batch normalization and, unless `activation` is None, an activation; the shape stays the same."""
     x = BatchNormalization(
         axis=channel_axis(),
         epsilon=style.epsilon,
@@ -137,6 +137,6 @@ def conv_norm_act(
     activation: str | None = "relu",
     **convolution: Any,
 ) -> Any:
-    """`conv` without a bias, then `norm_act`; arguments and result as there."""
+    """Applies `conv` without a bias, then `norm_act`; arguments and result as in these functions."""
     x = conv(x, filters, kernel_size, name=name, style=style, **convolution)
     return norm_act(x, name=name, style=style, activation=activation)

@@ -1,4 +1,4 @@
-"""Where and how a network carries Squeeze-and-Excitation."""
+"""The configuration of a network's SE blocks, and their placement."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ POSITIONS = ("standard", "pre", "post", "identity", "conv3x3")
 
 @dataclasses.dataclass(frozen=True)
 class SEConfig:
-    """How a network carries Squeeze-and-Excitation; `se=None` instead of a config builds the plain network.
+    """The configuration of a network's SE blocks; `se=None` in its place builds the plain network.
 
     Reference: arXiv 1709.01507v4, section 3 for the defaults, section 6 for the alternatives.
 
     Args:
         reduction: The paper's r, at least 1 (Table 10).
-        squeeze: "avg", "max" or "avgmax" (Table 11).
-        activation: Between the two projections, e.g. "relu".
-        gate_activation: "sigmoid", "hard_sigmoid", "tanh" or "relu" (Table 12).
-        use_bias: Whether the projections have biases: the released networks have them, the
-            paper's ablations do not.
-        position: "standard": on the residual branch after its last norm, before the addition.
-            "pre": on the branch's input, the shortcut bypassing it. "post": after the
+        squeeze: "avg", "max", or "avgmax" (Table 11).
+        activation: Activation between the two projections, such as "relu".
+        gate_activation: "sigmoid", "hard_sigmoid", "tanh", or "relu" (Table 12).
+        use_bias: Whether the projections have biases. The released networks have them, those of
+            the paper's ablations do not.
+        position: "standard": on the residual branch after its last batch normalization, before the
+            addition. "pre": on the branch's input; the shortcut bypasses it. "post": after the
             addition and its ReLU. "identity": on the shortcut. "conv3x3": after the branch's
-            first 3x3 convolution, norm and ReLU (Tables 14 and 15).
-        stages: The stages that carry SE, of 1 to 5, by resolution (Table 13): in the ImageNet
-            networks stage 2 is at a quarter of the input's size and stage 5 at a 32nd; the CIFAR
-            networks have stages 2 to 4, at its whole size, half and a quarter. None: all that
-            the network has.
-        squeeze_divisor: The bottleneck's width is rounded to a multiple of this, and is at
+            first 3x3 convolution, batch normalization, and ReLU (Tables 14 and 15).
+        stages: Stages with SE blocks, from 1 to 5, by resolution (Table 13). In the ImageNet
+            networks, stage 2 is at 1/4 of the input's size and stage 5 at 1/32. The CIFAR
+            networks have stages 2 to 4, at full size, 1/2, and 1/4. None: all stages of the
+            network.
+        squeeze_divisor: The number of units is rounded to a multiple of this, and is at
             least this. None: the network's own rule (1 for the paper's, which rounds down).
         gate_init: "default" or "identity" (see `SqueezeExcite`).
 
     Raises:
-        ValueError: A value outside the ranges above.
+        ValueError: A value is outside the ranges above.
 
     Example:
 
@@ -77,25 +77,25 @@ class SEConfig:
             object.__setattr__(self, "stages", tuple(map(int, self.stages)))
 
     def __repr__(self) -> str:
-        """Only what differs from the defaults, so that the builders' signatures stay readable."""
+        """Returns only what differs from the defaults, to keep the builders' signatures readable."""
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         changed = [f"{name}={value!r}" for name, value in given.items() if value != getattr(SEConfig, name)]
         return f"SEConfig({', '.join(changed)})"
 
     def at_stage(self, stage: int) -> SEConfig | None:
-        """This config if the given stage (1 to 5) carries SE, else None."""
+        """Returns this config if the given stage (1 to 5) has SE blocks, else None."""
         return self if self.stages is None or stage in self.stages else None
 
 
 def squeeze_width(channels: int, se: SEConfig) -> int:
-    """The width of the bottleneck of an SE block.
+    """Returns the number of units between the projections of an SE block.
 
     Args:
-        channels: Channels of the block's input.
-        se: `reduction` and `squeeze_divisor` are read.
+        channels: Number of channels of the block's input.
+        se: The config; only `reduction` and `squeeze_divisor` are read.
 
     Returns:
-        `channels // reduction`, or with a divisor the nearest multiple of it, at least one.
+        `channels // reduction`; with a divisor, the nearest multiple of it, at least one.
 
     Raises:
         ValueError: `reduction` exceeds `channels`.
@@ -112,13 +112,13 @@ def squeeze_width(channels: int, se: SEConfig) -> int:
 
 
 def excite(x: Any, se: SEConfig | None, name: str, *, position: str = "standard") -> Any:
-    """Applies an SE block if the config puts one at this position; else returns `x` as it is.
+    """Applies an SE block if the config puts one at this position; otherwise returns `x` unchanged.
 
     Args:
         x: Tensor of shape (batch, height, width, channels), or channels second.
         se: The config, or None.
         name: Name of the layer.
-        position: Where in its unit this place is, one of `POSITIONS`.
+        position: Position of `x` in its residual block, one of `POSITIONS`.
 
     Returns:
         Tensor of the same shape.

@@ -15,17 +15,17 @@ Branches = Mapping[str, tuple[Step, ...]]
 
 
 def chain(x: Any, steps: tuple[Step, ...], *, name: str, style: ConvStyle, strided_padding: str = "valid") -> Any:
-    """Convolutions, norms and ReLUs one after the other.
+    """Applies convolutions one after the other, each with batch normalization and ReLU.
 
     Args:
         x: Tensor of shape (batch, height, width, channels), or channels second.
-        steps: (filters, kernel size) or (filters, kernel size, strides) a convolution.
-        name: Prefix of the layer names; the steps are numbered from 1.
-        style: Padding and norm.
-        strided_padding: Padding of the steps that have strides, "valid" or "style".
+        steps: (filters, kernel size) or (filters, kernel size, strides) for each convolution.
+        name: Prefix of the layer names. The steps are numbered from 1.
+        style: Padding and batch normalization.
+        strided_padding: Padding of the steps with strides, "valid" or "style".
 
     Returns:
-        The last convolution's output.
+        The output of the last step.
     """
     for number, (filters, kernel_size, *strides) in enumerate(steps, start=1):
         x = conv_norm_act(
@@ -49,18 +49,18 @@ def module(
     style: ConvStyle,
     strided_padding: str = "valid",
 ) -> Any:
-    """Chains side by side and a pooling branch, concatenated in that order.
+    """Applies parallel chains and a pooling branch, and concatenates them in this order.
 
     Args:
         x: Tensor of shape (batch, height, width, channels), or channels second.
         branches: Name and steps of each chain.
         pool: Builds the last branch.
-        name: Prefix of the layer names, e.g. "stage3_block1".
-        style: Padding and norm.
+        name: Prefix of the layer names, such as "stage3_block1".
+        style: Padding and batch normalization.
         strided_padding: See `chain`.
 
     Returns:
-        Tensor whose channels are the sum of the branches'.
+        Tensor with as many channels as all branches together.
     """
     outputs = [
         chain(x, steps, name=f"{name}_{branch}", style=style, strided_padding=strided_padding)
@@ -70,12 +70,12 @@ def module(
 
 
 def concatenate(branches: list[Any], *, name: str) -> Any:
-    """Joins feature maps along their channels."""
+    """Concatenates feature maps along their channels."""
     return layers.Concatenate(axis=channel_axis(), name=f"{name}_concat")(branches)
 
 
 def forked_module(x: Any, *, pool: Callable[[Any], Any], name: str, style: ConvStyle) -> Any:
-    """Inception-v3's last module, whose 3x3 convolutions fork into 1x3 and 3x1 (arXiv 1512.00567, figure 7)."""
+    """Applies Inception-v3's last module, whose 3x3 convolutions fork into 1x3 and 3x1 (arXiv 1512.00567, figure 7)."""
     outputs = [chain(x, ((320, 1),), name=f"{name}_1x1", style=style)]
     for branch, steps in {"3x3": ((384, 1),), "double3x3": ((448, 1), (384, 3))}.items():
         stem = chain(x, steps, name=f"{name}_{branch}", style=style)
@@ -95,20 +95,20 @@ def residual_module(
     name: str,
     style: ConvStyle,
 ) -> Any:
-    """Inception-ResNet: chains, concatenated, brought back to the input's channels, scaled and added.
+    """Applies an Inception-ResNet module: chains, concatenated, projected to the input's channels, scaled, and added.
 
-    SE ("standard") follows the linear 1x1 convolution, before the scaling.
+    An SE block at "standard" follows the linear 1x1 convolution and precedes the scaling.
 
-    Reference: Szegedy et al., arXiv 1602.07261, figures 16, 17 and 19, section 3.3 for the scale.
+    Reference: Szegedy et al., arXiv 1602.07261, figures 16, 17, and 19; section 3.3 for the scale.
 
     Args:
         x: Tensor of shape (batch, height, width, channels), or channels second.
         branches: Name and steps of each chain.
-        scale: Factor on the branch before the addition, a fraction of 1.
-        activation: After the addition, or None.
-        se: The unit's SE block, or None.
+        scale: Factor of the branch before the addition, a fraction of 1.
+        activation: Activation after the addition, or None.
+        se: The module's SE block, or None.
         name: Prefix of the layer names.
-        style: Padding and norm.
+        style: Padding and batch normalization.
 
     Returns:
         Tensor of the input's shape.

@@ -1,4 +1,4 @@
-"""The units of MobileNet and ShuffleNet."""
+"""The blocks of MobileNet and ShuffleNet."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from se_keras.layers import ChannelShuffle
 
 
 def separable(x: Any, filters: int, *, strides: int, se: SEConfig | None, name: str) -> Any:
-    """MobileNet's depthwise and pointwise convolution, each with norm and ReLU6; SE behind both.
+    """Applies MobileNet's depthwise and pointwise convolutions, each with batch normalization and ReLU6, then SE.
 
     Reference: Howard et al., arXiv 1704.04861, figure 3 right.
 
     Args:
         x: Tensor of shape (batch, height, width, channels), or channels second.
-        filters: Channels of the result.
-        strides: Step of the depthwise convolution, 1 or 2.
-        se: The unit's SE block, or None.
+        filters: Number of output channels.
+        strides: Strides of the depthwise convolution, 1 or 2.
+        se: The SE block after both convolutions, or None.
         name: Prefix of the layer names.
 
     Returns:
@@ -28,7 +28,7 @@ def separable(x: Any, filters: int, *, strides: int, se: SEConfig | None, name: 
         or channels second.
     """
     depthwise = f"{name}_depthwise_{{}}"
-    if strides > 1:  # padded after only, also where "same" on an odd size would pad on both sides
+    if strides > 1:  # padded at the end only, even where "same" would pad an odd size at both ends
         x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=depthwise.format("pad"))(x)
     padding = "valid" if strides > 1 else "style"
     x = depthwise_conv(x, 3, name=depthwise, strides=strides, padding=padding, style=TENSORFLOW)
@@ -40,19 +40,19 @@ def separable(x: Any, filters: int, *, strides: int, se: SEConfig | None, name: 
 def shuffle_unit(
     x: Any, filters: int, *, strides: int, groups: int, first_groups: int, se: SEConfig | None, name: str
 ) -> Any:
-    """ShuffleNet's unit: grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; SE at the end of the branch.
+    """Applies a ShuffleNet block: grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; SE at the end of the branch.
 
-    A unit of step 2 is concatenated with its average-pooled input, one of step 1 added to it.
+    With stride 2, the branch is concatenated with the average-pooled input; with stride 1, it is added to the input.
 
     Reference: Zhang et al., arXiv 1707.01083, figure 2 b and c.
 
     Args:
         x: Tensor of shape (batch, height, width, channels), or channels second.
-        filters: Channels of the result.
+        filters: Number of output channels.
         strides: 1 or 2.
-        groups: Groups of the 1x1 convolutions.
-        first_groups: Groups of the first of them.
-        se: The unit's SE block, or None.
+        groups: Number of groups of the 1x1 convolutions.
+        first_groups: Number of groups of the first of them.
+        se: The SE block of the branch, or None.
         name: Prefix of the layer names.
 
     Returns:

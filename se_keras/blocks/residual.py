@@ -1,4 +1,4 @@
-"""Residual units with an SE block at any of the paper's positions."""
+"""Residual blocks with an SE block at any of the paper's positions."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from se_keras.blocks.excitation import SEConfig, excite
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UnitShape:
-    """The numbers of one residual unit.
+    """The numbers of one residual block.
 
     Args:
-        filters: Channels of the unit's output.
-        width: Channels of its 3x3 convolution.
-        reduce_width: Channels of the first 1x1 of a bottleneck.
-        groups: Groups of the 3x3 convolution.
-        strides: Step of the unit, 1 or 2.
-        strided_conv: Which convolution of a bottleneck carries the step: 1 (the first 1x1,
+        filters: Number of output channels of the block.
+        width: Number of channels of its 3x3 convolution.
+        reduce_width: Number of channels of the first 1x1 convolution of a bottleneck.
+        groups: Number of groups of the 3x3 convolution.
+        strides: Strides of the block, 1 or 2.
+        strided_conv: Which convolution of a bottleneck has the strides: 1 (the first 1x1,
             Caffe's SE-ResNet) or 2 (the 3x3, everything else).
         projection_kernel: Kernel size of a projecting shortcut.
-        average_shortcut: Whether a shortcut of step 2 averages 2x2 positions and projects
-            without a step (ResNet-D, arXiv 1812.01187, figure 2c).
-        relu_before_se: Whether a ReLU follows the last norm of a basic unit (timm's legacy
-            SE-ResNet-18 and 34 were trained with one).
+        average_shortcut: Whether a shortcut with stride 2 averages 2x2 positions and projects
+            with stride 1 (ResNet-D, arXiv 1812.01187, figure 2c).
+        relu_before_se: Whether a ReLU follows the last batch normalization of a basic block
+            (timm's legacy SE-ResNet-18 and 34 were trained with one).
     """
 
     filters: int
@@ -42,15 +42,15 @@ class UnitShape:
 
 
 def basic(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
-    """Two 3x3 convolutions and a shortcut.
+    """Applies two 3x3 convolutions with a shortcut.
 
     Reference: He et al., arXiv 1512.03385, figure 5 left; SE as in arXiv 1709.01507v4, figures 3 and 5.
 
     Args:
         x: Tensor of shape (batch, height, width, channels), or channels second.
-        shape: The unit's numbers.
+        shape: The numbers of the residual block.
         se: Its SE block, or None.
-        name: Prefix of the layer names, e.g. "stage2_block1".
+        name: Prefix of the layer names, such as "stage2_block1".
 
     Returns:
         Tensor of shape (batch, height / strides, width / strides, filters), or channels second.
@@ -64,7 +64,7 @@ def basic(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
 
 
 def bottleneck(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
-    """1x1, 3x3 and 1x1 convolutions and a shortcut: ResNet, ResNeXt and SENet-154 by their numbers.
+    """Applies 1x1, 3x3, and 1x1 convolutions with a shortcut: ResNet, ResNeXt, or SENet-154, by their numbers.
 
     Reference: He et al., arXiv 1512.03385, figure 5 right; Xie et al., arXiv 1611.05431, figure 3c.
     Arguments and result as in `basic`.
@@ -98,11 +98,11 @@ def _projected(x: Any, shape: UnitShape, name: str) -> Any:
 
 
 def preact_basic(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
-    """Norm and ReLU before each of two 3x3 convolutions, and a shortcut.
+    """Applies two 3x3 convolutions, each after batch normalization and ReLU, with a shortcut.
 
-    The shortcut of a unit that changes shape starts after the first norm and ReLU. With
-    position "pre" the SE block stands before the branch's first convolution, behind that
-    norm and ReLU; with "post" it follows the addition, after which these units have no ReLU.
+    The shortcut of a block that changes the shape starts after the first batch normalization and
+    ReLU. At position "pre", the SE block follows these two and precedes the branch's first
+    convolution. At "post", it follows the addition, after which these blocks have no ReLU.
 
     Reference: He et al., "Identity mappings", arXiv 1603.05027, figure 4e; Zagoruyko and
     Komodakis, arXiv 1605.07146, figure 1c. Arguments and result as in `basic`.
@@ -117,7 +117,7 @@ def preact_basic(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> An
 
 
 def preact_bottleneck(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
-    """Norm and ReLU before each of a 1x1, a 3x3 and a 1x1 convolution; otherwise as `preact_basic`."""
+    """Applies 1x1, 3x3, and 1x1 convolutions, each after batch normalization and ReLU; otherwise as `preact_basic`."""
     activated = norm_act(x, name=f"{name}_{{}}1")
     branch = excite(activated, se, f"{name}_se", position="pre")
     branch = conv(branch, shape.reduce_width, 1, name=f"{name}_{{}}1")

@@ -12,7 +12,7 @@ from se_keras.images import limits
 HEAD = 4096  # bytes of a JPEG or PNG to search for EXIF data; cameras write them first
 KINDS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "GIF": b"GIF8", "BMP": b"BM"}
 DAMAGED = "it is damaged and cannot be decoded"
-_UNKNOWN = f"it is no image in one of the formats {', '.join(KINDS)}"
+_UNKNOWN = f"it is not an image in one of the formats {', '.join(KINDS)}"
 _ODD_BMP = "a BMP file must have 24 or 32 bits per pixel and no compression"
 _MOST_GIF_BLOCKS = 100_000  # up to the end of the first frame; each takes one step of a loop
 

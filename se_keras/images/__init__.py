@@ -1,1 +1,1 @@
-"""Photos: which files are images, how they are read, and how they become a network's input."""
+"""Photos: which files are images, and how they are read and become a network's input."""

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and which class each belongs to."""
+"""The image files of a folder, and the class of each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SUFFIXES = (
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name counts as an image: one of `SUFFIXES` in either case, and not hidden.
+    """Returns whether a file of this name counts as an image: it ends in one of `SUFFIXES` (any case) and is visible.
 
     Args:
-        name: The last part of a path. macOS' `._photo.jpg`, which holds no image, is hidden.
+        name: The last part of a path. `._photo.jpg` on macOS, which contains no image, is hidden.
 
     Returns:
         True or False.
@@ -25,15 +25,15 @@ def is_image_name(name: str) -> bool:
 
 
 def image_files(folder: str | os.PathLike[str]) -> Iterator[str]:
-    """Finds the image files of a folder and its subfolders, those of one folder at a time.
+    """Finds the image files of a folder and its subfolders, one folder at a time.
 
-    A link that leads nowhere and a pipe are listed, so that whoever reads the files can say why one has no pixels.
+    Broken links and pipes are included; the code that reads the files reports why one has no pixels.
 
     Args:
-        folder: Where to look. Names that begin with a dot are left out, and so are links to folders.
+        folder: Where to look. Skips names that begin with a dot, and links to folders.
 
     Yields:
-        Paths relative to `folder` with "/" between the parts, in an order that is always the same.
+        Paths relative to `folder`, with "/" between the parts, always in the same order.
 
     Raises:
         OSError: A subfolder cannot be read.
@@ -49,16 +49,16 @@ def _raise(error: OSError) -> None:
 
 
 def class_folders(folder: str | os.PathLike[str]) -> list[str]:
-    """The names of the classes in a folder that has one subfolder per class.
+    """Returns the class names of a folder that has one subfolder per class.
 
     Args:
-        folder: Where the subfolders lie; they may be links. Hidden ones are none.
+        folder: Where the subfolders are. They may be links. Hidden ones do not count.
 
     Returns:
         Their names in sorted order, which is the order of the class indices.
 
     Raises:
-        ValueError: A name is not UTF-8: no file of class names could hold it.
+        ValueError: A name is not UTF-8, and no file of class names could contain it.
     """
     names = sorted(child.name for child in pathlib.Path(folder).iterdir() if child.is_dir() and child.name[0] != ".")
     for name in names:
@@ -71,17 +71,17 @@ def class_folders(folder: str | os.PathLike[str]) -> list[str]:
 
 
 def labelled_files(folder: str | os.PathLike[str]) -> tuple[list[pathlib.Path], list[int], list[str]]:
-    """The images in the class folders of a folder, at any depth.
+    """Finds the images in the class folders of a folder, at any depth.
 
     Args:
-        folder: As of `class_folders`.
+        folder: As for `class_folders`.
 
     Returns:
-        The files class by class, the class index of each, and the names of the classes.
+        The files, class by class; the class index of each file; and the class names.
 
     Raises:
         OSError: A subfolder cannot be read.
-        ValueError: As of `class_folders`.
+        ValueError: As for `class_folders`.
     """
     root, names = pathlib.Path(folder), class_folders(folder)
     found = [(root / name / file, label) for label, name in enumerate(names) for file in image_files(root / name)]
@@ -89,13 +89,13 @@ def labelled_files(folder: str | os.PathLike[str]) -> tuple[list[pathlib.Path], 
 
 
 def parts_of(path: str | os.PathLike) -> tuple[pathlib.Path, pathlib.Path] | None:
-    """The folders inside a folder to train and to validate on.
+    """Returns the training and validation folders inside a folder.
 
     Args:
         path: The folder.
 
     Returns:
-        `train`, and `val`, `validation` or `test`; None where it has not both.
+        `train`, and `val`, `validation`, or `test`; None unless both exist.
     """
     folder = pathlib.Path(path)
     validation = next((folder / name for name in ("val", "validation", "test") if (folder / name).is_dir()), None)
@@ -103,7 +103,7 @@ def parts_of(path: str | os.PathLike) -> tuple[pathlib.Path, pathlib.Path] | Non
 
 
 def has_loose_images(folder: str | os.PathLike[str]) -> bool:
-    """Whether images lie in the folder itself, outside of any class.
+    """Returns whether the folder itself contains images, outside of any class.
 
     Args:
         folder: The folder.
@@ -115,13 +115,13 @@ def has_loose_images(folder: str | os.PathLike[str]) -> bool:
 
 
 def text_of(path: str | os.PathLike[str]) -> str:
-    r"""A path as text that JSON, CSV and Parquet can hold, and no two paths share.
+    r"""Returns a path as text that JSON, CSV, and Parquet can store, different for every path.
 
     Args:
-        path: A path. On Linux its name may be any bytes, which need not be UTF-8.
+        path: A path. On Linux, its name may be any bytes, not only UTF-8.
 
     Returns:
-        The path itself; bytes that are not UTF-8 are written `\xff`.
+        The path itself; bytes that are not UTF-8 are written as `\xff`.
 
     Example:
 

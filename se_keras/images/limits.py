@@ -1,20 +1,20 @@
-"""How large an image may be before it is decoded, so that no small file takes the memory of the machine."""
+"""Limits on the size of an image before it is decoded: no small file can use up the machine's memory."""
 
 from __future__ import annotations
 
-ANY_FILE_PIXELS = 2**24  # that any file may hold, however small
-PIXELS_PER_BYTE = 16  # that larger files may hold for each of their bytes; photos have 1 to 12
-MOST_PIXELS = 178_956_970  # whatever the file: where Pillow refuses by itself
-MOST_ELONGATED = 100  # times that the longer side may exceed the shorter
+ANY_FILE_PIXELS = 2**24  # that any file may contain, however small
+PIXELS_PER_BYTE = 16  # that larger files may contain per byte; photos have 1 to 12
+MOST_PIXELS = 178_956_970  # for any file: Pillow's own limit
+MOST_ELONGATED = 100  # maximum ratio of the longer side to the shorter
 
 
 def size_fault(width: int, height: int, file_bytes: int | None = None) -> str | None:
-    """Why an image is too large or too elongated to be decoded and resized.
+    """Returns why an image is too large or too elongated to be decoded and resized.
 
     Args:
-        width: In pixels, as the head of the file states it.
-        height: In pixels.
-        file_bytes: Size of the encoded file; None for an image that is in memory already.
+        width: Width in pixels, as the file's header states it.
+        height: Height in pixels.
+        file_bytes: Size of the encoded file. None for an image that is already in memory.
 
     Returns:
         A clause that states the limit and the size, or None for an image within the limits.
@@ -35,12 +35,12 @@ def size_fault(width: int, height: int, file_bytes: int | None = None) -> str | 
 
 
 def pixels_allowed(file_bytes: int) -> int:
-    """How many pixels a file may hold.
+    """Returns how many pixels a file may contain.
 
     Args:
-        file_bytes: Its size.
+        file_bytes: Size of the file.
 
     Returns:
-        16.8 million, or 16 per byte where that is more; 179 million at most.
+        16.8 million, or 16 per byte where that is more; at most 179 million.
     """
     return min(MOST_PIXELS, max(ANY_FILE_PIXELS, PIXELS_PER_BYTE * file_bytes))

@@ -1,11 +1,11 @@
-"""From pixels of any depth, range and color model to upright RGB of 8 bits."""
+"""Conversion of pixels of any depth, range, and color model to upright 8-bit RGB."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image
 
-_ORIENTATION = 0x0112  # the tag, in EXIF data and in TIFF files
+_ORIENTATION = 0x0112  # the tag in EXIF data and TIFF files
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -18,16 +18,16 @@ _TURNS = {
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An opened image of any kind as upright RGB.
+    """Converts an opened image of any kind to upright RGB.
 
     Args:
-        image: Gray (of 1, 8, 16 or 32 bits, or floats), with a palette or transparency, CMYK, turned by its EXIF entry.
+        image: Gray (1, 8, 16, or 32 bits, or floats), with a palette or transparency, CMYK, or rotated by EXIF data.
 
     Returns:
-        A PIL image of mode "RGB". Transparency is dropped. EXIF data that cannot be read turn nothing.
+        A PIL image of mode "RGB". Transparency is dropped. Unreadable EXIF data are ignored.
 
     Raises:
-        ValueError: Values outside of the ranges that `as_rgb` knows, or a color model that Pillow cannot convert.
+        ValueError: The values are outside the ranges of `as_rgb`, or Pillow cannot convert the color model.
     """
     orientation = exif_orientation(image)
     image = as_rgb(image)
@@ -35,35 +35,35 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """The orientation that a camera wrote into a photo.
+    """Returns the orientation that a camera wrote into a photo.
 
     Args:
         image: An opened image.
 
     Returns:
-        1 to 8 as in the EXIF standard; 1, which is upright, where the data state none or are damaged.
+        1 to 8, as in the EXIF standard; 1, which is upright, if the data state none or are damaged.
     """
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif") or b"")
         found = exif.get(_ORIENTATION)
-    except Exception:  # a parser of other people's bytes raises whatever it stumbles over; the photo is whole
+    except Exception:  # parsing unknown bytes may raise anything; the photo itself is intact
         return 1
     return found if found in _TURNS else 1
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """An opened image as RGB of 8 bits, not turned.
+    """Converts an opened image to 8-bit RGB, without rotating it.
 
     Args:
-        image: Integers of 16 bits reach to 65,535, those of 32 to 255 or 65,535, floats to 1 or 255: the lower one
-            that holds all values.
+        image: 16-bit integers range to 65,535; 32-bit integers to 255 or 65,535, floats to 1 or 255, whichever is the
+            smaller one that covers all values.
 
     Returns:
         A PIL image of mode "RGB".
 
     Raises:
-        ValueError: Values outside of these ranges, or a color model that Pillow cannot convert.
+        ValueError: The values are outside these ranges, or Pillow cannot convert the color model.
     """
     image.load()
     if image.mode.startswith("I"):
@@ -78,7 +78,7 @@ def _from_integers(image: Image.Image) -> Image.Image:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise ValueError(f"gray integers must lie from 0 to 65,535; received {low} to {high}")
-    is_byte = image.mode == "I" and high <= 255  # 16 bits say by themselves how far they reach
+    is_byte = image.mode == "I" and high <= 255  # 16-bit modes determine their own range
     return Image.fromarray((values if is_byte else values // 257).astype("uint8"))
 
 
@@ -91,18 +91,18 @@ def _from_floats(image: Image.Image) -> Image.Image:
 
 
 def _extremes(values: np.ndarray) -> tuple[float, float]:
-    """The least and the greatest value; NaN where one is NaN."""
+    """Returns the minimum and maximum; NaN if any value is NaN."""
     return float(values.min()), float(values.max())
 
 
 def check_pixels(image: np.ndarray) -> None:
-    """Refuses arrays that are no RGB pixels of 0 to 255.
+    """Rejects arrays that are not RGB pixels of 0 to 255.
 
     Args:
         image: Array of any shape.
 
     Raises:
-        ValueError: A dtype other than integers and floats, NaN, or a value below 0 or above 255.
+        ValueError: The dtype is not an integer or float, or a value is NaN, below 0, or above 255.
     """
     check_numbers(image)
     if image.size and image.dtype != np.uint8:
@@ -110,30 +110,30 @@ def check_pixels(image: np.ndarray) -> None:
         if not (low >= 0 and high <= 255):
             raise ValueError(
                 f"Image values must lie between 0 and 255; received {low:.4g} to {high:.4g}. "
-                "Undo any normalisation first: the network does its own."
+                "Undo any normalization first: the network does its own."
             )
 
 
 def check_numbers(images: np.ndarray) -> None:
-    """Refuses arrays of anything but real numbers.
+    """Rejects arrays of anything but real numbers.
 
     Args:
         images: Array of any shape.
 
     Raises:
-        ValueError: The dtype is none of integers and floats, those of `ml_dtypes` such as bfloat16 among them.
+        ValueError: The dtype is not an integer or float; those of `ml_dtypes`, such as bfloat16, count as floats.
     """
     dtype = images.dtype
     is_extension = dtype.kind == "V" and dtype.names is None and "float" in dtype.name
     if dtype.kind not in "iuf" and not is_extension:
         raise ValueError(
             f"Image values must be integers or floats from 0 to 255; received dtype {dtype}. Convert them with "
-            "`.astype('float32')`, booleans multiplied by 255."
+            "`.astype('float32')`, and multiply booleans by 255."
         )
 
 
 def is_divided(images: np.ndarray) -> bool:
-    """Whether pixels of 0 to 255 seem to have been divided by 255, the most common mistake of all.
+    """Returns whether pixels of 0 to 255 seem to have been divided by 255, the most common mistake.
 
     Args:
         images: Array of any shape.

@@ -1,7 +1,7 @@
-"""Image files and encoded images: their pixels, or why they have none.
+"""Reading of image files and encoded images: their pixels, or the reason why they have none.
 
-Everything that reads photos goes through here, so that a file has one verdict in training, evaluation, prediction,
-calibration and verification.
+All code that reads photos uses this module: a file gets the same verdict in training, evaluation, prediction,
+calibration, and verification.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from se_keras.images.limits import size_fault
 from se_keras.images.pixels import as_rgb, to_rgb
 
-# Pillow's names. Not among them is EPS, which Pillow hands to Ghostscript whatever the file's name says.
+# Pillow's names. EPS is not included, because Pillow passes it to Ghostscript whatever the file's name.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 EMPTY = "empty (0 bytes)"
 
@@ -30,15 +30,15 @@ def load_image(path: str | os.PathLike) -> Image.Image:
     """Reads an image file as upright RGB.
 
     Args:
-        path: A file of one of `FORMATS`, whatever its name; of an animation the first frame. Its size lies within
-            the limits of `limits.size_fault`.
+        path: A file in one of `FORMATS`, with any name. Of an animation, the first frame is read. The size must be
+            within the limits of `limits.size_fault`.
 
     Returns:
         A PIL image of mode "RGB".
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is empty, truncated, too large or no image; the message names it.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is empty, truncated, too large, or not an image; the message names it.
     """
     if not os.path.lexists(path) or os.path.isdir(path):
         raise FileNotFoundError(f"There is no image file at {os.fspath(path)!r}.")
@@ -51,17 +51,17 @@ def load_image(path: str | os.PathLike) -> Image.Image:
 
 
 def decode(encoded: bytes, where: str) -> np.ndarray:
-    """The pixels of an encoded image.
+    """Returns the pixels of an encoded image.
 
     Args:
-        encoded: The bytes of a file as `load_image` reads it.
-        where: What to call it in an error.
+        encoded: The bytes of a file that `load_image` can read.
+        where: Name of the image in an error.
 
     Returns:
         Upright RGB, uint8, 0 to 255, shape (height, width, 3).
 
     Raises:
-        ValueError: They are no image, or one that `load_image` refuses.
+        ValueError: The bytes are not an image, or one that `load_image` rejects.
     """
     image, reason = _attempt(io.BytesIO(encoded), to_rgb)
     if image is None:
@@ -70,7 +70,7 @@ def decode(encoded: bytes, where: str) -> np.ndarray:
 
 
 def fault(file: str | os.PathLike | BinaryIO) -> str | None:
-    """Why a file is no readable image: it is read whole, a JPEG at an eighth of its size.
+    """Returns why a file is not a readable image. Reads the whole file; a JPEG at 1/8 of its size.
 
     Args:
         file: Path or stream.
@@ -84,14 +84,14 @@ def fault(file: str | os.PathLike | BinaryIO) -> str | None:
 def separated(
     files: Sequence[str | os.PathLike[str]], progress: Callable[[Iterable], Iterable] = iter
 ) -> tuple[list[int], Faults]:
-    """Tells files that can be read as images from those that cannot.
+    """Separates files that can be read as images from those that cannot.
 
     Args:
         files: Paths.
         progress: Wraps the iterable of files while they are checked.
 
     Returns:
-        Positions of the readable files, and the others, each with the reason.
+        Positions of the readable files; and the other files, each with the reason.
     """
     with concurrent.futures.ThreadPoolExecutor() as pool:
         reasons = [running.result() for running in progress([pool.submit(fault, file) for file in files])]
@@ -107,7 +107,7 @@ def _drafted(image: Image.Image) -> Image.Image:
 def _attempt(
     file: str | os.PathLike | BinaryIO, read: Callable[[Image.Image], Image.Image]
 ) -> tuple[Image.Image | None, str | None]:
-    """What `read` makes of a file, or the reason why it cannot."""
+    """Returns the result of `read` for a file, or the reason why there is none."""
     try:
         size = _size(file)
         if size == 0:
@@ -115,21 +115,21 @@ def _attempt(
         with Image.open(file, formats=FORMATS) as image:
             reason = size_fault(image.width, image.height, size)
             return (None, reason) if reason else (read(image), None)
-    except UnidentifiedImageError:  # Pillow names a file or, for bytes, an address in memory
-        return None, f"it is no image in one of the formats {', '.join(FORMATS)}"
+    except UnidentifiedImageError:  # its message names a file or, for bytes, a memory address
+        return None, f"it is not an image in one of the formats {', '.join(FORMATS)}"
     except FileNotFoundError:
         return None, "it is a link to a file that does not exist" if _is_link(file) else "there is no such file"
-    except Exception as error:  # a decoder stumbles over other people's bytes in many ways, and none may end a run
+    except Exception as error:  # decoders raise many errors on unknown bytes, and none may end a run
         return None, f"{error}".rstrip(".") or type(error).__name__
 
 
 def _size(file: str | os.PathLike | BinaryIO) -> int:
-    """Bytes of a file; a pipe would be waited for without end."""
+    """Returns the size of a file in bytes. Rejects pipes, which would block forever."""
     if not isinstance(file, str | os.PathLike):
         return file.seek(0, io.SEEK_END)
     status = os.stat(file)
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     return status.st_size
 
 

@@ -1,4 +1,4 @@
-"""How the images of a network are prepared, as a record that needs neither Keras nor TensorFlow."""
+"""The preprocessing of a network's images, as a record that needs neither Keras nor TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How images are prepared for a network.
+    """The preprocessing of a network's images: resize, crop, and normalization.
 
     Args:
         size: Height and width of the input in pixels: one number, or (height, width).
-        crop: Share of the shorter side that the central crop keeps, in (0, 1].
+        crop: Fraction of the shorter side that the center crop keeps, in (0, 1].
         interpolation: "bilinear" or "bicubic"; both with antialiasing.
-        mean: Mean of R, G and B, as a fraction of 255.
-        std: Standard deviation of R, G and B, as a fraction of 255.
+        mean: Mean of R, G, and B, as a fraction of 255.
+        std: Standard deviation of R, G, and B, as a fraction of 255.
 
     Raises:
-        ValueError: A value outside the ranges above.
+        ValueError: A value is outside the ranges above.
     """
 
     size: int | tuple[int, int] = 224
@@ -42,15 +42,15 @@ class Preprocessing:
 
     @property
     def height_width(self) -> tuple[int, int]:
-        """Height and width in pixels."""
+        """Returns the height and width in pixels."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
-        """The record in a mapping that may hold more, e.g. an `ImagePreprocessing` layer's configuration.
+        """Builds a record from a mapping that may contain more, such as the config of an `ImagePreprocessing` layer.
 
         Args:
-            config: Value of each field by its name, also as JSON gives it back: lists for tuples.
+            config: Value of each field by its name. Lists instead of tuples, as JSON returns them, are accepted.
 
         Returns:
             The record.
@@ -62,7 +62,7 @@ class Preprocessing:
         return cls(**values)
 
     def normalize(self, images: np.ndarray) -> np.ndarray:
-        """For networks built with `include_preprocessing=False`: (pixel / 255 - mean) / std.
+        """Normalizes images for networks built with `include_preprocessing=False`: (pixel / 255 - mean) / std.
 
         Args:
             images: RGB, 0 to 255, channels last.

@@ -1,4 +1,4 @@
-"""From an image of any size to a network's input size."""
+"""Resizing and cropping of images of any size to a network's input size."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PIXELS_AT_ONCE = 2**24  # of a resized image before it is cropped
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """Where the input of a network lies in a resized image, all in pixels.
+    """The position of a network's input in a resized image, in pixels.
 
     Args:
-        width: Of the whole resized image.
-        height: Of the whole resized image.
-        left: Where the crop begins.
-        top: Where the crop begins.
+        width: Width of the whole resized image.
+        height: Height of the whole resized image.
+        left: Left edge of the crop.
+        top: Top edge of the crop.
     """
 
     width: int
@@ -32,11 +32,11 @@ class Geometry:
 
 
 def geometry(width: int, height: int, record: Preprocessing) -> Geometry:
-    """How an image is resized and cropped: the shorter side is met exactly, the longer cut down to whole pixels.
+    """Computes how an image is resized and cropped: the shorter side exactly, the longer side cut to whole pixels.
 
     Args:
-        width: Of the image, in pixels.
-        height: Of the image.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
         record: Size and crop of the input.
 
     Returns:
@@ -52,11 +52,11 @@ def resized_and_cropped(image: Image.Image, record: Preprocessing) -> Image.Imag
     """Resizes the shorter side with antialiasing and crops the center.
 
     Args:
-        image: Of any mode that Pillow resizes.
-        record: Size, crop and interpolation.
+        image: Image of any mode that Pillow can resize.
+        record: Size, crop, and interpolation.
 
     Returns:
-        An image of the record's size. Of an elongated image whose whole would have more than 16.8 million pixels,
+        An image of the record's size. If the whole resized image would have more than 16.8 million pixels,
         only the crop is computed.
 
     Raises:
@@ -70,7 +70,7 @@ def resized_and_cropped(image: Image.Image, record: Preprocessing) -> Image.Imag
     box = (found.left, found.top, found.left + width, found.top + height)
     if found.width * found.height <= _PIXELS_AT_ONCE:
         return image.resize((found.width, found.height), resampling).crop(box)
-    # Only the part inside the crop is computed; Pillow takes its corners as 32-bit floats.
+    # Computes only the part inside the crop; Pillow takes its corners as 32-bit floats.
     across, down = image.width / found.width, image.height / found.height
     left, top, right, bottom = box[0] * across, box[1] * down, box[2] * across, box[3] * down
     return image.resize((width, height), resampling, (left, top, min(right, image.width), min(bottom, image.height)))

@@ -1,4 +1,4 @@
-"""Layers: everything here that owns weights or needs a name when a model is saved."""
+"""Keras layers: everything that owns weights or needs a name in a saved model."""
 
 from se_keras.layers.batch_normalization import BatchNormalization
 from se_keras.layers.channel_shuffle import ChannelShuffle

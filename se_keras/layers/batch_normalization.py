@@ -1,4 +1,4 @@
-"""Batch normalisation that trains in one operation on TensorFlow."""
+"""Batch normalization that trains in one operation on TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from se_keras.layers.tensorflow_devices import tensorflow_has_gpu
 
 @keras.saving.register_keras_serializable("se_keras")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization`, trained with TensorFlow's fused kernel.
+    """Batch normalization layer that trains with TensorFlow's fused kernel.
 
-    On TensorFlow, Keras composes the training pass of about ten operations, each of which walks
-    over the whole feature map, forwards and back; on a CPU they take more time than the
-    convolutions (see `benchmarks/training.py`). The fused kernel computes the same in one
-    operation each way. Inference, other backends, masks, other ranks and axes, renormalisation
-    and synchronised statistics stay with Keras.
+    On TensorFlow, Keras builds the training pass from about ten operations, each of which reads the
+    whole feature map, forward and backward. On a CPU, they take more time than the convolutions (see
+    `benchmarks/training.py`). The fused kernel computes the same result in one operation in each
+    direction. Inference, other backends, masks, other ranks and axes, renormalization, and
+    synchronized statistics use Keras' implementation.
 
-    Arguments, weights and results are those of `keras.layers.BatchNormalization`.
+    Arguments, weights, and results are those of `keras.layers.BatchNormalization`.
 
     Input shape:
-        Any; the fused kernel takes (batch, height, width, channels) with `axis=-1`.
+        Any. The fused kernel takes (batch, height, width, channels) with `axis=-1`.
 
     Output shape:
-        The input shape.
+        Same as the input shape.
 
     Raises:
-        ValueError: As `keras.layers.BatchNormalization`, e.g. a mask of another rank.
+        ValueError: As in `keras.layers.BatchNormalization`, for example for a mask of another rank.
 
     Example:
 
@@ -40,17 +40,18 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if keras.backend.backend() == "tensorflow" and not tensorflow_has_gpu():
-            # XLA takes the fused kernel apart again, which on a CPU costs more than it gains; this
-            # lets `jit_compile="auto"`, the default of `compile`, decide against it.
+            # XLA decomposes the fused kernel, which costs more on a CPU than XLA gains. This makes
+            # `jit_compile="auto"`, the default of `compile`, leave XLA off.
             self.supports_jit = False
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalises a batch.
+        """Normalizes a batch.
 
         Args:
             inputs: Tensor of the layer's input shape.
-            training: Whether to use, and remember, the statistics of this batch.
-            mask: As in Keras.
+            training: Whether to normalize with the statistics of this batch, and update the moving
+                statistics with them.
+            mask: As in `keras.layers.BatchNormalization`.
 
         Returns:
             Tensor of the shape of `inputs`, in the layer's compute dtype.
@@ -81,7 +82,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             variance=tf.constant([], tf.float32),
             epsilon=self.epsilon,
         )
-        # The kernel divides the squares by n - 1; Keras remembers them divided by n.
+        # The kernel divides the sum of squares by n - 1, Keras' moving variance by n.
         count = ops.cast(tf.size(inputs, tf.int64) // channels, "float32")
         variance = variance * (count - 1) / count
         for variable, value in ((self.moving_mean, mean), (self.moving_variance, variance)):

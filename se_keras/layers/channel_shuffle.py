@@ -12,24 +12,27 @@ from se_keras.errors import check_count
 
 @keras.saving.register_keras_serializable("se_keras")
 class ChannelShuffle(keras.layers.Layer):
-    """Interleaves the channels of `groups` groups, so that the next grouped convolution mixes them.
+    """Channel shuffle layer, which interleaves the channels of `groups` groups.
 
-    Channel `g * n + i` (the i-th of n in group g) becomes channel `i * groups + g`.
+    It lets the next grouped convolution mix the groups: channel `g * n + i` (the i-th of n in group
+    g) becomes channel `i * groups + g`.
 
     Reference: Zhang et al., "ShuffleNet", arXiv 1707.01083, section 3.1 and figure 1.
 
     Args:
-        groups: Number of groups, at least 1; must divide the channels.
-        data_format: "channels_last" or "channels_first". Defaults to Keras' own setting.
+        groups: Number of groups, at least 1. Must divide the number of channels.
+        data_format: "channels_last" or "channels_first". Defaults to
+            `keras.config.image_data_format()`.
 
     Input shape:
-        (batch, height, width, channels), or channels second; height and width may be None.
+        (batch, height, width, channels), or (batch, channels, height, width) with
+        "channels_first". Height and width may be None.
 
     Output shape:
-        The same as the input's.
+        Same as the input shape.
 
     Raises:
-        ValueError: On build, when `groups` does not divide the channels.
+        ValueError: At build time, if `groups` does not divide the number of channels.
 
     Example:
 
@@ -46,13 +49,13 @@ class ChannelShuffle(keras.layers.Layer):
         channels = input_shape[-1 if self.data_format == "channels_last" else 1]
         if channels is None or channels % self.groups:
             raise ValueError(
-                f"`groups` must divide the channels; received groups={self.groups} for {channels} channels."
+                f"`groups` must divide the number of channels; received groups={self.groups} for {channels} channels."
             )
         self.built = True
 
     def call(self, inputs: Any) -> Any:
         shape = ops.shape(inputs)
-        # Rank 4 throughout, which is as far as mobile compilers go.
+        # Mobile compilers support no rank above 4.
         if self.data_format == "channels_last":
             batch, height, width, channels = shape
             x = ops.reshape(inputs, (batch, height * width, self.groups, channels // self.groups))

@@ -13,21 +13,23 @@ from se_keras.layers.tensorflow_devices import tensorflow_has_gpu
 
 @keras.saving.register_keras_serializable("se_keras")
 class GroupedConv2D(keras.layers.Conv2D):
-    """`keras.layers.Conv2D` with `groups`, without Keras' detour through XLA on TensorFlow.
+    """2D convolution layer with `groups` that does not need XLA on TensorFlow.
 
-    Keras wraps a grouped convolution on TensorFlow in a must-compile XLA function: serving
-    binaries without XLA refuse the SavedModel, and on a CPU it is slow (a training step of a
-    3x3 with 32 groups takes more than 300 times as long, see `benchmarks/grouped_conv.py`).
-    TensorFlow's own kernel has both passes where it is built with oneDNN, and on GPUs; where it
-    lacks the gradient, and on JAX on a CPU, the same sums are computed by one matrix product.
+    On TensorFlow, Keras wraps a grouped convolution in an XLA function that must be compiled: serving
+    binaries without XLA reject the SavedModel, and on a CPU it is slow (a training step of a 3x3
+    convolution with 32 groups takes more than 300 times as long, see `benchmarks/grouped_conv.py`).
+    TensorFlow's own kernel supports both passes in builds with oneDNN, and on GPUs. Where it
+    lacks the gradient, and with JAX on a CPU, one matrix product computes the same sums.
 
-    Arguments, weights and results are those of `keras.layers.Conv2D`.
+    Arguments, weights, and results are those of `keras.layers.Conv2D`.
 
     Input shape:
-        (batch, height, width, channels), or channels second with "channels_first".
+        (batch, height, width, channels), or (batch, channels, height, width) with
+        "channels_first".
 
     Raises:
-        ValueError: As `keras.layers.Conv2D`, e.g. when `groups` does not divide the channels.
+        ValueError: As in `keras.layers.Conv2D`, for example if `groups` does not divide the
+            number of channels.
 
     Example:
 
@@ -38,8 +40,8 @@ class GroupedConv2D(keras.layers.Conv2D):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if keras.backend.backend() == "tensorflow" and not tensorflow_has_gpu():
-            # XLA's gradient of a grouped convolution is what makes it slow on a CPU; this lets
-            # `jit_compile="auto"`, the default of `compile`, decide against XLA for the model.
+            # XLA's gradient of a grouped convolution is the slow part on a CPU. This makes
+            # `jit_compile="auto"`, the default of `compile`, leave XLA off for the model.
             self.supports_jit = False
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
@@ -74,13 +76,13 @@ class GroupedConv2D(keras.layers.Conv2D):
 
 
 def grouped_matmul(inputs: Any, kernel: Any, *, strides: tuple[int, int], padding: str) -> Any:
-    """A grouped convolution as one product of patches and kernel: exact, differentiable, on any backend.
+    """Computes a grouped convolution as one product of patches and kernel: exact, differentiable, on any backend.
 
     Args:
         inputs: Tensor of shape (batch, height, width, channels).
         kernel: Tensor of shape (kernel height, kernel width, channels / groups, filters).
-        strides: Step along height and width.
-        padding: "valid" or "same" (as in TensorFlow: more at the end when it is uneven).
+        strides: Strides along height and width.
+        padding: "valid" or "same". As in TensorFlow, "same" puts an odd pixel at the end.
 
     Returns:
         Tensor of shape (batch, new height, new width, filters).
@@ -115,7 +117,7 @@ def _pad_same(inputs: Any, kernel_size: tuple[int, int], strides: tuple[int, int
 
 @functools.cache
 def _tensorflow_is_native() -> bool:
-    """Whether TensorFlow's own kernel has the gradient here: tried, because no public call tells."""
+    """Returns whether TensorFlow's own kernel has the gradient here; tries it, because no public call reports it."""
     import tensorflow as tf
 
     if tensorflow_has_gpu():

@@ -1,4 +1,4 @@
-"""The step from pixels to a network's scale, inside the network."""
+"""Normalization of pixels to a network's scale, inside the network."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from se_keras.errors import check_count
 
 @keras.saving.register_keras_serializable("se_keras")
 class ImagePreprocessing(keras.layers.Layer):
-    """Turns RGB pixels into the scale a network was trained on: (pixel / 255 - mean) / std.
+    """Layer that normalizes RGB pixels to the scale a network was trained on: (pixel / 255 - mean) / std.
 
-    Computed in float32 under every dtype policy. The layer also remembers how photos are
-    brought to the network's size, so that a saved model says by itself how it wants them.
+    The layer computes in float32 under every dtype policy. It also stores how photos are resized
+    and cropped to the network's input size, which makes a saved model state its own preprocessing.
 
     Args:
         mean: Mean of each channel, as a fraction of 255.
         std: Standard deviation (not variance) of each channel, as a fraction of 255.
         size: Height and width in pixels that the network was made for: one number, or both.
-        crop: Share of the shorter side that the central crop keeps, in (0, 1].
+        crop: Fraction of the shorter side that the center crop keeps, in (0, 1].
         interpolation: "bilinear" or "bicubic", for resizing.
-        data_format: "channels_last" or "channels_first". Defaults to Keras' own setting.
+        data_format: "channels_last" or "channels_first". Defaults to
+            `keras.config.image_data_format()`.
 
     Call arguments:
         inputs: RGB images, 0 to 255, of any dtype.
 
     Input shape:
-        (batch, height, width, 3), or channels second.
+        (batch, height, width, 3), or (batch, 3, height, width) with "channels_first".
 
     Output shape:
-        The same, float32.
+        Same as the input shape, in float32.
 
     Raises:
         ValueError: `mean` and `std` differ in length, or a `std` is not positive.
@@ -56,11 +57,11 @@ class ImagePreprocessing(keras.layers.Layer):
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs["autocast"] = False  # resized pixels, which are no whole numbers, would be rounded in half precision
+        kwargs["autocast"] = False  # half precision would round resized pixels, which are not integers
         super().__init__(**kwargs)
         if len(mean) != len(std) or min(std) <= 0:
             raise ValueError(
-                f"`mean` and `std` need one number a channel, `std` above 0; received mean={mean}, std={std}."
+                f"`mean` and `std` need one number per channel, `std` above 0; received mean={mean}, std={std}."
             )
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)

@@ -13,62 +13,64 @@ from se_keras.errors import check_count, one_of
 SQUEEZES = ("avg", "max", "avgmax")
 GATES = ("sigmoid", "hard_sigmoid", "tanh", "relu")
 GATE_INITS = ("default", "identity")
-LEAST = -3e38  # finite: converters write a choice as a product with 0 and 1
+LEAST = -3e38  # finite: converters turn `where` into products with 0 and 1
 
 
 @keras.saving.register_keras_serializable("se_keras")
 class SqueezeExcite(keras.layers.Layer):
-    """Rescales each channel by a learned function of all channels.
+    """Squeeze-and-Excitation layer, which rescales each channel by a learned function of all channels.
 
-    Squeeze: one number a channel, the mean over every position. Excite: two
-    projections with `reduction` times fewer channels between them, then a gate.
+    Squeeze: the mean over all positions, one number per channel. Excitation: two projections,
+    with a layer of `reduction` times fewer units between them, followed by the gate activation.
 
         z = mean(x);  s = sigma(W2 delta(W1 z + b1) + b2);  y = x * s
 
     Reference: Hu et al., "Squeeze-and-Excitation Networks", arXiv 1709.01507v4, section 3,
-    figure 1, equations 2 to 4. Differs from equation 3 in keeping biases, as the released
-    networks do. The paper's squeeze is the mean (a summary of it that says "max pooling"
+    figure 1, equations 2 to 4. Unlike equation 3, the projections have biases, as in the released
+    networks. The paper's squeeze is the mean (a summary of it that says "max pooling"
     is wrong); max costs 0.29 points of ImageNet top-1 accuracy (Table 11).
 
-    Everything between the input and the gate is computed in float32, so that a half-precision
-    policy can neither overflow nor lose the mean.
+    Everything from the input to the gates is computed in float32. Under a half-precision policy,
+    the squeeze therefore neither overflows nor loses precision.
 
     Args:
-        reduction: The paper's r, at least 1: channels divided by the width of the bottleneck.
-        squeeze_channels: Width of the bottleneck, at least 1. Defaults to
-            `channels // reduction`; when given, `reduction` is not used.
+        reduction: The paper's r, at least 1: number of channels divided by number of units.
+        squeeze_channels: Number of units, at least 1. Defaults to
+            `channels // reduction`; if given, `reduction` is not used.
         squeeze: "avg" (the paper's), "max", or "avgmax" (the mean of both).
         activation: The paper's delta, between the projections.
-        gate_activation: The paper's sigma: "sigmoid", "hard_sigmoid", "tanh" or "relu"
+        gate_activation: The paper's sigma: "sigmoid", "hard_sigmoid", "tanh", or "relu"
             (section 6.3), or a callable.
-        gate_init: "default", or "identity": the block computes exactly its input until it is
-            trained, by starting the second projection at zero and dividing the gate by
-            its value there; it needs a gate with gate(0) != 0.
+        gate_init: "default" or "identity". With "identity", the untrained block returns exactly
+            its input: the second projection starts at zero, and the gates are divided by their
+            value there. Needs a gate activation with gate(0) != 0.
         use_bias: Whether both projections have a bias.
-        data_format: "channels_last" or "channels_first". Defaults to Keras' own setting.
+        data_format: "channels_last" or "channels_first". Defaults to
+            `keras.config.image_data_format()`.
         kernel_initializer: Initializer of both kernels.
         bias_initializer: Initializer of both biases.
         kernel_regularizer: Regularizer of both kernels.
 
-    Masks: positions that a mask leaves out are not squeezed, and the mask is handed on. A series
-    whose steps are all left out is squeezed to zeros.
+    Masks: the squeeze skips masked positions, and the layer passes the mask through. A sequence
+    whose steps are all masked is squeezed to zeros.
 
     Call arguments:
         inputs: Float tensor of any scale.
-        mask: Boolean, (batch, steps), or for images and volumes the leading axes of the positions,
-            (batch, depth) or (batch, height, width), e.g.; True where a position counts.
+        mask: Boolean tensor of shape (batch, steps). For images and volumes, the leading axes of the
+            positions, for example (batch, depth) or (batch, height, width). True where a position
+            counts.
 
     Input shape:
-        (batch, steps, channels), (batch, height, width, channels) or
+        (batch, steps, channels), (batch, height, width, channels), or
         (batch, depth, height, width, channels); channels second with "channels_first".
-        All but the channels may be None.
+        All axes but the channels may be None.
 
     Output shape:
-        The same as the input's.
+        Same as the input shape.
 
     Raises:
-        ValueError: An argument outside the ranges above; on build, unknown channels, fewer
-            channels than `reduction`, or a rank other than 3, 4 and 5.
+        ValueError: An argument is outside the ranges above. At build time: an unknown number of
+            channels, fewer channels than `reduction`, or a rank other than 3, 4, and 5.
 
     Example:
 
@@ -114,8 +116,8 @@ class SqueezeExcite(keras.layers.Layer):
         at_zero = float(ops.convert_to_numpy(self.gate_activation(ops.zeros((1,), "float32")))[0])
         if at_zero == 0:
             raise ValueError(
-                "gate_init='identity' needs a gate with gate(0) != 0, so that the block can start as "
-                f"the identity; {self.gate_activation!r} gives 0. Use gate_activation='sigmoid' or "
+                "gate_init='identity' needs a gate activation with gate(0) != 0 to start the block as "
+                f"the identity; {self.gate_activation!r} returns 0. Use gate_activation='sigmoid' or "
                 "'hard_sigmoid', or gate_init='default'."
             )
         return 1.0 / at_zero
@@ -123,19 +125,19 @@ class SqueezeExcite(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) not in (3, 4, 5):
             raise ValueError(
-                "SqueezeExcite takes inputs of rank 3 (sequences), 4 (images) or 5 (volumes); "
+                "SqueezeExcite takes inputs of rank 3 (sequences), 4 (images), or 5 (volumes); "
                 f"{self.name!r} received shape {tuple(input_shape)}."
             )
         channels = input_shape[-1 if self.data_format == "channels_last" else 1]
         if channels is None:
             raise ValueError(
                 f"SqueezeExcite needs to know the number of channels; {self.name!r} received shape "
-                f"{tuple(input_shape)} with data_format={self.data_format!r}. Give the input a fixed channel axis."
+                f"{tuple(input_shape)} with data_format={self.data_format!r}. Fix the channel axis of the input."
             )
         if self.squeeze_channels is None and self.reduction > channels:
             raise ValueError(
-                f"reduction must not exceed the number of channels; {self.name!r} received reduction={self.reduction} "
-                f"for {channels} channels. Lower `reduction`, or set `squeeze_channels`."
+                f"`reduction` must not exceed the number of channels; {self.name!r} received "
+                f"reduction={self.reduction} for {channels} channels. Lower `reduction`, or set `squeeze_channels`."
             )
         hidden = self.squeeze_channels or channels // self.reduction
         self.reduce_kernel = self._kernel("reduce_kernel", (channels, hidden), self.kernel_initializer)
@@ -158,25 +160,26 @@ class SqueezeExcite(keras.layers.Layer):
         )
 
     def gates(self, inputs: Any, mask: Any = None) -> Any:
-        """The excitations: what `call` multiplies its input by.
+        """Returns the gates, which `call` multiplies its input by.
 
         Args:
             inputs: Tensor of the layer's input shape.
-            mask: Which positions count, as in `call`; None: all.
+            mask: Which positions count, as in `call`. None: all.
 
         Returns:
             Tensor of shape (batch, 1, ..., channels), or (batch, channels, 1, ...) with
-            "channels_first", in the layer's compute dtype. Between 0 and 1 for a sigmoid
-            (0 and 2 with `gate_init="identity"`, where 1 leaves a channel as it is).
+            "channels_first", in the layer's compute dtype. From 0 to 1 for a sigmoid
+            (0 to 2 with `gate_init="identity"`, where 1 leaves a channel unchanged).
 
         Raises:
-            ValueError: A symbolic Keras tensor: a model made of it would keep today's weights for
-                ever. Make a model that ends in the layer's input, and call `gates` on its values.
+            ValueError: `inputs` is a symbolic Keras tensor; a model built from the result would keep
+                today's weights. Build a model that ends in the layer's input, and call `gates` on
+                its predictions.
         """
         if keras.backend.is_keras_tensor(inputs):
             raise ValueError(
-                f"`gates` takes values, not a symbolic Keras tensor; received {inputs}. Make a model that ends in the "
-                f"input of {self.name!r} (`layer.input`), and call `gates` on what it predicts."
+                f"`gates` takes values, not a symbolic Keras tensor; received {inputs}. Build a model that ends in the "
+                f"input of {self.name!r} (`layer.input`), and call `gates` on its predictions."
             )
         inputs = ops.convert_to_tensor(inputs, self.compute_dtype)
         if not self.built:
@@ -184,8 +187,8 @@ class SqueezeExcite(keras.layers.Layer):
         rank = len(inputs.shape)
         axes = tuple(range(1, rank - 1)) if self.data_format == "channels_last" else tuple(range(2, rank))
         channels, hidden = self.reduce_kernel.shape
-        # Always through (batch, 1, 1, channels) and 1x1 convolutions: the form that mobile GPU
-        # and NPU compilers keep on the device. A reshape between size-1 axes moves no data.
+        # Always (batch, 1, 1, channels) and 1x1 convolutions, which mobile GPU and NPU compilers
+        # keep on the device. Reshaping axes of size 1 moves no data.
         squeezed = self._squeezed(inputs, axes) if mask is None else self._masked(inputs, axes, mask)
         summary = ops.reshape(squeezed, (-1, 1, 1, channels))
         x = self._project(summary, self.reduce_kernel, self.reduce_bias, (1, 1, channels, hidden))
@@ -207,7 +210,7 @@ class SqueezeExcite(keras.layers.Layer):
         return parts[0] if len(parts) == 1 else 0.5 * (parts[0] + parts[1])
 
     def _masked(self, inputs: Any, axes: tuple[int, ...], mask: Any) -> Any:
-        """`_squeezed` of the positions that the mask leaves; zeros where it leaves none."""
+        """Returns `_squeezed` over the positions that the mask keeps, and zeros if it keeps none."""
         inputs = ops.cast(inputs, self.gate_dtype())
         counted = ops.cast(mask, "bool")
         for _ in range(len(inputs.shape) - 1 - len(counted.shape)):
@@ -230,7 +233,7 @@ class SqueezeExcite(keras.layers.Layer):
         return x if bias is None else x + ops.cast(bias, x.dtype)
 
     def gate_dtype(self) -> str:
-        """The dtype of everything between the input and the gate: float32, or float64 under that policy."""
+        """Returns the dtype of everything from the input to the gates: float32, or float64 under that policy."""
         return "float64" if self.compute_dtype == "float64" else "float32"
 
     def call(self, inputs: Any, mask: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""What TensorFlow runs on."""
+"""Devices that TensorFlow runs on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 
 @functools.cache
 def tensorflow_has_gpu() -> bool:
-    """Whether TensorFlow, which is imported for this, sees a GPU."""
+    """Returns whether TensorFlow, which this function imports, sees a GPU."""
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))

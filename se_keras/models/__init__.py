@@ -1,1 +1,1 @@
-"""The networks: a skeleton and a table of variants a file, and the registry that joins the tables."""
+"""The networks: one file per skeleton with its table of variants, and the registry that joins the tables."""

@@ -1,4 +1,4 @@
-"""The public builders: one name a network, one signature for all."""
+"""The public builders: one per network, all with the same signature."""
 
 import os
 from typing import Any, Protocol
@@ -38,34 +38,34 @@ _DOCSTRING = """Builds {title}.
 {about}
 
 Args:
-    include_top: Whether the network ends with its classifier.
-    weights: None (random), the tag of a published checkpoint ({tags}),
-        or the path of a file: `.safetensors`, `.pth` or `.caffemodel` as published, or
-        `.safetensors`, `.keras` or `.weights.h5` of the same network as saved here (the last
-        holds no preprocessing). Default: {weights!r}.
+    include_top: Whether to include the classifier at the end of the network.
+    weights: None (random initialization), the tag of a published checkpoint ({tags}),
+        or the path of a file: `.safetensors`, `.pth`, or `.caffemodel` as published, or
+        `.safetensors`, `.keras`, or `.weights.h5` of the same network as saved here (the last
+        stores no preprocessing). Default: {weights!r}.
     input_tensor: A Keras tensor to use as the images, instead of a new input.
-    input_shape: (height, width, channels), or channels first under that setting of Keras;
-        height and width may be None. At least {min_size} pixels. Default: {size}x{size} RGB
-        with the classifier, any size without. Other channels than RGB are normalised with its
-        means in turn, one channel with their mean.
-    pooling: Without the classifier: None (a feature map), "avg" or "max" (a vector).
+    input_shape: (height, width, channels), or (channels, height, width) with
+        "channels_first"; height and width may be None. At least {min_size} pixels. Default:
+        {size}x{size} RGB with the classifier, any size without. Other numbers of channels are
+        normalized with the means of R, G, B, R, ...; one channel with their mean.
+    pooling: Output without the classifier: None (a feature map), "avg" or "max" (a vector).
     classes: Number of classes, at least 1.
-    classifier_activation: Of the predictions; None returns logits.
+    classifier_activation: Activation of the predictions. None returns logits.
     name: Name of the model.
-    se: How the network carries SE, see `SEConfig`; None builds the plain network. Stages
-        with SE: {stages}; positions: {positions}.
+    se: Configuration of the SE blocks, see `SEConfig`. None builds the plain network. Stages
+        with SE blocks: {stages}; positions: {positions}.
     include_preprocessing: Whether the model takes RGB images of 0 to 255 (uint8 or float)
-        and normalises them itself.
-    dropout: Before the classifier, at least 0 and below 1. Default: {dropout:g}.
+        and normalizes them itself.
+    dropout: Dropout rate before the classifier, at least 0 and below 1. Default: {dropout:g}.
 
 Returns:
     A functional `keras.Model`: images (batch, height, width, 3) in, probabilities
-    (batch, classes) out, float32 also under a half-precision policy.
+    (batch, classes) out, in float32 even under a half-precision policy.
 
 Raises:
-    ValueError: An argument that does not fit the network, or weights that do not exist.
-    WeightsMismatchError: The weights are those of another network, or of another structure.
-    DownloadError: A published checkpoint could not be fetched.
+    ValueError: An argument does not fit the network, or the weights do not exist.
+    WeightsMismatchError: The weights belong to another network or another structure.
+    DownloadError: A published checkpoint could not be downloaded.
 
 Example:
 
@@ -75,7 +75,7 @@ Example:
 
 
 def _tags(identifier: str) -> str:
-    """The names of a network's published checkpoints, for its docstring."""
+    """Returns the tags of a network's published checkpoints, for its docstring."""
     tags = ", ".join(record.tag for record in RECORDS.values() if record.model == identifier) or "none exists"
     return f"{tags}; {ALIAS!r} is {DEFAULT_TAGS[identifier]}" if identifier in DEFAULT_TAGS else tags
 

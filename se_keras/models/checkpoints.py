@@ -1,4 +1,4 @@
-"""Networks with published or saved weights: the structure that a checkpoint was trained in, filled."""
+"""Networks with published or saved weights: builds the structure that a checkpoint was trained in, and fills it."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def build(identifier: str, network: Network, weights: str | os.PathLike | None, 
         A functional model.
 
     Raises:
-        ValueError: Weights that do not exist or do not fit, or an option that does not fit the network.
-        DownloadError: A published checkpoint could not be fetched.
+        ValueError: The weights do not exist or do not fit, or an option does not fit the network.
+        DownloadError: A published checkpoint could not be downloaded.
     """
     if weights is None:
         return assemble(identifier, network, options)
@@ -48,39 +48,40 @@ def build(identifier: str, network: Network, weights: str | os.PathLike | None, 
 
 
 def find_record(identifier: str, weights: str) -> WeightsRecord:
-    """The record of a network's checkpoint.
+    """Returns the record of a network's checkpoint.
 
     Args:
-        identifier: Registry name of the network.
-        weights: A tag, or "imagenet" for the default one.
+        identifier: The network's registry name.
+        weights: A tag, or "imagenet" for the default tag.
 
     Returns:
         The record.
 
     Raises:
-        ValueError: There is no such checkpoint (the closest tags are given), or it belongs to
-            another network.
+        ValueError: The checkpoint does not exist (the message names the closest tags), or it
+            belongs to another network.
     """
     if os.sep in weights or weights.endswith((*READERS, *KERAS_FILES)):
         raise ValueError(f"There is no weights file at {weights!r}.")
     tags = {record.tag: record for record in RECORDS.values() if record.model == identifier}
     if not tags:
         raise ValueError(
-            f"No weights have been published for {identifier!r}; received weights={weights!r}. Pass weights=None for a "
-            "network with random weights, or the path of a file."
+            f"No weights have been published for {identifier!r}; received weights={weights!r}. Pass weights=None for "
+            "random weights, or the path of a file."
         )
     aliases = (ALIAS,) if identifier in DEFAULT_TAGS else ()
     if weights in aliases:
         return tags[DEFAULT_TAGS[identifier]]
     if weights == ALIAS:
         raise ValueError(
-            f"{identifier!r} has no ImageNet weights; received weights={weights!r}. Its own: {', '.join(sorted(tags))}."
+            f"{identifier!r} has no ImageNet weights; received weights={weights!r}. "
+            f"Available: {', '.join(sorted(tags))}."
         )
     others = sorted(record.model for record in RECORDS.values() if record.tag == weights)
     if weights not in tags and others:
         raise ValueError(
             f"{identifier!r} has no checkpoint {weights!r}; {', '.join(others)} have. "
-            f"Its own: {', '.join(sorted(tags))}."
+            f"Available: {', '.join(sorted(tags))}."
         )
     return tags[one_of(f"weights of {identifier!r}", weights, (*aliases, *sorted(tags)))]
 
@@ -94,7 +95,7 @@ def _with_record(identifier: str, network: Network, record: WeightsRecord, optio
 
 
 def _se_of(record: WeightsRecord, options: Options) -> SEConfig | None:
-    """SE as the checkpoint has it, and as asked for where that does not change the weights."""
+    """Returns the checkpoint's SE configuration, with the caller's settings where they do not change the weights."""
     if record.plain:
         if options.se not in (None, SEConfig()):
             raise ValueError(f"{record.tag!r} has no SE blocks; received se={options.se!r} as well. Leave it out.")
@@ -140,7 +141,7 @@ def _with_file(identifier: str, network: Network, path: str, options: Options) -
 
 
 def _as_stated(identifier: str, network: Network, options: Options, stated: Stated) -> keras.Model:
-    """The network with the preprocessing and in the lineage that a file states; in its own if none of them fits."""
+    """Builds the network in the structure and with the preprocessing that a file states; else in its own structure."""
     adapted = dataclasses.replace(network, preprocessing=stated.preprocessing or network.preprocessing)
     own = assemble(identifier, adapted, options)
     if stated.structure in (None, fingerprint_of(own)):
@@ -153,15 +154,15 @@ def _as_stated(identifier: str, network: Network, options: Options, stated: Stat
 
 
 def lost_without_config(identifier: str, network: Network, model: keras.Model) -> tuple[str, ...]:
-    """What a file of weights alone (`.weights.h5`) does not tell of a model: where it differs from the network's own.
+    """Returns what a file of weights alone (`.weights.h5`) loses of a model: where it differs from its network.
 
     Args:
         identifier: The network's registry name.
         network: Its description.
-        model: A model of it, e.g. one with published weights.
+        model: A model of this network, for example one with published weights.
 
     Returns:
-        Of "preprocessing" and "structure" those that would be the network's own again.
+        Those of "preprocessing" and "structure" that would fall back to the network's own.
     """
     se = SEConfig() if any(isinstance(layer, SqueezeExcite) for layer in model.layers) else None
     own = assemble(identifier, network, Options(input_shape=model.input_shape[1:], se=se))
@@ -173,7 +174,7 @@ def lost_without_config(identifier: str, network: Network, model: keras.Model) -
 
 
 def _full(identifier: str, network: Network, lineage: str | None) -> keras.Model:
-    """The network as its checkpoints hold it: RGB, 1,000 classes."""
+    """Builds the network as its checkpoints store it: RGB, 1,000 classes."""
     return assemble(identifier, network, Options(input_shape=_rgb_of_any_size()), lineage=lineage)
 
 

@@ -1,4 +1,4 @@
-"""Intermediate feature maps by name."""
+"""Extraction of intermediate feature maps by name."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from se_keras.models.info import is_graph
 
 
 def feature_extractor(model: keras.Model, endpoints: Sequence[str] | None = None) -> keras.Model:
-    """A model that returns feature maps by name, with the weights of the given one.
+    """Returns a model that outputs feature maps by name, with the weights of the given model.
 
     Args:
-        model: A network of this package, or any functional or sequential model whose layers
-            are named; layers of models nested in it count too.
-        endpoints: Names of layers. The ImageNet networks have "stem" (at a step of 2 pixels),
-            "stage2" (4) to "stage5" (32), "pooled", "logits" and "predictions"; the CIFAR
-            networks "stem" (1), "stage2" (1), "stage3" (2), "stage4" (4) and the same ends.
-            Default: every "stage".
+        model: A network of this package, or any functional or sequential model with named
+            layers, including layers of nested models.
+        endpoints: Names of layers. The ImageNet networks have "stem" (stride 2), "stage2"
+            (stride 4) to "stage5" (stride 32), "pooled", "logits", and "predictions". The CIFAR
+            networks have "stem" (1), "stage2" (1), "stage3" (2), "stage4" (4), and the same last
+            three. Default: every "stage".
 
     Returns:
         A functional model: images in, a dictionary from endpoint to tensor out. It shares
-        the layers, so training it trains `model`.
+        its layers with `model`: training one trains the other.
 
     Raises:
-        ValueError: An endpoint that the model does not have (the closest names are given), or
-            a model without stages when `endpoints` is left out.
+        ValueError: The model lacks an endpoint (the message names the closest ones), or it has no
+            stages and `endpoints` is None.
 
     Example:
 
@@ -42,8 +42,8 @@ def feature_extractor(model: keras.Model, endpoints: Sequence[str] | None = None
         endpoints = [name for name in names if re.fullmatch(r"stage\d", name)]
         if not endpoints:
             raise ValueError(
-                f"The model {model.name!r} has no layers named stage2, stage3, ...; name the layers whose outputs you "
-                "want with `endpoints`."
+                f"The model {model.name!r} has no layers named stage2, stage3, .... Name the layers to extract with "
+                "`endpoints`."
             )
     wanted = [one_of("endpoint", name, names) for name in endpoints]
     inputs, _, found = _tapped(model, set(wanted))
@@ -51,16 +51,16 @@ def feature_extractor(model: keras.Model, endpoints: Sequence[str] | None = None
 
 
 def _layer_names(model: keras.Model) -> list[str]:
-    """Names of a model's own layers, then of those of the models nested in it."""
+    """Returns the names of a model's own layers, followed by those of its nested models."""
     nested = (name for layer in model.layers if is_graph(layer) for name in _layer_names(layer))
     return [*(layer.name for layer in model.layers), *nested]
 
 
 def _tapped(model: keras.Model, wanted: Collection[str]) -> tuple[Any, Any, dict[str, Any]]:
-    """A model's inputs, its outputs, and the outputs of some of its layers by name.
+    """Returns a model's inputs, its outputs, and the outputs of some of its layers by name.
 
-    A nested model hides its layers' outputs: then all layers are called once more, on new
-    inputs, and a nested one with wanted layers gives those out beside its own outputs.
+    A nested model hides the outputs of its layers. In this case, all layers are called again on new
+    inputs, and each nested model with wanted layers returns them alongside its own outputs.
     """
     one = isinstance(model, keras.Sequential)
     ends = (model.inputs[0], model.outputs[0]) if one else (model.input, model.output)

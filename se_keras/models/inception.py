@@ -1,4 +1,4 @@
-"""SE-BN-Inception, SE-Inception-v3 and SE-Inception-ResNet-v2: their skeletons and tables."""
+"""SE-BN-Inception, SE-Inception-v3, and SE-Inception-ResNet-v2: their skeletons and tables."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from se_keras.models.resnet import ceil_pool
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BNInceptionRow:
-    """The widths of one BN-Inception module; a width of 0 leaves a part out.
+    """The widths of one BN-Inception module. A width of 0 omits a part.
 
     Args:
         conv1x1: Filters of the 1x1 branch.
-        conv3x3: Filters of the 1x1 and the 3x3.
-        double3x3: Filters of the 1x1 and of both 3x3.
-        projection: Filters of the 1x1 behind the pooling.
-        pool: "avg", "max", or "reduce": a module of step 2 with a max pooling that is passed through.
+        conv3x3: Filters of the 1x1 and the 3x3 convolution.
+        double3x3: Filters of the 1x1 and of both 3x3 convolutions.
+        projection: Filters of the 1x1 convolution after the pooling.
+        pool: "avg", "max", or "reduce": a module with stride 2 whose max pooling has no projection.
     """
 
     conv1x1: int = 0
@@ -34,7 +34,7 @@ class BNInceptionRow:
     pool: str = "avg"
 
 
-# The authors call the rows 3a 3b | 3c 4a 4b 4c 4d | 4e 5a 5b; here a stage begins with its step of 2.
+# The authors call the rows 3a 3b | 3c 4a 4b 4c 4d | 4e 5a 5b; here, a stage begins with its stride of 2.
 BN_INCEPTION: dict[int, tuple[BNInceptionRow, ...]] = {
     3: (
         BNInceptionRow(conv1x1=64, conv3x3=(64, 64), double3x3=(64, 96), projection=32),
@@ -56,15 +56,15 @@ BN_INCEPTION: dict[int, tuple[BNInceptionRow, ...]] = {
 
 
 def bn_inception(x: Any, rows: dict[int, tuple[BNInceptionRow, ...]], se: SEConfig | None) -> Any:
-    """The features of BN-Inception; shapes below for 224x224.
+    """Computes the features of BN-Inception; the shapes in comments are for 224x224.
 
     Args:
-        x: Normalised images, (batch, height, width, channels), or channels second.
+        x: Normalized images, (batch, height, width, channels), or channels second.
         rows: The modules of each stage.
-        se: The SE block behind each concatenation, or None.
+        se: The SE block after each concatenation, or None.
 
     Returns:
-        Tensor of shape (batch, height / 32, width / 32, 1024): convolutions and modules round odd
+        Tensor of shape (batch, height / 32, width / 32, 1024). Convolutions and modules round odd
         sizes up, the first two poolings round them down.
     """
     x = endpoint(conv_norm_act(x, 64, 7, name="stem_{}", strides=2), "stem")  # (112, 112, 64)
@@ -93,11 +93,11 @@ def _bn_inception_module(x: Any, row: BNInceptionRow, name: str) -> Any:
         del branches["1x1"]
 
     def pool(x: Any) -> Any:
-        if row.pool == "reduce":  # on an even size as Caffe's; on an odd one its map would not fit the other branches'
+        if row.pool == "reduce":  # Caffe's for even sizes; for odd ones, Caffe's map would not fit the other branches
             return layers.MaxPooling2D(3, 2, padding="same", name=f"{name}_pool")(x)
         if row.pool == "max":
             x = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
-        else:  # the mean counts the padded border, as Caffe's does and Keras' "same" does not
+        else:  # the mean includes the padding, as in Caffe but unlike "same" in Keras
             x = layers.ZeroPadding2D(1, name=f"{name}_pool_pad")(x)
             x = layers.AveragePooling2D(3, 1, name=f"{name}_pool")(x)
         return chain(x, ((row.projection, 1),), name=f"{name}_pool", style=TORCH)
@@ -118,7 +118,7 @@ def _max_reduce(name: str) -> Any:
 
 
 def _inception_stem(x: Any) -> Any:
-    """The layers up to an eighth of the input's size, the same in Inception-v3 and Inception-ResNet-v2."""
+    """Applies the layers down to 1/8 of the input's size, which Inception-v3 and Inception-ResNet-v2 share."""
     x = conv_norm_act(x, 32, 3, name="stem_{}1", strides=2, padding="valid", style=INCEPTION)  # (149, 149, 32)
     x = conv_norm_act(x, 32, 3, name="stem_{}2", padding="valid", style=INCEPTION)
     x = endpoint(conv_norm_act(x, 64, 3, name="stem_{}3", style=INCEPTION), "stem")  # (147, 147, 64)
@@ -135,12 +135,12 @@ def _factorized(width: int) -> Branches:
 
 
 def inception_v3(x: Any, spec: None, se: SEConfig | None) -> Any:
-    """The features of Inception-v3; shapes below for 299x299.
+    """Computes the features of Inception-v3; the shapes in comments are for 299x299.
 
     Args:
-        x: Normalised images, (batch, height, width, channels), or channels second.
+        x: Normalized images, (batch, height, width, channels), or channels second.
         spec: Not used: there is one variant.
-        se: The SE block behind each of the 11 concatenations, or None.
+        se: The SE block after each of the 11 concatenations, or None.
 
     Returns:
         Tensor of shape (batch, 8, 8, 2048).
@@ -179,12 +179,12 @@ _BLOCK8: Branches = {"1x1": ((192, 1),), "3x3": ((192, 1), (224, (1, 3)), (256, 
 
 
 def inception_resnet_v2(x: Any, spec: None, se: SEConfig | None) -> Any:
-    """The features of Inception-ResNet-v2; shapes below for 299x299.
+    """Computes the features of Inception-ResNet-v2; the shapes in comments are for 299x299.
 
     Args:
-        x: Normalised images, (batch, height, width, channels), or channels second.
+        x: Normalized images, (batch, height, width, channels), or channels second.
         spec: Not used: there is one variant.
-        se: The SE block of each of the 40 residual modules, at its position, and behind the
+        se: The SE block of each of the 40 residual modules, at its position, and after the
             3 other concatenations; or None.
 
     Returns:
@@ -234,9 +234,9 @@ _INCEPTION_INPUT = Preprocessing(size=299, crop=299 / 352, interpolation="biline
 NETWORKS: dict[str, Network] = {
     "se_bn_inception": Network(
         title="SE-BN-Inception",
-        about="SE behind the concatenation of each of the 10 modules. Reference: Hu et al., arXiv 1709.01507v4; "
-        "structure as in the authors' released network. A stage here begins with its module of step 2, so that "
-        "the authors' 3c is stage4_block1 and their 4e is stage5_block1.",
+        about="SE after the concatenation of each of the 10 modules. Reference: Hu et al., arXiv 1709.01507v4; "
+        "structure as in the authors' released network. Here, a stage begins with its module of stride 2: "
+        "the authors' 3c is stage4_block1, and their 4e is stage5_block1.",
         skeleton=bn_inception,
         spec=BN_INCEPTION,
         stages=(3, 4, 5),
@@ -244,7 +244,7 @@ NETWORKS: dict[str, Network] = {
     ),
     "se_inception_v3": Network(
         title="SE-Inception-v3",
-        about="SE behind each of the 11 concatenations of keras.applications.InceptionV3. The paper has no such "
+        about="SE after each of the 11 concatenations of keras.applications.InceptionV3. The paper has no such "
         "network; the placement follows its SE-BN-Inception (section 3.3, figure 2).",
         skeleton=inception_v3,
         spec=None,
@@ -256,9 +256,9 @@ NETWORKS: dict[str, Network] = {
     ),
     "se_inception_resnet_v2": Network(
         title="SE-Inception-ResNet-v2",
-        about="keras.applications.InceptionResNetV2 with SE on the branch of each of the 40 residual modules, behind "
-        "its linear convolution and before the scaling, and behind the 3 other concatenations. The paper reports "
-        "the network (Table 2) without publishing its placement: this is the residual reading of section 3.3.",
+        about="keras.applications.InceptionResNetV2 with SE on the branch of each of the 40 residual modules, after "
+        "its linear convolution and before the scaling, and after the 3 other concatenations. The paper reports "
+        "the network (Table 2) without publishing the placement: this one applies section 3.3 to residual branches.",
         skeleton=inception_resnet_v2,
         spec=None,
         preprocessing=_INCEPTION_INPUT,

@@ -1,4 +1,4 @@
-"""What a model consists of: parameters and multiply-adds, by kind and by stage."""
+"""Parameters and multiply-adds of a model, by kind and by stage."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from se_keras.surgery.layer_facts import is_functional, layers_inside, parts_of,
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What some layers cost for one image.
+    """The cost of one or more layers for one image.
 
     Args:
-        parameters: Trainable and other parameters.
-        trainable: Those that the layers themselves count as trainable.
+        parameters: Number of parameters, trainable and not.
+        trainable: Number of parameters that the layers count as trainable.
         conv_macs: Multiply-adds of convolutions.
         dense_macs: Multiply-adds of dense layers.
         se_macs: Multiply-adds of the two projections of SE blocks.
@@ -36,7 +36,7 @@ class Cost:
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of all three kinds: what papers call FLOPs."""
+        """Returns the multiply-adds of all three kinds, which papers call FLOPs."""
         return self.conv_macs + self.dense_macs + self.se_macs
 
     def __add__(self, other: Cost) -> Cost:
@@ -45,16 +45,16 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What `model_info` returns.
+    """The result of `model_info`.
 
     Args:
         name: The model's name.
-        input_shape: The input that the multiply-adds are counted for, without the batch.
-        total: Of the whole model.
-        stages: Of each stage in order: "stem", "stage2", ..., "head", or "other" for layers
-            whose names tell no stage.
-        se_blocks: Number of `SqueezeExcite` layers, also of those inside other layers.
-        notes: A sentence for each layer whose multiply-adds are not, or not surely, all counted.
+        input_shape: The input shape that the multiply-adds are counted for, without the batch.
+        total: Cost of the whole model.
+        stages: Cost of each stage, in order: "stem", "stage2", ..., "head", or "other" for layers
+            whose names contain no stage.
+        se_blocks: Number of `SqueezeExcite` layers, including those inside other layers.
+        notes: One sentence for each layer whose multiply-adds are not, or may not be, all counted.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ModelInfo:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain dictionaries, for JSON."""
+        """Returns the same as plain dictionaries, for JSON."""
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
@@ -83,20 +83,20 @@ class ModelInfo:
 def model_info(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> ModelInfo:
     """Counts a model's parameters and multiply-adds.
 
-    Counted are convolutions (also depthwise, grouped and transposed), dense layers and the
-    projections of SE blocks; additions, pooling, norms and activations are not, as in the
-    papers' figures. A parameter is trainable here as long as it takes part in training by
-    default; `layer.trainable = False` is respected. What is called several times counts its
-    multiply-adds each time and its parameters once; models inside other models and in
-    `TimeDistributed` (for every step) are counted. What is not is named in the notes.
+    Counts convolutions (including depthwise, grouped, and transposed ones), dense layers, and the
+    projections of SE blocks. Does not count additions, pooling, normalization, and activations, as
+    in the papers' figures. A parameter is trainable if it takes part in training by
+    default; `layer.trainable = False` is respected. A layer that is called several times counts its
+    multiply-adds each time and its parameters once. Models inside other models and in
+    `TimeDistributed` (for every step) are counted. The notes name the layers that are not.
 
     Args:
         model: Any built functional or sequential model.
-        input_shape: The input's shape without the batch, where the model leaves height or
+        input_shape: Shape of the input without the batch, where the model leaves height or
             width open. Default: 224x224.
 
     Returns:
-        A `ModelInfo`; printing it shows a table.
+        A `ModelInfo`, which prints as a table.
 
     Raises:
         ValueError: The model has several inputs, or is not a functional or sequential model.
@@ -137,20 +137,20 @@ def _fixed_shape(shape: Iterable[int | None], wanted: tuple[int, ...] | None) ->
 
 
 def is_graph(layer: Any) -> bool:
-    """Whether a layer is a model whose layers are known: a functional or sequential one."""
+    """Returns whether a layer is a model whose layers are known: a functional or sequential one."""
     return isinstance(layer, keras.Sequential) or (isinstance(layer, keras.Model) and hasattr(layer, "operations"))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Use:
-    """A layer at one place of a model.
+    """A layer in one place of a model.
 
     Args:
         layer: The layer.
         before: Shape of its input, with the batch.
-        after: Shape of its output, likewise.
-        times: How often it is applied to one image.
-        note: What a reader of the counts has to know of it.
+        after: Shape of its output, with the batch.
+        times: Number of times that it is applied to one image.
+        note: A sentence that the reader of the counts needs to know about it.
     """
 
     layer: Any
@@ -161,7 +161,7 @@ class _Use:
 
 
 def _uses(model: keras.Model, shape: Sequence[int | None]) -> list[_Use]:
-    """The layers at each of their places, also inside nested models, for an input of a shape without the batch."""
+    """Returns the layers in each of their places, including nested models, for an input shape without the batch."""
     uses: list[_Use] = []
     for call, inputs, outputs in _calls_at(model, shape):
         if isinstance(call.operation, layers.Layer) and inputs:
@@ -170,7 +170,7 @@ def _uses(model: keras.Model, shape: Sequence[int | None]) -> list[_Use]:
 
 
 def _calls_at(model: keras.Model, shape: Sequence[int | None]) -> Iterator[tuple[Any, list[Any], list[Any]]]:
-    """Each call with the shapes of its inputs and outputs."""
+    """Yields each call with the shapes of its inputs and outputs."""
     graph = read_graph(model)
     tensors = {id(x): keras.KerasTensor((None, *shape), x.dtype) for x in keras.tree.flatten(graph.inputs)}
     is_open = any(None in x.shape[1:] for call in graph.calls for x in call.outputs)
@@ -183,7 +183,7 @@ def _calls_at(model: keras.Model, shape: Sequence[int | None]) -> Iterator[tuple
 
 
 def _uses_of(layer: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> list[_Use]:
-    """A layer, or what is applied in it: at every step in `TimeDistributed`, in a model that it holds once."""
+    """Returns a layer, or the layers in it: for every step in `TimeDistributed`, once for a model that it contains."""
     if type(layer) is layers.TimeDistributed:
         steps = after[1] or 1
         note = "" if after[1] else f"{shown(layer)} is counted for one step."
@@ -218,7 +218,7 @@ def _order(item: tuple[str, Any]) -> tuple[int, str]:
 
 
 def _cost(use: _Use, known: set[int]) -> Cost:
-    """What one use of a layer costs; variables that are known already are not counted again."""
+    """Returns the cost of one use of a layer; variables in `known` are not counted again."""
     new = [variable for variable in use.layer.weights if id(variable) not in known]
     trainable = {id(variable) for variable in use.layer.trainable_weights}
     known.update(map(id, new))

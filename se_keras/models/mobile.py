@@ -12,20 +12,20 @@ from se_keras.images.record import Preprocessing
 from se_keras.models.network import Network, endpoint
 from se_keras.models.resnet import centred_pool
 
-# Filters of the separable convolutions of each stage; the first of stages 2 to 5 has a step of 2.
+# Filters of the separable convolutions of each stage; the first of stages 2 to 5 has stride 2.
 MOBILENET = {1: (64,), 2: (128, 128), 3: (256, 256), 4: (512,) * 6, 5: (1024, 1024)}
 
 
 def mobilenet(x: Any, widths: dict[int, tuple[int, ...]], se: SEConfig | None) -> Any:
-    """The features of MobileNet v1; shapes below for 224x224.
+    """Computes the features of MobileNet v1; the shapes in comments are for 224x224.
 
     Args:
-        x: Normalised images, (batch, height, width, channels), or channels second.
+        x: Normalized images, (batch, height, width, channels), or channels second.
         widths: Filters of the separable convolutions of each stage.
-        se: The SE block behind each pointwise convolution, or None.
+        se: The SE block after each pointwise convolution, or None.
 
     Returns:
-        Tensor of shape (batch, height / 32, width / 32, 1024): the stem's step rounds odd sizes up,
+        Tensor of shape (batch, height / 32, width / 32, 1024). The stem's stride rounds odd sizes up,
         the others round them down.
     """
     x = conv_norm_act(x, 32, 3, name="stem_{}", strides=2, style=TENSORFLOW, activation="relu6")  # (112, 112, 32)
@@ -44,9 +44,9 @@ class ShuffleNetSpec:
     """The numbers of a ShuffleNet v1.
 
     Args:
-        groups: Groups of the 1x1 convolutions.
-        filters: Channels of stages 3, 4 and 5.
-        num_blocks: Units in stages 3, 4 and 5.
+        groups: Number of groups of the 1x1 convolutions.
+        filters: Number of output channels of stages 3, 4, and 5.
+        num_blocks: Number of blocks in stages 3, 4, and 5.
     """
 
     groups: int
@@ -55,12 +55,12 @@ class ShuffleNetSpec:
 
 
 def shufflenet(x: Any, spec: ShuffleNetSpec, se: SEConfig | None) -> Any:
-    """The features of ShuffleNet v1; shapes below for 224x224 and 3 groups.
+    """Computes the features of ShuffleNet v1; the shapes in comments are for 224x224 and 3 groups.
 
     Args:
-        x: Normalised images, (batch, height, width, channels), or channels second.
+        x: Normalized images, (batch, height, width, channels), or channels second.
         spec: The network's numbers.
-        se: The SE block at the end of each unit's branch, or None.
+        se: The SE block at the end of each block's branch, or None.
 
     Returns:
         Tensor of shape (batch, height / 32, width / 32, filters of stage 5), sizes rounded up.
@@ -86,9 +86,9 @@ def shufflenet(x: Any, spec: ShuffleNetSpec, se: SEConfig | None) -> Any:
 NETWORKS: dict[str, Network] = {
     "se_mobilenet": Network(
         title="SE-MobileNet",
-        about="MobileNet v1 (1.0, 224) with SE behind the pointwise convolution of each of its 13 units. The paper "
-        "(arXiv 1709.01507v4, Table 3) does not publish the placement: this one gives its parameter count, 4.7 M, "
-        "the others do not.",
+        about="MobileNet v1 (1.0, 224) with SE after the pointwise convolution of each of its 13 blocks. The paper "
+        "(arXiv 1709.01507v4, Table 3) does not publish the placement: only this one has its parameter count, "
+        "4.7 M.",
         skeleton=mobilenet,
         spec=MOBILENET,
         preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
@@ -98,10 +98,10 @@ NETWORKS: dict[str, Network] = {
     ),
     "se_shufflenet": Network(
         title="SE-ShuffleNet",
-        about="ShuffleNet v1 (1x, 3 groups) with SE at the end of each unit's branch, before the addition or "
-        "concatenation. The paper (arXiv 1709.01507v4, Table 3) does not publish the placement: this one gives its "
-        "parameter count, 2.4 M, the others do not. The first unit's branch is 216 channels wide; its bottleneck "
-        "of 216 / 16 is rounded down to 13.",
+        about="ShuffleNet v1 (1x, 3 groups) with SE at the end of each block's branch, before the addition or "
+        "concatenation. The paper (arXiv 1709.01507v4, Table 3) does not publish the placement: only this one has "
+        "its parameter count, 2.4 M. The branch of the first block has 216 channels; its 216 / 16 units are "
+        "rounded down to 13.",
         skeleton=shufflenet,
         spec=ShuffleNetSpec(groups=3, filters=(240, 480, 960)),
         stages=(3, 4, 5),

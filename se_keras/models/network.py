@@ -1,4 +1,4 @@
-"""What all networks share: their description, the options of a builder, and the way from input to head."""
+"""The parts that all networks share: their description, the builders' options, and the way from input to head."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from se_keras.layers import ImagePreprocessing
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
-    """One row of a table of variants: everything that tells a network from its neighbours.
+    """One row of a table of variants: everything that distinguishes a network from the others.
 
     Args:
-        title: Name as written, e.g. "SE-ResNet-50".
-        about: Sentences for the docstring: structure, source and deviations.
+        title: Name as written, such as "SE-ResNet-50".
+        about: Sentences for the docstring: structure, source, and deviations.
         skeleton: Builds the features: (tensor, spec, SE config or None) -> tensor.
         spec: The numbers that `skeleton` reads.
-        lineages: Other specs under which checkpoints of this network exist, by name.
-        preprocessing: Input size and normalisation for training from scratch.
-        min_size: Least height and width of an input in pixels.
-        stages: Stages that can carry SE.
-        positions: `SEConfig.position` values that the skeleton can carry out.
+        lineages: Specs of other structures that checkpoints of this network were trained in, by name.
+        preprocessing: Input size and normalization for training from scratch.
+        min_size: Minimum height and width of an input in pixels.
+        stages: Stages that can have SE blocks.
+        positions: `SEConfig.position` values that the skeleton supports.
         classes: Default number of classes.
-        dropout: Default dropout before the classifier: the original's.
+        dropout: Default dropout rate before the classifier: the original's.
         head: Builds the classifier.
     """
 
@@ -52,7 +52,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """The arguments of a builder, as documented on `Builder`; None means the network's default."""
+    """The arguments of a builder, as documented on `Builder`. None means the network's default."""
 
     include_top: bool = True
     input_tensor: Any = None
@@ -67,24 +67,24 @@ class Options:
 
 
 def endpoint(x: Any, name: str) -> Any:
-    """Gives a feature map a name by which `model.get_layer(name)` and `feature_extractor` find it."""
+    """Names a feature map, for `model.get_layer(name)` and `feature_extractor`."""
     return layers.Identity(name=name)(x)
 
 
 def assemble(identifier: str, network: Network, options: Options, *, lineage: str | None = None) -> keras.Model:
-    """Builds a network with fresh weights.
+    """Builds a network with newly initialized weights.
 
     Args:
-        identifier: The network's registry name, for error messages and as default model name.
+        identifier: The network's registry name, for error messages and as the default model name.
         network: Its description.
         options: The builder's arguments.
-        lineage: Name of one of `network.lineages`; None for the network's own structure.
+        lineage: Name of one of `network.lineages`. None for the network's own structure.
 
     Returns:
         A functional model.
 
     Raises:
-        ValueError: An argument that does not fit the network.
+        ValueError: An argument does not fit the network.
     """
     spec = network.spec if lineage is None else network.lineages[one_of("lineage", lineage, network.lineages)]
     se = _checked_se(identifier, network, options.se)
@@ -104,7 +104,7 @@ def assemble(identifier: str, network: Network, options: Options, *, lineage: st
         x = pool(dtype=output_dtype(), name="pooled")(x)
     if options.input_tensor is not None:
         sources = keras.utils.get_source_inputs(inputs)
-        inputs = sources[0] if len(sources) == 1 else sources  # a list of one would demand lists of one
+        inputs = sources[0] if len(sources) == 1 else sources  # a list of one would require lists of one as inputs
     return keras.Model(inputs, x, name=options.name or identifier)
 
 
@@ -113,7 +113,7 @@ def _channels_of(shape: tuple[Any, ...]) -> Any:
 
 
 def _for_channels(record: Preprocessing, channels: int) -> Preprocessing:
-    """The record for another number of channels: R, G, B, R, ...; one channel gets the means over all."""
+    """Returns the record for another number of channels: R, G, B, R, ...; one channel gets the mean over all."""
     known = len(record.mean)
     if channels == known:
         return record
@@ -130,17 +130,17 @@ def _checked_se(identifier: str, network: Network, se: SEConfig | None) -> SECon
         raise ValueError(f"`se` must be an SEConfig, or None for the plain network; received se={se!r}.")
     if se.position not in network.positions:
         raise ValueError(
-            f"{identifier} cannot place SE at position={se.position!r}; it can at: {', '.join(network.positions)}."
+            f"{identifier} does not support position={se.position!r}; it supports: {', '.join(network.positions)}."
         )
     if se.stages is not None and not set(se.stages) <= set(network.stages):
-        raise ValueError(f"{identifier} can carry SE in stages {network.stages}; received stages={se.stages}.")
+        raise ValueError(f"{identifier} can have SE in stages {network.stages}; received stages={se.stages}.")
     return se
 
 
 def _check_head(options: Options, classes: int) -> None:
     if options.include_top and classes == 1 and _is_softmax(options.classifier_activation):
         raise ValueError(
-            "A softmax over one output answers 1.0 for every image; received classes=1 with "
+            "A softmax over one output returns 1.0 for every image; received classes=1 with "
             f"classifier_activation={options.classifier_activation!r}. For two classes pass classes=2, or classes=1 "
             "with classifier_activation='sigmoid'; for a number per image, classifier_activation=None."
         )
@@ -164,7 +164,7 @@ def _image_input(identifier: str, network: Network, options: Options) -> Any:
         shape = tuple(options.input_tensor.shape[1:])
         if options.input_shape is not None and tuple(options.input_shape) != shape:
             raise ValueError(
-                f"`input_shape` must agree with `input_tensor`; received {tuple(options.input_shape)} and {shape}. "
+                f"`input_shape` must match `input_tensor`; received {tuple(options.input_shape)} and {shape}. "
                 "Pass only one of them."
             )
         _check_image_shape(identifier, network, options, shape)
@@ -201,5 +201,5 @@ def _check_image_shape(identifier: str, network: Network, options: Options, shap
     if options.include_top and network.head is not average_head and None in size:
         raise ValueError(
             f"The dense layers of {identifier} need a fixed input size; received input_shape={shape}. "
-            "Give height and width, or pass include_top=False."
+            "Set height and width, or pass include_top=False."
         )

@@ -1,4 +1,4 @@
-"""The union of the tables of variants, and the builders by name."""
+"""All tables of variants in one, and the functions that look up and build networks by name."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
     """Builds a network by its registry name.
 
     Args:
-        model: E.g. "se_resnet50"; `list_models()` returns all of them. "model.tag" names a
-            published checkpoint too, and stands for `weights=tag`.
-        weights: None (random), the tag of a published checkpoint, "imagenet" for the network's
-            default one, or the path of a file: `.safetensors`, `.pth` or `.caffemodel` as
+        model: Registry name, such as "se_resnet50"; `list_models()` returns all of them. "model.tag"
+            also names a published checkpoint, and is equivalent to `weights=tag`.
+        weights: None (random initialization), the tag of a published checkpoint, "imagenet" for the
+            network's default tag, or the path of a file: `.safetensors`, `.pth`, or `.caffemodel` as
             published or written here, `.weights.h5` or `.keras` of the same network.
-        **options: The other arguments of the builders, e.g. `classes` (see `SEResNet50`).
+        **options: The other arguments of the builders, such as `classes` (see `SEResNet50`).
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
-        ValueError: An unknown name (the closest ones are given), weights that do not exist
-            or do not fit, or an option that does not fit the network.
-        DownloadError: A published checkpoint could not be fetched.
-        TypeError: An unknown option (the closest ones are given).
+        ValueError: The name is unknown (the message names the closest ones), the weights do not exist
+            or do not fit, or an option does not fit the network.
+        DownloadError: A published checkpoint could not be downloaded.
+        TypeError: An option is unknown (the message names the closest ones).
 
     Example:
 
@@ -59,7 +59,7 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
     identifier, _, tag = model.partition(".")
     if tag:
         if weights is not None:
-            raise ValueError(f"{model!r} names weights already; received weights={weights!r} as well. Pass only one.")
+            raise ValueError(f"{model!r} already names weights; also received weights={weights!r}. Pass only one.")
         weights = tag
     network = NETWORKS[one_of("model", identifier, NETWORKS)]
     _check_options(options)
@@ -76,13 +76,13 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def list_models(pattern: str | None = None) -> list[str]:
-    """The names of all networks, sorted.
+    """Lists the names of all networks, sorted.
 
     Args:
-        pattern: Shell-style filter, e.g. "se_resnet*"; None for all.
+        pattern: Shell-style filter, such as "se_resnet*". None for all.
 
     Returns:
-        Registry names, each fit for `create_model`.
+        Registry names, each valid for `create_model`.
 
     Example:
 
@@ -93,16 +93,16 @@ def list_models(pattern: str | None = None) -> list[str]:
 
 
 def list_weights(model: str | None = None) -> list[str]:
-    """The published checkpoints that can be loaded, sorted.
+    """Lists the published checkpoints that can be loaded, sorted.
 
     Args:
-        model: Registry name of a network; None for those of all.
+        model: Registry name of a network. None for those of all networks.
 
     Returns:
-        Identifiers "model.tag", each fit for `create_model`.
+        Identifiers "model.tag", each valid for `create_model`.
 
     Raises:
-        ValueError: An unknown model (the closest names are given).
+        ValueError: The model is unknown (the message names the closest ones).
     """
     if model is not None:
         one_of("model", model, NETWORKS)
@@ -110,18 +110,18 @@ def list_weights(model: str | None = None) -> list[str]:
 
 
 def get_preprocessing(model: str | keras.Model) -> Preprocessing:
-    """How a network's images are prepared.
+    """Returns the preprocessing of a network's images.
 
     Args:
         model: Registry name of a network, for training it from scratch; "model.tag" for a
-            published checkpoint; or a model with its preprocessing inside.
+            published checkpoint; or a model that includes its preprocessing.
 
     Returns:
         The record, for `preprocess` and `Preprocessing.normalize`.
 
     Raises:
-        ValueError: An unknown network or checkpoint (the closest names are given), or a model
-            without preprocessing inside.
+        ValueError: The network or checkpoint is unknown (the message names the closest ones), or the
+            model does not include its preprocessing.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""SE-ResNet, SE-ResNeXt and SENet-154, and the CIFAR residual networks: one skeleton each, and their tables."""
+"""SE-ResNet, SE-ResNeXt, SENet-154, and the CIFAR residual networks: a skeleton for each kind, and their tables."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Unit = Callable[[Any, UnitShape, SEConfig | None, str], Any]
 
 
 def conv7_stem(x: Any) -> Any:
-    """One 7x7 convolution of step 2 to 64 channels."""
+    """Applies one 7x7 convolution with stride 2 and 64 filters."""
     return conv_norm_act(x, 64, 7, name="stem_{}", strides=2)
 
 
 def conv3_stem(x: Any, widths: tuple[int, int, int] = (64, 64, 128)) -> Any:
-    """Three 3x3 convolutions, the first of step 2; SENet-154's are 64, 64 and 128 channels wide."""
+    """Applies three 3x3 convolutions, the first with stride 2. SENet-154's have 64, 64, and 128 filters."""
     x = conv_norm_act(x, widths[0], 3, name="stem_{}1", strides=2)
     x = conv_norm_act(x, widths[1], 3, name="stem_{}2")
     return conv_norm_act(x, widths[2], 3, name="stem_{}3")
 
 
 def ceil_pool(x: Any, name: str) -> Any:
-    """Caffe's 3x3 max pooling of step 2: no padding before, one pixel after, the last window cut short.
+    """Applies Caffe's 3x3 max pooling with stride 2: padding at the end only, where the last window is cut off.
 
-    Equal to the original at any size because no input is negative (it follows a ReLU), so
-    that the padded zeros never win.
+    Pads one pixel of zeros. The result equals Caffe's at any size, because the input follows a ReLU
+    and is never negative.
 
     Args:
         x: Tensor of shape (batch, height, width, channels), or channels second.
@@ -48,7 +48,7 @@ def ceil_pool(x: Any, name: str) -> Any:
 
 
 def centred_pool(x: Any, name: str) -> Any:
-    """Torch's 3x3 max pooling of step 2, one pixel of padding on every side, on inputs that are not negative."""
+    """Applies PyTorch's 3x3 max pooling with stride 2 and one pixel of padding on every side, to nonnegative inputs."""
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(3, 2, name=name)(x)
 
@@ -58,18 +58,18 @@ class ResNetSpec:
     """The numbers of an ImageNet residual network.
 
     Args:
-        unit: Builds one residual unit.
-        num_blocks: Units in stages 2 to 5.
-        expansion: Output channels of a unit over its base width (64, 128, 256, 512 by stage).
-        groups: Groups of the 3x3 convolution (ResNeXt's cardinality).
+        unit: Builds one residual block.
+        num_blocks: Number of blocks in stages 2 to 5.
+        expansion: Output channels of a block divided by its base width (64, 128, 256, 512 by stage).
+        groups: Number of groups of the 3x3 convolution (ResNeXt's cardinality).
         width_per_group: ResNeXt's bottleneck width d at base width 64.
-        reduce_divisor: 3x3 width over the width of the first 1x1 (SENet-154: 2).
-        strided_conv: Which convolution carries a bottleneck's step, 1 or 2.
-        projection_kernel: Kernel size of the shortcuts of step 2.
+        reduce_divisor: Width of the 3x3 divided by the width of the first 1x1 (SENet-154: 2).
+        strided_conv: Which convolution of a bottleneck has the strides, 1 or 2.
+        projection_kernel: Kernel size of the shortcuts with stride 2.
         average_shortcut: See `UnitShape`.
-        stem: Builds the layers up to half the input's size.
-        stem_pool: The pooling behind it.
-        squeeze_divisor: Rule for the SE bottleneck's width, see `SEConfig`.
+        stem: Builds the layers down to half the input's size.
+        stem_pool: The pooling after the stem.
+        squeeze_divisor: Rule for the number of units of an SE block, see `SEConfig`.
         relu_before_se: See `UnitShape`.
     """
 
@@ -89,15 +89,15 @@ class ResNetSpec:
 
 
 def resnet(x: Any, spec: ResNetSpec, se: SEConfig | None) -> Any:
-    """The features of an ImageNet residual network; shapes below for 224x224 and SE-ResNet-50.
+    """Computes the features of an ImageNet residual network; the shapes in comments are for 224x224 and SE-ResNet-50.
 
     Args:
-        x: Normalised images, (batch, height, width, channels), or channels second.
+        x: Normalized images, (batch, height, width, channels), or channels second.
         spec: The network's numbers.
         se: Its SE blocks, or None.
 
     Returns:
-        Tensor of shape (batch, height / 32, width / 32, 512 * expansion): convolutions round odd
+        Tensor of shape (batch, height / 32, width / 32, 512 * expansion). Convolutions round odd
         sizes up, Caffe's stem pooling rounds them down.
     """
     if se is not None and se.squeeze_divisor is None:
@@ -134,12 +134,12 @@ class CifarSpec:
     """The numbers of a CIFAR residual network.
 
     Args:
-        unit: Builds one residual unit.
-        num_blocks: Units in each of the three stages.
-        width: Base width of the first stage; doubled from stage to stage.
-        expansion: Output channels of a unit over its base width.
-        preactivation: Whether norm and ReLU stand before the convolutions, so that the stem
-            has none and the last stage needs one more.
+        unit: Builds one residual block.
+        num_blocks: Number of blocks in each of the three stages.
+        width: Base width of the first stage. Doubles with each stage.
+        expansion: Output channels of a block divided by its base width.
+        preactivation: Whether batch normalization and ReLU precede the convolutions. The stem then
+            has none, and the last stage needs one more.
     """
 
     unit: Unit
@@ -150,10 +150,10 @@ class CifarSpec:
 
 
 def cifar_resnet(x: Any, spec: CifarSpec, se: SEConfig | None) -> Any:
-    """The features of a CIFAR residual network; shapes below for 32x32 and SE-ResNet-20.
+    """Computes the features of a CIFAR residual network; the shapes in comments are for 32x32 and SE-ResNet-20.
 
     Args:
-        x: Normalised images, (batch, height, width, channels), or channels second.
+        x: Normalized images, (batch, height, width, channels), or channels second.
         spec: The network's numbers.
         se: Its SE blocks, or None.
 
@@ -191,11 +191,11 @@ def _imagenet(title: str, about: str, *, dropout: float = 0.0, legacy: bool = Fa
 
 
 def _timm(title: str, about: str, **numbers: Any) -> Network:
-    """A network that exists in timm only, so that its own structure is timm's."""
+    """Describes a network that only timm has, and whose own structure is therefore timm's."""
     network = _imagenet(title, about, **numbers)
     return dataclasses.replace(
         network,
-        about=f"{about} Not in the paper (arXiv 1709.01507), structure as in timm.",
+        about=f"{about} Not in the paper (arXiv 1709.01507); structure as in timm.",
         spec=network.lineages["timm"],
     )
 
@@ -213,14 +213,14 @@ def _cifar(title: str, about: str, **numbers: Any) -> Network:
     )
 
 
-_BASIC = "Basic blocks; not in the paper, so the block is placed as in its bottleneck networks."
-_BOTTLENECK = "Bottleneck blocks, the step of a stage in the first 1x1 convolution, as in Caffe's ResNet."
-_RESNEXT = "Bottleneck blocks with a grouped 3x3 convolution, which carries the step of a stage."
-_DEEP = "Three 3x3 convolutions as stem, and shortcuts of step 2 that average before they project."
+_BASIC = "Basic blocks. Not in the paper; SE is placed as in its bottleneck networks."
+_BOTTLENECK = "Bottleneck blocks, with the stride of a stage in the first 1x1 convolution, as in Caffe's ResNet."
+_RESNEXT = "Bottleneck blocks with a grouped 3x3 convolution, which has the stride of a stage."
+_DEEP = "Three 3x3 convolutions as the stem, and shortcuts with stride 2 that average before they project."
 _DEEP_STEM = functools.partial(conv3_stem, widths=(32, 32, 64))
-_CIFAR = "For 32x32 images, three stages at steps 1, 2 and 4. Structure: He et al., arXiv 1512.03385, section 4.2, with"
-_CIFAR_BASIC = f"{_CIFAR} projecting shortcuts (1x1 convolution and norm). Not in the SE paper."
-_PREACT = "For 32x32 images, three stages at steps 1, 2 and 4; norm and ReLU before each convolution. Structure:"
+_CIFAR = "For 32x32 images; stages at strides 1, 2, and 4. Structure: He et al., arXiv 1512.03385, section 4.2, with"
+_CIFAR_BASIC = f"{_CIFAR} projecting shortcuts (1x1 convolution and batch normalization). Not in the SE paper."
+_PREACT = "For 32x32 images; stages at strides 1, 2, and 4; batch normalization and ReLU precede convolutions. From:"
 
 NETWORKS: dict[str, Network] = {
     "se_resnet18": _imagenet("SE-ResNet-18", _BASIC, unit=basic, num_blocks=(2, 2, 2, 2), expansion=1, legacy=True),
@@ -230,7 +230,7 @@ NETWORKS: dict[str, Network] = {
     "se_resnet152": _imagenet("SE-ResNet-152", _BOTTLENECK, num_blocks=(3, 8, 36, 3), strided_conv=1),
     "se_resnet152d": _timm(
         "SE-ResNet-152-D",
-        f"Bottleneck blocks, step in the 3x3. {_DEEP}",
+        f"Bottleneck blocks, with the stride in the 3x3 convolution. {_DEEP}",
         num_blocks=(3, 8, 36, 3),
         stem=_DEEP_STEM,
         average_shortcut=True,
@@ -247,7 +247,7 @@ NETWORKS: dict[str, Network] = {
     ),
     "se_resnext26t": _timm(
         "SE-ResNeXt-26-T (32x4d)",
-        f"{_RESNEXT} {_DEEP} The stem is tiered: 24, 32 and 64 channels.",
+        f"{_RESNEXT} {_DEEP} The stem is tiered: 24, 32, and 64 channels.",
         num_blocks=(2, 2, 2, 2),
         groups=32,
         width_per_group=4,
@@ -275,7 +275,7 @@ NETWORKS: dict[str, Network] = {
     ),
     "senet154": _imagenet(
         "SENet-154",
-        "The authors' ILSVRC 2017 entry: three 3x3 convolutions as stem, 64 groups, first 1x1 of half width, "
+        "The authors' ILSVRC 2017 entry: three 3x3 convolutions as the stem, 64 groups, first 1x1 of half width, "
         "3x3 projections, dropout 0.2.",
         num_blocks=(3, 8, 36, 3),
         groups=64,

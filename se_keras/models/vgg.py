@@ -1,4 +1,4 @@
-"""SE-VGG-16 with batch norm."""
+"""SE-VGG-16 with batch normalization."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)
 
 
 def vgg(x: Any, widths: tuple[tuple[int, ...], ...], se: SEConfig | None) -> Any:
-    """The features of VGG; shapes below for 224x224 and VGG-16.
+    """Computes the features of VGG; the shapes in comments are for 224x224 and VGG-16.
 
     Args:
-        x: Normalised images, (batch, height, width, channels), or channels second.
+        x: Normalized images, (batch, height, width, channels), or channels second.
         widths: Filters of the 3x3 convolutions of each stage.
-        se: The SE block behind the ReLU of each convolution, or None.
+        se: The SE block after the ReLU of each convolution, or None.
 
     Returns:
         Tensor of shape (batch, height / 32, width / 32, 512), sizes rounded down.
@@ -39,9 +39,9 @@ def vgg(x: Any, widths: tuple[tuple[int, ...], ...], se: SEConfig | None) -> Any
 NETWORKS: dict[str, Network] = {
     "se_vgg16": Network(
         title="SE-VGG-16",
-        about="VGG-16 with batch norm and without convolution biases, SE behind the ReLU of each of its 13 "
-        "convolutions. Reference: Hu et al., arXiv 1709.01507v4, section 3.3 and Table 2. A stage ends with its "
-        "pooling, so that stage 2 is at a quarter of the input's size; stage 1 carries SE too.",
+        about="VGG-16 with batch normalization, without convolution biases, and with SE after the ReLU of each of its "
+        "13 convolutions. Reference: Hu et al., arXiv 1709.01507v4, section 3.3 and Table 2. A stage ends with its "
+        "pooling: stage 2 is at 1/4 of the input's size. Stage 1 also has SE blocks.",
         skeleton=vgg,
         spec=VGG16,
         stages=(1, 2, 3, 4, 5),

@@ -1,1 +1,1 @@
-"""Published weights: what exists, and how a checkpoint becomes a Keras model."""
+"""Published weights: which checkpoints exist, and how they become Keras models."""

@@ -1,7 +1,7 @@
 """Checkpoints that were trained here and are installed with the package.
 
-`pretrained/NAME/` holds the evidence of each: settings, log, curves and what was measured;
-`pretrained/make_checkpoint.py` writes all of it, and prints the row.
+`pretrained/NAME/` holds the evidence for each: settings, log, curves, and measurements.
+`pretrained/make_checkpoint.py` writes all of it and prints the row.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from se_keras.images.record import Preprocessing
 from se_keras.weights.records import Accuracy, BundledFile, WeightsRecord
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-# The mean and standard deviation of CIFAR-10's training images that the networks are built with.
+# The mean and standard deviation of CIFAR-10's training images, as in the table of networks.
 CIFAR_INPUT = Preprocessing(size=32, crop=1.0, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 
 # model, tag, reduction (None: without SE), SHA-256, top-1, top-5, parameters, MACs, provenance
@@ -18,11 +18,11 @@ _ROWS = (
     ("se_resnet20", "cifar10", 4,
      "2d0e557edd07ca2e5b4deca04f205fa8c533d0c97ad13bfe9d1428c5dea02627",
      92.30, 99.74, 280_958, 40_821_248,
-     "Trained here with the recipe `cifar`: 60 epochs, seed 0, the last weights."),
+     "Trained here with the recipe `cifar`: 60 epochs, seed 0, final weights."),
     ("se_resnet20", "cifar10_plain", None,
      "231a94f11858efbc76876991ab3f2eb92593e7b7c41b3d95f8766a589f8187a8",
      91.30, 99.83, 272_474, 40_813_184,
-     "Trained here like se_resnet20.cifar10, without SE, to compare with."),
+     "Trained here like se_resnet20.cifar10, but without SE, for comparison."),
 )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def _record(
         class_names=CIFAR10_CLASSES,
         plain=reduction is None,
         reduction=reduction,
-        licence="Apache-2.0, as the code; CIFAR-10 itself states no licence",
+        licence="Apache-2.0, like the code; CIFAR-10 itself states no license",
         provenance=provenance,
         unverified="nothing: `se-keras evaluate` measures it again",
     )

@@ -1,4 +1,4 @@
-"""Reads `.caffemodel` files: the few messages of Caffe's protobuf schema that hold weights."""
+"""Reading of `.caffemodel` files, with the few messages of Caffe's protobuf schema that contain weights."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ _MESSAGES = {
         ("layer", 100, "LayerParameter", "repeated"),
     ),
 }
-_LARGEST = 2**31 - 1  # protobuf's own limit of a message
+_LARGEST = 2**31 - 1  # protobuf's own limit for a message
 
 
 def read_caffemodel(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The weights of a Caffe network.
+    """Reads the weights of a Caffe network.
 
     Args:
         path: A `.caffemodel` file.
 
     Returns:
-        Float arrays by "layer[number of the blob]", e.g. "conv1/7x7_s2[0]".
+        Float arrays by "layer[number of the blob]", such as "conv1/7x7_s2[0]".
 
     Raises:
         ImportError: `protobuf` is not installed.
-        ValueError: The file is no Caffe network, or one of its blobs is not as large as it says.
+        ValueError: The file is not a Caffe network, or one of its blobs is not as large as it states.
     """
     name = os.fspath(path)
     if os.path.getsize(path) > _LARGEST:
-        raise ValueError(f"A .caffemodel has at most 2 GiB; {name!r} has {os.path.getsize(path)} bytes.")
+        raise ValueError(f"A .caffemodel file must be at most 2 GiB; {name!r} has {os.path.getsize(path)} bytes.")
     network = net_parameter_class()()
     with open(path, "rb") as stream:
         content = stream.read()
@@ -66,7 +66,7 @@ def read_caffemodel(path: str | os.PathLike) -> dict[str, np.ndarray]:
         for number, blob in enumerate(layer.blobs)
     }
     if not blobs:
-        raise ValueError(f"{name!r} holds no weights in Caffe's current format (`layer` with `blobs`).")
+        raise ValueError(f"{name!r} contains no weights in Caffe's current format (`layer` with `blobs`).")
     return blobs
 
 
@@ -74,13 +74,13 @@ def _array(blob: Any, where: str) -> np.ndarray:
     data = np.asarray(blob.data, "float32") if len(blob.data) else np.asarray(blob.double_data, "float64")
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
     if math.prod(shape) != data.size or min(shape, default=1) < 0:
-        raise ValueError(f"The blob {where} says that its shape is {shape}, but holds {data.size} numbers.")
+        raise ValueError(f"The blob {where} states the shape {shape}, but contains {data.size} numbers.")
     return data.reshape(shape)
 
 
 @functools.cache
 def net_parameter_class() -> Any:
-    """The protobuf class of a Caffe network, made from the table above."""
+    """Returns the protobuf class of a Caffe network, built from the table above."""
     try:
         from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     except ImportError as error:

@@ -8,9 +8,9 @@ import numpy as np
 
 
 def sorted_from_devkit() -> np.ndarray:
-    """Where each class in sorted-WNID order stands in the order of the ILSVRC development kit.
+    """Returns the position of each class, in sorted-WNID order, in the order of the ILSVRC development kit.
 
-    The authors' Caffe networks answer in the kit's order (ILSVRC2012_ID - 1), everybody else's
+    The authors' Caffe networks output classes in the kit's order (ILSVRC2012_ID - 1), all others
     in sorted order. Source: albanie/mcnSENets, misc/label_map.txt.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The one engine that moves a checkpoint's tensors into a model: strictly, by the rules of its family.
+"""The only engine that converts a checkpoint's tensors into a model's weights: strictly, by its family's rules.
 
 tensors = {"layer0.conv1.weight": ..., ...}
 convert(tensors, se_keras.create_model("se_resnet50"), "timm_legacy")
@@ -25,11 +25,11 @@ _BLOCK_LAYER = re.compile(r"stage(\d+)_block(\d+)_(\w+)")
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """How tensors become a variable.
+    """A rule that turns tensors into the value of a variable.
 
     Args:
-        sources: A variable's shape to the shape of each tensor that it is made of.
-        apply: Those tensors to the variable's value.
+        sources: Maps a variable's shape to the shape of each tensor that it is made from.
+        apply: Maps these tensors to the variable's value.
     """
 
     sources: Callable[[Shape], tuple[Shape, ...]]
@@ -37,7 +37,7 @@ class Transform:
 
 
 def _divided(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return total / count if count[0] else np.zeros_like(total)  # Caffe's rule for an untrained norm
+    return total / count if count[0] else np.zeros_like(total)  # Caffe's rule for an untrained batch normalization
 
 
 TRANSFORMS = {
@@ -55,7 +55,7 @@ TRANSFORMS = {
 
 @dataclasses.dataclass(frozen=True)
 class _Assignment:
-    """One variable and the tensors that it is made of."""
+    """A variable and the tensors that it is made from."""
 
     layer: str
     variable: Any
@@ -63,7 +63,7 @@ class _Assignment:
     transform: Transform
 
     def shapes(self) -> dict[str, Shape]:
-        """The shape of each tensor by its name in the checkpoint."""
+        """Returns the shape of each tensor by its name in the checkpoint."""
         shapes = self.transform.sources(tuple(self.variable.shape))
         return dict(zip(self.names, shapes, strict=True))
 
@@ -71,20 +71,20 @@ class _Assignment:
 def convert(tensors: Mapping[str, np.ndarray], model: keras.Model, family: str, *, skip: Collection[str] = ()) -> None:
     """Fills a model with a checkpoint's tensors.
 
-    Every variable is assigned exactly once and every tensor belongs to exactly one layer. All
-    of it is checked before the first assignment: a model is filled completely or not touched.
+    Every variable is assigned exactly once, and every tensor belongs to exactly one layer. Everything
+    is checked before the first assignment: the model is either filled completely or left unchanged.
 
     Args:
-        tensors: The checkpoint: names and layout as published, any float type.
+        tensors: The checkpoint's tensors, with names and layout as published, of any float type.
         model: A model of this package, of the lineage that the checkpoint was trained in.
         family: How the checkpoint names its tensors, a key of `rules.FAMILIES`.
-        skip: Our names of layers that keep their values, e.g. ("logits",) for a classifier of
-            other classes, or none; their tensors may be absent, unused or of any shape.
+        skip: This package's names of layers that keep their values, such as ("logits",) for a
+            classifier with other classes, or none. Their tensors may be absent, unused, or of any shape.
 
     Raises:
-        WeightsMismatchError: A tensor is missing, left over or of another shape.
-        ValueError: An unknown family, a layer that it has no name for, or a tensor of integers or
-            with NaN or infinite values.
+        WeightsMismatchError: A tensor is missing, left over, or of another shape.
+        ValueError: The family is unknown or has no name for a layer, or a tensor contains integers,
+            NaN, or infinite values.
     """
     rules = FAMILIES[one_of("family", family, FAMILIES)]
     assignments = list(_assignments(model, family, skip))
@@ -102,7 +102,7 @@ def convert(tensors: Mapping[str, np.ndarray], model: keras.Model, family: str, 
 
 
 def expected_tensors(model: keras.Model, family: str) -> dict[str, Shape]:
-    """The checkpoint that would fit a model.
+    """Returns the tensors of a checkpoint that would fit a model.
 
     Args:
         model: A model of this package.
@@ -112,7 +112,7 @@ def expected_tensors(model: keras.Model, family: str) -> dict[str, Shape]:
         Shape of each tensor by its name, in the checkpoint's own layout.
 
     Raises:
-        ValueError: An unknown family, or a layer that it has no name for.
+        ValueError: The family is unknown or has no name for a layer.
     """
     shapes: dict[str, Shape] = {}
     for assignment in _assignments(model, family, ()):
@@ -163,7 +163,7 @@ def _check(found: Mapping[str, np.ndarray], assignments: list[_Assignment], mode
             if owners.setdefault(name, assignment.layer) != assignment.layer:
                 raise ValueError(
                     f"The rules of {family!r} read {name!r} for two layers of {model.name!r}: {owners[name]} and "
-                    f"{assignment.layer}. Correct the rules: a tensor belongs to one layer."
+                    f"{assignment.layer}. Correct the rules: each tensor belongs to one layer."
                 )
             wanted[name] = shape
             if name not in found or tuple(found[name].shape) != shape:
@@ -173,12 +173,12 @@ def _check(found: Mapping[str, np.ndarray], assignments: list[_Assignment], mode
     }
     if expected or unused:
         count = len(expected.keys() | unused.keys())
-        title = f"{model.name} <- {family}: {count} of {len(wanted.keys() | found.keys())} tensors do not line up"
+        title = f"{model.name} <- {family}: {count} of {len(wanted.keys() | found.keys())} tensors do not match"
         raise WeightsMismatchError(title, expected, unused, _hint(found, wanted, model, family))
 
 
 def _hint(found: Collection[str], wanted: Collection[str], model: keras.Model, family: str) -> str:
-    """Names another family whose names fit the checkpoint better, if there is one."""
+    """Returns a hint at another family whose names fit the checkpoint better, if there is one."""
     matches = {family: len(set(found) & set(wanted))}
     for other in FAMILIES:
         try:

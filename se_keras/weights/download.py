@@ -1,4 +1,4 @@
-"""Fetching checkpoint files: the only module that touches the network."""
+"""Download of checkpoint files: the only module that accesses the network."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from se_keras.files import locked
 from se_keras.weights.home import cache_folder
 from se_keras.weights.records import BundledFile, HubFile, WebFile, WeightsRecord
 
-TIMEOUT = 30  # seconds without a byte
+TIMEOUT = 30  # seconds without data
 _CHUNK = 1 << 20
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
 def fetch(record: WeightsRecord) -> pathlib.Path:
-    """Brings a checkpoint's file here and verifies its content.
+    """Downloads a checkpoint's file, if it is not in the cache yet, and verifies its content.
 
-    A mirror of one's own comes first (`SE_KERAS_WEIGHTS_MIRROR`, an address or a folder that
-    holds MODEL.TAG/FILE, and FILE.sha256 beside files whose hash the record does not know),
-    then the record's sources in order. `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_OFFLINE` work as
-    in `huggingface_hub`; with the last nothing is asked of the network.
+    Your own mirror is tried first: `SE_KERAS_WEIGHTS_MIRROR`, a URL or a folder that contains
+    MODEL.TAG/FILE, with FILE.sha256 next to files whose hash is not in the record. The record's
+    sources follow in order. `HF_ENDPOINT`, `HF_HOME`, and `HF_HUB_OFFLINE` work as
+    in `huggingface_hub`; the last one turns off all network access.
 
     Args:
         record: The checkpoint.
@@ -37,7 +37,7 @@ def fetch(record: WeightsRecord) -> pathlib.Path:
         The verified file, in a cache.
 
     Raises:
-        DownloadError: No source gave the file; the message says what each answered.
+        DownloadError: Every source failed; the message states why.
         ImportError: `huggingface_hub` is not installed.
     """
     failures = []
@@ -55,9 +55,9 @@ def fetch(record: WeightsRecord) -> pathlib.Path:
                 return path
     offline = " HF_HUB_OFFLINE is set: unset it to download." if _is_offline() else ""
     raise DownloadError(
-        f"The checkpoint {record.identifier!r} could not be fetched.{offline}\n"
+        f"The checkpoint {record.identifier!r} could not be downloaded.{offline}\n"
         + "\n".join(f"  {failure}" for failure in failures)
-        + "\nOn a machine without a network, bring the file from another one and pass its path as `weights`, or put it "
+        + "\nOn a machine without a network, copy the file from another one and pass its path as `weights`, or put it "
         f"into a folder as {record.identifier}/{record.sources[0].file} and set SE_KERAS_WEIGHTS_MIRROR to that folder."
     )
 
@@ -100,16 +100,16 @@ def _from_hub(source: HubFile, record: WeightsRecord) -> pathlib.Path:
     except hub.errors.LocalEntryNotFoundError:
         if _is_offline():
             raise
-        # Asked first because the download itself would retry for half a minute where there is no network.
+        # A first request, because without a network the download itself would retry for half a minute.
         address = hub.hf_hub_url(source.repository, source.file, revision=source.revision, endpoint=endpoint)
         try:
             hub.get_hf_file_metadata(address)
-        except Exception as error:  # of whichever HTTP client this version of the hub's library uses
+        except Exception as error:  # from the HTTP client of this version of huggingface_hub
             raise OSError(f"{type(error).__name__}: {_first_line(error)}") from error
         cached = hub.hf_hub_download(**where, endpoint=endpoint)
     path = pathlib.Path(cached)
     blob = path.resolve()
-    # The hub names a large file's copy in the cache by the SHA-256 that it states.
+    # In its cache, the hub names a large file by the SHA-256 that it states.
     stated = blob.name if _HEX.fullmatch(blob.name) else ""
     try:
         _verify(path, {"sha256": source.sha256 or stated})
@@ -157,7 +157,7 @@ def _read_text(url: str) -> str:
 
 
 def _downloaded(url: str, target: pathlib.Path, known: dict[str, str]) -> pathlib.Path:
-    """A verified copy of an address: the one that is there already, or a new one, resumed where it broke off."""
+    """Returns a verified copy of a URL: the existing file, or a new download that resumes an interrupted one."""
     import urllib.error
 
     if _is_offline() and not target.is_file():
@@ -173,7 +173,7 @@ def _downloaded(url: str, target: pathlib.Path, known: dict[str, str]) -> pathli
         try:
             _append_rest(url, part)
         except urllib.error.HTTPError as error:
-            if error.code != 416:  # the part is not a beginning of this file
+            if error.code != 416:  # the partial file is not the start of this one
                 raise
             part.unlink()
             _append_rest(url, part)
@@ -200,13 +200,13 @@ def _append_rest(url: str, part: pathlib.Path) -> None:
             _copy(response, stream, total, have if resumed else 0, part.name)
     got = part.stat().st_size
     if total is not None and got != total:
-        raise OSError(f"the connection broke off at {got:,} of {total:,} bytes; the next try goes on from there")
+        raise OSError(f"the connection closed at {got:,} of {total:,} bytes; the next call resumes from there")
 
 
 def _check_space(folder: pathlib.Path, needed: int | None) -> None:
     free = shutil.disk_usage(folder).free
     if needed is not None and needed > free:
-        raise OSError(f"{folder} has {free / 1e6:.0f} MB free, the file needs {needed / 1e6:.0f} MB")
+        raise OSError(f"{folder} has {free / 1e6:.0f} MB free; the file needs {needed / 1e6:.0f} MB")
 
 
 def _copy(response: Any, stream: Any, total: int | None, done: int, name: str) -> None:
@@ -219,7 +219,7 @@ def _copy(response: Any, stream: Any, total: int | None, done: int, name: str) -
 
 
 def _verify(path: pathlib.Path, known: dict[str, str]) -> None:
-    """Compares a file with hashes or their first digits.
+    """Compares a file with known hashes, or their first digits.
 
     Raises:
         ChecksumError: They differ, or none is known.
@@ -227,7 +227,7 @@ def _verify(path: pathlib.Path, known: dict[str, str]) -> None:
     known = {algorithm: digits for algorithm, digits in known.items() if digits}
     if not known:
         raise ChecksumError(
-            f"nothing is known that {path.name} could be held against; put {path.name}.sha256 beside it (sha256sum)"
+            f"no hash is known to verify {path.name} with; put {path.name}.sha256 next to it (sha256sum)"
         )
     for algorithm, digits in known.items():
         with open(path, "rb") as stream:
@@ -249,4 +249,4 @@ def _digest(stream: Any, algorithm: str) -> str:
 def _looks_like(path: pathlib.Path) -> str:
     with open(path, "rb") as stream:
         start = stream.read(512).lstrip().lower()
-    return " (it is a web page, perhaps an error or a login)" if start.startswith((b"<!doctype", b"<html")) else ""
+    return " (it is a web page, perhaps an error or login page)" if start.startswith((b"<!doctype", b"<html")) else ""

@@ -1,4 +1,4 @@
-"""The weights file that the package writes itself, and models filled from one."""
+"""The package's own weights file, and models filled from it."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from se_keras.weights.values import check_values
 
 
 def save_safetensors(model: keras.Model, path: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:
-    """Writes a model's weights so that any backend can load them, and other tools can look into them.
+    """Writes a model's weights to a safetensors file, which any backend can load and other tools can inspect.
 
     Args:
         model: Any built model.
-        path: The file to write, ending in .safetensors; it appears when it is whole.
-        overwrite: Whether a safetensors file there may be replaced.
+        path: The file to write, ending in .safetensors. It appears only when it is complete.
+        overwrite: Whether to replace an existing safetensors file.
 
     Returns:
-        The file. Names are "layer/variable"; the header says what the model is, and how it
-        prepares its images.
+        The file. Names are "layer/variable"; the header states the model's structure and
+        its preprocessing.
 
     Raises:
-        FileExistsError: Something is there, and `overwrite` is False or it is no safetensors file.
-        OSError: The disk is full, or the like.
-        ValueError: Another ending, or a model with two variables of one name.
+        FileExistsError: The path exists, and `overwrite` is False or it is not a safetensors file.
+        OSError: The file cannot be written, for example because the disk is full.
+        ValueError: The path has another ending, or two variables of the model have the same name.
     """
     path = pathlib.Path(path)
     one_of("kind of file to write", path.suffix, (".safetensors",))
@@ -57,7 +57,7 @@ def save_safetensors(model: keras.Model, path: str | os.PathLike, *, overwrite: 
 
 
 def _sort_metadata(path: pathlib.Path) -> None:
-    """Puts a file's metadata in order, which safetensors shuffles: the same weights give the same bytes, and hash."""
+    """Sorts a file's metadata, which safetensors shuffles: the same weights give the same bytes and the same hash."""
     with open(path, "r+b") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -67,7 +67,7 @@ def _sort_metadata(path: pathlib.Path) -> None:
 
 
 def variables_by_name(model: keras.Model) -> dict[str, Any]:
-    """A model's variables as "layer/variable".
+    """Returns a model's variables by "layer/variable".
 
     Args:
         model: Any built model.
@@ -76,16 +76,16 @@ def variables_by_name(model: keras.Model) -> dict[str, Any]:
         The variables in the model's order.
 
     Raises:
-        ValueError: Two variables of one name.
+        ValueError: Two variables have the same name.
     """
     variables: dict[str, Any] = {}
     for layer in model.layers:
         for variable in layer.weights:
-            # A model inside a model: the path tells its layers apart, the bare name does not.
+            # In a nested model, the path distinguishes the layers, the bare name does not.
             own = variable.path.split("/", 1)[-1] if isinstance(layer, keras.Model) else variable.name
             name = f"{layer.name}/{own}"
             if name in variables:
-                raise ValueError(f"Two variables of {model.name!r} are called {name!r}; rename one of the layers.")
+                raise ValueError(f"Two variables of {model.name!r} are named {name!r}; rename one of the layers.")
             variables[name] = variable
     return variables
 
@@ -94,11 +94,11 @@ _STRUCTURAL = ("strides", "padding", "pool_size", "groups", "squeeze", "gate_act
 
 
 def fingerprint_of(model: keras.Model) -> str:
-    """A short fingerprint of what a model computes with its weights, where shapes do not tell.
+    """Returns a short fingerprint of what a model computes with its weights, beyond their shapes.
 
-    Two lineages of a network have the same variables, but their strides sit elsewhere: weights
-    of one in the other load without a complaint and answer nonsense. Classes, input size and
-    the first layers' preprocessing do not count.
+    Two lineages of a network have the same variables, but their strides are in other places: the
+    weights of one load into the other without an error, and the outputs are wrong. Classes, input
+    size, and the preprocessing of the first layers do not count.
 
     Args:
         model: A functional model.
@@ -110,13 +110,13 @@ def fingerprint_of(model: keras.Model) -> str:
 
 
 def fingerprint_of_layers(layers: Iterable[tuple[str, str, Mapping[str, Any]]]) -> str:
-    """The fingerprint of a model that is known by its configuration alone.
+    """Returns the fingerprint of a model from its configuration alone.
 
     Args:
-        layers: Name, class name and configuration of each layer.
+        layers: Name, class name, and configuration of each layer.
 
     Returns:
-        16 hexadecimal digits, as `fingerprint_of` gives for the model itself.
+        16 hexadecimal digits, the same as `fingerprint_of` returns for the model itself.
     """
     rows = []
     for name, kind, config in layers:
@@ -129,17 +129,17 @@ def fingerprint_of_layers(layers: Iterable[tuple[str, str, Mapping[str, Any]]]) 
 
 _STRUCTURE_HINTS = {
     (True, False): "the weights have SE blocks and the model has none: leave out `se=None`.",
-    (False, True): "the weights are of a plain network: pass se=None.",
+    (False, True): "the weights belong to a plain network: pass se=None.",
 }
 
 
 def structure_mismatch(model: keras.Model, names: Iterable[str], source: str) -> WeightsMismatchError:
-    """The error for weights of another structure than the model's.
+    """Returns the error for weights of a structure other than the model's.
 
     Args:
         model: The model.
         names: Names of the weights, "layer/variable".
-        source: What they are, for the message.
+        source: Where the weights come from, for the message.
 
     Returns:
         The error, for the caller to raise.
@@ -148,10 +148,10 @@ def structure_mismatch(model: keras.Model, names: Iterable[str], source: str) ->
         any(name.endswith("/reduce_kernel") for name in given) for given in (names, variables_by_name(model))
     )
     return WeightsMismatchError(
-        f"{model.name} <- {source}: made for a network of another structure (layers, strides, padding or gates)",
+        f"{model.name} <- {source}: made for a network of another structure (layers, strides, padding, or gates)",
         {},
         {},
-        _STRUCTURE_HINTS.get((theirs, ours), "build the network, and with the `se`, that the weights were saved from."),
+        _STRUCTURE_HINTS.get((theirs, ours), "build the network, with the `se`, that the weights were saved from."),
     )
 
 
@@ -163,18 +163,18 @@ def fill(
     unused: tuple[str, ...] = (),
     source: str,
 ) -> None:
-    """Fills a model with tensors under our own names: all of it, or nothing.
+    """Fills a model with tensors under this package's names: completely, or not at all.
 
     Args:
         model: The model.
         tensors: Arrays by "layer/variable".
         fresh: Layers of the model that keep their values.
-        unused: Layers whose tensors the model may do without.
-        source: What the tensors are, for the message.
+        unused: Layers whose tensors need not exist in the model.
+        source: Where the tensors come from, for the message.
 
     Raises:
-        WeightsMismatchError: A tensor is missing, left over or of another shape.
-        ValueError: A tensor of integers, or with NaN or infinite values.
+        WeightsMismatchError: A tensor is missing, left over, or of another shape.
+        ValueError: A tensor contains integers, NaN, or infinite values.
     """
     variables = {
         name: variable for name, variable in variables_by_name(model).items() if name.split("/")[0] not in fresh
@@ -192,7 +192,7 @@ def fill(
     }
     if missing or left:
         count, total = len(missing.keys() | left.keys()), len(variables.keys() | tensors.keys())
-        title = f"{model.name} <- {source}: {count} of {total} tensors do not line up"
+        title = f"{model.name} <- {source}: {count} of {total} tensors do not match"
         raise WeightsMismatchError(title, missing, left, "")
     for name, variable in variables.items():
         check_values(name, arrays[name], variable, source=source)

@@ -1,4 +1,4 @@
-"""Where downloaded and converted weights live."""
+"""The location of downloaded and converted weights."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pathlib
 
 
 def cache_folder() -> pathlib.Path:
-    """The folder of the package's own cache.
+    """Returns the folder of the package's own cache.
 
     Returns:
-        `SE_KERAS_HOME` where that is set, else `~/.cache/se_keras` (under `XDG_CACHE_HOME` if
-        that is set). It need not exist.
+        `SE_KERAS_HOME` if it is set, else `~/.cache/se_keras` (under `XDG_CACHE_HOME` if
+        that is set). The folder may not exist yet.
     """
     if home := os.environ.get("SE_KERAS_HOME"):
         return pathlib.Path(home).expanduser()

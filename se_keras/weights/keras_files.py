@@ -1,4 +1,4 @@
-"""Keras' own weights files, loaded strictly."""
+"""Strict loading of Keras' own weights files."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def load_keras_file(model: keras.Model, path: str | os.PathLike) -> None:
         path: The file.
 
     Raises:
-        ValueError: The file ends in something else, does not fit the model, or holds NaN or
+        ValueError: The file has another ending, does not fit the model, or contains NaN or
             infinite values.
-        WeightsMismatchError: Every shape fits, but the `.keras` file is of another structure.
+        WeightsMismatchError: Every shape fits, but the `.keras` file has another structure.
     """
     path = os.fspath(path)
     if not path.endswith(KERAS_FILES):
-        raise ValueError(f"A weights file ends in .weights.h5 or .keras; received {path!r}.")
+        raise ValueError(f"A weights file must end in .weights.h5 or .keras; received {path!r}.")
     stored = _stored_shapes(path)
     own = collections.Counter(tuple(weight.shape) for weight in model.weights)
-    if stored != own:  # Keras itself ignores what the model lacks, and warns only of what the file lacks
+    if stored != own:  # Keras ignores what the model lacks, and only warns about what the file lacks
         raise ValueError(
-            f"The weights in {path!r} are not those of {model.name!r} as it was built: of its {own.total()} arrays "
-            f"{(own - stored).total()} have no counterpart in the file, and of the file's {stored.total()} "
+            f"The weights in {path!r} do not fit {model.name!r} as it was built: of its {own.total()} arrays, "
+            f"{(own - stored).total()} have no counterpart in the file; of the file's {stored.total()}, "
             f"{(stored - own).total()} have none in the model. Build it with the options (classes, se, include_top) "
             "that the file was saved with."
         )
@@ -54,7 +54,7 @@ def load_keras_file(model: keras.Model, path: str | os.PathLike) -> None:
     except MemoryError:
         raise
     except Exception as error:
-        raise damaged(path, "weights file of Keras", error, containers=("a zip archive", "an HDF5 file")) from error
+        raise damaged(path, "Keras weights file", error, containers=("a zip archive", "an HDF5 file")) from error
     for variable in model.weights:
         check_values(variable.path, keras.ops.convert_to_numpy(variable), variable, source=repr(path))
 
@@ -62,18 +62,18 @@ def load_keras_file(model: keras.Model, path: str | os.PathLike) -> None:
 def save_keras_file(model: keras.Model, path: str | os.PathLike, *, overwrite: bool = False) -> None:
     """Writes a model, or its weights alone, as Keras does.
 
-    HDF5 may crash the whole process when a disk gets full. Keras writes it in memory for a `.keras` file, so that is
-    where a `.weights.h5` file is taken from.
+    HDF5 may crash the whole process when the disk is full. For a `.keras` file, Keras writes the HDF5 data in memory;
+    therefore, a `.weights.h5` file is extracted from a `.keras` file.
 
     Args:
         model: Any built model.
-        path: The file to write, ending in .keras or .weights.h5; it appears when it is whole.
-        overwrite: Whether a file of this kind that exists there may be replaced.
+        path: The file to write, ending in .keras or .weights.h5. It appears only when it is complete.
+        overwrite: Whether to replace an existing file of the same kind.
 
     Raises:
-        FileExistsError: Something is there, and `overwrite` is False or it is of another kind.
-        OSError: The disk is full, or the like.
-        ValueError: Another ending.
+        FileExistsError: The path exists, and `overwrite` is False or it is another kind of file.
+        OSError: The file cannot be written, for example because the disk is full.
+        ValueError: The path has another ending.
     """
     path = os.fspath(path)
     if not path.endswith(KERAS_FILES):
@@ -93,14 +93,14 @@ def save_keras_file(model: keras.Model, path: str | os.PathLike, *, overwrite: b
 
 
 def stated_by(path: str | os.PathLike) -> Stated:
-    """What a Keras file says of the network that it was written from.
+    """Returns what a Keras file states about the network that it was written from.
 
     Args:
-        path: A `.keras` file, which holds the model's configuration, or a `.weights.h5` file,
+        path: A `.keras` file, which contains the model's configuration, or a `.weights.h5` file,
             which does not.
 
     Returns:
-        What the configuration says; nothing for a `.weights.h5` file.
+        What the configuration states; nothing for a `.weights.h5` file.
 
     Raises:
         ValueError: The file cannot be read.
@@ -115,12 +115,12 @@ def stated_by(path: str | os.PathLike) -> Stated:
 
 
 def _layer_configs(path: str) -> list[tuple[str, str, dict[str, Any]]]:
-    """Name, class name and configuration of each layer, read without building any."""
+    """Reads the name, class name, and configuration of each layer without building any."""
     try:
         with zipfile.ZipFile(path) as archive:
             stored = json.loads(archive.read("config.json"))["config"].get("layers", [])
         return [(layer["config"]["name"], layer["class_name"], layer["config"]) for layer in stored]
-    except Exception as error:  # whatever the bytes make of zipfile, JSON and a configuration
+    except Exception as error:  # anything that zipfile, JSON, or the configuration raises on such bytes
         raise damaged(path, ".keras file", error, containers=("a zip archive",)) from error
 
 
@@ -138,7 +138,7 @@ def _stored_shapes(path: str) -> collections.Counter[tuple[int, ...]]:
                 archive = stack.enter_context(zipfile.ZipFile(path))
                 file = stack.enter_context(archive.open("model.weights.h5"))
             stack.enter_context(h5py.File(file, "r")).visititems(add)
-    except Exception as error:  # whatever the bytes make of zipfile and HDF5
+    except Exception as error:  # anything that zipfile or HDF5 raises on such bytes
         container = "a zip archive" if path.endswith(".keras") else "an HDF5 file"
-        raise damaged(path, "weights file of Keras", error, containers=(container,)) from error
+        raise damaged(path, "Keras weights file", error, containers=(container,)) from error
     return shapes

@@ -1,4 +1,4 @@
-"""From a record or a file to a filled model: fetching, conversion, the cache of converted weights, adaptation."""
+"""From a record or a file to a filled model: download, conversion, the cache of converted weights, and adaptation."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def load_record(model: keras.Model, record: WeightsRecord, build_full: Callable[
         build_full: Builds the network as it was published: RGB, 1,000 classes.
 
     Raises:
-        DownloadError: The checkpoint could not be fetched.
-        WeightsMismatchError: It does not fit the network.
+        DownloadError: The checkpoint could not be downloaded.
+        WeightsMismatchError: The checkpoint does not fit the network.
     """
     if record.family == "se_keras":
         load_own(model, SafetensorsFile(fetch(record)))
@@ -51,12 +51,12 @@ def load_record(model: keras.Model, record: WeightsRecord, build_full: Callable[
     except WeightsMismatchError:
         raise
     except ValueError:
-        converted.unlink(missing_ok=True)  # damaged on disk: made anew from the verified download
+        converted.unlink(missing_ok=True)  # damaged on disk: convert the verified download again
         load_record(model, record, build_full)
 
 
 def _write_converted(path: pathlib.Path, record: WeightsRecord, full: keras.Model) -> None:
-    """Converts a checkpoint for the cache; processes that need the same at once wait for the first."""
+    """Converts a checkpoint for the cache; processes that need the same one at the same time wait for the first."""
     with locked(path.with_name(f"{path.name}.lock"), path, patience=-1):
         if path.is_file():
             return
@@ -82,17 +82,17 @@ def convert_file(
     class_order: str = "sorted",
     channels: str = "rgb",
 ) -> None:
-    """Fills a full model with somebody else's checkpoint file.
+    """Fills a full model with a checkpoint file from another source.
 
     Args:
-        model: RGB, and as many classes as the checkpoint.
+        model: A model for RGB images, with as many classes as the checkpoint.
         path: The file.
         family: How its tensors are named, a key of `rules.FAMILIES`.
         class_order: "sorted", or "devkit" for the authors' own networks.
         channels: "rgb", or "bgr" for the authors' own networks.
 
     Raises:
-        WeightsMismatchError: The checkpoint does not fit; the message guesses whose it is.
+        WeightsMismatchError: The checkpoint does not fit; the message guesses which network it belongs to.
         ValueError: The file is damaged or of an unknown kind.
     """
     tensors = read_tensors(path)
@@ -113,7 +113,7 @@ def convert_file(
 
 
 def _guess(tensors: Mapping[str, np.ndarray]) -> str:
-    """Which networks a checkpoint may belong to, by its number of trainable parameters."""
+    """Guesses which networks a checkpoint may belong to, by its number of trainable parameters."""
     statistics = re.compile(r"running_(mean|var)$|num_batches_tracked$|/bn\[\d\]$")
     count = sum(array.size for name, array in tensors.items() if not statistics.search(name))
     models = sorted({record.model for record in RECORDS.values() if record.parameters == count})
@@ -121,16 +121,16 @@ def _guess(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def family_of(path: str | os.PathLike) -> str | None:
-    """How a checkpoint file names its tensors.
+    """Returns how a checkpoint file names its tensors.
 
     Args:
-        path: A `.safetensors`, `.pth` or `.caffemodel` file.
+        path: A `.safetensors`, `.pth`, or `.caffemodel` file.
 
     Returns:
         A key of `rules.FAMILIES`, or None for the package's own format.
 
     Raises:
-        ValueError: The names are of no known family; some of them are shown.
+        ValueError: The names belong to no known family; the message shows some of them.
     """
     tensors = read_tensors(path)
     if isinstance(tensors, SafetensorsFile) and tensors.is_own:
@@ -139,21 +139,21 @@ def family_of(path: str | os.PathLike) -> str | None:
         if rules.signature in tensors:
             return family
     shown = ", ".join(sorted(tensors)[:5])
-    raise ValueError(f"{os.fspath(path)!r} is of no family known here ({', '.join(FAMILIES)}); it holds {shown}, ...")
+    raise ValueError(f"{os.fspath(path)!r} is of no known family ({', '.join(FAMILIES)}); it contains {shown}, ...")
 
 
 def load_own(model: keras.Model, tensors: SafetensorsFile) -> None:
     """Fills a model from a file that `save_safetensors` wrote, adapted to the model's classes and channels.
 
-    A classifier of other classes keeps its fresh weights; a stem of other channels gets the
-    file's, summed over RGB (one channel) or repeated and rescaled (any other number).
+    A classifier with other classes keeps its initial weights. A stem with other channels gets the
+    file's weights, summed over RGB (one channel) or repeated and rescaled (any other number).
 
     Args:
         model: The model.
         tensors: The file.
 
     Raises:
-        WeightsMismatchError: Anything else differs, or the structures do although the shapes agree.
+        WeightsMismatchError: Anything else differs, or the structures differ although the shapes agree.
     """
     if tensors.stated.structure not in (None, fingerprint_of(model)):
         raise structure_mismatch(model, tensors, tensors.path)
@@ -161,15 +161,15 @@ def load_own(model: keras.Model, tensors: SafetensorsFile) -> None:
 
 
 def load_adapted(model: keras.Model, full: keras.Model, *, source: str) -> None:
-    """Fills a model from one of the same structure that is RGB and has the checkpoint's classes.
+    """Fills a model from one of the same structure for RGB images, with the checkpoint's classes.
 
     Args:
         model: The model to fill, adapted as in `load_own`.
         full: The filled model.
-        source: Where its weights are from, for the message.
+        source: Where its weights come from, for the message.
 
     Raises:
-        WeightsMismatchError: More differs than classes and channels.
+        WeightsMismatchError: More than classes and channels differs.
     """
     arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables_by_name(full).items()}
     _fill_adapted(model, arrays, source=source)
@@ -193,14 +193,14 @@ def _with_stem(tensors: Any, variables: Mapping[str, Any]) -> Mapping[str, np.nd
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A first convolution's kernel for another number of input channels.
+    """Adapts a first convolution's kernel to another number of input channels.
 
-    One channel: the sum over R, G and B, so that a grey image answers as its RGB copy. Others:
-    R, G, B, R, ... as often as needed, scaled so that the sum over channels stays.
+    One channel: the sum over R, G, and B; a gray image gets the same output as its RGB copy. Other
+    numbers: R, G, B, R, ... as often as needed, scaled to keep the sum over channels.
 
     Args:
         kernel: Array of shape (height, width, 3, filters).
-        channels: The number wanted, at least 1.
+        channels: The new number of channels, at least 1.
 
     Returns:
         Array of shape (height, width, channels, filters).

@@ -1,7 +1,7 @@
 """The table of published checkpoints.
 
-Facts from: hujie-frank/SENet (README, prototxts), huggingface/pytorch-image-models 1.0.31 (model
-configurations; results/results-imagenet.csv), Cadene/pretrained-models.pytorch and
+Sources: hujie-frank/SENet (README, prototxts), huggingface/pytorch-image-models 1.0.31 (model
+configurations; results/results-imagenet.csv), Cadene/pretrained-models.pytorch, and
 openvinotoolkit/open_model_zoo (files and hashes of the authors' Caffe networks).
 """
 
@@ -16,19 +16,19 @@ _GLUON_RELEASES = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/r
 _OPENVINO = "https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2021.4"
 _TIMM = "huggingface/pytorch-image-models, results-imagenet.csv"
 _TIMM_LICENCE = (
-    "apache-2.0 as timm's configuration states it; weights trained on ImageNet should be assumed to carry its "
+    "apache-2.0, as stated in timm's configuration; assume that weights trained on ImageNet carry its "
     "research-only terms"
 )
-_CAFFE_LICENCE = "Apache-2.0, the licence of hujie-frank/SENet, which does not speak of the weights apart"
+_CAFFE_LICENCE = "Apache-2.0, the license of hujie-frank/SENet, which does not mention the weights separately"
 # The authors subtract (104, 117, 123) from BGR pixels and do not divide.
 CAFFE_INPUT = Preprocessing(mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255, 1 / 255, 1 / 255))
 
 _PORT = "The authors' Caffe weights, ported to PyTorch by Remi Cadene with the classes in sorted order."
-_EXTRA_RELU = "Trained by Ross Wightman with timm; a ReLU stands between the last norm and the SE block."
+_EXTRA_RELU = "Trained by Ross Wightman with timm; a ReLU lies between the last batch normalization and the SE block."
 _WIGHTMAN = "Trained by Ross Wightman with timm."
 _RA2 = "Trained by Ross Wightman with timm's RandAugment recipe."
-_RSB = "Trained by Ross Wightman with a recipe of 'ResNet strikes back' (arXiv 2110.00476)."
-_RACM = "Trained by Ross Wightman with timm's RandAugment, CutMix and Mixup recipe."
+_RSB = "Trained by Ross Wightman with a recipe from 'ResNet strikes back' (arXiv 2110.00476)."
+_RACM = "Trained by Ross Wightman with timm's RandAugment, CutMix, and Mixup recipe."
 _AH = "Trained by Ross Wightman with timm's augmentation-heavy recipe."
 _GLUON = "Trained for GluonCV (arXiv 1812.01187), ported to PyTorch by Ross Wightman."
 
@@ -115,15 +115,15 @@ DEFAULT_TAGS: dict[str, str] = {
     "se_resnext101_32x8d": "ah_in1k",
     "se_resnext101d_32x8d": "ah_in1k",
 } | dict.fromkeys((row[0] for row in _LEGACY_ROWS), "legacy_in1k")
-"""What `weights="imagenet"` stands for: the port of the authors' weights, which papers compare with, where there is
-one; elsewhere the only checkpoint."""
+"""The tag that `weights="imagenet"` stands for: the port of the authors' weights, which papers compare with, if there
+is one; otherwise, the only checkpoint."""
 
 
 _AVERAGE_SHORTCUTS = ("se_resnet152d", "se_resnext26d", "se_resnext26t", "se_resnext101d_32x8d")
 
 
 def _suffix(release: str) -> str:
-    """The digits that PyTorch's convention puts between "-" and ".pth": the start of the file's SHA-256."""
+    """Returns the digits between "-" and ".pth", by PyTorch's convention the start of the file's SHA-256."""
     return release.rsplit("-", 1)[1].removesuffix(".pth")
 
 
@@ -144,7 +144,7 @@ def _official(
         channel_order="bgr",
         licence=_CAFFE_LICENCE,
         provenance="Trained by the authors of the paper in Caffe, mirrored by OpenVINO's model zoo.",
-        unverified="the file itself; the authors' interpolation (bilinear assumed)",
+        unverified="the file itself; the authors' interpolation (assumed bilinear)",
     )
 
 
@@ -173,7 +173,7 @@ def _legacy(
         macs=macs,
         licence=_TIMM_LICENCE,
         provenance=provenance,
-        unverified="the files themselves" + ("; that the hub's copy holds the classifier" if hub else ""),
+        unverified="the files themselves" + ("; that the hub's copy contains the classifier" if hub else ""),
     )
 
 
@@ -201,7 +201,7 @@ def _timm(
         macs=macs,
         licence=_TIMM_LICENCE,
         provenance=provenance,
-        unverified="the files themselves; the hub's is held against the hash that the hub states",
+        unverified="the files themselves; the hub's file is compared with the hash that the hub states",
     )
 
 

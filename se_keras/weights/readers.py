@@ -1,4 +1,4 @@
-"""Checkpoint files of other people's and our own: what can be read, and under which names."""
+"""Readers of checkpoint files, from other sources and from this package."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ OWN_FORMAT = "se_keras-1"
 
 @dataclasses.dataclass(frozen=True)
 class Stated:
-    """What a weights file says of the network that it was written from; None where it is silent.
+    """What a weights file states about the network that it was written from; None where it states nothing.
 
     Args:
         structure: The network's `fingerprint_of`.
-        preprocessing: How the network prepares its images.
+        preprocessing: The network's preprocessing.
     """
 
     structure: str | None = None
@@ -35,15 +35,15 @@ class Stated:
 
 
 class SafetensorsFile(Mapping[str, np.ndarray]):
-    """The tensors of a `.safetensors` file, each read when it is asked for.
+    """A mapping of the tensors in a `.safetensors` file, which reads each tensor on access.
 
     Args:
         path: The file.
 
     Raises:
-        PermissionError: The file may not be read.
-        ValueError: The file is damaged, or its header does not fit its content; later, a tensor of a type that
-            NumPy has not.
+        PermissionError: The user may not read the file.
+        ValueError: The file is damaged, or its header does not fit its content. On access: the tensor's type does not
+            exist in NumPy.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -51,7 +51,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         try:
             self._file = safe_open(self.path, framework="numpy")
         except PermissionError as error:
-            raise PermissionError(f"{self.path!r} may not be read by this user; ask its owner.") from error
+            raise PermissionError(f"This user may not read {self.path!r}; ask its owner for permission.") from error
         except (SafetensorError, OSError) as error:
             raise damaged(self.path, "safetensors file", error) from error
         self._names = frozenset(self._file.keys())
@@ -62,8 +62,8 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
             raise KeyError(name)
         try:
             return self._file.get_tensor(name)
-        except (SafetensorError, TypeError, AttributeError) as error:  # a float type that NumPy has not
-            raise ValueError(f"The tensor {name!r} in {self.path!r} cannot be read by NumPy: {error}") from error
+        except (SafetensorError, TypeError, AttributeError) as error:  # a float type that NumPy lacks
+            raise ValueError(f"NumPy cannot read the tensor {name!r} in {self.path!r}: {error}") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -73,31 +73,31 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
 
     @property
     def is_own(self) -> bool:
-        """Whether `save_safetensors` wrote it."""
+        """Returns whether `save_safetensors` wrote the file."""
         return self.metadata.get("format") == OWN_FORMAT
 
     @property
     def stated(self) -> Stated:
-        """What the header says of the network; the first files said nothing of its preprocessing."""
+        """Returns what the header states about the network. The first files did not state its preprocessing."""
         prepared = self.metadata.get("preprocessing")
         try:
             record = Preprocessing.from_config(json.loads(prepared)) if prepared else None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"its header's `preprocessing` is not readable: {error!r}"
+            reason = f"`preprocessing` in its header is not readable: {error!r}"
             raise damaged(self.path, "safetensors file", reason) from error
         return Stated(self.metadata.get("structure"), record)
 
 
-_PYTORCH = ("a zip archive", "a pickle of Python")
+_PYTORCH = ("a zip archive", "a Python pickle")
 
 
 def _read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError as error:
-        message = "Reading a PyTorch file (most checkpoints exist as .safetensors too, which needs nothing more)"
+        message = "Reading a PyTorch file (most checkpoints also exist as .safetensors, which needs no other package)"
         raise missing_package("torch", "torch", message) from error
-    try:  # never without weights_only: a pickle may run any code
+    try:  # never without weights_only: a pickle can run any code
         content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
@@ -105,27 +105,28 @@ def _read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
         if described(path) not in _PYTORCH:
             raise damaged(path, "PyTorch file", error) from error
         raise ValueError(
-            f"{os.fspath(path)!r} is damaged, or holds more than tensors, which could run any code: in a program that "
-            f"you trust, write the state dict alone (torch.save(model.state_dict(), FILE)). PyTorch says: "
+            f"{os.fspath(path)!r} is damaged, or contains more than tensors, which could run any code. In a program "
+            f"that you trust, save only the state dict (torch.save(model.state_dict(), FILE)). PyTorch reports: "
             f"{' '.join(str(error).split())[:200]}"
         ) from error
     state, inside = _state_dict(content)
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{os.fspath(path)!r} holds no state dict (names and tensors).")
+        raise ValueError(f"{os.fspath(path)!r} contains no state dict (names and tensors).")
     if inside:
-        warnings.warn(f"{os.fspath(path)!r}: the tensors are those under {inside!r} in it.", stacklevel=2)
+        warnings.warn(f"{os.fspath(path)!r}: reading the tensors under {inside!r}.", stacklevel=2)
     try:
         return {str(name): _as_array(tensor, torch) for name, tensor in state.items()}
     except (RuntimeError, TypeError) as error:  # sparse and quantized tensors
-        raise ValueError(f"{os.fspath(path)!r} holds tensors that NumPy has not: {error}") from error
+        raise ValueError(f"{os.fspath(path)!r} contains tensors that NumPy does not support: {error}") from error
 
 
 _STATE_DICTS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model", "module")
-"""Where trainings keep the weights; averaged ones first, as timm takes them, because the accuracies are theirs."""
+"""Keys under which training scripts save the weights. As in timm, averaged weights come first: the published accuracies
+are theirs."""
 
 
 def _state_dict(content: Any) -> tuple[Mapping[Any, Any], str]:
-    """The innermost state dict of a training's checkpoint, and the names on the way to it."""
+    """Returns the innermost state dict of a training checkpoint, and the keys on the way to it."""
     path: list[str] = []
     while isinstance(content, Mapping):
         name = next((name for name in _STATE_DICTS if isinstance(content.get(name), Mapping)), None)
@@ -142,7 +143,7 @@ def _as_array(tensor: Any, torch: Any) -> np.ndarray:
 
 
 class _Renamed(Mapping[str, np.ndarray]):
-    """Tensors under other names, read as late as under their own."""
+    """A mapping of tensors under other names, which reads each tensor on access."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray], names: Mapping[str, str]) -> None:
         self._tensors, self._names = tensors, names
@@ -158,8 +159,8 @@ class _Renamed(Mapping[str, np.ndarray]):
 
 
 def _without_shared_prefix(tensors: Mapping[str, np.ndarray], path: str) -> Mapping[str, np.ndarray]:
-    """Leaves out the first parts that all names have in common: what DataParallel, Lightning or compile put there."""
-    names = [name for name in tensors if name != "n_averaged"]  # beside "module." in PyTorch's AveragedModel
+    """Removes the prefix that all names share: what DataParallel, Lightning, or `torch.compile` put there."""
+    names = [name for name in tensors if name != "n_averaged"]  # next to "module." in PyTorch's AveragedModel
     prefix = ""
     while len(names) > 1 and "." in names[0][len(prefix) :]:
         longer = names[0][: names[0].index(".", len(prefix)) + 1]
@@ -168,7 +169,7 @@ def _without_shared_prefix(tensors: Mapping[str, np.ndarray], path: str) -> Mapp
         prefix = longer
     if not prefix:
         return tensors
-    warnings.warn(f"{path!r}: all names begin with {prefix!r}, which is left out.", stacklevel=3)
+    warnings.warn(f"{path!r}: removing the prefix {prefix!r}, which all names share.", stacklevel=3)
     return _Renamed(tensors, {name.removeprefix(prefix): name for name in names})
 
 
@@ -179,14 +180,14 @@ READERS: dict[str, Callable[[Any], Mapping[str, np.ndarray]]] = {
     ".ckpt": _read_pth,
     ".caffemodel": read_caffemodel,
 }
-"""How a checkpoint file is read, by the end of its name."""
+"""The reader of each kind of checkpoint file, by the ending of its name."""
 
 
 def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
-    """The tensors of a checkpoint file by the names that its authors gave them.
+    """Reads the tensors of a checkpoint file, under the names that its authors chose.
 
-    What wrappers and trainings put around these is left out, with a warning that says what: a prefix that all
-    names share ("module.", "model.", "_orig_mod."), and dictionaries that hold the weights beside other things
+    What wrappers and training scripts add is removed, with a warning that says what: a prefix that all
+    names share ("module.", "model.", "_orig_mod."), and dictionaries that contain the weights next to other things
     ("state_dict", "model", "model_ema").
 
     Args:
@@ -196,9 +197,9 @@ def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
         Arrays in the file's own layout.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is of another kind, damaged, or holds more than tensors.
-        ImportError: A package for this format is missing (the extra is named).
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is of another kind, damaged, or contains more than tensors.
+        ImportError: A package for this format is missing (the message names the extra).
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no checkpoint at {os.fspath(path)!r}.")

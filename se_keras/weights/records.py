@@ -1,4 +1,4 @@
-"""What is known of a published checkpoint: one frozen record each, and the table of all."""
+"""Records of published checkpoints, one frozen dataclass for each, and the table of all."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ CHANNEL_ORDERS = ("rgb", "bgr")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HubFile:
-    """A file in a repository of the Hugging Face hub.
+    """A file in a repository of the Hugging Face Hub.
 
     Args:
         repository: "owner/name".
         file: Path inside the repository.
-        revision: Branch, tag or full commit.
-        sha256: Hash of the file, or its first digits; "" if the record's author has not seen
-            it, and then the hash that the hub states is what the content is held against.
+        revision: Branch, tag, or full commit.
+        sha256: Hash of the file, or its first digits. "" if the record's author has not seen
+            the file; its content is then compared with the hash that the hub states.
     """
 
     repository: str
@@ -31,12 +31,12 @@ class HubFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WebFile:
-    """A file at a plain address.
+    """A file at a plain URL.
 
     Args:
-        url: Where it is.
+        url: The URL.
         sha256: Hash of the file, or its first digits.
-        sha384: The same by another algorithm; one of both must be known.
+        sha384: The same with another algorithm. At least one of the two must be known.
     """
 
     url: str
@@ -45,11 +45,11 @@ class WebFile:
 
     def __post_init__(self) -> None:
         if not (self.sha256 or self.sha384):
-            raise ValueError(f"A file at a plain address needs a known hash; received url={self.url!r} without one.")
+            raise ValueError(f"A file at a plain URL needs a known hash; received url={self.url!r} without one.")
 
     @property
     def file(self) -> str:
-        """The last part of the address."""
+        """Returns the last part of the URL."""
         return self.url.rsplit("/", 1)[-1]
 
 
@@ -68,13 +68,13 @@ class BundledFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Accuracy of one central crop on the validation images of the record's dataset.
+    """Accuracy on the validation images of the record's dataset, with one center crop.
 
     Args:
-        top1: Percent right.
-        top5: Percent with the right class among the first five.
+        top1: Top-1 accuracy in percent.
+        top5: Top-5 accuracy in percent.
         size: Height and width of the crop in pixels.
-        crop: Share of the shorter side that it was.
+        crop: Fraction of the shorter side that the crop keeps.
         measured_by: Who measured it.
     """
 
@@ -87,28 +87,28 @@ class Accuracy:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeightsRecord:
-    """One published checkpoint.
+    """The record of one published checkpoint.
 
     Args:
         model: Registry name of the network.
-        tag: Name of the checkpoint among the network's.
+        tag: Name of the checkpoint among those of the network.
         family: How its tensors are named, a key of `weights.rules.FAMILIES`; "se_keras" for the package's own format.
-        lineage: Structure it was trained in, one of the network's lineages; None for the
+        lineage: Structure it was trained in, one of the network's lineages. None for the
             network's own.
-        sources: Where it is, in order of preference.
-        preprocessing: How images were prepared in training.
-        accuracy: What was measured, at the training size first.
-        parameters: Trainable parameters, with the classifier of all classes.
-        macs: Multiply-adds of one image at the training size.
+        sources: Where to download it, in order of preference.
+        preprocessing: Preprocessing of the images in training.
+        accuracy: Measured accuracies, the one at the training size first.
+        parameters: Number of trainable parameters, including the classifier of all classes.
+        macs: Multiply-adds for one image at the training size.
         class_order: "sorted" (WNIDs) or "devkit" (ILSVRC, the authors' own networks).
-        channel_order: Of the first convolution's input: "rgb" or "bgr".
-        dataset: What it was trained on.
-        class_names: Its classes in the order of the outputs; () for ImageNet's 1,000.
-        plain: Whether it is of the network without SE.
-        reduction: Of its SE blocks, where it is not the network's own.
-        licence: As the source states it.
-        provenance: One sentence: who trained it, how it came here.
-        unverified: What of this record nobody here has been able to check.
+        channel_order: Channel order of the first convolution's input: "rgb" or "bgr".
+        dataset: Dataset it was trained on.
+        class_names: Class names in the order of the outputs; () for ImageNet's 1,000.
+        plain: Whether it belongs to the network without SE.
+        reduction: Reduction of its SE blocks, if it is not the network's own.
+        licence: The license, as the source states it.
+        provenance: One sentence: who trained it, and how it got here.
+        unverified: What nobody could verify here.
     """
 
     model: str
@@ -138,10 +138,10 @@ class WeightsRecord:
 
     @property
     def identifier(self) -> str:
-        """The checkpoint's name everywhere: "model.tag"."""
+        """Returns the checkpoint's identifier: "model.tag"."""
         return f"{self.model}.{self.tag}"
 
     @property
     def top1(self) -> float:
-        """Percent right at the training size."""
+        """Returns the top-1 accuracy in percent at the training size."""
         return self.accuracy[0].top1

@@ -1,4 +1,4 @@
-"""What the values of a weight may be: a tensor of the right shape can still be none."""
+"""Checks of weight values: a tensor of the right shape may still not be a weight."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def check_values(name: str, values: np.ndarray, variable: Any, *, source: str) -> None:
-    """Refuses values that cannot be a trained weight.
+    """Rejects values that cannot be a trained weight.
 
     Args:
         name: The tensor's name.
@@ -17,9 +17,9 @@ def check_values(name: str, values: np.ndarray, variable: Any, *, source: str) -
         source: Where they come from, for the message.
 
     Raises:
-        ValueError: Integers or bools for a variable of floats, or values that are NaN or infinite.
+        ValueError: Integers or booleans for a float variable, or values that are NaN or infinite.
     """
-    kind = np.dtype(values.dtype).name  # NumPy does not know the kind of a bfloat16
+    kind = np.dtype(values.dtype).name  # NumPy has no kind for bfloat16
     if "float" in str(variable.dtype) and "float" not in kind:
         raise ValueError(
             f"Weights must be floating-point numbers; the tensor {name!r} of {source} is {kind}. Convert it back to "
@@ -28,6 +28,6 @@ def check_values(name: str, values: np.ndarray, variable: Any, *, source: str) -
     bad = int(np.size(values) - np.isfinite(values).sum())
     if bad:
         raise ValueError(
-            f"Weights must be finite; the tensor {name!r} of {source} holds {bad:,} NaN or infinite values of "
-            f"{np.size(values):,}. Take a checkpoint from before the training diverged, or download the file again."
+            f"Weights must be finite; the tensor {name!r} of {source} has {bad:,} NaN or infinite values of "
+            f"{np.size(values):,}. Use a checkpoint from before the training diverged, or download the file again."
         )

@@ -178,8 +178,8 @@ def damaged_files(path, folder):
         "page": "a web page",
         "lfs": "`git lfs pull`",
         "zeros": "a file of zeros",
-        "hdf5": "is no .keras file, but an HDF5 file",
-        "text": "is damaged or no .keras file",
+        "hdf5": "is not a valid .keras file, but an HDF5 file",
+        "text": "is damaged or not a valid .keras file",
         "flipped": "is damaged or cut short",
         "no_config.json": "config.json",
         "no_model.weights.h5": "model.weights.h5",
@@ -218,7 +218,7 @@ def test_layers_of_the_users_own(tmp_path, monkeypatch, capsys):
     keras.Sequential([keras.Input((8, 8, 3)), own_layers.Doubled()]).save("own.keras")
     assert se_keras_cli.main(["info", "own.keras"]) == 1
     err = capsys.readouterr().err
-    assert "'own.keras' holds own_layers.Doubled, which Keras does not know" in err
+    assert "'own.keras' contains own_layers.Doubled, which Keras does not know" in err
     assert "--import MODULE" in err
     for name in ("Doubled", "half"):  # forgets them afterwards
         monkeypatch.setitem(keras.saving.get_custom_objects(), name, None)

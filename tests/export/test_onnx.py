@@ -90,7 +90,7 @@ def test_existing_file_and_wrong_ending_are_refused(model, tmp_path):
 def test_damaged_file_is_named(file, tmp_path):
     path = tmp_path / "half.onnx"
     path.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(ValueError, match=r"half\.onnx' is damaged or no ONNX model"):
+    with pytest.raises(ValueError, match=r"half\.onnx' is damaged or not a valid ONNX model"):
         export.verify(path)
 
 

@@ -612,7 +612,7 @@ def test_failure_leaves_nothing(small, tmp_path, monkeypatch):
     [
         (NAMES[:-1], "each of the 10 classes; `labels` are 9"),
         ([], "each of the 10 classes; `labels` are 0"),
-        ("airplane", "must be a sequence of texts.*'airplane'"),
+        ("airplane", "must be a sequence of strings.*'airplane'"),
         ([*NAMES[:-1], NAMES[0]], "'airplane' for the classes 0, 9"),
         ([*NAMES[:-1], 3], "`labels` have 3 for class 9"),
     ],

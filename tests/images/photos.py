@@ -111,10 +111,10 @@ OTHER_FORMATS = {
 }
 BROKEN = {
     "empty.jpg": (b"", "empty"),
-    "text.png": (b"no image", "no image in one of the formats"),
+    "text.png": (b"no image", "not an image in one of the formats"),
     "postscript.jpg": (
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
-        "no image in one of the formats",
+        "not an image in one of the formats",
     ),
     "cut.jpg": (JPEG[: len(JPEG) // 2], ""),
     "cut.png": (PNG[: len(PNG) // 2], ""),

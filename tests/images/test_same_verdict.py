@@ -51,7 +51,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-LEFT_OUT = {**{name: reason for name, (_, reason) in BROKEN.items()}, "gone.jpg": "link", "pipe.jpg": "no regular file"}
+LEFT_OUT = {**{name: reason for name, (_, reason) in BROKEN.items()}, "gone.jpg": "link", "pipe.jpg": "regular file"}
 READ = len(READABLE) + 1 + 3
 
 
@@ -163,7 +163,7 @@ def test_graph_reads_the_same_files_to_the_same_pixels(tmp_path):
 def test_graph_says_which_formats_it_has_no_decoder_for():
     images, status = served(list(OTHER_FORMATS.values()))
     assert not images.any()
-    expected = ["it is no image in one of the formats JPEG, PNG, GIF, BMP"] * (len(OTHER_FORMATS) - 1)
+    expected = ["it is not an image in one of the formats JPEG, PNG, GIF, BMP"] * (len(OTHER_FORMATS) - 1)
     assert [reason.decode() for reason in status] == [
         *expected,
         "a BMP file must have 24 or 32 bits per pixel and no compression",
@@ -182,7 +182,7 @@ def test_served_model_answers_what_it_can(model, tmp_path):
     assert answer["labels"][1].tolist() == [b"", b""]
     assert answer["labels"][0].tolist() == alone["labels"].numpy()[0].tolist()
     assert answer["status"][[0, 2]].tolist() == [b"", b""]
-    assert answer["status"][1].startswith(b"it is no image")
+    assert answer["status"][1].startswith(b"it is not an image")
     empty = serve(image_bytes=tf.constant([], tf.string))
     assert {name: tuple(tensor.shape) for name, tensor in empty.items()} == {
         "probabilities": (0, 2),

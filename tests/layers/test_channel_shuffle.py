@@ -41,10 +41,10 @@ def test_open_sizes_and_saving(tmp_path, rng):
 
 @pytest.mark.parametrize("groups", [0, 5])
 def test_groups_that_do_not_divide_the_channels_are_refused(groups):
-    with pytest.raises(ValueError, match=rf"must divide the channels; received groups={groups} for 12 channels"):
+    with pytest.raises(ValueError, match=rf"received groups={groups}"):
         ChannelShuffle(groups).build((None, 4, 4, 12))
 
 
 def test_unknown_channels_are_refused():
-    with pytest.raises(ValueError, match=r"must divide the channels; received groups=3 for None channels"):
+    with pytest.raises(ValueError, match=r"must divide the number of channels; received groups=3 for None channels"):
         ChannelShuffle(3).build((None, 4, 4, None))

@@ -66,5 +66,5 @@ def test_saved_layer_keeps_every_argument(tmp_path):
     ("mean", "std"), [((0.5, 0.5), (0.5, 0.5, 0.5)), ((0.5,) * 3, (0.5, 0, 0.5)), ((0.5,) * 3, (-1, 1, 1))]
 )
 def test_bad_mean_or_std_is_refused(mean, std):
-    with pytest.raises(ValueError, match=r"one number a channel, `std` above 0; received mean=\(.*\), std=\("):
+    with pytest.raises(ValueError, match=r"one number per channel, `std` above 0; received mean=\(.*\), std=\("):
         ImagePreprocessing(mean=mean, std=std)

@@ -100,7 +100,7 @@ def test_identity_start_trains_away_from_the_identity(rng):
 
 @pytest.mark.parametrize("gate", ["tanh", "relu"])
 def test_identity_start_is_refused_where_the_gate_is_zero_at_zero(gate):
-    message = rf"needs a gate with gate\(0\) != 0.*{gate}.*gives 0\. Use gate_activation='sigmoid' or 'hard_sigmoid'"
+    message = rf"a gate activation with gate\(0\) != 0.*{gate}.*returns 0\. Use .*'sigmoid' or 'hard_sigmoid'"
     with pytest.raises(ValueError, match=message):
         SqueezeExcite(gate_init="identity", gate_activation=gate)
 
@@ -270,7 +270,7 @@ def test_bad_argument_is_refused(arguments, message):
     [
         ((None, 12), r"rank 3 \(sequences\), 4 \(images\) or 5 \(volumes\); 'gate' received shape \(None, 12\)"),
         ((None, 2, 2, 2, 2, 12), r"rank 3 .* 'gate' received shape \(None, 2, 2, 2, 2, 12\)"),
-        ((None, 4, 4, None), r"number of channels; 'gate' received shape .*'channels_last'\. Give the input a fixed"),
+        ((None, 4, 4, None), r"number of channels; 'gate' received shape .*'channels_last'\. Fix the channel axis"),
         ((None, 4, 4, 8), r"must not exceed .*'gate' received reduction=9 for 8 channels\. Lower `reduction`, or set"),
     ],
 )

@@ -42,7 +42,7 @@ def test_any_functional_model_with_named_layers():
     inputs = keras.Input((8,))
     model = keras.Model(inputs, layers.Dense(2, name="b")(layers.Dense(3, name="a")(inputs)))
     assert feature_extractor(model, ["a"]).output["a"].shape == (None, 3)
-    with pytest.raises(ValueError, match=r"has no layers named stage2, stage3, .*name the layers .* with `endpoints`"):
+    with pytest.raises(ValueError, match=r"has no layers named stage2, stage3, .*Name the layers .* with `endpoints`"):
         feature_extractor(model)
 
 

@@ -333,7 +333,7 @@ def test_name_and_several_in_one_program():
         ({"input_shape": (32, 32, 0)}, r"must have at least 1 channel; received input_shape=\(32, 32, 0\)"),
         ({"input_tensor": np.zeros((1, 32, 32, 3))}, r"output of a Keras layer or `keras\.Input`; received ndarray"),
         ({"se": "standard"}, r"`se` must be an SEConfig, or None for the plain network; received se='standard'"),
-        ({"se": SEConfig(stages=(4, 5))}, r"se_resnet20 can carry SE in stages \(2, 3, 4\); received stages=\(4, 5\)"),
+        ({"se": SEConfig(stages=(4, 5))}, r"se_resnet20 can have SE in stages \(2, 3, 4\); received stages=\(4, 5\)"),
         ({"se": SEConfig(reduction=32)}, r"received reduction=32 for a block of 16 channels\. Lower `reduction`"),
         ({"weights": "cifar11"}, r"Unknown weights of 'se_resnet20' 'cifar11'.*cifar10"),
         ({"weights": "missing/file.weights.h5"}, r"There is no weights file at 'missing/file\.weights\.h5'"),
@@ -346,7 +346,7 @@ def test_bad_argument_is_refused(options, message):
 
 def test_input_shape_and_tensor_must_agree():
     inputs = keras.Input((32, 32, 3))
-    with pytest.raises(ValueError, match=r"must agree with `input_tensor`; received \(64, 64, 3\) and \(32, 32, 3\)"):
+    with pytest.raises(ValueError, match=r"must match `input_tensor`; received \(64, 64, 3\) and \(32, 32, 3\)"):
         se_keras.SEResNet20(input_tensor=inputs, input_shape=(64, 64, 3))
 
 
@@ -414,7 +414,7 @@ OPTIONS = {
 def test_option_of_se_config(name, option, rng):
     config = OPTIONS[option]
     if config.position not in NETWORKS[name].positions:
-        message = rf"{name} cannot place SE at position='{config.position}'; it can at: standard, pre, post, identity"
+        message = rf"{name} does not support position='{config.position}'; it supports: standard, pre, post, identity"
         with pytest.raises(ValueError, match=message):
             create_model(name, se=config)
         return
@@ -440,7 +440,7 @@ def test_option_of_se_config(name, option, rng):
 @pytest.mark.parametrize("name", [name for name, network in NETWORKS.items() if len(network.positions) == 1])
 @pytest.mark.parametrize("position", [position for position in POSITIONS if position != "standard"])
 def test_other_networks_refuse_the_positions_of_residual_units(name, position):
-    message = rf"{name} cannot place SE at position='{position}'; it can at: standard\."
+    message = rf"{name} does not support position='{position}'; it supports: standard\."
     with pytest.raises(ValueError, match=message):
         create_model(name, se=SEConfig(position=position))
 

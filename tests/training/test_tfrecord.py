@@ -229,7 +229,7 @@ def test_broken_records_are_left_out_and_listed_or_refused(imagenet):
     assert [place.rsplit("/", 1)[1] for place in places] == [f"train-00001-of-00002 record {i}" for i in range(6)]
     assert reasons[0] == ("has no 'image/encoded' (or 'image'); it has image/class/label, image/format")
     assert reasons[1].startswith("has no 'image/class/label' (or 'label')")
-    assert reasons[2].startswith("it is no image in one of the formats JPEG, PNG")
+    assert reasons[2].startswith("it is not an image in one of the formats JPEG, PNG")
     assert reasons[4] == "is no tf.train.Example"
     assert reasons[5].endswith("it has nothing")
     with pytest.raises(ValueError, match=r"6 records cannot be read as labelled images: .*record 0: has no"):

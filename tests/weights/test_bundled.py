@@ -88,7 +88,7 @@ def test_excitation_of_a_plain_checkpoint_is_refused():
 
 
 def test_there_is_no_imagenet_for_small_networks():
-    with pytest.raises(ValueError, match=r"'se_resnet20' has no ImageNet weights.*Its own: cifar10, cifar10_plain"):
+    with pytest.raises(ValueError, match=r"'se_resnet20' has no ImageNet weights.*Available: cifar10, cifar10_plain"):
         se_keras.SEResNet20(weights="imagenet")
 
 

@@ -218,7 +218,7 @@ def test_unknown_family_suggests_another(resnet18: keras.Model) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda tensor: tensor * np.nan, r"must be finite; the tensor {name!r} of .* holds 512 NaN or infinite values"),
+        (lambda tensor: tensor * np.nan, r"must be finite; the tensor {name!r} of .* has 512 NaN or infinite values"),
         (lambda tensor: tensor.astype("int8"), r"must be floating-point numbers; the tensor {name!r} of .* is int8"),
     ],
 )

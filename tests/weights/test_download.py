@@ -43,7 +43,7 @@ def test_plain_file_is_fetched_once(hub, web_record, legacy18_bytes):
 
 def test_cut_connection_is_resumed_at_a_plain_address(hub, web_record, legacy18_bytes):
     hub.cut_after = len(legacy18_bytes) * 3 // 10
-    with pytest.raises(DownloadError, match=r"broke off at .* the next try goes on from there"):
+    with pytest.raises(DownloadError, match=r"closed at .* the next call resumes from there"):
         fetch(web_record)
     assert left_in(cache_folder()) == []
     assert fetch(web_record).read_bytes() == legacy18_bytes
@@ -117,7 +117,7 @@ def test_offline_with_a_cold_cache_says_what_to_do(kind, hub, request, monkeypat
 def test_no_network_fails_soon(hub, hub_record, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     started = time.perf_counter()
-    with pytest.raises(DownloadError, match="could not be fetched"):
+    with pytest.raises(DownloadError, match="could not be downloaded"):
         fetch(hub_record)
     assert time.perf_counter() - started < 3
 
@@ -145,14 +145,14 @@ def test_mirror_without_a_hash_is_not_trusted(hub, hub_record, tmp_path, monkeyp
     target.write_bytes(legacy18_bytes)
     monkeypatch.setenv("SE_KERAS_WEIGHTS_MIRROR", str(tmp_path / "house"))
     hub.files.clear()
-    with pytest.raises(DownloadError, match=r"put model\.safetensors\.sha256 beside it"):
+    with pytest.raises(DownloadError, match=r"put model\.safetensors\.sha256 next to it"):
         fetch(hub_record)
 
 
 def test_too_small_a_disk_is_told_before_anything_is_written(hub, web_record, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda folder: usage(10, 9, 1_000_000))
-    with pytest.raises(DownloadError, match="has 1 MB free, the file needs"):
+    with pytest.raises(DownloadError, match="has 1 MB free; the file needs"):
         fetch(web_record)
     assert left_in(cache_folder()) == []
 
@@ -178,7 +178,7 @@ def test_no_permission_to_write(hub, web_record, tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     monkeypatch.setenv("SE_KERAS_HOME", str(blocked))
-    with pytest.raises(DownloadError, match="could not be fetched"):
+    with pytest.raises(DownloadError, match="could not be downloaded"):
         fetch(web_record)
 
 

@@ -1,4 +1,4 @@
-"""Our names <- their names: one description a family of checkpoints, read by `weights.convert`."""
+"""Maps this package's names to those of checkpoints: one description per family, read by `weights.convert`."""
 
 from se_keras.weights.rules.caffe import CAFFE_BN_INCEPTION, CAFFE_RESNET
 from se_keras.weights.rules.family import Family, Source

@@ -1,7 +1,7 @@
 """The authors' Caffe checkpoints.
 
-A blob's name here is its layer's name and its number, e.g. "conv2_1_3x3/bn[0]": Caffe's blobs
-have no names of their own. Layer names: `hujie-frank/SENet`, models/*.prototxt.
+Caffe's blobs have no names of their own. Here, a blob's name is its layer's name and its number,
+such as "conv2_1_3x3/bn[0]". Layer names: `hujie-frank/SENet`, models/*.prototxt.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from se_keras.weights.rules.family import Family, Source
 
 _CONV = {"kernel": Source(("[0]",), "conv"), "bias": Source(("[1]",))}
 
-# Caffe keeps sums in its BatchNorm: blob 2 is what blobs 0 and 1 are to be divided by.
+# Caffe's BatchNorm stores sums: blob 2 is the divisor of blobs 0 and 1.
 VARIABLES = {
     "Conv2D": _CONV,
     "GroupedConv2D": _CONV,
@@ -62,7 +62,7 @@ CAFFE_RESNET = Family(
     signature="conv2_1_1x1_reduce[0]",
 )
 
-# Our stages begin with their step of 2, the authors' end with it.
+# Our stages begin with their stride of 2, the authors' end with it.
 _BN_INCEPTION_BLOCKS = {3: ("3a", "3b"), 4: ("3c", "4a", "4b", "4c", "4d"), 5: ("4e", "5a", "5b")}
 
 

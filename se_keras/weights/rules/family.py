@@ -1,4 +1,4 @@
-"""What describes how one family of checkpoints names and lays out its tensors."""
+"""The description of how one family of checkpoints names and lays out its tensors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where one variable of a layer comes from.
+    """The tensors that one variable of a layer comes from.
 
     Args:
         suffixes: What follows the layer's prefix in the name of each tensor that is read.
@@ -21,18 +21,18 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """How one family of checkpoints names and lays out its tensors.
+    """The names and layout of the tensors in one family of checkpoints.
 
-    A tensor's name is a prefix that stands for the layer, and a suffix that stands for the
-    variable. All tables read "ours <- theirs".
+    A tensor's name consists of a prefix for the layer and a suffix for the variable. All tables
+    map this package's names to those of the checkpoint.
 
     Args:
-        layers: Prefix of each layer outside the blocks, by our name of the layer.
-        block: Our stage and block, both as in our layer names, to the prefix of a block.
-        leaves: What follows a block's prefix, by our layer name behind "stage2_block1_".
+        layers: Prefix of each layer outside the blocks, by this package's name of the layer.
+        block: Maps stage and block, as in this package's layer names, to the prefix of a block.
+        leaves: What follows a block's prefix, by what follows "stage2_block1_" in the layer name.
         variables: Sources of a layer's variables, by layer type and name of the variable.
-        signature: A tensor that tells this family from the others listed behind it.
-        ignored: Suffixes of tensors that hold nothing a network computes with.
+        signature: A tensor that distinguishes this family from those listed after it.
+        ignored: Suffixes of tensors that the network does not compute with.
     """
 
     layers: Mapping[str, str]

@@ -1,7 +1,7 @@
-"""PyTorch checkpoints of SE-ResNet, SE-ResNeXt and SENet-154.
+"""PyTorch checkpoints of SE-ResNet, SE-ResNeXt, and SENet-154.
 
-`TIMM_LEGACY` are the names of Cadene's `pretrained-models.pytorch`, which timm keeps for its
-models legacy_*; `TIMM` those of timm's other residual networks, which are torchvision's with
+`TIMM_LEGACY` has the names of Cadene's `pretrained-models.pytorch`, which timm keeps for its
+models legacy_*. `TIMM` has those of timm's other residual networks, which are torchvision's with
 an SE block.
 """
 
@@ -87,7 +87,7 @@ TIMM = Family(
     ignored=IGNORED,
 )
 
-# ResNet-D: the shortcut's pooling comes first and counts.
+# In ResNet-D, the shortcut's pooling comes first and also has a number.
 TIMM_D = dataclasses.replace(
     TIMM,
     leaves={**TIMM.leaves, "proj_conv": "downsample.1", "proj_bn": "downsample.2"},
