@@ -247,7 +247,7 @@ def test_a_damaged_state_is_named(data, tmp_path):
     contents.append(file.read_bytes())
     for content in contents:
         file.write_bytes(content)
-        with pytest.raises(ValueError, match=r"state.safetensors' is damaged or no .* Put back a copy") as caught:
+        with pytest.raises(ValueError, match=r"state.safetensors' is damaged or not the .* Restore a copy") as caught:
             train(tiny_model(), data, recipe(1), tmp_path / "run", resume=True)
         assert "\n" not in str(caught.value)
         assert file.read_bytes() == content
@@ -385,7 +385,7 @@ def test_a_phase_in_which_all_is_frozen_is_refused(data, tmp_path):
     model = tiny_model()
     model.get_layer("logits").trainable = False
     plan = recipe(phases=(Phase(epochs=1, learning_rate=0.1, trainable="head"),))
-    with pytest.raises(ValueError, match=r"Phase 1 of recipe 'test' trains the classifier alone, which is frozen"):
+    with pytest.raises(ValueError, match=r"Phase 1 of recipe 'test' trains only the classifier, but these are frozen"):
         train(model, data, plan, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -451,7 +451,7 @@ def test_git_state_is_told_where_there_is_one():
 def test_ends_that_the_loss_is_not_for_are_refused(activation, kind, data, tmp_path):
     model = tiny_model()
     model = keras.Model(model.input, keras.layers.Dense(10, activation=activation)(model.layers[-2].output))
-    with pytest.raises(ValueError, match=rf"must end in a softmax over its classes, also for two; .* is {kind}\."):
+    with pytest.raises(ValueError, match=rf"must end in a softmax over its classes, even for two; .* is {kind}\."):
         train(model, data, recipe(), tmp_path / "run")
     model = keras.Model(model.input, keras.layers.Dense(1, activation="sigmoid")(model.layers[-2].output))
     with pytest.raises(ValueError, match=r"is probability\."):
