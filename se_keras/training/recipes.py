@@ -169,7 +169,7 @@ RECIPES: dict[str, Recipe] = {
             ),
             source=(
                 "README of the authors' repository (hujie-frank/SENet): the released weights; it says "
-                '"more epochs" than the paper without a number, so these are the paper\'s'
+                '"more epochs" than the paper without a number, so that these are the paper\'s'
             ),
         ),
         Recipe(
@@ -183,9 +183,9 @@ RECIPES: dict[str, Recipe] = {
             transforms=(*_PAPER_TRANSFORMS, augment.RandAugment(operations=2, magnitude=6)),
             batch_transforms=(augment.Mixup(alpha=0.2),),
             source=(
-                "cosine schedule, label smoothing, mixup, and no decay of normalizations and biases as in He et al., "
+                "cosine schedule, label smoothing, mixup and no decay of norms and biases as in He et al., "
                 "arXiv 1812.01187; average of the weights as in Inception-v3's training; RandAugment (arXiv "
-                "1909.13719) with the magnitude of procedure A3 of Wightman et al., arXiv 2110.00476"
+                "1909.13719) of the magnitude in procedure A3 of Wightman et al., arXiv 2110.00476"
             ),
         ),
         Recipe(
@@ -195,10 +195,10 @@ RECIPES: dict[str, Recipe] = {
             weight_decay=5e-4,
             decays_norms_and_biases=False,
             transforms=(augment.PadAndCrop(padding=4), augment.RandomFlip()),
-            source="padding, crops, and flips of He et al., arXiv 1512.03385, section 4.2; cosine instead of steps",
+            source="padding, crops and flips of He et al., arXiv 1512.03385, section 4.2; cosine in place of steps",
             evidence=(
-                "accuracy on CIFAR-10's test images, one seed each: after 60 epochs SE-ResNet-20 with reduction 4 "
-                "92.30 %, ResNet-20 91.30 %; after 40 with reduction 16 91.23 %, without SE 91.25 % (pretrained/)"
+                "of CIFAR-10's test images, one seed each: after 60 epochs SE-ResNet-20 with reduction 4 92.30 %, "
+                "ResNet-20 91.30 %; after 40 with reduction 16 91.23 %, without SE 91.25 % (pretrained/)"
             ),
         ),
         Recipe(

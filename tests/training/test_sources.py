@@ -119,7 +119,7 @@ def test_arrays_from_a_file(tmp_path):
         (np.zeros((2, 4, 4), np.uint8), [0, 1], r"shape \(2, 4, 4\)"),
         (np.zeros((2, 4, 4, 3), np.uint8), [0], r"one integer per image; received int64 of shape \(1,\) for 2"),
         (np.zeros((2, 4, 4, 3), np.uint8), [0.5, 1], "one integer per image; received float64"),
-        (np.zeros((2, 4, 4, 3), np.uint8), [0, 7], "from 0 to 1, as there are 2 classes; received 0 to 7"),
+        (np.zeros((2, 4, 4, 3), np.uint8), [0, 7], "from 0 to 1, because there are 2 classes; received 0 to 7"),
         (np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0, int), "no image in the array"),
     ],
 )

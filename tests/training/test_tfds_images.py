@@ -109,7 +109,7 @@ def test_which_split_is_validated_on(sets):
         ("tiny_unsplit", "tfds/tiny_unsplit must have a split 'train'; found everything"),
         (
             "tiny_texts",
-            r"must have one Image of type uint8 and one ClassLabel; received image: Text, label: ClassLabel",
+            r"one Image of type uint8 and one ClassLabel; received image: Text, label: ClassLabel",
         ),
     ],
 )
