@@ -214,13 +214,13 @@ def test_refuses_what_does_not_belong_to_the_run(data, tmp_path):
     with pytest.raises(FileNotFoundError, match="no run to resume"):
         train(tiny_model(), data, recipe(1), tmp_path / "run", resume=True)
     train(tiny_model(), data, recipe(1), tmp_path / "run")
-    with pytest.raises(FileExistsError, match="holds a run already"):
+    with pytest.raises(FileExistsError, match="already holds a run"):
         train(tiny_model(), data, recipe(1), tmp_path / "run")
     with pytest.raises(ValueError, match=r"recipe\.weight_decay was 0\.001, is 0\.1"):
         train(tiny_model(), data, recipe(1, weight_decay=0.1), tmp_path / "run", resume=True)
     with pytest.raises(ValueError, match="seed was 0, is 1"):
         train(tiny_model(), data, recipe(1), tmp_path / "run", resume=True, seed=1)
-    with pytest.raises(ValueError, match=r"answers with 3 classes.*has 10.*classes=10"):
+    with pytest.raises(ValueError, match=r"has 3 classes.*has 10.*classes=10"):
         train(tiny_model(3), data, recipe(1), tmp_path / "other")
 
 
@@ -257,7 +257,7 @@ def test_a_damaged_state_is_named(data, tmp_path):
 def test_a_damaged_description_of_a_run_is_named(content, tmp_path):
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(
-        ValueError, match=r"run.json' is damaged or not of a run .* Put back a copy of it, or"
+        ValueError, match=r"run.json' is damaged or not of a run .* Restore a copy of it, or"
     ) as caught:
         read_run(tmp_path)
     assert "\n" not in str(caught.value)
@@ -308,7 +308,7 @@ def test_a_folder_is_claimed_once_per_process_and_cleared(tmp_path):
     with claimed(tmp_path / "run"):
         assert os.listdir(tmp_path / "run") == [".lock"]
     (tmp_path / "run/labels.txt").write_bytes(b"\0 mine")
-    with pytest.raises(FileExistsError, match=r"holds a run already, or at least 'labels.txt'"):
+    with pytest.raises(FileExistsError, match=r"already holds a run, or at least 'labels.txt'"):
         check_new(tmp_path / "run")
 
 
@@ -329,7 +329,7 @@ def test_what_failed_before_anything_was_trained_can_be_begun_anew(data, tmp_pat
     train(tiny_model(), data, recipe(1, batch_size=10), tmp_path / "run")
     assert json.loads((tmp_path / "run/run.json").read_text())["facts"]["recipe"]["batch_size"] == 10
     (tmp_path / "run/state.safetensors").unlink()
-    with pytest.raises(FileExistsError, match=r"holds a run already.*--resume"):
+    with pytest.raises(FileExistsError, match=r"already holds a run.*--resume"):
         train(tiny_model(), data, recipe(1), tmp_path / "run")
 
 
