@@ -364,7 +364,7 @@ def test_endless_dataset(model):
         def num_batches(self):
             return None
 
-    with pytest.raises(ValueError, match="must have an end"):
+    with pytest.raises(ValueError, match="must be finite"):
         collect_gates(model, Endless(None, None))
 
 

@@ -492,7 +492,7 @@ def test_arguments_out_of_range():
         with pytest.raises(TypeError, match="`where` must be 'auto'"):
             insert_squeeze_excite(sequential(), where)
     for se in (SEConfig(position="pre"), SEConfig(stages=(3,))):
-        with pytest.raises(ValueError, match="said by `where`"):
+        with pytest.raises(ValueError, match="`where` determines"):
             insert_squeeze_excite(sequential(), se=se)
 
 

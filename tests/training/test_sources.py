@@ -115,7 +115,7 @@ def test_arrays_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((2, 4, 4, 3), np.float32), [0, 1], "are uint8.*received float32"),
+        (np.zeros((2, 4, 4, 3), np.float32), [0, 1], "must be uint8.*received float32"),
         (np.zeros((2, 4, 4), np.uint8), [0, 1], r"shape \(2, 4, 4\)"),
         (np.zeros((2, 4, 4, 3), np.uint8), [0], r"one integer per image; received int64 of shape \(1,\) for 2"),
         (np.zeros((2, 4, 4, 3), np.uint8), [0.5, 1], "one integer per image; received float64"),

@@ -277,7 +277,7 @@ def test_damaged_files_are_named(harm, message, imagenet):
         ([1, 1, 1], "At least two classes are needed; each record of .* has label 1"),
         ([2, 3, 4], "must start at 0, or at 1 if 0 is the background; received 2 to 4"),
         ([-1, 0, 1], "must start at 0.*received -1 to 1"),
-        ([0, 1, 2**40], r"go from 0 to 1099511627776 in 3 records for training\. Number the classes without gaps"),
+        ([0, 1, 2**40], r"range from 0 to 1099511627776 in 3 records for training\. Number the classes without gaps"),
         ([0, 1, 1, 3], "Each class needs a readable image; for training there is none of: 2"),
     ],
     ids=["no record", "one class", "from 2", "negative", "far apart", "a gap"],
