@@ -1,6 +1,6 @@
-"""The `se-keras` command: what has to happen before Keras is imported.
+"""The `se-keras` command: everything that happens before Keras is imported.
 
-Importing Keras and its backend takes seconds and prints; `--help`, usage errors and lists do neither.
+Importing Keras and its backend takes seconds and prints messages; `--help`, usage errors, and lists avoid both.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ EXAMPLES = """examples:
 
 
 LOADING = ("info", "predict", "train", "evaluate", "insert", "analyze", "export", "verify", "benchmark")
-"""Commands that load the user's own models."""
+"""The commands that load the user's own models."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Shows what was typed as it is, whatever a terminal would do with it."""
+    """A parser whose errors show the typed text without the terminal interpreting it."""
 
     def error(self, message: str) -> NoReturn:
         from se_keras.cli.console import visible
@@ -47,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+    """Returns the parser of the command line."""
     main_parser = _Parser(
         prog="se-keras",
         description="Squeeze-and-Excitation networks for Keras.",
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="MODULE",
         action="append",
         default=[],
-        help="Python module with the layers of your own that a .keras file holds; may be repeated",
+        help="Python module with your own layers that a .keras file contains; may be repeated",
     )
     commands = main_parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
@@ -79,28 +79,26 @@ def parser() -> argparse.ArgumentParser:
         )
 
     listing = command("list", "list the networks, or their published weights", 'se-keras list "*resnext*" --weights')
-    listing.add_argument("pattern", nargs="?", default="*", help="shell-style filter, e.g. 'se_resnet*'")
+    listing.add_argument("pattern", nargs="?", default="*", help="shell-style filter, such as 'se_resnet*'")
     listing.add_argument("--weights", action="store_true", help="list the published weights")
     listing.add_argument(
         "--sort", choices=("name", "accuracy", "parameters", "macs"), help="order of the weights (default: name)"
     )
 
-    info = command(
-        "info", "show what a network consists of, or what is known of its weights", "se-keras info se_resnet50"
-    )
+    info = command("info", "show the structure of a network, or the record of its weights", "se-keras info se_resnet50")
     info.add_argument("model", help="a network's name, a .keras file, or published weights (model.tag)")
     info.add_argument("--size", type=_at_least_one, help="height and width of the input in pixels")
-    info.add_argument("--plain", action="store_true", help="the same network without SE")
+    info.add_argument("--plain", action="store_true", help="show the same network without SE")
 
     _add_predict(command)
 
     convert = command(
         "convert",
-        "turn a checkpoint into a file that Keras loads",
+        "convert a checkpoint to a file that Keras loads",
         "se-keras convert se_resnet50.ra2_in1k --to model.keras",
     )
     convert.add_argument("checkpoint", help="published weights (model.tag), or a file")
-    convert.add_argument("--to", required=True, help="file to write: .keras, .weights.h5 or .safetensors")
+    convert.add_argument("--to", required=True, help="file to write: .keras, .weights.h5, or .safetensors")
     convert.add_argument("--model", help="the network that a file belongs to (see `se-keras list`)")
     convert.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
@@ -112,9 +110,9 @@ def parser() -> argparse.ArgumentParser:
     _add_verify(command)
     _add_benchmark(command)
 
-    demo = command("demo", "classify, adapt, export and compare on bundled images", "se-keras demo --output out")
+    demo = command("demo", "classify, adapt, export, and compare on bundled images", "se-keras demo --output out")
     demo.add_argument("--output", default="demo_output", help="folder to write to (default: demo_output)")
-    demo.add_argument("--epochs", type=_at_least_one, default=20, help="passes when adapting (default: 20)")
+    demo.add_argument("--epochs", type=_at_least_one, default=20, help="epochs of the adaptation (default: 20)")
     return main_parser
 
 
@@ -124,76 +122,85 @@ Command = Callable[[str, str, str], argparse.ArgumentParser]
 def _add_predict(command: Command) -> None:
     predict = command(
         "predict",
-        "classify image files, or all of a folder",
+        "classify image files, or all images in a folder",
         "se-keras predict a.jpg b.png --model model.keras --top 3\n"
         "  se-keras predict --input photos --output labels.parquet --model se_resnet50",
     )
     what = predict.add_mutually_exclusive_group(required=True)
     what.add_argument("images", nargs="*", default=[], help="image files")
-    what.add_argument("--input", metavar="FOLDER", help="a folder of any number of images, with subfolders")
+    what.add_argument("--input", metavar="FOLDER", help="a folder with any number of images, including subfolders")
     predict.add_argument("--model", required=True, help="a .keras file, or a published checkpoint (model.tag)")
     predict.add_argument(
-        "--labels", help="text file with one class name per line; default: labels.txt beside the model, else ImageNet's"
+        "--labels",
+        help="text file with one class name per line (default: labels.txt next to the model, else ImageNet's)",
     )
-    predict.add_argument("--top", type=_at_least_one, default=5, help="how many classes an image (default: 5)")
+    predict.add_argument("--top", type=_at_least_one, default=5, help="number of classes per image (default: 5)")
     folder = predict.add_argument_group(
         "with --input",
-        "Files that cannot be read are listed beside the output.\n"
-        "Interrupted in whatever way, the same command goes on where it was.",
+        "Unreadable files are listed in a file next to the output.\n"
+        "After any interruption, the same command continues where it stopped.",
     )
     folder.add_argument("--output", metavar="FILE", help="the table to write: .parquet or .csv")
-    folder.add_argument("--batch-size", type=_at_least_one, default=32, help="images at a time (default: 32)")
+    folder.add_argument("--batch-size", type=_at_least_one, default=32, help="images per batch (default: 32)")
     folder.add_argument("--overwrite", action="store_true", help="replace an existing output")
     folder.add_argument(
         "--engine", choices=("local", "ray"), help="this process (the default), or a Ray cluster (see RAY_ADDRESS)"
     )
-    folder.add_argument("--workers", type=_at_least_one, help="tasks at most on the cluster (default: one a CPU)")
-    folder.add_argument("--gpus-per-worker", type=_positive, help="GPUs, or share of one, a task (default: none)")
+    folder.add_argument("--workers", type=_at_least_one, help="most tasks on the cluster (default: one per CPU)")
+    folder.add_argument("--gpus-per-worker", type=_positive, help="GPUs per task, may be a fraction (default: none)")
 
 
 def _add_train(command: Command) -> None:
     train = command(
         "train",
-        "train a network by a recipe, or go on with a training that was stopped",
+        "train a network with a recipe, or resume a stopped run",
         "se-keras train --model se_resnet50 --weights imagenet --data photos --recipe finetune --out runs/photos\n"
         "  se-keras train --resume runs/photos",
     )
     train.add_argument("--model", help="a network's name, or a .keras file")
     train.add_argument(
         "--data",
-        help="folder of images in one folder a class (or train/ and val/), folder of TFRecord files, .npz file, "
-        "cifar10, cifar100, tfds/NAME (TensorFlow Datasets), sample",
+        help="folder with one folder of images per class (or train/ and val/), folder of TFRecord files, .npz file, "
+        "cifar10, cifar100, tfds/NAME (TensorFlow Datasets), or sample",
     )
-    train.add_argument("--out", help="folder of the run; it must hold no other")
-    train.add_argument("--resume", metavar="FOLDER", help="go on with the run in this folder, with its own settings")
-    train.add_argument("--recipes", action="store_true", help="list the recipes and what is known of them")
+    train.add_argument("--out", help="folder of the run; it must not contain another run")
+    train.add_argument("--resume", metavar="FOLDER", help="resume the run in this folder, with its own settings")
+    train.add_argument("--recipes", action="store_true", help="list the recipes with their sources and results")
     what = train.add_argument_group(
-        "what decides the result", "Kept in the run's folder; --resume takes it from there."
+        "settings that determine the result", "Kept in the run's folder; --resume reads them from there."
     )
     what.add_argument("--recipe", help="name of a recipe (default: finetune, which needs --weights)")
-    what.add_argument("--weights", help="to begin with: a checkpoint's tag or a file (default: random)")
-    what.add_argument("--plain", action="store_true", default=None, help="the same network without SE")
-    what.add_argument("--reduction", type=_at_least_one, help="of the SE blocks (default: the network's)")
+    what.add_argument("--weights", help="initial weights: a checkpoint's tag or a file (default: random)")
+    what.add_argument("--plain", action="store_true", default=None, help="train the same network without SE")
+    what.add_argument("--reduction", type=_at_least_one, help="reduction of the SE blocks (default: the network's)")
     what.add_argument("--size", type=_at_least_one, help="height and width of the input in pixels")
-    what.add_argument("--epochs", type=_at_least_one, help="in place of the recipe's; phases keep their share")
-    what.add_argument("--batch-size", type=_at_least_one, help="in place of the recipe's; learning rates in proportion")
-    what.add_argument("--seed", type=_natural, help="of weights, order and augmentation (default: 0)")
+    what.add_argument("--epochs", type=_at_least_one, help="epochs (default: the recipe's); phases keep proportions")
+    what.add_argument(
+        "--batch-size",
+        type=_at_least_one,
+        help="images per step (default: the recipe's); learning rates change in proportion",
+    )
+    what.add_argument("--seed", type=_natural, help="seed of weights, order, and augmentation (default: 0)")
     what.add_argument(
         "--precision",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
         help="Keras' dtype policy (default: float32)",
     )
-    what.add_argument("--validation-split", type=_fraction, help="held back of a folder without val/ (default: 0.2)")
-    what.add_argument("--strict", action="store_true", default=None, help="refuse files that cannot be read")
+    what.add_argument(
+        "--validation-split", type=_fraction, help="fraction to hold back from a folder without val/ (default: 0.2)"
+    )
+    what.add_argument("--strict", action="store_true", default=None, help="fail on unreadable files")
     where = train.add_argument_group("several devices or machines", "See docs/training-on-several-machines.md.")
-    where.add_argument("--distribute", choices=("jax", "mirrored"), help="processes on JAX; GPUs of one on TensorFlow")
-    where.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens (jax)")
+    where.add_argument(
+        "--distribute", choices=("jax", "mirrored"), help="processes on JAX; GPUs of one machine on TensorFlow"
+    )
+    where.add_argument("--coordinator", metavar="HOST:PORT", help="address at which process 0 listens (jax)")
     where.add_argument("--process-id", type=_natural, metavar="I", help="number of this process, from 0 (jax)")
-    where.add_argument("--num-processes", type=_at_least_one, metavar="N", help="how many there are (jax)")
-    where.add_argument("--devices", nargs="+", help="e.g. GPU:0 GPU:1 (mirrored; default: all)")
-    train.add_argument("--patience", type=_at_least_one, help="stop after so many epochs without a better one")
+    where.add_argument("--num-processes", type=_at_least_one, metavar="N", help="number of processes (jax)")
+    where.add_argument("--devices", nargs="+", help="devices, such as GPU:0 GPU:1 (mirrored; default: all)")
+    train.add_argument("--patience", type=_at_least_one, help="stop after this many epochs without improvement")
     train.add_argument(
-        "--save-every", type=_positive, default=10, help="minutes between saves in an epoch (default: 10)"
+        "--save-every", type=_positive, default=10, help="minutes between saves within an epoch (default: 10)"
     )
     train.add_argument("--threads", type=_at_least_one, default=2, help="threads that read images (default: 2)")
     train.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard into the run's folder")
@@ -202,50 +209,51 @@ def _add_train(command: Command) -> None:
 def _add_evaluate(command: Command) -> None:
     evaluate = command(
         "evaluate",
-        "measure the accuracy of a model or an exported file on labelled images",
+        "measure the accuracy of a model or an exported file on labeled images",
         "se-keras evaluate runs/photos/model.keras --data photos",
     )
     evaluate.add_argument("model", help="a .keras file, an exported file, or published weights (model.tag)")
-    evaluate.add_argument("--data", required=True, help="as of `se-keras train`")
+    evaluate.add_argument("--data", required=True, help="as in `se-keras train`")
     evaluate.add_argument(
         "--split", choices=("validation", "train"), default="validation", help="(default: validation)"
     )
     _add_split(evaluate)
-    evaluate.add_argument("--strict", action="store_true", help="refuse files that cannot be read")
+    evaluate.add_argument("--strict", action="store_true", help="fail on unreadable files")
     evaluate.add_argument("--threads", type=_at_least_one, default=2, help="CPU threads (default: 2)")
-    evaluate.add_argument("--report", metavar="FOLDER", help="write metrics.json and confusion.png into it")
-    evaluate.add_argument("--min-accuracy", type=_fraction, help="exit with 1 below it, as a fraction of 1")
+    evaluate.add_argument("--report", metavar="FOLDER", help="folder for metrics.json and confusion.png")
+    evaluate.add_argument("--min-accuracy", type=_fraction, help="exit with 1 below this fraction of 1")
 
 
 def _add_split(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validation-split",
         type=_fraction,
-        help="held back of data without a part for validation (default: as run.json beside the model says, else 0.2)",
+        help="fraction to hold back from data without a validation part (default: from run.json next to the model, "
+        "else 0.2)",
     )
 
 
 def _add_insert(command: Command) -> None:
     insert = command(
         "insert",
-        "put SE blocks into a saved model, which answers as before until it is trained",
+        "insert SE blocks into a saved model, whose answers stay the same until it is trained",
         "se-keras insert model.keras --to with_se.keras",
     )
     insert.add_argument(
         "model", help="a .keras file of a functional or sequential model, or published weights (model.tag)"
     )
     insert.add_argument("--to", metavar="FILE", help="the .keras file to write")
-    insert.add_argument("--where", default="auto", help="auto (the default), or a regular expression on layers' names")
-    insert.add_argument("--list", action="store_true", help="only show where blocks would go")
+    insert.add_argument("--where", default="auto", help="auto (the default), or a regular expression for layer names")
+    insert.add_argument("--list", action="store_true", help="only list the positions of the blocks")
     insert.add_argument(
         "--reduction",
         type=_at_least_one,
-        help="of the blocks (default: 16; 4 suits networks of fewer than 128 channels)",
+        help="reduction of the blocks (default: 16; 4 suits networks with fewer than 128 channels)",
     )
     insert.add_argument(
         "--freeze-base",
         action="store_true",
-        help="set all other layers to trainable=False, as which they stay when trained",
+        help="set all other layers to trainable=False, which training preserves",
     )
     insert.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
@@ -253,24 +261,24 @@ def _add_insert(command: Command) -> None:
 def _add_analyze(command: Command) -> None:
     analyze = command(
         "analyze",
-        "look at what the gates of a network do with labelled images",
+        "analyze the gates of a network on labeled images",
         "se-keras analyze se_resnet20.cifar10 --data sample --out figures",
     )
     analyze.add_argument("model", help="a .keras file, or published weights (model.tag)")
-    analyze.add_argument("--data", required=True, help="as of `se-keras train`")
+    analyze.add_argument("--data", required=True, help="as in `se-keras train`")
     analyze.add_argument("--out", required=True, help="folder for figures, their numbers as .csv, and gates.npz")
     analyze.add_argument("--split", choices=("validation", "train"), default="validation", help="(default: validation)")
     _add_split(analyze)
-    analyze.add_argument("--images", type=_at_least_one, help="at most so many, spread evenly (default: all)")
+    analyze.add_argument("--images", type=_at_least_one, help="most images to use, evenly spaced (default: all)")
     analyze.add_argument("--prune", action="store_true", help="also measure what constant gates would save and cost")
-    analyze.add_argument("--strict", action="store_true", help="refuse files that cannot be read")
+    analyze.add_argument("--strict", action="store_true", help="fail on unreadable files")
     analyze.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
 def _add_export(command: Command) -> None:
     export = command(
         "export",
-        "write a model for servers, phones or ONNX Runtime, and verify the file",
+        "export a model for servers, phones, or ONNX Runtime, and verify the file",
         "se-keras export se_resnet50 --format tflite --dtype fp16 --output out/model.tflite",
     )
     export.add_argument("model", help="a network's name, published weights (model.tag), or a .keras file")
@@ -279,33 +287,38 @@ def _add_export(command: Command) -> None:
         "--dtype",
         choices=("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8"),
         default="fp32",
-        help="how a .tflite file computes (default: fp32); int8 and int16x8 need --data",
+        help="number format of a .tflite file (default: fp32); int8 and int16x8 need --data",
     )
     export.add_argument(
-        "--input-type", choices=("float32", "uint8", "int8"), help="what an int8 file takes (default: float32)"
+        "--input-type", choices=("float32", "uint8", "int8"), help="input dtype of an int8 file (default: float32)"
     )
-    export.add_argument("--weights", choices=("imagenet", "none"), help="of a network without a tag: none are random")
+    export.add_argument(
+        "--weights", choices=("imagenet", "none"), help="weights of a network given without a tag; none: random"
+    )
     export.add_argument("--size", type=_at_least_one, help="height and width of a network's input in pixels")
     export.add_argument(
-        "--labels", help="text file with one class name per line, for the export; default: labels.txt beside the model"
+        "--labels",
+        help="text file with one class name per line, for the export (default: labels.txt next to the model)",
     )
     export.add_argument(
-        "--data", help="folder of photos to calibrate with and to verify on; of train and val in it, one for each"
+        "--data", help="folder of photos; with train and val in it, calibrates with one and verifies on the other"
     )
-    export.add_argument("--output", help="what to write (default: out/model.tflite, out/model.onnx, out/saved_model)")
-    export.add_argument("--overwrite", action="store_true", help="replace what exists")
+    export.add_argument(
+        "--output", help="file or folder to write (default: out/model.tflite, out/model.onnx, out/saved_model)"
+    )
+    export.add_argument("--overwrite", action="store_true", help="replace an existing file or folder")
     _add_verdict(export)
 
 
 def _add_verify(command: Command) -> None:
     verify = command(
         "verify",
-        "run an exported file in its own runtime and compare it with its model; exit code 1 if it fails",
+        "run an exported file in its own runtime and compare it with its model; exit with 1 if it fails",
         "se-keras verify out/model.tflite --model model.keras --data photos --report out/report",
     )
-    verify.add_argument("file", help="a SavedModel folder, or a .tflite, .onnx or .keras file, made here or elsewhere")
-    verify.add_argument("--model", help="what it should compute: a .keras file, model.tag, or another exported file")
-    verify.add_argument("--data", help="folder of photos, in subfolders by class or not")
+    verify.add_argument("file", help="a SavedModel folder, or a .tflite, .onnx, or .keras file, made here or elsewhere")
+    verify.add_argument("--model", help="model to compare with: a .keras file, model.tag, or another exported file")
+    verify.add_argument("--data", help="folder of photos, with or without subfolders per class")
     _add_verdict(verify)
 
 
@@ -316,27 +329,29 @@ def _add_verdict(parser: argparse.ArgumentParser) -> None:
         choices=("cpu", "gpu", "edgetpu", "serving"),
         action="append",
         default=[],
-        help="what has to accept the file; may be repeated",
+        help="target that must accept the file; may be repeated",
     )
-    parser.add_argument("--threads", type=_at_least_one, default=1, help="CPU threads when timing (default: 1)")
-    parser.add_argument("--images", type=_at_least_one, default=256, help="photos at most (default: 256)")
-    parser.add_argument("--strict", action="store_true", help="refuse photos that cannot be read")
-    parser.add_argument("--max-relative-error", type=_fraction, help="of the logits (default: by dtype)")
-    parser.add_argument("--min-top1-agreement", type=_fraction, help="share of the photos (default: by dtype)")
+    parser.add_argument("--threads", type=_at_least_one, default=1, help="CPU threads for timing (default: 1)")
+    parser.add_argument("--images", type=_at_least_one, default=256, help="most photos to use (default: 256)")
+    parser.add_argument("--strict", action="store_true", help="fail on unreadable photos")
+    parser.add_argument("--max-relative-error", type=_fraction, help="limit for the logits (default: by dtype)")
+    parser.add_argument("--min-top1-agreement", type=_fraction, help="fraction of the photos (default: by dtype)")
     parser.add_argument("--max-accuracy-drop", type=_fraction, help="as a fraction of 1 (default: by dtype)")
 
 
 def _add_benchmark(command: Command) -> None:
     benchmark = command(
         "benchmark",
-        "time exported files and models beside each other",
+        "time exported files and models side by side",
         "se-keras benchmark out/model.tflite out/model.onnx se_resnet50 --threads 1 2 --batch-sizes 1 8",
     )
-    benchmark.add_argument("models", nargs="+", help="exported files and folders, .keras files, or networks' names")
+    benchmark.add_argument("models", nargs="+", help="exported files and folders, .keras files, or network names")
     benchmark.add_argument("--threads", type=_at_least_one, nargs="+", default=[1], help="CPU threads (default: 1)")
-    benchmark.add_argument("--batch-sizes", type=_at_least_one, nargs="+", default=[1], help="images (default: 1)")
-    benchmark.add_argument("--repeats", type=_at_least_one, default=30, help="counted runs (default: 30)")
-    benchmark.add_argument("--warmups", type=_at_least_one, default=5, help="runs before them (default: 5)")
+    benchmark.add_argument(
+        "--batch-sizes", type=_at_least_one, nargs="+", default=[1], help="images per batch (default: 1)"
+    )
+    benchmark.add_argument("--repeats", type=_at_least_one, default=30, help="timed runs (default: 30)")
+    benchmark.add_argument("--warmups", type=_at_least_one, default=5, help="warmup runs (default: 5)")
     benchmark.add_argument("--gpu", action="store_true", help="time .tflite files in LiteRT's GPU runtime")
 
 
@@ -346,7 +361,7 @@ def _fraction(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1; received {text!r}")
     return value
 
 
@@ -356,24 +371,24 @@ def _positive(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number above 0; received {text!r}")
     return value
 
 
 def _natural(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 0; received {text!r}")
     return int(text)
 
 
 def _at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1; received {text!r}")
     return int(text)
 
 
 def _held_back(verbose: bool) -> contextlib.AbstractContextManager[None]:
-    """Holds back what compiled code prints while it is being loaded."""
+    """Suppresses messages that compiled code prints while it is loaded."""
     if verbose:
         return contextlib.nullcontext()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -384,18 +399,18 @@ def _held_back(verbose: bool) -> contextlib.AbstractContextManager[None]:
 
 
 def _open_closed_streams() -> None:
-    """Points standard streams that were closed (`2>&-`) at the null device, or the next file gets their numbers."""
+    """Opens closed standard streams (`2>&-`) on the null device; otherwise the next file would get their numbers."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  as long as the process
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  open as long as the process runs
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _flush_output() -> None:
-    """Writes what is left in standard output; that nobody reads it any more (`| head`) is no failure."""
+    """Flushes standard output; a closed reader (`| head`) is not a failure."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -409,7 +424,7 @@ def _run(options: argparse.Namespace) -> int:
         from se_keras import cli
 
         command = cli.command_for(options)
-        # JAX must not have computed before processes join.
+        # JAX must not compute anything before the processes join.
         if "keras" in sys.modules and getattr(options, "distribute", None) is None:
             cli.wake_backend()
     for module in getattr(options, "imports", ()):
@@ -422,7 +437,7 @@ def _run(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _warnings_as_notes(verbose: bool) -> Iterator[None]:
-    """Shows a warning as one line, without the place in the code that gave it."""
+    """Shows a warning as one line, without its place in the code."""
     from se_keras.cli.console import progress_console
 
     with warnings.catch_warnings():
@@ -448,11 +463,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line.
 
     Args:
-        arguments: Without the program's name; default: the process's own.
+        arguments: The arguments without the program's name. None uses those of the process.
 
     Returns:
-        The exit code: 0 done, 1 failed (the reason is on standard error), 130 interrupted. Usage
-        errors exit with 2 before Keras is imported.
+        The exit code: 0 for success, 1 for failure (the reason is on standard error), 130 for an
+        interruption. Usage errors exit with 2 before Keras is imported.
     """
     _open_closed_streams()
     options = parser().parse_args(arguments)

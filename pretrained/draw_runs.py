@@ -1,4 +1,4 @@
-"""Draws the curves of several runs into one picture, and prints where each ended.
+"""Draws the curves of several runs into one figure, and prints their final accuracies.
 
 python pretrained/draw_runs.py curves.png "from CIFAR-10=runs/a" "from scratch=runs/b" --title "Flowers, 64 px"
 """

@@ -1,6 +1,6 @@
-"""Writes se_keras/data/catalog.json: what `se-keras list` and `train --recipes` print without importing Keras.
+"""Writes se_keras/data/catalog.json, which `se-keras list` and `train --recipes` print without importing Keras.
 
-python pretrained/make_catalog.py            # --check only says whether it is current
+python pretrained/make_catalog.py            # --check only reports whether it is current
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FILE = pathlib.Path(__file__).parents[1] / "se_keras" / "data" / "catalog.json"
 
 
 def network_facts(identifier: str) -> dict[str, Any]:
-    """What the table of variants says of a network."""
+    """Returns the facts in the table of variants about a network."""
     from se_keras.models.registry import NETWORKS
 
     network = NETWORKS[identifier]
@@ -25,7 +25,7 @@ def network_facts(identifier: str) -> dict[str, Any]:
 
 
 def network_cost(identifier: str) -> dict[str, int]:
-    """What a network costs at its own size: trainable parameters, and multiply-adds per image."""
+    """Returns the cost of a network at its default input size: trainable parameters and multiply-adds per image."""
     import keras
 
     import se_keras
@@ -36,7 +36,7 @@ def network_cost(identifier: str) -> dict[str, int]:
 
 
 def recipe_facts() -> list[dict[str, Any]]:
-    """What the recipes say of themselves."""
+    """Returns the fields of the recipes that are listed."""
     from se_keras.training.recipes import RECIPES
 
     fields = ("name", "epochs", "batch_size", "source", "evidence")
@@ -44,7 +44,7 @@ def recipe_facts() -> list[dict[str, Any]]:
 
 
 def catalog() -> dict[str, Any]:
-    """All of the file."""
+    """Returns the complete content of the file."""
     from se_keras.models.registry import list_models
 
     networks = {name: network_facts(name) | network_cost(name) for name in list_models()}
@@ -52,7 +52,7 @@ def catalog() -> dict[str, Any]:
 
 
 def main() -> int:
-    """Writes the file, or compares it."""
+    """Writes the file, or checks whether it is current."""
     text = json.dumps(catalog(), indent=1, ensure_ascii=False) + "\n"
     if "--check" in sys.argv[1:]:
         current = FILE.is_file() and FILE.read_text("utf-8") == text

@@ -1,11 +1,11 @@
-"""Turns a finished run into a bundled checkpoint: weights for the package, and its folder of evidence here.
+"""Converts a finished run to a bundled checkpoint: weights for the package, and a folder of evidence here.
 
     se-keras train --model se_resnet20 --data cifar10.npz --recipe cifar --precision mixed_bfloat16 --out runs/se
     python pretrained/make_checkpoint.py runs/se se_resnet20.cifar10 --data cifar10.npz
 
-Writes `se_keras/data/NAME.safetensors`, and into `pretrained/NAME/` the run's settings and log, its curves, the
-confusion matrix, and `metrics.json`: accuracy on the test images in fp32 and, through LiteRT, in int8.
-The last weights are taken, not those of the epoch that was best on the test images.
+Writes `se_keras/data/NAME.safetensors`, and in `pretrained/NAME/` the run's settings and log, its curves, the
+confusion matrix, and `metrics.json`: accuracy on the test images in fp32 and, with LiteRT, in int8.
+It uses the last weights, not those of the epoch that was best on the test images.
 """
 
 import argparse
@@ -67,13 +67,13 @@ def main() -> None:
     identifier = options.name.partition(".")[0]
     begun = json.loads((options.run / "run.json").read_text("utf-8"))
     facts = begun["facts"]
-    # Where the images lay says nothing; which they were does the fingerprint.
+    # The path of the images is irrelevant; the fingerprint identifies them.
     facts["data"]["name"] = facts["arguments"]["data"] = "cifar10"
-    facts["data"]["classes"] = list(CIFAR10_CLASSES)  # an .npz file may number them only
+    facts["data"]["classes"] = list(CIFAR10_CLASSES)  # an .npz file may only number them
     trained = keras.models.load_model(options.run / "model.keras", compile=False)
     reduction = next((layer.reduction for layer in trained.layers if isinstance(layer, se_keras.SqueezeExcite)), None)
     se = None if reduction is None else se_keras.SEConfig(reduction=reduction)
-    # Built anew, because the trained one may compute in half precision.
+    # Built again, because the trained model may compute in half precision.
     model = se_keras.create_model(identifier, se=se)
     model.set_weights(trained.get_weights())
 

@@ -1,9 +1,9 @@
-"""Cuts the sample bundled with the package out of the full CIFAR-10.
+"""Extracts the sample bundled with the package from the full CIFAR-10.
 
     python pretrained/make_cifar10_sample.py cifar10.npz
 
-`cifar10.npz` holds x_train, y_train, x_test and y_test as `keras.datasets.cifar10.load_data`
-returns them. Kept are the first 100 training and the first 50 test images of each class.
+`cifar10.npz` holds x_train, y_train, x_test, and y_test as `keras.datasets.cifar10.load_data`
+returns them. The sample has the first 100 training and the first 50 test images of each class.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ SOURCE = (
 
 
 def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the first `count` images of each class, in the order of the data set."""
+    """Returns the indices of the first `count` images of each class, in the order of the data set."""
     return np.sort(np.concatenate([np.flatnonzero(labels == label)[:count] for label in range(len(NAMES))]))
 
 

@@ -1,6 +1,6 @@
 """Writes the tables of checkpoints into pretrained/README.md and docs/weights.md, and results-imagenet.csv.
 
-python pretrained/make_tables.py            # --check only says whether they are current
+python pretrained/make_tables.py            # --check only reports whether they are current
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _of_imagenet() -> list[str]:
 
 
 def table() -> str:
-    """One row a checkpoint, in Markdown."""
+    """Returns a Markdown table with one row per checkpoint."""
     from se_keras.weights.published import DEFAULT_TAGS, RECORDS
 
     lines = [
@@ -45,7 +45,7 @@ def table() -> str:
 
 
 def bundled() -> str:
-    """One row a checkpoint that was trained here, in Markdown, from what `make_checkpoint.py` measured."""
+    """Returns a Markdown table with one row per checkpoint trained here, as measured by `make_checkpoint.py`."""
     from se_keras.weights import bundled
 
     lines = [
@@ -67,7 +67,7 @@ def bundled() -> str:
 
 
 def runs() -> str:
-    """One row a run whose weights are not bundled, in Markdown."""
+    """Returns a Markdown table with one row per run whose weights are not bundled."""
     lines = ["| Run | Epochs | Seed | Accuracy, % | int8 in LiteRT, % |", "| --- | --: | --: | --: | --: |"]
     for folder in sorted((HERE / "runs").iterdir()):
         metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
@@ -80,7 +80,7 @@ def runs() -> str:
 
 
 def pairs() -> str:
-    """One row a seed of the short runs with and without SE, in Markdown."""
+    """Returns a Markdown table with one row per seed of the short runs with and without SE."""
     lines = ["| Seed | with SE, % | without, % | Difference |", "| --- | --: | --: | --: |"]
     differences = []
     for folder in sorted((HERE / "pairs").glob("se.seed*")):
@@ -93,7 +93,7 @@ def pairs() -> str:
 
 
 def results() -> str:
-    """One row a measured accuracy, as CSV."""
+    """Returns a CSV table with one row per measured accuracy."""
     from se_keras.weights.published import RECORDS
 
     stream = io.StringIO()
@@ -108,7 +108,7 @@ def results() -> str:
 
 
 def files() -> dict[pathlib.Path, str]:
-    """What each of the files should hold."""
+    """Returns the expected content of each file."""
     card = HERE / "README.md"
     tables = {
         card: {"bundled": bundled(), "runs": runs(), "pairs": pairs()},
@@ -122,7 +122,7 @@ def files() -> dict[pathlib.Path, str]:
 
 
 def _with(text: str, mark: str, content: str) -> str:
-    """A text with other content between two marks."""
+    """Returns a text with the content between two marks replaced."""
     begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
     before, rest = text.split(begin)
     return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"

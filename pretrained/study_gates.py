@@ -1,12 +1,12 @@
-"""What the gates of a network do with labelled images: figures, their numbers, and the tables for a page.
+"""Studies the gates of a network on labeled images: figures, their numbers, and tables for a page.
 
     python pretrained/study_gates.py se_resnet20.cifar10 --data cifar10.npz --out pretrained/gates
     python pretrained/study_gates.py run/model.keras --data flowers --out pretrained/gates/flowers
 
-The folder gets the figures of `se_keras.analysis` with their CSV files, `numbers.json` with everything else that was
-measured and with what, and `tables.md`. `--page PAGE.md --mark NAME` also puts the tables into a page, between the
-lines `<!-- NAME blocks:begin -->` and `<!-- NAME blocks:end -->`, and those of `NAME pruning`. Images are those for
-validation, held in memory.
+The output folder gets the figures of `se_keras.analysis` with their CSV files, `numbers.json` with all other
+measurements and their versions, and `tables.md`. `--page PAGE.md --mark NAME` also inserts the tables into a page,
+between the lines `<!-- NAME blocks:begin -->` and `<!-- NAME blocks:end -->`, and those of `NAME pruning`. The study
+uses the validation images, held in memory.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ BOUNDS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a .keras file, or published weights such as se_resnet20.cifar10")
-    parser.add_argument("--data", required=True, help="as for `se-keras train`")
-    parser.add_argument("--title", help="what figures and tables call the images; default: the data's name")
-    parser.add_argument("--images", type=int, help="so many, evenly over the validation images; default: all")
-    parser.add_argument("--pruning-images", type=int, default=5000, help="likewise, for what pruning costs")
-    parser.add_argument("--timed-calls", type=int, default=20, help="0 on a busy machine: times are left out")
-    parser.add_argument("--page", type=pathlib.Path, help="a Markdown file that gets the tables, too")
-    parser.add_argument("--mark", default="gates", help="what the marks in that file begin with")
+    parser.add_argument("--data", required=True, help="as in `se-keras train`")
+    parser.add_argument("--title", help="name of the images in figures and tables (default: the data's name)")
+    parser.add_argument("--images", type=int, help="number of validation images, evenly spaced (default: all)")
+    parser.add_argument("--pruning-images", type=int, default=5000, help="likewise, for the cost of pruning")
+    parser.add_argument("--timed-calls", type=int, default=20, help="timed calls; 0 skips timing on a busy machine")
+    parser.add_argument("--page", type=pathlib.Path, help="a Markdown file that also gets the tables")
+    parser.add_argument("--mark", default="gates", help="prefix of the marks in that file")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     options = parser.parse_args()
     numbers = study(options)
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def study(options: argparse.Namespace) -> dict[str, Any]:
-    """Draws the figures, and returns what was measured."""
+    """Draws the figures, and returns the measurements."""
     import se_keras
     from se_keras.analysis import collect_gates, plot_gates, plot_image, plot_pruning
     from se_keras.analysis.tables import stage_of
@@ -64,7 +64,7 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     source, name = open_images(options.data)
     title = options.title or f"{name} validation"
     images, labels = prepared_images(source, preprocessing_of(model), options.images)
-    # An .npz file of images often names no classes, and the record of the weights does.
+    # An .npz file of images often has no class names; the record of the weights has them.
     names = class_names_of(options.model)
     names = names if len(names) == len(source.class_names) else source.class_names
     classes = {index: names[index] for index in sorted({int(label) for label in labels})}
@@ -106,14 +106,14 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def open_images(data: str) -> tuple[Any, str]:
-    """The images for validation, and the data's name without folders and ending."""
+    """Returns the validation images, and the data's name without folders and extension."""
     from se_keras.training.sources import open_data
 
     return open_data(data).validation, pathlib.Path(data).stem
 
 
 def prepared_images(source: Any, prepared: Any, most: int | None) -> tuple[Any, Any]:
-    """Images at the network's size, uint8, (n, height, width, 3), evenly over a source, and their class indices."""
+    """Returns evenly spaced images of a source, uint8, (n, height, width, 3), at the network's size, and labels."""
     import numpy as np
 
     from se_keras.training.batches import fitted
@@ -123,7 +123,7 @@ def prepared_images(source: Any, prepared: Any, most: int | None) -> tuple[Any, 
 
 
 def evenly_spaced(count: int, most: int) -> Any:
-    """Indices of at most `most` of `count` images; even, because folders list one class after the other."""
+    """Returns evenly spaced indices of at most `most` of `count` images, because folders list class by class."""
     import numpy as np
 
     return np.linspace(0, count - 1, min(count, most)).round().astype(int)
@@ -134,7 +134,7 @@ def accuracy(model: Any, images: Any, labels: Any) -> float:
 
 
 def unit_activity(model: Any, images: Any, names: list[str]) -> dict[str, dict[str, int]]:
-    """For each block, how many hidden units its bottleneck has, and how many of them are off for every image."""
+    """Returns, for each block, the number of its units, and the number of units that are off for every image."""
     import keras
     import numpy as np
 
@@ -184,7 +184,7 @@ def pruned(label: str, report: Any) -> dict[str, Any]:
 
 
 def blocks_table(numbers: dict[str, Any]) -> str:
-    """One row per block, in Markdown."""
+    """Returns a Markdown table with one row per block."""
     lines = [
         f"`{numbers['network']}` on {numbers['images']:,} images ({numbers['data']}), accuracy "
         f"{100 * numbers['accuracy']:.2f}%:",
@@ -206,7 +206,7 @@ def blocks_table(numbers: dict[str, Any]) -> str:
 
 
 def pruning_table(numbers: dict[str, Any]) -> str:
-    """One row per bound, in Markdown."""
+    """Returns a Markdown table with one row per bound."""
     rows = numbers["pruning"]
     first = rows[0]
     lines = [
@@ -233,7 +233,7 @@ def rounded(deviation: float) -> str:
 
 
 def marked(text: str, mark: str, content: str) -> str:
-    """A text with other content between the two lines of a mark."""
+    """Returns a text with the content between the two lines of a mark replaced."""
     begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
     if text.count(begin) != 1 or text.count(end) != 1:
         raise SystemExit(f"the page must have one line {begin} and one {end}")

@@ -1,19 +1,18 @@
-"""What SE does for a trained network that it is put into: fine-tuning with and without it, everything else equal.
+"""Studies the effect of SE inserted into a trained network: fine-tuning with and without it, everything else equal.
 
     python pretrained/study_insertion.py --data cifar10.npz --seeds 0 1 2 --out insertion
-    python pretrained/study_insertion.py --out insertion --table insertion.md              # the table alone
+    python pretrained/study_insertion.py --out insertion --table insertion.md              # only the table
 
-The network is the bundled ResNet-20 without SE. Each arm starts from its weights and has the same budget of epochs, the
-recipe `cifar` at a tenth of its rate, and for each seed the same order of images and the same augmentation, so that
-the arms are compared seed by seed. All weights learn at one rate, those of the new blocks too. Accuracy is that
-of all validation images with the weights after the last epoch: none is chosen by it.
+The network is the bundled ResNet-20 without SE. Each arm starts from its weights, with the same number of epochs and
+the recipe `cifar` at a tenth of its learning rate. For each seed, the order of the images and the augmentation are the
+same, so the arms are compared seed by seed. All weights, including those of the new blocks, have the same learning
+rate. Accuracy is measured on all validation images with the weights after the last epoch: it selects none.
 
-SE is inserted with reduction 4: its default, 16, leaves two units where there are 16 channels. `--arms` adds others.
+SE is inserted with reduction 4: the default, 16, leaves two units where there are 16 channels. `--arms` adds others.
 
-The folder gets a file for each start and each run, with recipe, versions and seconds, and a folder for each run that
-is under way; the same command goes on where it was stopped. Processes with other seeds may work on one folder at
-once, each on a core of its own: `taskset -c 0 python ... --seeds 0 --threads 1`. `table.md` is made of all that is
-finished.
+The folder gets a file for each start and each run, with recipe, versions, and seconds, and a folder for each run in
+progress; the same command resumes where it was stopped. Processes with different seeds may share one folder, each on
+its own core: `taskset -c 0 python ... --seeds 0 --threads 1`. `table.md` is made from all finished runs.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="as for `se-keras train`; without it only the table is made")
+    parser.add_argument("--data", help="as in `se-keras train`; without it, only the table is made")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=REDUCTIONS, default=[PLAIN, "se_r4"], metavar="ARM")
@@ -64,16 +63,16 @@ def arguments() -> argparse.Namespace:
 
 
 def study(options: argparse.Namespace) -> None:
-    """Measures the starts and makes the runs that are missing in the folder."""
+    """Measures the starts, and makes the runs that are missing in the folder."""
     from se_keras.training.sources import open_data
 
     data, recipe = open_data(options.data), recipe_for(options.epochs)
-    for arm in options.arms:  # all starts first: they are quick, and show at once whether insertion changed an answer
+    for arm in options.arms:  # all starts first: they are quick and show whether insertion changed an answer
         file = options.out / f"start.{arm}.json"
         if not known(file, facts_of(arm, data, recipe)):
             write_json(file, start(arm, data, recipe))
             print(f"{TITLES[arm]}: {json.loads(file.read_text('utf-8'))['accuracy']:.2%} before training", flush=True)
-    for seed in options.seeds:  # pairs of equal seeds first, so that a part of the study is a comparison already
+    for seed in options.seeds:  # pairs of equal seeds first, so that a partial study is already a comparison
         for arm in options.arms:
             file = options.out / f"run.{arm}.seed{seed}.json"
             if not known(file, facts_of(arm, data, recipe)):
@@ -94,7 +93,7 @@ def recipe_for(epochs: int) -> Any:
 
 
 def network(arm: str) -> Any:
-    """The trained network without SE, with SE put into it unless the arm is the plain one."""
+    """Returns the trained network, with SE inserted unless the arm is the plain one."""
     import se_keras
 
     base = se_keras.create_model(BASE)
@@ -105,7 +104,7 @@ def network(arm: str) -> Any:
 
 
 def start(arm: str, data: Any, recipe: Any) -> dict[str, Any]:
-    """What a network is before training: its size, its accuracy, and how far its answers are from the base's."""
+    """Measures a network before training: its size, its accuracy, and the difference of its answers from the base's."""
     import keras
     import numpy as np
 
@@ -132,7 +131,7 @@ def start(arm: str, data: Any, recipe: Any) -> dict[str, Any]:
 
 
 def run(arm: str, data: Any, recipe: Any, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Trains one network with one seed, or goes on with it."""
+    """Trains one network with one seed, or resumes its run."""
     import keras
 
     from se_keras.training.loop import train
@@ -168,7 +167,7 @@ def run(arm: str, data: Any, recipe: Any, seed: int, options: argparse.Namespace
 
 
 def facts_of(arm: str, data: Any, recipe: Any) -> dict[str, Any]:
-    """What must be the same for results to stand in one table; the run's own record says the rest."""
+    """Returns the facts that results in one table must share; the run's own record has the rest."""
     return {
         "base": BASE,
         "base_fingerprint": fingerprint(),
@@ -187,33 +186,33 @@ def facts_of(arm: str, data: Any, recipe: Any) -> dict[str, Any]:
 
 
 def fingerprint() -> str:
-    """Tells whether the bundled weights are those that a result was taken from."""
+    """Returns a fingerprint of the bundled weights, to identify those of a result."""
     from se_keras.weights.published import RECORDS
 
     return RECORDS[BASE].sources[0].sha256[:16]
 
 
 def known(file: pathlib.Path, facts: dict[str, Any]) -> bool:
-    """Whether a file has what is asked for; one with results of another study is no place for more."""
+    """Returns whether a file has the requested result; exits if it has the results of another study."""
     if not file.exists():
         return False
     then, now = json.loads(file.read_text("utf-8"))["facts"], json.loads(json.dumps(facts))
     differences = [f"{key} was {then.get(key)!r}, is {now[key]!r}" for key in now if then.get(key) != now[key]]
     if differences:
-        raise SystemExit(f"{file} is of another study ({'; '.join(differences)}). Pass another --out.")
+        raise SystemExit(f"{file} belongs to another study ({'; '.join(differences)}). Pass another --out.")
     return True
 
 
 def table(folder: pathlib.Path) -> str:
-    """One row an arm, in Markdown: mean and standard deviation over seeds; differences are those of equal seeds."""
+    """Returns a Markdown table with one row per arm: mean and deviation over seeds; differences pair equal seeds."""
     starts = {arm: read(folder / f"start.{arm}.json") for arm in REDUCTIONS if (folder / f"start.{arm}.json").exists()}
     runs = {arm: [read(file) for file in sorted(folder.glob(f"run.{arm}.seed*.json"))] for arm in starts}
     if not starts:
-        raise SystemExit(f"there are no results in {folder}; begin with --data")
+        raise SystemExit(f"there are no results in {folder}; start with --data")
     everything = [*starts.values(), *(row for rows in runs.values() for row in rows)]
     studies = {json.dumps({**one["facts"], "arm": None, "reduction": None}) for one in everything}
     if len(studies) > 1:
-        raise SystemExit(f"{folder} holds results of {len(studies)} studies; give each a folder of its own")
+        raise SystemExit(f"{folder} holds results of {len(studies)} studies; give each its own folder")
     facts = everything[0]["facts"]
     plain = {row["seed"]: row["accuracy"] for row in runs.get(PLAIN, [])}
     lines = [

@@ -1,16 +1,16 @@
-"""SE against the same network without, same recipe and seeds: all seeds of a network are trained together, on JAX.
+"""Compares networks with and without SE, with the same recipe and seeds, all seeds trained together on JAX.
 
     python pretrained/study_pairs.py --data cifar10.npz --models se_resnet20 se_resnet56 --seeds 0 1 2 3 4 \\
         --epochs 160 --out pretrained/study-pairs.json
-    python pretrained/study_pairs.py --out pretrained/study-pairs.json --table table.md      # the table alone
+    python pretrained/study_pairs.py --out pretrained/study-pairs.json --table table.md      # only the table
 
-The recipe is `cifar` of `se_keras/training/recipes.py`: its optimiser, schedule and augmentation, by Keras' own
-training step, vectorised over the seeds. Images, augmentation and whole epochs stay on the device, because a network
-this small is bound by what the host launches. Accuracy is that of all test images, with the weights of that epoch:
-none is chosen by it.
+The recipe is `cifar` of `se_keras/training/recipes.py`: its optimizer, schedule, and augmentation, with Keras' own
+training step, vectorized over the seeds. Images, augmentation, and whole epochs stay on the device, because a network
+this small is limited by the host's launches. Accuracy is measured on all test images with the weights of that epoch: it
+selects none.
 
-What is finished is in the file after every network, and a state beside it every few epochs: the same command goes on
-where it was stopped.
+Finished results are written to the file after every network, and a state next to it every few epochs: the same command
+resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -63,20 +63,20 @@ EVALUATION_BATCH = 1000
 EVALUATE_EVERY = 10
 STOPPED = 3
 
-# Of all seeds, stacked: trainable, non-trainable, optimiser's and metrics' variables, as Keras' training step has them.
+# Stacked over all seeds: trainable, non-trainable, optimizer, and metrics variables, as in Keras' training step.
 State = tuple[list[jax.Array], list[jax.Array], list[jax.Array], list[jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Labelled images on the device.
+    """Labeled images on the device.
 
     Args:
-        x_train: RGB, uint8, 0 to 255, shape (n, height, width, 3).
-        y_train: Class indices, int32, shape (n,).
+        x_train: RGB images, uint8, 0 to 255, shape (n, height, width, 3).
+        y_train: Integer labels, int32, shape (n,).
         x_test: As `x_train`.
         y_test: As `y_train`.
-        fingerprint: Changes when an image or a label does.
+        fingerprint: A string that changes when an image or a label changes.
     """
 
     x_train: jax.Array
@@ -91,7 +91,7 @@ class Images:
 
 
 def read_images(names: Sequence[str]) -> Images:
-    """Joins files that hold x_train, y_train, x_test and y_test, or a part of each; "sample": the bundled images."""
+    """Joins files with x_train, y_train, x_test, and y_test, or parts of them; "sample" is the bundled images."""
     if list(names) == ["sample"]:
         sample = load_sample()
         parts = [{key: getattr(sample, key) for key in ("x_train", "y_train", "x_test", "y_test")}]
@@ -115,7 +115,7 @@ def read_images(names: Sequence[str]) -> Images:
 
 
 def pad_and_crop(step: PadAndCrop, key: jax.Array, images: jax.Array) -> jax.Array:
-    """`PadAndCrop` of a batch on the device."""
+    """Applies `PadAndCrop` to a batch on the device."""
     height, width, channels = images.shape[1:]
     border = (step.padding, step.padding)
     padded = jnp.pad(images, ((0, 0), border, border, (0, 0)))
@@ -128,7 +128,7 @@ def pad_and_crop(step: PadAndCrop, key: jax.Array, images: jax.Array) -> jax.Arr
 
 
 def random_flip(step: RandomFlip, key: jax.Array, images: jax.Array) -> jax.Array:
-    """`RandomFlip` of a batch on the device."""
+    """Applies `RandomFlip` to a batch on the device."""
     flipped = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
     return jnp.where(flipped, images[:, :, ::-1], images)
 
@@ -140,12 +140,12 @@ ON_DEVICE: dict[type, Callable[[Any, jax.Array, jax.Array], jax.Array]] = {
 
 
 def augmenter(recipe: Recipe) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The recipe's transforms of a batch of uint8 images, on the device."""
+    """Returns a function that applies the recipe's transforms to a batch of uint8 images on the device."""
     foreign = [type(step).__name__ for step in recipe.transforms if type(step) not in ON_DEVICE]
     if foreign or recipe.batch_transforms or recipe.average is not None or len(recipe.phases) != 1:
         raise ValueError(
-            f"Only recipes of one phase, without average of the weights, whose transforms are among "
-            f"{', '.join(kind.__name__ for kind in ON_DEVICE)} run on the device; received {recipe.name!r}."
+            f"The recipe must have one phase, no average of the weights, and only transforms among "
+            f"{', '.join(kind.__name__ for kind in ON_DEVICE)}; received {recipe.name!r}."
         )
 
     def augment(key: jax.Array, images: jax.Array) -> jax.Array:
@@ -157,14 +157,14 @@ def augmenter(recipe: Recipe) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 
 def initial_state(build: Callable[[], keras.Model], seeds: Sequence[int]) -> tuple[keras.Model, State]:
-    """A compiled model, and the stacked variables of one such model a seed.
+    """Returns a compiled model, and the stacked variables of one such model per seed.
 
     Args:
-        build: Gives a compiled model, with weights drawn from Keras' global seed.
+        build: Returns a compiled model, with weights drawn from Keras' global seed.
         seeds: The seeds.
 
     Returns:
-        The last model, for its structure, and what `epoch_function` trains: a leading axis for the seeds.
+        The last model, for its structure, and the state for `epoch_function`, with a leading axis for the seeds.
     """
     states = []
     for seed in seeds:
@@ -183,18 +183,18 @@ def initial_state(build: Callable[[], keras.Model], seeds: Sequence[int]) -> tup
 
 
 def epoch_function(model: keras.Model, recipe: Recipe, classes: int) -> Callable[..., tuple[State, jax.Array]]:
-    """One epoch of all seeds.
+    """Returns a function that runs one epoch of all seeds.
 
     Args:
         model: A compiled model.
-        recipe: Its batch size and transforms are used; the optimiser is the model's.
-        classes: How many there are.
+        recipe: The recipe; its batch size and transforms are used. The optimizer is the model's.
+        classes: Number of classes.
 
     Returns:
-        A function of the state (which is used up), the seeds (int32), the number of the epoch, images
-        (uint8) and labels (int32), that gives the new state and the mean loss of each seed. Each seed has an order
-        and an augmentation of its own in each epoch, which depend on nothing else; what is left
-        over whole batches is left out of that epoch.
+        A function of the state (which is consumed), the seeds (int32), the number of the epoch, images
+        (uint8), and labels (int32) that returns the new state and the mean loss of each seed. The order and
+        augmentation depend on the seed and the epoch alone; images that do not fill a whole batch are left out of
+        that epoch.
     """
     augment, train_step = augmenter(recipe), jax.vmap(model.train_step)
 
@@ -213,7 +213,7 @@ def epoch_function(model: keras.Model, recipe: Recipe, classes: int) -> Callable
             logs, state = train_step(state, batch)
             return state, logs["loss"]
 
-        # Keras' loss is a mean since its metric was reset.
+        # Keras' loss is the mean since its metric was reset.
         state = (*state[:3], jax.tree.map(jnp.zeros_like, state[3]))
         state, losses = jax.lax.scan(step, state, jnp.arange(steps))
         return state, losses[-1]
@@ -222,14 +222,14 @@ def epoch_function(model: keras.Model, recipe: Recipe, classes: int) -> Callable
 
 
 def accuracy_function(model: keras.Model) -> Callable[[State, jax.Array, jax.Array], jax.Array]:
-    """A function of the state, images and labels, that gives the accuracy of each seed, a fraction of 1."""
+    """Returns a function of the state, images, and labels that returns the accuracy of each seed, a fraction of 1."""
 
     def run(state: State, images: jax.Array, labels: jax.Array) -> jax.Array:
         count = len(images)
         batch = min(EVALUATION_BATCH, count)
         rest = -count % batch
         images = jnp.pad(images, ((0, rest), (0, 0), (0, 0), (0, 0))).reshape(-1, batch, *images.shape[1:])
-        labels = jnp.pad(labels, (0, rest), constant_values=-1).reshape(-1, batch)  # -1 is never right
+        labels = jnp.pad(labels, (0, rest), constant_values=-1).reshape(-1, batch)  # -1 is never correct
 
         def right(trainable: list[jax.Array], others: list[jax.Array]) -> jax.Array:
             def of_batch(part: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -245,12 +245,12 @@ def accuracy_function(model: keras.Model) -> Callable[[State, jax.Array, jax.Arr
 
 @dataclasses.dataclass
 class Progress:
-    """How far the seeds of a network are.
+    """The progress of the seeds of a network.
 
     Args:
-        epoch: Epochs that are done.
-        history: Number of epochs, accuracy and mean loss of each seed after them.
-        seconds: Spent on all seeds together, compilation included.
+        epoch: Number of completed epochs.
+        history: Number of epochs, and accuracy and mean loss of each seed after them.
+        seconds: Time spent on all seeds together, including compilation.
     """
 
     epoch: int = 0
@@ -259,13 +259,13 @@ class Progress:
 
 
 class Checkpoint:
-    """The state of some seeds in a folder, one file a seed, so that none gets large.
+    """The state of some seeds in a folder, with one file per seed to keep the files small.
 
-    The files of an epoch are complete before older ones go: what is killed in between leaves a whole state.
+    The files of an epoch are complete before older ones are removed, so a complete state survives a kill.
 
     Args:
         folder: The folder.
-        name: Of the network and everything else that makes a state unfit for another training.
+        name: Name of the network and of everything else that a state depends on.
         seeds: The seeds.
     """
 
@@ -285,7 +285,7 @@ class Checkpoint:
         self._remove(keep=progress.epoch)
 
     def load(self, state: State) -> tuple[State, Progress]:
-        """The newest whole state in place of a fresh one, or the fresh one."""
+        """Returns the newest complete state, or the given new one if there is none, and its progress."""
         epochs = [int(path.suffixes[-2].removeprefix(".epoch")) for path in self._files(self.seeds[0])]
         for epoch in sorted(epochs, reverse=True):
             files = [self._file(seed, epoch) for seed in self.seeds]
@@ -323,7 +323,7 @@ class Checkpoint:
 
 
 class OutOfTimeError(RuntimeError):
-    """The time that the command was given is over; the state is saved."""
+    """An error at the command's time limit; the state is saved."""
 
 
 def train_seeds(
@@ -337,23 +337,23 @@ def train_seeds(
     deadline: float = math.inf,
     say: Callable[[str], None] = print,
 ) -> tuple[keras.Model, State, Progress]:
-    """Trains one network with several seeds at once, or what is left of it.
+    """Trains one network with several seeds at once, or resumes the training.
 
     Args:
-        build: Gives a compiled model.
-        recipe: How to train.
-        images: On what.
+        build: Returns a compiled model.
+        recipe: The recipe.
+        images: The images to train and test on.
         seeds: The seeds.
-        checkpoint: Where the state is kept until the end.
-        save_every: Epochs.
-        deadline: When to stop, on the clock of `time.monotonic`.
-        say: Is told of every evaluation.
+        checkpoint: The state, kept until the end.
+        save_every: Epochs between saves.
+        deadline: Time at which to stop, on the clock of `time.monotonic`.
+        say: Reports every evaluation.
 
     Returns:
-        The model, the last state and what was measured.
+        The model, the last state, and the measurements.
 
     Raises:
-        OutOfTimeError: The deadline is over.
+        OutOfTimeError: The deadline has passed.
     """
     began = time.monotonic()
     model, state = initial_state(build, seeds)
@@ -370,9 +370,9 @@ def train_seeds(
         state, losses = run_epoch(state, numbers, jnp.int32(epoch), images.x_train, images.y_train)
         jax.block_until_ready(losses)
         progress.epoch, progress.seconds = epoch + 1, before + time.monotonic() - began
-        if epoch == first + 1:  # nothing is compiled any more
+        if epoch == first + 1:  # compilation is finished
             one = time.monotonic() - started
-            say(f"  {one:.1f} s an epoch, {(recipe.epochs - progress.epoch) * one / 60:.1f} min to go")
+            say(f"  {one:.1f} s per epoch, {(recipe.epochs - progress.epoch) * one / 60:.1f} min to go")
         last = progress.epoch == recipe.epochs
         if last or progress.epoch % EVALUATE_EVERY == 0:
             accuracies = measure(state, images.x_test, images.y_test)
@@ -387,19 +387,19 @@ def train_seeds(
 
 
 def put_back(model: keras.Model, state: State, index: int) -> None:
-    """Gives a model the weights of one of the seeds."""
+    """Sets the weights of a model to those of one seed."""
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     for variable, values in zip(variables, [*state[0], *state[1]], strict=True):
         variable.assign(values[index])
 
 
 def builder(name: str, variant: str, images: Images, recipe: Recipe) -> Callable[[], keras.Model]:
-    """Builds and compiles a network as `se_keras.training.loop.train` does."""
+    """Returns a function that builds and compiles a network as `se_keras.training.loop.train` does."""
     steps = len(images.x_train) // recipe.batch_size
     if not steps:
         raise ValueError(
-            f"A batch takes {recipe.batch_size} images, but there are {len(images.x_train)} for training; more are "
-            "needed."
+            f"A batch takes {recipe.batch_size} images, but there are {len(images.x_train)} for training. Pass more "
+            "images."
         )
 
     def build() -> keras.Model:
@@ -412,7 +412,7 @@ def builder(name: str, variant: str, images: Images, recipe: Recipe) -> Callable
 
 
 def facts_of(recipe: Recipe, images: Images, precision: str) -> dict[str, Any]:
-    """What must be the same for results to stand in one table."""
+    """Returns the facts that results in one table must share."""
     return {
         "recipe": recipe.name,
         "epochs": recipe.epochs,
@@ -427,7 +427,7 @@ def facts_of(recipe: Recipe, images: Images, precision: str) -> dict[str, Any]:
 
 
 def read_results(path: pathlib.Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """The results of earlier commands, or none; refuses those of another study."""
+    """Reads the results of earlier commands, if any; raises ValueError for those of another study."""
     if not path.exists():
         return {"facts": facts, "runs": {}}
     found = json.loads(path.read_text("utf-8"))
@@ -444,7 +444,7 @@ def write_results(path: pathlib.Path, found: dict[str, Any]) -> None:
 
 
 def rows_of(model: keras.Model, progress: Progress, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """What the file says of each seed."""
+    """Returns the rows of the file, one per seed."""
     device = jax.devices()[0]
     shared = {
         "parameters": sum(math.prod(variable.shape) for variable in model.trainable_variables),
@@ -470,7 +470,7 @@ def _finite(value: float) -> float | None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Mean and standard deviation over the seeds, in Markdown; differences are those of equal seeds."""
+    """Returns a Markdown table of mean and standard deviation over the seeds; differences pair equal seeds."""
     facts = found["facts"]
     lines = [
         f"{facts['epochs']} epochs of the recipe `{facts['recipe']}`, {facts['training_images']:,} training and "
@@ -500,15 +500,15 @@ def _mean_and_deviation(values: Sequence[float], *, sign: str = "") -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", nargs="+", help="npz file, or its parts in order; 'sample': the bundled images")
+    parser.add_argument("--data", nargs="+", help="npz file, or its parts in order; 'sample' is the bundled images")
     parser.add_argument("--models", nargs="+", default=["se_resnet20"])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[PLAIN, "se"], metavar="VARIANT")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--epochs", type=int, default=160)
-    parser.add_argument("--together", type=int, help="how many seeds are trained at once; all unless given")
-    parser.add_argument("--precision", default="mixed_bfloat16", help="a dtype policy of Keras")
+    parser.add_argument("--together", type=int, help="number of seeds to train at once (default: all)")
+    parser.add_argument("--precision", default="mixed_bfloat16", help="a Keras dtype policy")
     parser.add_argument("--save-every", type=int, default=10, metavar="EPOCHS")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="save the state and stop after so many")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="minutes after which to save and stop")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file of the results")
     parser.add_argument("--weights", type=pathlib.Path, help="folder for the final weights of each seed")
     parser.add_argument("--table", type=pathlib.Path, help="Markdown file for the table")
@@ -516,10 +516,10 @@ def arguments() -> argparse.Namespace:
 
 
 def study(options: argparse.Namespace) -> None:
-    """Trains what is missing in the file of the results.
+    """Trains the networks and seeds that are missing in the results file.
 
     Raises:
-        OutOfTimeError: The time that was given is over.
+        OutOfTimeError: The time limit is reached.
     """
     deadline = time.monotonic() + 60 * options.minutes
     keras.config.set_dtype_policy(options.precision)
@@ -565,7 +565,7 @@ def main() -> int:
             with locked(options.out.with_name(f".{options.out.name}.lock"), options.out):
                 study(options)
         except OutOfTimeError:
-            print("The time is over; the state is saved, and the same command goes on.")
+            print("The time limit is reached; the state is saved. Run the same command to resume.")
             code = STOPPED
     if options.out.exists():
         text = table(json.loads(options.out.read_text("utf-8")))

@@ -68,7 +68,7 @@ def test_resume_needs_nothing_but_the_folder_and_refuses_other_settings(finished
     assert "There is no run to resume" in err
     code, _, err = run(capsys, *SHORT, "--data", data_file, "--out", finished)
     assert code == 1
-    assert "holds a run already" in err
+    assert "already holds a run" in err
 
 
 def options_of(*arguments):
@@ -98,7 +98,7 @@ def test_a_run_knows_its_images_in_every_folder_and_they_may_move(data_file, tmp
     facts["data"] = {"name": found.name, "fingerprint": found.train.fingerprint}
     run_folder.begin_run(folder, facts, resume=True)
     facts["data"] = {"name": found.name, "fingerprint": "other"}
-    with pytest.raises(ValueError, match=r"Different: data.fingerprint was '\w+', is 'other'"):
+    with pytest.raises(ValueError, match=r"Differences: data.fingerprint was '\w+', is 'other'"):
         run_folder.begin_run(folder, facts, resume=True)
 
 
@@ -152,7 +152,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data_file, tmp_path, capsys, monkeyp
     [
         (["--out", "run"], "needs --model, --data"),
         ([*NEW, "--recipe", "best"], "no recipe 'best'"),
-        ([*NEW, "--recipe", "cifar", "--data", "nowhere"], "no folder of images"),
+        ([*NEW, "--recipe", "cifar", "--data", "nowhere"], "must be a folder of images"),
         ([*NEW, "--recipe", "cifar", "--process-id", "1"], "for --distribute jax"),
         ([*NEW, "--recipe", "cifar", "--devices", "CPU:0"], "--distribute mirrored"),
         # Before any image is read:

@@ -94,7 +94,7 @@ def test_study_of_insertion_pairs_seeds_and_refuses_what_is_of_another(tmp_path)
     results(tmp_path, "se_r8", {0: 0.6}, epochs=5)
     with pytest.raises(SystemExit, match="2 studies"):
         study.table(tmp_path)
-    with pytest.raises(SystemExit, match="begin with --data"):
+    with pytest.raises(SystemExit, match="start with --data"):
         study.table(tmp_path / "empty")
 
 

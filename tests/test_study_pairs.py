@@ -171,7 +171,7 @@ def test_augmentation_on_the_device_is_the_recipes(study, rng):
     drawn = [possible[image.tobytes()] for image in changed]
     assert {top for top, _, _ in drawn} == {left for _, left, _ in drawn} == set(offsets)
     assert 0.4 < np.mean([flipped for _, _, flipped in drawn]) < 0.6
-    with pytest.raises(ValueError, match="PadAndCrop, RandomFlip run on the device; received 'imagenet'"):
+    with pytest.raises(ValueError, match="PadAndCrop, RandomFlip; received 'imagenet'"):
         study.augmenter(study.get_recipe("imagenet"))
 
 

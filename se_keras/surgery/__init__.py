@@ -1,4 +1,4 @@
-"""Graph to graph: functional models rewritten so that they compute the same with less."""
+"""Graph rewriting: functional models rewritten to compute the same answers with less work."""
 
 from se_keras.surgery.deploy import Change, Deployment, deploy, in_float32, stage_squeezes, without_dead_blocks
 from se_keras.surgery.insert import insert_squeeze_excite

@@ -1,4 +1,4 @@
-"""Constant gates in place of SE blocks: folded into the layers before them where that is exact."""
+"""Constant gates in place of SE blocks, folded into the preceding layers where that is exact."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from se_keras.surgery.graph import Call, Graph, new_layer, remade
 from se_keras.surgery.hoist import new_call
 from se_keras.surgery.layer_facts import why_weights_are_fixed
 
-# These hand on a factor for each channel unchanged, if it is not negative.
+# These pass a non-negative factor per channel through unchanged.
 POSITIVELY_HOMOGENEOUS = (
     layers.LeakyReLU,
     layers.MaxPooling1D,
@@ -24,7 +24,7 @@ POSITIVELY_HOMOGENEOUS = (
     layers.MaxPooling3D,
     layers.PReLU,
 )
-# These, whatever its sign.
+# These pass a factor of any sign through unchanged.
 LINEAR = (
     *TRANSPARENT,
     *PADDINGS,
@@ -40,14 +40,14 @@ LINEAR = (
 
 
 def constant_gates(graph: Graph, gates: Mapping[str, np.ndarray]) -> Graph:
-    """Replaces SE blocks on images by a product with constants.
+    """Replaces SE blocks on images with a product with constants.
 
     Args:
         graph: The graph.
-        gates: From the name of an SE block to its gate, shape (channels,).
+        gates: Maps the name of an SE block to its gates, shape (channels,).
 
     Returns:
-        The new graph; a constant gate is a 1x1 depthwise convolution of the block's name.
+        The new graph. Constant gates are a 1x1 depthwise convolution with the block's name.
     """
     replacements = {}
     for call in graph.calls:
@@ -58,17 +58,17 @@ def constant_gates(graph: Graph, gates: Mapping[str, np.ndarray]) -> Graph:
 
 
 def with_constant_gate(graph: Graph, call: Call, gate: np.ndarray) -> tuple[Graph, str, str]:
-    """Replaces one SE block by its gate as a constant, in the layers before it where that is exact.
+    """Replaces one SE block with constant gates, folded into the preceding layers where that is exact.
 
     Args:
         graph: The graph.
-        call: The call of the block in it; or of what it was before other blocks were replaced.
-        gate: Shape (channels,), any sign.
+        call: The call of the block in the graph, or in the graph before other blocks were replaced.
+        gate: The gates, shape (channels,), of any sign.
 
     Returns:
-        The new graph, the action and the detail of a `GateChange`.
+        The new graph, and the action and the detail of a `GateChange`.
     """
-    # Other replacements keep outputs, not calls.
+    # Other replacements keep the outputs but not the calls.
     call = next(c for c in graph.calls if any(x is call.outputs[0] for x in c.outputs))
     block, gate = call.operation, np.asarray(gate, "float64")
     folding = _Folding(graph, block.data_format)
@@ -82,7 +82,7 @@ def with_constant_gate(graph: Graph, call: Call, gate: np.ndarray) -> tuple[Grap
 
 
 class _Folding:
-    """The search, against the flow, for the layers that can take a factor for each channel."""
+    """An upstream search for the layers that can take a factor per channel."""
 
     def __init__(self, graph: Graph, data_format: str) -> None:
         self.producers, self.consumers, self.times = graph.producers(), graph.consumers(), graph.times_called()
@@ -91,13 +91,13 @@ class _Folding:
         self.targets: list[str] = []
 
     def push(self, tensor: Any, gate: np.ndarray) -> str:
-        """Moves a factor to before a tensor; returns why it cannot, or ""."""
+        """Moves a factor upstream of a tensor; returns why it cannot, or ""."""
         call = self.producers.get(id(tensor))
         if call is None:
-            return "it stands at the model's input"
+            return "it follows the model's input"
         layer = call.operation
         if len(self.consumers[id(tensor)]) > 1:
-            return f"the output of {call.name!r} is used elsewhere, too"
+            return f"the output of {call.name!r} is also used elsewhere"
         if self.times[id(layer)] > 1:
             return f"{call.name!r} is shared by several calls"
         if call.kwargs.get("mask") is not None or len(call.outputs) != 1:
@@ -110,7 +110,7 @@ class _Folding:
             return self._replace(call, _scaled_norm, gate) if is_along_channels else _other_axis(call)
         if type(layer) in SCALE_KERNEL:
             if not _passes(layer.activation, gate):
-                return f"the activation of {call.name!r} stands between"
+                return f"the activation of {call.name!r} is in between"
             if fixed := why_weights_are_fixed(layer):
                 return fixed
             is_along_channels = channel_axis(layer, len(tensor.shape)) == axis
@@ -121,7 +121,7 @@ class _Folding:
             return next((reason for reason in reasons if reason), "")
         if _hands_on(layer, gate):
             return self.push(call.inputs[0], gate)
-        return f"{call.name!r} ({type(layer).__name__}) stands before it"
+        return f"{call.name!r} ({type(layer).__name__}) precedes it"
 
     def _replace(self, call: Call, scaled: Callable[[Any, np.ndarray], tuple[Any, list]], gate: np.ndarray) -> str:
         scaled_layer, weights = scaled(call.operation, gate)
@@ -136,7 +136,7 @@ def _other_axis(call: Call) -> str:
 
 
 def _passes(activation: Any, gate: np.ndarray) -> bool:
-    """Whether f(x * gate) is f(x) * gate."""
+    """Returns whether f(x * gate) equals f(x) * gate."""
     if activation in (None, keras.activations.linear):
         return True
     return activation in (keras.activations.relu, keras.activations.leaky_relu) and bool(np.all(gate >= 0))

@@ -1,8 +1,8 @@
-"""Layers copied as they are: with the functions they call, with their state of every kind, and all that they hold.
+"""Copies of layers, with the functions they call, their state, and everything they hold.
 
-A config tells how a layer was made. It has no place for a function of the user, a vocabulary that was adapted,
-quantized weights, or an argument that `get_config` forgot. So a copy takes over the attributes of the original instead,
-with variables and layers of its own.
+A config describes how a layer was made. It has no place for a user's function, an adapted vocabulary, quantized
+weights, or an argument that `get_config` omits. A copy therefore takes over the attributes of the original, with
+variables and layers of its own.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from se_keras.surgery.layer_facts import (
     shown,
 )
 
-# Of the attributes that every layer has, those that differ from one layer to the next. The others are the record of a
-# layer's place in a graph, which a copy does not share.
+# The attributes common to all layers whose values differ between layers. The others record a layer's place in a graph,
+# which a copy does not share.
 CARRIED = (
     "_allow_non_tensor_positional_args",
     "_auto_config",
@@ -46,19 +46,19 @@ CARRIED = (
     "supports_jit",
     "training",
 )
-# `compile` leaves these behind, beside what a model has from the beginning.
+# `compile` adds these to the attributes that a model has from the beginning.
 COMPILED = {"_compile_config", "_compiled_trainable_state", "optimizer", "stop_training"}
-# What is shared with the original, whatever it holds: modules, and what backends made.
+# Objects of these packages are shared with the original, whatever they hold.
 BACKENDS = {"jax", "jaxlib", "numpy", "tensorflow", "torch"}
 
 
 class Copier:
-    """Copies of layers that belong together: whatever the originals share, the copies share.
+    """A copier of layers that belong together: whatever the originals share, the copies share.
 
     Args:
         copy_model: Copies a functional model, given this copier and a name.
-        dtype: The floating-point dtype in which the copies keep their weights and compute; None: as the originals.
-        replaced: From the id of a layer to what stands in its place.
+        dtype: The floating-point dtype of the copies' weights and computations. None keeps that of the originals.
+        replaced: Maps the id of a layer to its replacement.
     """
 
     def __init__(
@@ -71,21 +71,21 @@ class Copier:
         self.dtype = dtype
         self.made: dict[int, Any] = dict(replaced or {})
         self._copy_model = copy_model
-        self._originals: list[Any] = []  # so that no id is given to a second object
+        self._originals: list[Any] = []  # keeps them alive, so that no id is reused
 
     def layer(self, original: Any, *, name: str | None = None, kind: type | None = None) -> Any:
         """Copies a layer, an operation, or a model.
 
         Args:
             original: The layer.
-            name: Of the copy; None: as the original.
-            kind: Class of the copy, with the attributes of the original's; None: as the original.
+            name: Name of the copy. None keeps that of the original.
+            kind: Class of the copy, with the attributes of the original's class. None keeps the original's class.
 
         Returns:
             The copy; the same one for the same original.
 
         Raises:
-            ValueError: The layer cannot be copied, or not into the dtype; its name is in the message.
+            ValueError: The layer cannot be copied, or not in this dtype. The message names the layer.
         """
         if id(original) in self.made:
             return self.made[id(original)]
@@ -100,7 +100,7 @@ class Copier:
                 raise
             raise _CopyError(
                 f"The layer {shown(original)} cannot be copied, because its attributes cannot be set on a second "
-                f"object: {type(error).__name__}: {error}. Make a model of the layers before or behind it."
+                f"object: {type(error).__name__}: {error}. Make a model of the layers before or after it."
             ) from error
 
     def _remember(self, original: Any, copy: Any) -> Any:
@@ -118,17 +118,17 @@ class Copier:
             self._variable(variable, original, name, id(variable) in trainable)
         for key, value in _in_order_of_weights(original, _own_attributes(original)):
             setattr(copy, key, self._copied(value))
-        for variable in _own_variables(original):  # a frozen one has to be tracked as trainable, or it stays frozen
+        for variable in _own_variables(original):  # a frozen variable not tracked as trainable would stay frozen
             self.made[id(variable)].trainable = variable.trainable
         _check_complete(original, copy)
         if self.dtype is not None and hasattr(copy, "finalize_state") and _is_float(original):
-            copy.finalize_state()  # the constants it computes with
+            copy.finalize_state()  # recomputes its constants
         return copy
 
     def _sequential(self, original: Any, name: str) -> Any:
         if has_own_call(original):
             raise _CopyError(
-                f"The model {shown(original)} cannot be copied, because its class computes in a `call` of its own. "
+                f"The model {shown(original)} cannot be copied, because its class defines its own `call`. "
                 "Derive the class from keras.Model instead."
             )
         layers = [self.layer(layer) for layer in original.layers]
@@ -167,7 +167,7 @@ class Copier:
         self._remember(variable, copy)
 
     def _copied(self, value: Any) -> Any:
-        """An attribute's value for the copy: state is copied, everything else the same object."""
+        """Returns an attribute's value for the copy: state is copied, everything else is shared."""
         if id(value) in self.made:
             return self.made[id(value)]
         if isinstance(value, keras.Operation):
@@ -191,7 +191,7 @@ class Copier:
         return self._remember(value, kind(self._copied(one) for one in value))
 
     def _object(self, value: Any) -> Any:
-        """An object that holds variables or layers, such as a seed generator or a metric."""
+        """Copies an object that holds variables or layers, such as a seed generator or a metric."""
         copy = self._remember(value, object.__new__(type(value)))
         for key, one in vars(value).items():
             vars(copy)[key] = self._copied(one)
@@ -199,11 +199,11 @@ class Copier:
 
 
 class _CopyError(ValueError):
-    """A layer that cannot be copied; its name is in the message already."""
+    """An error whose message already names the layer that cannot be copied."""
 
 
 def _begin(copy: Any, original: Any, name: str, policy: Any) -> None:
-    """Makes an object a layer that holds nothing yet, without the constructor of its own class."""
+    """Initializes an object as an empty layer, without the constructor of its own class."""
     if isinstance(original, keras.Model):
         keras.Model.__init__(copy, name=name, dtype=policy)
     elif isinstance(original, keras.layers.Layer):
@@ -217,13 +217,13 @@ def _begin(copy: Any, original: Any, name: str, policy: Any) -> None:
 
 @functools.cache
 def _machinery() -> frozenset[str]:
-    """Names of the attributes that every layer and model has."""
+    """Returns the names of the attributes that every layer and model has."""
     bare = (keras.layers.Layer(name="bare_layer"), keras.Model(name="bare_model"))
     return frozenset({*COMPILED, TORCH_PARTS}.union(*(vars(layer) for layer in bare)))
 
 
 def _own_attributes(layer: Any) -> dict[str, Any]:
-    """The attributes that a layer has as one of its kind."""
+    """Returns the attributes that are specific to a layer's class."""
     others = _machinery()
     return {
         key: value for key, value in attributes_of(layer).items() if key not in others and not key.startswith("_self_")
@@ -231,12 +231,12 @@ def _own_attributes(layer: Any) -> dict[str, Any]:
 
 
 def _own_variables(layer: Any) -> list[Any]:
-    """The variables of a layer, without those of the layers in it."""
+    """Returns the variables of a layer, without those of the layers in it."""
     return [*getattr(layer, "_trainable_variables", ()), *getattr(layer, "_non_trainable_variables", ())]
 
 
 def _in_order_of_weights(layer: Any, attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The attributes in the order in which a layer lists the weights in them, those without weights first."""
+    """Yields the attributes in the order in which the layer lists their weights, those without weights first."""
     order = {id(variable): number for number, variable in enumerate(getattr(layer, "variables", ()))}
 
     def first(value: Any) -> int:
@@ -254,8 +254,8 @@ def _check_precision(layer: Any, dtype: str | None) -> None:
     mode = quantization_of(layer)
     if dtype is not None and mode:
         raise _CopyError(
-            f"The layer {shown(layer)} was quantized by Keras ({mode}), and in {dtype} it would answer otherwise. Use "
-            "the model from before `model.quantize`; export.tflite quantizes with dtype='int8'."
+            f"The layer {shown(layer)} was quantized by Keras ({mode}); in {dtype} its answers would differ. Use the "
+            "model from before `model.quantize`; export.tflite quantizes with dtype='int8'."
         )
 
 
@@ -264,7 +264,7 @@ def _check_complete(original: Any, copy: Any) -> None:
     if ours != theirs:
         raise _CopyError(
             f"The layer {shown(original)} cannot be copied: it has {theirs} variables, of which its attributes hold "
-            f"{ours}. Keep every variable in an attribute of the layer that makes it."
+            f"{ours}. Keep every variable in an attribute of the layer that creates it."
         )
 
 
@@ -283,7 +283,7 @@ def _of_kind(value: dict, items: dict) -> dict:
 
 
 def _holds_state(value: Any, seen: set[int]) -> bool:
-    """Whether variables or layers can be reached from an object."""
+    """Returns whether variables or layers can be reached from an object."""
     if isinstance(value, (keras.Variable, keras.Operation)):
         return True
     if id(value) in seen or keras.backend.is_keras_tensor(value):

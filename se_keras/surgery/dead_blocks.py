@@ -1,4 +1,4 @@
-"""SE blocks that do the same to every image because none of their hidden units is ever on."""
+"""SE blocks that treat every image alike because none of their units is ever on."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ FIRST_IMAGES = 16
 
 
 def dead_blocks(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-    """SE blocks whose hidden units are all off, as far as 8 bits can tell: their gate is the same for every image.
+    """Returns the SE blocks whose units are all off in 8 bits, so that their gates are the same for every image.
 
-    It happens where few units are left: 16 channels reduced by 16 leave a single ReLU.
-    Quantised, such a block has an output scale of nearly zero, which runtimes refuse to load.
+    This happens where few units are left: 16 channels with a reduction of 16 leave a single ReLU.
+    When quantized, such a block has an output scale of nearly zero, which runtimes refuse to load.
 
     Args:
         model: A functional model.
-        images: What to run it on, in the scale of its input.
+        images: Images to run it on, in the range of its input.
 
     Returns:
-        From the block's name to its gate, shape (channels,).
+        A dictionary from the block's name to its gates, shape (channels,).
     """
     blocks = [
         layer
         for layer in model.layers
         if type(layer) is SqueezeExcite and layer.squeeze == "avg" and len(layer.input.shape) == 4
     ]
-    # In most networks a few images show that no block is dead; the step of 8 bits may grow with the others.
+    # In most networks a few images show that no block is dead. The 8-bit step may grow with more images.
     suspects = _off(model, blocks, images[:FIRST_IMAGES], steps=16)
     dead = _off(model, suspects, images)
     return {block.name: _constant_gate(block) for block in dead}
@@ -41,7 +41,7 @@ def dead_blocks(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]
 def _off(
     model: keras.Model, blocks: Sequence[SqueezeExcite], images: np.ndarray, *, steps: int = 1
 ) -> list[SqueezeExcite]:
-    """Those of the blocks none of whose hidden units exceeds so many steps of 8 bits for any of the images."""
+    """Returns the blocks in which no unit exceeds `steps` 8-bit steps for any image."""
     if not blocks:
         return []
     squeezed = [

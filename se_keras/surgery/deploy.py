@@ -1,4 +1,4 @@
-"""The inference-only form of a model: the same answers from less work."""
+"""The deployed form of a model: the same answers with less work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from se_keras.surgery.layer_facts import hides_layers, is_functional, layers_ins
 from se_keras.surgery.repeated import rewritten_inside
 from se_keras.surgery.stage import open_blocks, stage_pools
 
-# Layers that hand on their input at inference.
+# Layers that pass their input through at inference.
 TRAINING_ONLY = (
     "ActivityRegularization",
     "AlphaDropout",
@@ -54,12 +54,12 @@ TRAINING_ONLY = (
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """What became of one layer.
+    """A record of what `deploy` did with one layer.
 
     Args:
         layer: Its name.
-        action: "folded" (a batch norm, into `target`), "hoisted" (a squeeze, before `target`),
-            "removed" (it does nothing at inference) or "kept" (for the reason in `detail`).
+        action: "folded" (a batch normalization, into the layer in `detail`), "hoisted" (a squeeze, before the
+            layer in `detail`), "removed" (it does nothing at inference), or "kept" (for the reason in `detail`).
         detail: The name of the other layer, or the reason.
     """
 
@@ -72,35 +72,35 @@ class Change:
 
 
 class Deployment(NamedTuple):
-    """What `deploy` gives: the new model, and what became of each batch norm, SE block and training-only layer."""
+    """The result of `deploy`: the new model, and a `Change` for each layer that was considered."""
 
     model: keras.Model
     changes: tuple[Change, ...]
 
 
 def deploy(model: keras.Model) -> Deployment:
-    """Rewrites a model for inference; it answers as `model(x, training=False)` does, up to rounding.
+    """Rewrites a model for inference; its answers equal `model(x, training=False)` up to rounding.
 
-    Batch norm goes into the convolution or dense layer before it; the squeeze of an SE block
-    reads the narrow input of the 1x1 convolution before it; dropout and augmentation go;
-    nested models are laid open, and models in `TimeDistributed` rewritten in their place.
-    Preprocessing stays. Each of these happens only where it is
-    exact and saves work; what was left alone is listed with the reason. Works on every backend.
+    Batch normalization is folded into the preceding convolution or dense layer. The squeeze of an
+    SE block reads the narrow input of the preceding 1x1 convolution. Dropout and augmentation are
+    removed. Nested models are expanded, and models in `TimeDistributed` are rewritten in place.
+    Preprocessing stays. Each step is taken only where it is exact and saves work; layers that are
+    kept are listed with the reason. Works on every backend.
 
     Reference: arXiv 1709.01507v4, equations 2 to 4: the squeeze is a mean, so it commutes with
-    whatever is affine at each position.
+    any operation that is affine at each position.
 
     Args:
-        model: A functional model, or a sequential one that has been built; with weights of any
-            dtype. It is not changed and shares nothing with the result.
+        model: A functional model, or a built sequential one, with weights of any dtype. It is not
+            changed and shares nothing with the result.
 
     Returns:
-        The new functional model of the same name, inputs and outputs, and the changes. Do not
-        train it: its batch norm is gone.
+        The new functional model with the same name, inputs, and outputs, and the changes. Do not
+        train it: its batch normalization is gone.
 
     Raises:
-        ValueError: A subclassed model, or a sequential one that has no input shape yet; a layer
-            that cannot be copied, by its name.
+        ValueError: The model is subclassed, or sequential without an input shape; or a layer
+            cannot be copied (the message names it).
 
     Example:
 
@@ -136,7 +136,7 @@ def _deployed(graph: Graph) -> tuple[Graph, list[Change]]:
 
 
 def _closed_layers(graph: Graph) -> list[Any]:
-    """The layers in which there may be something to rewrite, and that are not opened."""
+    """Returns the layers that are not expanded although they may contain something to rewrite."""
     operations = {id(call.operation): call.operation for call in graph.calls}.values()
     closed = [one for one in operations if hides_layers(one) or is_functional(one)]
     return [layer for layer in closed if isinstance(layer, keras.Model) or _to_rewrite(layer)]
@@ -145,16 +145,17 @@ def _closed_layers(graph: Graph) -> list[Any]:
 def _to_rewrite(layer: Any) -> list[str]:
     parts = list(layers_inside(layer))
     counts = [
-        ("batch norm", sum(type(part) in BATCH_NORMS for part in parts)),
+        ("batch normalization", sum(type(part) in BATCH_NORMS for part in parts)),
         ("SE block", sum(isinstance(part, SqueezeExcite) for part in parts)),
     ]
     return [f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts if count]
 
 
 def _what_is_left(layer: Any) -> str:
-    found = " and ".join(_to_rewrite(layer)) or "whatever is"
+    found = " and ".join(_to_rewrite(layer)) or "everything"
     return (
-        f"{found} inside {shown_with_weights(layer)}: only functional models, nested or in TimeDistributed, are opened"
+        f"{found} inside {shown_with_weights(layer)}: only functional models, nested or in TimeDistributed, are "
+        "expanded"
     )
 
 
@@ -164,7 +165,7 @@ def _without_training_only(graph: Graph) -> tuple[Graph, list[str], list[tuple[C
         call
         for call in graph.calls
         if type(call.operation) in types
-        and call.inputs[0].dtype == call.outputs[0].dtype  # augmentation may turn integers into floats
+        and call.inputs[0].dtype == call.outputs[0].dtype  # augmentation may convert integers to floats
     ]
     kept = [(call, ALWAYS_TRAINS) for call in calls if call.always_trains]
     calls = [call for call in calls if not call.always_trains]
@@ -173,36 +174,37 @@ def _without_training_only(graph: Graph) -> tuple[Graph, list[str], list[tuple[C
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """The same model with every layer computing in float32, whatever its dtype policy.
+    """Returns the same model with every layer computing in float32, whatever its dtype policy.
 
     Args:
-        model: A functional model, or a sequential one that has been built.
+        model: A functional model, or a built sequential one.
 
     Returns:
         A new functional model with the same weights.
 
     Raises:
-        ValueError: As `deploy`; a layer that Keras quantized, which would answer otherwise in float32.
+        ValueError: As in `deploy`; or Keras quantized a layer, whose answers would differ in float32.
     """
     return build_model(read_graph(model), dtype="float32")
 
 
 def stage_squeezes(model: keras.Model, names: Collection[str] | None = None) -> keras.Model:
-    """Takes means over a whole map as exact average pools of small windows.
+    """Splits means over a whole map into exact average pools with small windows.
 
     A GPU may add the positions of a map in half precision, where a sum above 65,504 is
     infinite: for 56x56 positions a mean of 21 is enough. The sums of small windows stay small.
 
     Args:
-        model: A functional model, or a sequential one that has been built.
-        names: Which `SqueezeExcite` and `GlobalAveragePooling2D` layers; None: all. Squeezes
-            other than the mean, and maps of at most 8x8 or open size, stay as they are.
+        model: A functional model, or a built sequential one.
+        names: Names of the `SqueezeExcite` and `GlobalAveragePooling2D` layers to split. None
+            selects all. Squeezes other than the mean, and maps of at most 8x8 or of unknown size,
+            stay as they are.
 
     Returns:
         A new functional model with the same answers up to rounding.
 
     Raises:
-        ValueError: As `deploy`.
+        ValueError: As in `deploy`.
     """
     return build_model(_staged(read_graph(model), names))
 
@@ -214,18 +216,18 @@ def _staged(graph: Graph, names: Collection[str] | None) -> Graph:
 
 
 def without_dead_blocks(model: keras.Model, images: np.ndarray) -> keras.Model:
-    """Turns the gates of SE blocks whose hidden units are all off into constants, as quantisation would anyway.
+    """Replaces the gates of SE blocks whose units are all off with constants, as quantization would anyway.
 
     Args:
-        model: A functional model, or a sequential one that has been built.
-        images: Images like those the model will see, in the scale of its input.
+        model: A functional model, or a built sequential one.
+        images: Images like those the model will see, in the range of its input.
 
     Returns:
-        A new functional model that answers the same on these images; `model` itself where no
-        block is dead.
+        A new functional model with the same answers on these images, or `model` itself if no block
+        is dead.
 
     Raises:
-        ValueError: As `deploy`.
+        ValueError: As in `deploy`.
     """
     gates = dead_blocks(model, images)
     return build_model(constant_gates(read_graph(model), gates)) if gates else model

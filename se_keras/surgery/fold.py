@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution or dense layer before it."""
+"""Batch normalization folded into the preceding convolution or dense layer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _depthwise(kernel: np.ndarray, factor: np.ndarray) -> np.ndarray:
     return kernel * factor.reshape(kernel.shape[-2:])
 
 
-# How a factor for each output channel goes into a layer's last kernel.
+# How a factor per output channel is multiplied into a layer's last kernel.
 SCALE_KERNEL: dict[type, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     layers.Dense: _last_axis,
     layers.Conv1D: _last_axis,
@@ -43,7 +43,7 @@ SCALE_KERNEL: dict[type, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     layers.Conv3DTranspose: _transposed,
 }
 
-# An affine map of each channel passes through these unchanged: they pick, repeat or average positions.
+# An affine map per channel passes through these unchanged: they pick, repeat, or average positions.
 TRANSPARENT = (
     layers.Identity,
     layers.Cropping1D,
@@ -53,20 +53,20 @@ TRANSPARENT = (
     layers.UpSampling3D,
 )
 BATCH_NORMS = (layers.BatchNormalization, BatchNormalization)
-ALWAYS_TRAINS = "it was called with training=True, which holds at inference, too"
+ALWAYS_TRAINS = "it was called with training=True, which also holds at inference"
 PADDINGS = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
 
 
 @dataclasses.dataclass(frozen=True)
 class Affine:
-    """What batch norm does at inference: x * factor + shift, each of shape (channels,), float64."""
+    """A batch normalization at inference: x * factor + shift, each of shape (channels,), float64."""
 
     factor: np.ndarray
     shift: np.ndarray
 
 
 def affine_of(norm: layers.BatchNormalization) -> Affine:
-    """The inference form of a built batch norm, from its moving statistics."""
+    """Returns the inference form of a built batch normalization, from its moving statistics."""
     mean, variance = float64(norm.moving_mean), float64(norm.moving_variance)
     factor = 1.0 / np.sqrt(variance + norm.epsilon)
     if norm.scale:
@@ -78,14 +78,14 @@ def affine_of(norm: layers.BatchNormalization) -> Affine:
 
 
 def fold_batch_norms(graph: Graph) -> tuple[Graph, list[tuple[Call, Call]], list[tuple[Call, str]]]:
-    """Folds every batch norm for which that is exact.
+    """Folds every batch normalization for which that is exact.
 
     Args:
         graph: The graph.
 
     Returns:
-        The new graph; the pairs (batch norm, layer it went into); and the batch norms that
-        were kept, each with the reason.
+        The new graph; the pairs (batch normalization, layer it was folded into); and the batch
+        normalizations that were kept, each with the reason.
     """
     producers, consumers, times = graph.producers(), graph.consumers(), graph.times_called()
     replacements: dict[Call, Sequence[Call]] = {}
@@ -106,7 +106,7 @@ def fold_batch_norms(graph: Graph) -> tuple[Graph, list[tuple[Call, Call]], list
 
 
 def _target(norm: Call, producers: dict, consumers: dict, times: dict, taken: set[Call]) -> tuple[Call | None, str]:
-    """The layer that a batch norm can go into, or None and why there is none."""
+    """Returns the layer that a batch normalization can be folded into, or None and the reason."""
     if times[id(norm.operation)] > 1:
         return None, "it is shared by several calls"
     if norm.always_trains and norm.operation.trainable:
@@ -115,18 +115,18 @@ def _target(norm: Call, producers: dict, consumers: dict, times: dict, taken: se
     while True:
         call = producers.get(id(tensor))
         if call is None:
-            return None, "it stands at the model's input"
+            return None, "it follows the model's input"
         if len(consumers[id(tensor)]) > 1:
-            return None, f"the output of {call.name!r} is used elsewhere, too"
+            return None, f"the output of {call.name!r} is also used elsewhere"
         if type(call.operation) in SCALE_KERNEL:
             break
         if isinstance(call.operation, PADDINGS):
             is_padded = True
         elif not _is_transparent(call.operation):
-            return None, f"{call.name!r} ({type(call.operation).__name__}) stands before it"
+            return None, f"{call.name!r} ({type(call.operation).__name__}) precedes it"
         tensor = call.inputs[0]
     if is_padded and np.any(affine_of(norm.operation).shift != 0):
-        return None, "zeros are padded before it, which it would shift"
+        return None, "it would shift the zeros that are padded before it"
     reason = _why_layer_cannot_take(call, norm, times, taken)
     return (None, reason) if reason else (call, "")
 
@@ -134,15 +134,15 @@ def _target(norm: Call, producers: dict, consumers: dict, times: dict, taken: se
 def _why_layer_cannot_take(call: Call, norm: Call, times: dict, taken: set[Call]) -> str:
     layer = call.operation
     if call in taken:
-        return f"another batch norm goes into {call.name!r}"
+        return f"another batch normalization is folded into {call.name!r}"
     if times[id(layer)] > 1:
         return f"{call.name!r} is shared by several calls"
     if layer.activation not in (None, keras.activations.linear):
-        return f"{call.name!r} has an activation of its own"
+        return f"{call.name!r} has its own activation"
     if fixed := why_weights_are_fixed(layer):
         return fixed
     if channel_axis(layer, len(call.outputs[0].shape)) != norm.operation.axis % len(norm.inputs[0].shape):
-        return f"it normalises another axis than the channels of {call.name!r}"
+        return f"it does not normalize the channel axis of {call.name!r}"
     return ""
 
 
@@ -150,20 +150,20 @@ def _is_transparent(layer: Any) -> bool:
     if isinstance(layer, layers.Activation):
         return layer.activation is keras.activations.linear
     if isinstance(layer, (layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D)):
-        return layer.padding == "valid"  # beyond it, backends differ in what they divide by
+        return layer.padding == "valid"  # for "same", backends divide by different counts at the border
     if isinstance(layer, layers.UpSampling2D):
         return layer.interpolation in ("nearest", "bilinear")
     return isinstance(layer, TRANSPARENT)
 
 
 def channel_axis(layer: Any, rank: int) -> int:
-    """The axis of a layer's output channels, from its data format."""
+    """Returns the axis of a layer's output channels, from its data format."""
     first = getattr(layer, "data_format", "channels_last") == "channels_first"
     return 1 if first else rank - 1
 
 
 def _with_affine(call: Call, affine: Affine) -> Call:
-    """The same call of a layer that also does what the batch norm did."""
+    """Returns the same call of a layer that also applies the batch normalization."""
     layer = call.operation
     *others, kernel = kernels_of(layer)
     bias = affine.shift + (float64(layer.bias) * affine.factor if layer.use_bias else 0.0)
@@ -173,12 +173,12 @@ def _with_affine(call: Call, affine: Affine) -> Call:
 
 
 def kernels_of(layer: Any) -> list[np.ndarray]:
-    """The kernels of a layer of `SCALE_KERNEL`, float64; the last one gives the output channels."""
+    """Returns the kernels of a layer in `SCALE_KERNEL`, float64; the last one produces the output channels."""
     is_separable = isinstance(layer, (layers.SeparableConv1D, layers.SeparableConv2D))
     names = ("depthwise_kernel", "pointwise_kernel") if is_separable else ("kernel",)
     return [float64(getattr(layer, name)) for name in names]
 
 
 def float64(variable: Any) -> np.ndarray:
-    """The values of a variable as float64."""
+    """Returns the values of a variable as float64."""
     return np.asarray(keras.ops.convert_to_numpy(variable)).astype("float64")

@@ -1,6 +1,6 @@
-"""A functional model as a list of calls that can be rewritten, and back.
+"""Conversion of a functional model to a list of calls that can be rewritten, and back.
 
-The only place that reads Keras' record of a graph: a tensor's `_keras_history` and the node behind it.
+The only module that reads Keras' record of a graph: a tensor's `_keras_history` and the node that it refers to.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from se_keras.surgery.layer_facts import is_functional
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Call:
-    """One call of a layer or operation.
+    """A call of a layer or operation.
 
     Args:
-        operation: The layer or operation. One that occurs in several calls is shared.
-        args: Positional arguments, with symbolic tensors in them.
+        operation: The layer or operation; it is shared if it occurs in several calls.
+        args: Positional arguments, which contain symbolic tensors.
         kwargs: Keyword arguments, likewise.
-        outputs: The symbolic tensors it gave.
-        is_new: Whether the layer was made for this graph, so that it need not be copied.
-        record: Keras' record of the call, the same one for every copy that laying nested models
-            open makes of it; None for a call made here.
+        outputs: The symbolic tensors that the call returned.
+        is_new: Whether the layer was made for this graph and need not be copied.
+        record: Keras' record of the call, shared by all copies of the call that the expansion of
+            nested models makes; None for a call made here.
     """
 
     operation: Any
@@ -41,28 +41,28 @@ class Call:
 
     @property
     def inputs(self) -> tuple[Any, ...]:
-        """The symbolic tensors among the arguments."""
+        """Returns the symbolic tensors among the arguments."""
         return tuple(x for x in keras.tree.flatten((self.args, dict(self.kwargs))) if keras.backend.is_keras_tensor(x))
 
     @property
     def name(self) -> str:
-        """The name of the layer or operation."""
+        """Returns the name of the layer or operation."""
         return self.operation.name
 
     @property
     def always_trains(self) -> bool:
-        """Whether the layer runs in training mode at inference, too, because it was called with `training=True`."""
+        """Returns whether `training=True` in the call keeps the layer in training mode at inference."""
         return bool(self.kwargs.get("training")) and recorded_training_holds()
 
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """A functional model as calls in an order in which they can be carried out.
+    """A functional model as calls in an order in which they can run.
 
     Args:
-        inputs: The model's inputs, in the structure in which it takes them.
+        inputs: The model's inputs, in their original structure.
         outputs: Its outputs, likewise.
-        calls: The calls; rewriting makes a new graph with other calls.
+        calls: The calls. Rewriting makes a new graph with other calls.
         name: The model's name.
     """
 
@@ -72,11 +72,11 @@ class Graph:
     name: str
 
     def producers(self) -> dict[int, Call]:
-        """From the id of a tensor to the call that gives it; inputs of the model are missing."""
+        """Maps the id of a tensor to the call that returns it; the model's inputs are not included."""
         return {id(tensor): call for call in self.calls for tensor in call.outputs}
 
     def consumers(self) -> dict[int, list[Call | None]]:
-        """From the id of a tensor to the calls that take it; None stands for the model's own output."""
+        """Maps the id of a tensor to the calls that take it; None stands for an output of the model."""
         found: dict[int, list[Call | None]] = {}
         for call in self.calls:
             for tensor in call.inputs:
@@ -86,14 +86,14 @@ class Graph:
         return found
 
     def times_called(self) -> dict[int, int]:
-        """From the id of an operation to the number of its calls."""
+        """Maps the id of an operation to the number of its calls."""
         counts: dict[int, int] = {}
         for call in self.calls:
             counts[id(call.operation)] = counts.get(id(call.operation), 0) + 1
         return counts
 
     def masked(self) -> set[int]:
-        """Ids of the tensors that may come with a mask."""
+        """Returns the ids of the tensors that may come with a mask."""
         found: set[int] = set()
         for call in self.calls:
             outputs = () if call.record is None else call.record.outputs
@@ -104,11 +104,11 @@ class Graph:
         return found
 
     def rewritten(self, replacements: Mapping[Call, Sequence[Call]], aliases: Mapping[int, Any]) -> Graph:
-        """The graph with some calls replaced.
+        """Returns the graph with some calls replaced.
 
         Args:
-            replacements: From a call to those that take its place, possibly none.
-            aliases: From the id of a tensor that is no longer given to the one that stands for it.
+            replacements: Maps a call to its replacements, possibly none.
+            aliases: Maps the id of a tensor that no call returns any more to its replacement.
 
         Returns:
             A new graph.
@@ -131,31 +131,31 @@ class Graph:
 
 
 def read_graph(model: keras.Model) -> Graph:
-    """Reads a functional model, with the models nested in it laid open.
+    """Reads a functional model, with its nested models expanded.
 
     Args:
-        model: Functional, or sequential and built.
+        model: A functional model, or a built sequential one.
 
     Returns:
         The graph; its operations are the model's own.
 
     Raises:
-        ValueError: A subclassed model, or a sequential one without an input shape.
+        ValueError: The model is subclassed, or sequential without an input shape.
     """
     return Graph(*_ends(model), tuple(_calls(model.inputs, model.outputs)), model.name)
 
 
 def read_nested_graph(model: keras.Model) -> Graph:
-    """Reads a functional model, in which a nested model stays one call.
+    """Reads a functional model, with each nested model as one call.
 
     Args:
-        model: Functional, or sequential and built.
+        model: A functional model, or a built sequential one.
 
     Returns:
         The graph; its operations are the model's own.
 
     Raises:
-        ValueError: As `read_graph`.
+        ValueError: As in `read_graph`.
     """
     inputs, outputs = _ends(model)
     calls = [_recorded(node) for node in _nodes(model.inputs, model.outputs)]
@@ -163,12 +163,12 @@ def read_nested_graph(model: keras.Model) -> Graph:
 
 
 def _ends(model: keras.Model) -> tuple[Any, Any]:
-    """The inputs and the outputs of a model, in their structures."""
+    """Returns the inputs and the outputs of a model, in their structures."""
     if not is_functional(model):
         raise ValueError(
             f"Only functional models (and built sequential ones) can be rewritten, because only they record what they "
             f"compute; received {type(model).__name__} {getattr(model, 'name', '')!r}. Build it with keras.Input and "
-            "keras.Model(inputs, outputs), without a `call` of its own."
+            "keras.Model(inputs, outputs), without its own `call`."
         )
     if isinstance(model, keras.Sequential):
         return model.inputs[0], model.outputs[0]
@@ -177,13 +177,13 @@ def _ends(model: keras.Model) -> tuple[Any, Any]:
 
 @functools.cache
 def recorded_training_holds() -> bool:
-    """Returns whether a layer called with `training=True` keeps to it at inference, as from Keras 3.16 on."""
-    # Named, so that the layers of the user get the names that they would get without this.
+    """Returns whether a layer called with `training=True` also trains at inference, as in Keras 3.16 and later."""
+    # Explicit names leave the automatic names of the user's layers as they would be without this.
     inputs = keras.Input((1,), dtype="float32", name="probe")
     norm = keras.layers.BatchNormalization(dtype="float32", name="probe_norm")
     model = keras.Model(inputs, norm(inputs, training=True), name="probe_model")
     answers = keras.ops.convert_to_numpy(model(np.array([[0.0], [2.0]], "float32"), training=False))
-    return bool(answers[0, 0] < -0.5)  # of its own statistics: -1 and 1
+    return bool(answers[0, 0] < -0.5)  # -1 and 1 with the batch's own statistics
 
 
 def _recorded(node: Any) -> Call:
@@ -193,7 +193,7 @@ def _recorded(node: Any) -> Call:
 
 
 def _came_with_inputs(name: str, value: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Whether an argument is a mask that Keras took from the inputs, as it will when the layer is called again."""
+    """Returns whether an argument is a mask that Keras took from the inputs, as it does again in another call."""
     if name != "mask" and not name.endswith("_mask"):
         return False
     masks = {id(getattr(x, "_keras_mask", None)) for x in keras.tree.flatten((args, dict(kwargs)))}
@@ -214,7 +214,7 @@ def _calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
             renames.update(given)
         else:
             calls.append(call)
-    # A nested model may hand back a tensor of its own as the model's output.
+    # A tensor inside a nested model may be an output of the model.
     ends = {id(tensor) for tensor in outputs} & set(renames)
     for tensor in outputs:
         if id(tensor) in ends:
@@ -223,9 +223,9 @@ def _calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
 
 
 def _laid_open(call: Call) -> tuple[list[Call], dict[int, Any]]:
-    """The calls inside a nested model, on the tensors it was called with; and what its outputs are now.
+    """Returns the calls inside a nested model, on the tensors it was called with, and its new outputs.
 
-    Every call of a nested model gets tensors of its own, because it may be called more than once.
+    Every call of a nested model gets its own tensors, because the model may be called more than once.
     """
     model = call.operation
     tensors = dict(zip((id(x) for x in model.inputs), call.inputs, strict=True))
@@ -240,7 +240,7 @@ def _laid_open(call: Call) -> tuple[list[Call], dict[int, Any]]:
 
 
 def _handed_on(call: Call, inner: Call) -> dict[str, Any]:
-    """The training mode that the call of a nested model sets for a call inside it."""
+    """Returns the training mode that the call of a nested model sets for a call inside it."""
     training = call.kwargs.get("training")
     if training is None or not recorded_training_holds():
         return {}
@@ -253,7 +253,7 @@ def _renamed(structure: Any, renames: Mapping[int, Any]) -> Any:
 
 
 def _nodes(inputs: Iterable[Any], outputs: Iterable[Any]) -> list[Any]:
-    """The recorded calls between inputs and outputs, each after those it depends on."""
+    """Returns the recorded calls between inputs and outputs, each after those it depends on."""
     known = {id(x) for x in inputs}
     ordered: dict[int, Any] = {}
     pending = [(x, False) for x in reversed(list(outputs))]
@@ -274,18 +274,18 @@ def _nodes(inputs: Iterable[Any], outputs: Iterable[Any]) -> list[Any]:
 
 
 def build_model(graph: Graph, *, dtype: str | None = None, copier: Copier | None = None) -> keras.Model:
-    """Builds a graph as a model of copied layers with the same state.
+    """Builds a model from a graph, with copied layers in the same state.
 
     Args:
         graph: The graph.
-        dtype: In which floating-point dtype all layers compute, e.g. "float32"; None keeps each layer's own.
-        copier: What copies the layers, where several models are to share them; None: a new one.
+        dtype: The floating-point dtype in which all layers compute, such as "float32". None keeps each layer's own.
+        copier: The copier of the layers, for several models that share them. None makes a new one.
 
     Returns:
         A functional model that shares no weights with the one the graph was read from.
 
     Raises:
-        ValueError: A layer cannot be copied, or not into `dtype`; it is named.
+        ValueError: A layer cannot be copied, or not in `dtype`. The message names it.
     """
     copier = new_copier(dtype=dtype) if copier is None else copier
     names: set[str] = set()
@@ -306,11 +306,11 @@ def build_model(graph: Graph, *, dtype: str | None = None, copier: Copier | None
 
 
 def new_copier(*, dtype: str | None = None, replaced: Mapping[int, Any] | None = None) -> Copier:
-    """Returns a copier of layers that copies the functional models in them, too.
+    """Returns a copier of layers that also copies the functional models in them.
 
     Args:
         dtype: As in `build_model`.
-        replaced: From the id of a layer to what stands in its place.
+        replaced: Maps the id of a layer to its replacement.
 
     Returns:
         The copier.
@@ -326,29 +326,29 @@ def _copied_model(model: keras.Model, copier: Copier, name: str) -> keras.Model:
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """The name, with a number behind it where it is taken: layers of different nested models may have one name."""
+    """Returns the name, with a number appended if it is taken: layers of different nested models may share a name."""
     return next(n for n in (name, *(f"{name}_{i}" for i in range(1, len(taken) + 2))) if n not in taken)
 
 
 def _input_name(tensor: Any) -> str:
-    """The name of an input layer; its tensor has another one unless the user named it."""
+    """Returns the name of an input layer; its tensor has another one unless the user named it."""
     operation = tensor._keras_history.operation
     return operation.name if isinstance(operation, keras.layers.InputLayer) else tensor.name
 
 
 def new_layer(layer: Any, input_shape: Sequence[int | None], weights: Sequence[np.ndarray] = ()) -> Any:
-    """Builds a layer that is part of a rewriting, and gives it its weights."""
+    """Builds a layer that is made during rewriting, and sets its weights."""
     layer.build(tuple(input_shape))
     layer.set_weights(weights)
     return layer
 
 
 def remade(layer: Any, **changes: Any) -> Any:
-    """Makes a layer of the same kind without its state, of the same functions and other objects.
+    """Makes a layer of the same class without its state, with the same functions and other objects.
 
     Args:
-        layer: A layer whose config names all its arguments: of Keras or of this package.
-        **changes: Arguments that differ.
+        layer: A layer of Keras or of this package, whose config names all its arguments.
+        **changes: The arguments that differ.
 
     Returns:
         The layer, not built.
@@ -356,6 +356,6 @@ def remade(layer: Any, **changes: Any) -> Any:
     config = {**layer.get_config(), "dtype": layer.dtype_policy, **changes}
     objects = [key for key, value in config.items() if isinstance(value, dict) and hasattr(layer, key)]
     new = type(layer)(**{key: value for key, value in config.items() if key not in objects})
-    for key in objects:  # as a config they might be functions that cannot be found again
+    for key in objects:  # a config may refer to a function that cannot be found again
         setattr(new, key, getattr(layer, key))
     return new

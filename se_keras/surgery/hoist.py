@@ -1,11 +1,12 @@
-"""The squeeze moved in front of the 1x1 convolution before it, where the map has fewer channels.
+"""The squeeze hoisted before the preceding 1x1 convolution, where the map has fewer channels.
 
     z = mean(W3 y + b3) = W3 mean(y) + b3
     W1 z + b1 = (W1 W3) mean(y) + (W1 b3 + b1)
 
-The mean commutes with what is affine at every position. Once batch norm is folded, the last
-convolution of a bottleneck is that, so that the block can read its narrow input (a quarter of the
-channels in SE-ResNet, half in SE-ResNeXt), and the gate is known before the wide map exists.
+The mean commutes with any operation that is affine at every position. Once batch normalization is
+folded, the last convolution of a bottleneck is affine. The block can then read its narrow input (a
+quarter of the channels in SE-ResNet, half in SE-ResNeXt), and the gates are known before the wide
+map exists.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ CONVOLUTIONS = {3: layers.Conv1D, 4: layers.Conv2D, 5: layers.Conv3D}
 
 
 def hoist_squeezes(graph: Graph) -> tuple[Graph, list[tuple[Call, Call]], list[tuple[Call, str]]]:
-    """Moves every squeeze for which that is exact and costs no more in front of its convolution.
+    """Hoists every squeeze before its convolution where that is exact and costs no more.
 
     Args:
-        graph: The graph, with batch norm folded.
+        graph: The graph, with batch normalization folded.
 
     Returns:
-        The new graph; the pairs (SE block, convolution); and the SE blocks that were left as
-        they are, each with the reason.
+        The new graph; the pairs (SE block, convolution); and the SE blocks that were kept, each
+        with the reason.
     """
     producers, consumers, times = graph.producers(), graph.consumers(), graph.times_called()
     masked = graph.masked()
@@ -46,7 +47,7 @@ def hoist_squeezes(graph: Graph) -> tuple[Graph, list[tuple[Call, Call]], list[t
             continue
         convolution, reason = _convolution_before(call, producers, consumers, times)
         if takes_mask(call, masked):
-            convolution, reason = None, "a mask comes with its input, which it has to leave out of the mean"
+            convolution, reason = None, "its input comes with a mask, which excludes positions from the mean"
         if convolution is None:
             kept.append((call, reason))
         else:
@@ -69,23 +70,23 @@ def _convolution_before(se: Call, producers: Mapping, consumers: Mapping, times:
     if times[id(block)] > 1:
         return None, "it is shared by several calls"
     if call is None or type(call.operation) is not CONVOLUTIONS[rank]:
-        return None, f"{_what(call)} stands before it, no convolution"
+        return None, f"{_what(call)} precedes it, not a convolution"
     layer = call.operation
     if len(consumers[id(tensor)]) > 1:
-        return None, f"the output of {call.name!r} is used elsewhere, too"
+        return None, f"the output of {call.name!r} is also used elsewhere"
     if times[id(layer)] > 1:
         return None, f"{call.name!r} is shared by several calls"
     if fixed := why_weights_are_fixed(layer):
         return None, fixed
     if set(layer.kernel_size) != {1} or set(layer.strides) != {1} or layer.groups != 1:
-        return None, f"{call.name!r} is no plain 1x1 convolution"
+        return None, f"{call.name!r} is not a plain 1x1 convolution"
     if layer.activation not in (None, keras.activations.linear):
         return None, f"{call.name!r} has an activation"
     if layer.data_format != block.data_format:
         return None, f"{call.name!r} has another data format"
     before, after = layer.kernel.shape[-2:]
     if before > after:
-        return None, f"{call.name!r} narrows the map ({before} to {after} channels), so that its input costs more"
+        return None, f"{call.name!r} narrows the map ({before} to {after} channels), so its input costs more"
     return call, ""
 
 
@@ -103,16 +104,16 @@ def _hoisted(se: Call, convolution: Call) -> list[Call]:
 
 
 def opened(se: Call, source: Any, reduce_kernel: np.ndarray, reduce_bias: np.ndarray) -> list[Call]:
-    """An SE block of average squeeze as ordinary layers: pooling, two 1x1 convolutions with a gate, and a product.
+    """Expands an SE block with a mean squeeze into ordinary layers: pooling, two 1x1 convolutions, and a product.
 
     Args:
         se: The call of the block.
-        source: The tensor that is squeezed; the product is always with the block's input.
-        reduce_kernel: Kernel of the first projection, (channels of `source`, hidden width).
-        reduce_bias: Its bias, (hidden width,).
+        source: The tensor to squeeze; the product is always with the block's input.
+        reduce_kernel: Kernel of the first projection, shape (channels of `source`, units).
+        reduce_bias: Its bias, shape (units,).
 
     Returns:
-        The calls that take the block's place.
+        The calls that replace the block.
     """
     block, wide = se.operation, se.inputs[0]
     rank = len(source.shape)

@@ -1,4 +1,4 @@
-"""Squeeze-and-Excitation put into a network that exists, without changing what it computes."""
+"""Insertion of Squeeze-and-Excitation into an existing network, without changing what it computes."""
 
 from __future__ import annotations
 
@@ -27,40 +27,40 @@ def insert_squeeze_excite(
     se: SEConfig = IDENTITY,
     freeze_base: bool = False,
 ) -> keras.Model:
-    """Puts SE blocks into a network; it answers as before until it is trained.
+    """Inserts SE blocks into a network; its answers stay the same until it is trained.
 
     The new blocks start as the identity (`gate_init="identity"`): their gates are exactly 1, and
-    the first training step moves them (the units of the bottleneck start in pairs of opposite
-    sign, so that no image finds them all off). Each stands right behind a layer, everything that took
-    the layer's output takes the block's, and its name is the layer's with "_se". All other
-    layers keep their names, weights and `trainable`; nested models, also those in
-    `TimeDistributed`, stay where they are, what is called twice shares its block. `find_positions`
-    shows beforehand where blocks go and why.
+    the first training step moves them. The units start in pairs of opposite sign, so that they are
+    not all off for any image. Each block directly follows a layer, and everything that took the
+    layer's output takes the block's. The block's name is the layer's with "_se" appended. All other
+    layers keep their names, weights, and `trainable`. Nested models, also those in
+    `TimeDistributed`, stay where they are. A layer with weights that is called twice shares its
+    block. `find_positions` shows beforehand where blocks go and why.
 
     Reference: arXiv 1709.01507v4, section 3.3.
 
     Args:
-        model: A functional model, or a sequential one that has been built, with weights. It is
-            not changed and shares nothing with the result.
-        where: "auto" for the standard positions; or a regular expression that is searched in
+        model: A functional model, or a built sequential one, with weights. It is not changed and
+            shares nothing with the result.
+        where: "auto" for the standard positions; or a regular expression that is searched for in
             the layers' names, a layer type, a function from a layer to bool, or a list of
-            names (see `find_positions`). Places that have SE already are left as they are.
-        se: How the blocks look, with neither `position` nor `stages`; with
-            `squeeze_divisor=None` a bottleneck is `channels // reduction` wide, but at least 2.
+            names (see `find_positions`). Positions that already have SE are left as they are.
+        se: Settings of the blocks, without `position` and `stages`. With `squeeze_divisor=None`,
+            a block has `channels // reduction` units, but at least 2.
             The default reduction, the paper's 16, is for hundreds of channels. For networks
-            of fewer than about 128, pass `SEConfig(reduction=4, gate_init="identity")`: of one or two
-            units, all easily end up off for every image, which makes the gates constants
-            (docs/what-the-gates-do.md has a network in which that happened).
-        freeze_base: Whether every layer but the new blocks is set to `trainable=False`, also
-            the classifier; batch norm then keeps its statistics in training.
+            with fewer than about 128, pass `SEConfig(reduction=4, gate_init="identity")`: one or two
+            units easily end up off for every image, which makes the gates constant
+            (docs/what-the-gates-do.md shows a network in which that happened).
+        freeze_base: Whether to set every layer but the new blocks to `trainable=False`, including
+            the classifier; batch normalization then keeps its statistics in training.
 
     Returns:
-        A functional model of the same name, inputs and outputs, not compiled. Where every
-        place has SE already, a copy of the model, with a warning.
+        A functional model with the same name, inputs, and outputs, not compiled. Where every
+        position already has SE, a copy of the model, with a warning.
 
     Raises:
-        ValueError: A subclassed model, or a sequential one that has no input shape yet; no place
-            was found (the message says what was looked for); `se` has a position or stages.
+        ValueError: The model is subclassed, or sequential without an input shape; no position was
+            found (the message lists what was looked for); or `se` has a position or stages.
         TypeError: `where` is none of the above.
 
     Example:
@@ -71,7 +71,7 @@ def insert_squeeze_excite(
     """
     if se.position != "standard" or se.stages is not None:
         raise ValueError(
-            "Where blocks are inserted is said by `where`, so `se` must have position='standard' and stages=None; "
+            "`where` determines the positions of the blocks, so `se` must have position='standard' and stages=None; "
             f"received position={se.position!r} and stages={se.stages}."
         )
     positions = find_positions(model, where)
@@ -88,17 +88,17 @@ def insert_squeeze_excite(
 
 
 def _report_no_place(model: keras.Model, positions: tuple[Position, ...]) -> None:
-    """Warns where all places are taken, and raises where none can be."""
+    """Warns if all positions already have SE, and raises an error if none can take it."""
     shown = "; ".join(map(str, positions[:5])) + (f"; and {len(positions) - 5} more" if len(positions) > 5 else "")
     if all(position.obstacle != HAS_SE for position in positions):
-        raise ValueError(f"No place for SE blocks was found in {model.name!r}: {shown}. Looked for: {LOOKED_FOR}.")
+        raise ValueError(f"No position for SE blocks was found in {model.name!r}: {shown}. Looked for: {LOOKED_FOR}.")
     warnings.warn(
-        f"{model.name!r} has SE at each place already, so nothing was inserted: {shown}.", UserWarning, stacklevel=3
+        f"{model.name!r} already has SE at each position, so nothing was inserted: {shown}.", UserWarning, stacklevel=3
     )
 
 
 class _Insertion:
-    """One insertion, over a model and the models nested in it."""
+    """An insertion into a model and the models nested in it."""
 
     def __init__(self, model: keras.Model, positions: list[Position], se: SEConfig) -> None:
         graphs = [read_graph(one) for _, one in models_with_paths(model)]
@@ -106,18 +106,18 @@ class _Insertion:
         self.flat_calls = {id(call.record): call for flat in graphs for call in flat.calls}
         self.records = {id(position.call.record) for position in positions if position.call is not None}
         self.se = se
-        self.copier = new_copier()  # a layer may stand in several nested models
+        self.copier = new_copier()  # several nested models may share a layer
         self.blocks: dict[int, SqueezeExcite] = {}
         self.models: dict[int, keras.Model] = {}
 
     def rebuilt(self, model: keras.Model) -> keras.Model:
-        """A copy of a model, with the blocks in it."""
+        """Returns a copy of a model, with the blocks in it."""
         if id(model) not in self.models:
             graph = read_nested_graph(model)
             names = {call.name for call in graph.calls}
             replacements = {call: list(self._replaced(call, graph, names)) for call in graph.calls}
             copy = build_model(graph.rewritten(replacements, {}), copier=self.copier)
-            if not model.trainable:  # which would freeze the new blocks with the rest
+            if not model.trainable:  # the flag itself would also freeze the new blocks
                 self.freeze(copy)
             self.models[id(model)] = copy
         return self.models[id(model)]
@@ -147,7 +147,7 @@ class _Insertion:
         yield Call(self._block(call, graph, names), (before,), {}, (tensor,), is_new=True)
 
     def _block(self, call: Call, graph: Graph, names: set[str]) -> SqueezeExcite:
-        # What has weights and is shared is one thing at several places; an activation is not.
+        # A shared layer with weights shares its block; a shared activation does not.
         key = id(call.operation) if getattr(call.operation, "weights", None) else id(call.record)
         if key not in self.blocks:
             self.blocks[key] = self._new_block(call, graph, names)
@@ -161,8 +161,8 @@ class _Insertion:
         name = _free_name(f"{call.name}_se", names)
         if channels is None:
             raise ValueError(
-                f"SE needs to know the number of channels; {call.name!r} gives {tuple(tensor.shape)} with "
-                f"data_format={layout!r}. Give the model's input a fixed channel axis."
+                f"SE needs a known number of channels; {call.name!r} returns shape {tuple(tensor.shape)} with "
+                f"data_format={layout!r}. Give the model's input a fixed number of channels."
             )
         return SqueezeExcite(
             self.se.reduction,
@@ -185,10 +185,10 @@ def _width(channels: int, se: SEConfig) -> int:
 
 
 def _mirror(block: SqueezeExcite) -> None:
-    """Makes the second half of a block's units the negative of the first, if it starts as the identity.
+    """Makes the second half of a block's units the negative of the first, if the block starts as the identity.
 
-    Behind a ReLU every mean is positive, so that a unit is on or off for all images alike; where all
-    of a few units were off, the gate could never depend on the image.
+    After a ReLU every mean is positive, so a unit tends to be on or off for all images alike. If all
+    units of a narrow block were off, its gates could never depend on the image.
     """
     if block.gate_init == "identity":
         kernel = keras.ops.convert_to_numpy(block.reduce_kernel).copy()
@@ -205,7 +205,7 @@ def _free_name(name: str, names: set[str]) -> str:
 
 
 def _policy_for(call: Call) -> Any:
-    """The dtype policy of a block behind a call: the layer's, unless it is quantised or gives another dtype."""
+    """Returns the dtype policy of a block after a call: the layer's, or its output dtype where they differ."""
     policy, dtype = getattr(call.operation, "dtype_policy", None), call.outputs[0].dtype
     if policy is None or getattr(policy, "quantization_mode", None) or policy.compute_dtype != dtype:
         return dtype

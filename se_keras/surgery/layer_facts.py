@@ -1,4 +1,4 @@
-"""What layers are and what they hold, told from the layer alone."""
+"""Facts about layers and their contents, determined from the layer alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras import layers
 
 from se_keras.layers import SqueezeExcite
 
-# What makes it worth saying that a layer is not looked into.
+# Layers worth a message when a layer that contains them is not expanded.
 LOOKED_FOR = (
     keras.Model,
     SqueezeExcite,
@@ -25,7 +25,7 @@ LOOKED_FOR = (
     layers.SeparableConv1D,
     layers.SeparableConv2D,
 )
-# Where PyTorch keeps the parts of a module, and the one that Keras adds to them.
+# The attribute in which PyTorch keeps the parts of a module, and the part that Keras adds.
 TORCH_PARTS, TORCH_PARAMETERS = "_modules", "_torch_params"
 
 
@@ -33,8 +33,8 @@ def is_functional(model: Any) -> bool:
     """Returns whether a model is a graph of layers: functional, or sequential and built.
 
     Args:
-        model: Any object. A subclassed model is none, nor is one that was given inputs and outputs but has a
-            `call` of its own.
+        model: Any object. The result is False for a subclassed model, also for one that was given inputs and outputs
+            but has its own `call`.
     """
     if not isinstance(model, keras.Model) or has_own_call(model):
         return False
@@ -44,20 +44,20 @@ def is_functional(model: Any) -> bool:
 
 
 def has_own_call(model: Any) -> bool:
-    """Returns whether a class of the user decides what a model computes, whatever graph it has."""
+    """Returns whether a user's class determines what a model computes, whatever graph it has."""
     definer = next(base for base in type(model).__mro__ if "call" in vars(base))
     return definer.__module__.partition(".")[0] != "keras"
 
 
 def attributes_of(layer: Any) -> dict[str, Any]:
-    """Returns the attributes of a layer, also those that the backend keeps elsewhere."""
+    """Returns the attributes of a layer, including those that the backend keeps elsewhere."""
     own = vars(layer)
     parts = own.get(TORCH_PARTS) or {}
     return {**own, **{name: part for name, part in parts.items() if name != TORCH_PARAMETERS}}
 
 
 def parts_of(layer: Any) -> list[Any]:
-    """Returns the layers that a layer holds in its attributes, each once; of a model, its layers."""
+    """Returns the layers that a layer holds in its attributes, each once; for a model, its layers."""
     if is_functional(layer):
         found = [part for part in layer.layers if not isinstance(part, keras.layers.InputLayer)]
     else:
@@ -96,7 +96,7 @@ def repeated_model(layer: Any) -> Any:
 
 
 def hides_layers(layer: Any) -> bool:
-    """Returns whether there are models, convolutions or the like in a layer that is not opened."""
+    """Returns whether a layer that is not expanded contains models or layers of the kinds in `LOOKED_FOR`."""
     if is_functional(layer) or repeated_model(layer) is not None:
         return False
     if isinstance(layer, keras.Model):
@@ -105,23 +105,23 @@ def hides_layers(layer: Any) -> bool:
 
 
 def shown_with_weights(layer: Any) -> str:
-    """Returns how a message names a layer that is not opened: 'body' (MyBlock, 1,234 weights)."""
+    """Returns the name of a layer for a message, with its weight count: 'body' (MyBlock, 1,234 weights)."""
     count = sum(math.prod(weight.shape) for weight in layer.weights)
     return f"{layer.name!r} ({type(layer).__name__}, {count:,} weights)"
 
 
 def shown(layer: Any) -> str:
-    """Returns how a message names a layer: 'frames' (TimeDistributed)."""
+    """Returns the name of a layer for a message: 'frames' (TimeDistributed)."""
     return f"{layer.name!r} ({type(layer).__name__})"
 
 
 def quantization_of(layer: Any) -> str | None:
-    """Returns how Keras quantized a layer, e.g. "int8"; None for a layer that computes with its weights as they are."""
+    """Returns the mode in which Keras quantized a layer, such as "int8", or None if the layer is not quantized."""
     return getattr(layer, "quantization_mode", None)
 
 
 def why_weights_are_fixed(layer: Any) -> str:
-    """Returns why nothing can be multiplied into the weights of a layer, or ""."""
+    """Returns the reason why no factor can be multiplied into the weights of a layer, or ""."""
     if quantization_of(layer):
         return f"{layer.name!r} is quantized"
     return f"{layer.name!r} has LoRA weights" if getattr(layer, "lora_enabled", False) else ""

@@ -1,4 +1,4 @@
-"""What a classifier's output is, told from the operations that its graph ends in."""
+"""The kind of a classifier's output, determined from the operations at the end of its graph."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _ACTIVATIONS = {
     "hardsigmoid": "independent_probabilities",
     "logsoftmax": "logits",  # the softmax of a log-softmax is the softmax
 }
-_UNCHANGED = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Cast")  # at inference, but for the shape
+_UNCHANGED = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Cast")  # at inference, except the shape
 
 
 def scores_of(model: keras.Model) -> Scores:
-    """What a model's output is, told from the operations that it ends in, also inside nested models.
+    """Returns the kind of a model's output, determined from its last operations, also inside nested models.
 
     Args:
-        model: A model of one output.
+        model: A model with one output.
 
     Returns:
-        The scores; of kind "output" for a subclassed model, an output that is not of shape
-        (batch, classes), and whatever no rule is for.
+        The scores. Their kind is "output" for a subclassed model, for an output whose shape is not
+        (batch, classes), and wherever no rule applies.
 
     Raises:
         ValueError: The model ends in a softmax over one output.
@@ -49,20 +49,20 @@ def scores_of(model: keras.Model) -> Scores:
     if columns == 1 and kind == "probabilities":
         raise ValueError(
             f"A softmax over one output answers 1.0 for every image; the model {model.name!r} ends in one. End it in a "
-            "sigmoid for two classes (classifier_activation='sigmoid'), or give it an output for each class."
+            "sigmoid for two classes (classifier_activation='sigmoid'), or give it one output per class."
         )
     return Scores(AFTER_ONE_COLUMN.get(kind, kind) if columns == 1 else kind, columns)
 
 
 def last_softmax(model: keras.Model) -> tuple[Any, Any] | None:
-    """The softmax that a model ends in, if it is an operation of the model itself.
+    """Returns the softmax that a model ends in, if it is an operation of the model itself.
 
     Args:
-        model: A functional or sequential model of one output.
+        model: A functional or sequential model with one output.
 
     Returns:
-        The layer or operation and its symbolic input; None for a model that ends otherwise, for
-        example in a nested model, and for a subclassed one.
+        The layer or operation and its symbolic input; None for a model with another end, for
+        example a nested model, and for a subclassed one.
     """
     if not is_functional(model):
         return None
@@ -96,7 +96,7 @@ def _kind(producers: dict[int, Call], tensor: Any, columns: int) -> str:
 
 
 def _activation(operation: Any) -> str:
-    """The activation that a layer or operation ends in, "" for a linear one."""
+    """Returns the activation that a layer or operation ends in, "" for a linear one."""
     if isinstance(operation, _WITH_ACTIVATION):
         function = operation.activation
         name = getattr(function, "__name__", type(function).__name__)
@@ -105,7 +105,7 @@ def _activation(operation: Any) -> str:
 
 
 def _is_over_all(operation: Any, tensor: Any, columns: int) -> bool:
-    """Whether one row of a tensor has one value per class, and an axis of the operation runs over them."""
+    """Returns whether one row of a tensor has one value per class, and the operation's axis runs over them."""
     shape = tuple(tensor.shape)
     axis = getattr(operation, "axis", -1)
     if None in shape[1:] or math.prod(shape[1:]) != columns:

@@ -1,4 +1,4 @@
-"""The gates of a model, from the same forward pass as its answers; and the pass over a dataset."""
+"""The gates of a model, from the same forward pass as its answers, and the pass over a dataset."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 class _WithGates(SqueezeExcite):
-    """An SE block that hands out its gates, (batch, channels), beside its output."""
+    """An SE block that returns its gates, (batch, channels), along with its output."""
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         gates = self.gates(inputs, mask)
@@ -37,8 +37,8 @@ class Probe:
     Args:
         graph: The graph; it computes what the original does.
         calls: The calls of the SE blocks in the original graph, in the order of the network.
-        names: Their names; a block that is called again has the number of the call behind its name.
-        gates: For each, the tensor of its gates, (batch, channels), in `graph`.
+        names: Their names. The name of a block that is called again ends in the number of the call.
+        gates: The tensor of each block's gates, (batch, channels), in `graph`.
     """
 
     graph: Graph
@@ -48,7 +48,7 @@ class Probe:
 
 
 def probe_gates(graph: Graph) -> Probe:
-    """Makes the gates of every `SqueezeExcite` layer of a graph available, without running any block twice.
+    """Exposes the gates of every `SqueezeExcite` layer of a graph, without running any block twice.
 
     Args:
         graph: The graph.
@@ -57,10 +57,10 @@ def probe_gates(graph: Graph) -> Probe:
         The probe.
 
     Raises:
-        ValueError: The graph has no `SqueezeExcite` layer, or only such inside other layers (which are named).
+        ValueError: The graph has no `SqueezeExcite` layer, or only some inside other layers (which are named).
 
     Warns:
-        UserWarning: Some are inside other layers, and are not looked into.
+        UserWarning: Some blocks are inside other layers, where they cannot be read.
     """
     calls = [call for call in graph.calls if type(call.operation) is SqueezeExcite]
     hidden = _hidden_blocks(graph)
@@ -68,7 +68,7 @@ def probe_gates(graph: Graph) -> Probe:
         raise ValueError(f"No gates of {graph.name!r} can be read: {hidden}")
     if not calls:
         raise ValueError(
-            f"Gates are read from SqueezeExcite layers; the model {graph.name!r} has none. Give a network of this "
+            f"Gates are read from SqueezeExcite layers; the model {graph.name!r} has none. Pass a network of this "
             "package, or one that `insert_squeeze_excite` was applied to, before `deploy`, which turns blocks into "
             "ordinary layers."
         )
@@ -89,7 +89,7 @@ def probe_gates(graph: Graph) -> Probe:
 
 
 def _hidden_blocks(graph: Graph) -> str:
-    """Says which SE blocks are not looked into, and what to do; "" where there are none."""
+    """Returns a message with the SE blocks inside other layers and the remedy, or "" if there are none."""
     holders = {id(call.operation): call.operation for call in graph.calls if type(call.operation) is not SqueezeExcite}
     counts = {
         layer.name: (sum(isinstance(part, SqueezeExcite) for part in (layer, *layers_inside(layer))), layer)
@@ -99,12 +99,12 @@ def _hidden_blocks(graph: Graph) -> str:
     opened = [layer for count, layer in counts.values() if count and repeated_model(layer) is not None]
     if not found:
         return ""
-    hint = f" Give {_way_into(opened[0])} and its own inputs." if opened else ""
-    return f"SE blocks inside other layers are not looked into ({', '.join(found)}).{hint}"
+    hint = f" Pass {_way_into(opened[0])} and its own inputs." if opened else ""
+    return f"SE blocks inside other layers are not read ({', '.join(found)}).{hint}"
 
 
 def _way_into(layer: Any) -> str:
-    """The expression for the model in a `TimeDistributed` layer."""
+    """Returns the expression for the model in a `TimeDistributed` layer."""
     way, inner = f"model.get_layer({layer.name!r})", layer
     while type(inner) is keras.layers.TimeDistributed:
         way, inner = f"{way}.layer", inner.layer
@@ -112,10 +112,10 @@ def _way_into(layer: Any) -> str:
 
 
 class Moments:
-    """Mean and standard deviation of rows that come in pieces, exact to float64; memory for three rows.
+    """The mean and standard deviation of rows that arrive in pieces, exact to float64, in the memory of three rows.
 
     Args:
-        width: Numbers a row, at least 1.
+        width: Numbers per row, at least 1.
     """
 
     def __init__(self, width: int) -> None:
@@ -125,32 +125,32 @@ class Moments:
         self._squares = np.zeros(width)
 
     def add(self, rows: np.ndarray) -> None:
-        """Takes in rows.
+        """Adds rows.
 
         Args:
             rows: Shape (n, width).
         """
         if not self.count and len(rows):
             self._first = np.asarray(rows[0], "float64")
-        distance = rows - self._first  # so that equal rows deviate by exactly nothing
+        distance = rows - self._first  # the deviation of equal rows is then exactly 0
         self.count += len(rows)
         self._sum += distance.sum(0)
         self._squares += np.square(distance).sum(0)
 
     @property
     def mean(self) -> np.ndarray:
-        """Of all rows so far, (width,), float64."""
+        """Returns the mean of all rows so far, (width,), float64."""
         return self._first + self._sum / max(self.count, 1)
 
     @property
     def std(self) -> np.ndarray:
-        """Population standard deviation, (width,), float64."""
+        """Returns the population standard deviation, (width,), float64."""
         count = max(self.count, 1)
         return np.sqrt(np.maximum(self._squares / count - np.square(self._sum / count), 0.0))
 
 
 class Passed(NamedTuple):
-    """One batch after the pass: what went in, the flat list of outputs, and the class indices or None."""
+    """A batch after the forward pass: its inputs, the flat list of outputs, and the integer labels or None."""
 
     inputs: Any
     outputs: list[np.ndarray]
@@ -160,23 +160,23 @@ class Passed(NamedTuple):
 def forward(
     model: keras.Model, data: Any, labels: Any = None, *, batch_size: int = 32, progress: Progress = iter
 ) -> Iterator[Passed]:
-    """Runs a model over a dataset and forgets each batch after it.
+    """Runs a model over a dataset, without keeping the batches.
 
     Args:
         model: A functional model.
-        data: Images in the scale of the model's input: an array of shape (n, ...), a dictionary of
+        data: Images in the range of the model's input: an array of shape (n, ...), a dictionary of
             such arrays for several inputs, a `keras.utils.PyDataset`, a `tf.data.Dataset`, or any
             finite iterable of batches x or (x, labels).
-        labels: Class indices or one-hot rows of all images, where `data` brings none. None: without.
-        batch_size: Images at a time, where `data` is an array; at least 1.
-        progress: Wraps the iteration over batches, e.g. to show a bar.
+        labels: Integer labels or one-hot rows of all images, if `data` contains none. None runs without labels.
+        batch_size: Images per batch, if `data` is an array; at least 1.
+        progress: Wraps the iteration over batches, for example to show a progress bar.
 
     Yields:
-        Each batch with its outputs; arrays are of the batch's true length.
+        Each batch with its outputs; arrays have the batch's true length.
 
     Raises:
-        ValueError: No images, labels of another length, given twice, for some batches only or no
-            classes, or images of another rank than the model's input.
+        ValueError: There are no images; the labels have another length, are given twice, only for
+            some batches, or are not classes; or the images have another rank than the model's input.
     """
     batch_size = check_count("batch_size", batch_size)
     given = None if labels is None else class_indices(labels)
@@ -186,7 +186,7 @@ def forward(
         if not count:
             continue
         if own is not None and given is not None:
-            raise ValueError("Labels must be given once; received `labels` and a dataset that brings labels, too.")
+            raise ValueError("Labels must be given once; received `labels` and a dataset that also contains labels.")
         classes = own if given is None else given[seen : seen + count]
         if classes is not None:
             _check_length(len(classes), count, "a batch")
@@ -200,20 +200,20 @@ def forward(
     if given is not None:
         _check_length(len(given), seen, "the dataset")
     if labelled not in (0, seen):
-        raise ValueError(f"Either every batch has labels or none; received labels for {labelled} of {seen} images.")
+        raise ValueError(f"All batches must have labels, or none; received labels for {labelled} of {seen} images.")
 
 
 def class_indices(labels: Any) -> np.ndarray:
-    """Class indices from any usual form of labels.
+    """Returns integer labels from any usual form of labels.
 
     Args:
         labels: Integers of shape (n,) or (n, 1), or one-hot rows of shape (n, classes).
 
     Returns:
-        Shape (n,), int64.
+        The integer labels, shape (n,), int64.
 
     Raises:
-        ValueError: Anything else.
+        ValueError: The labels have another form.
     """
     array = np.asarray(labels)
     if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "biuf":
@@ -224,15 +224,15 @@ def class_indices(labels: Any) -> np.ndarray:
     if not is_numeric or np.any(array != np.floor(array)) or np.any(array < 0):
         shown = repr(array.ravel()[:3].tolist())
         raise ValueError(
-            "Labels must be class indices from 0, shape (n,), or one-hot rows, shape (n, classes); received shape "
-            f"{array.shape}, dtype {array.dtype}, beginning {shown}. If they are no classes, give the images alone."
+            "Labels must be integers from 0, shape (n,), or one-hot rows, shape (n, classes); received shape "
+            f"{array.shape}, dtype {array.dtype}, beginning {shown}. If they are not classes, pass the images alone."
         )
     return array.astype("int64")
 
 
 def _check_length(labels: int, images: int, where: str) -> None:
     if labels != images:
-        raise ValueError(f"There must be one label an image; received {labels} labels for {images} images in {where}.")
+        raise ValueError(f"There must be one label per image; received {labels} labels for {images} images in {where}.")
 
 
 def _is_array(data: Any) -> bool:
@@ -253,7 +253,7 @@ def _batches(data: Any, labels: np.ndarray | None, batch_size: int, progress: Pr
             yield keras.tree.map_structure(lambda x, part=part: np.asarray(x[part]), data), None
     elif isinstance(data, keras.utils.PyDataset):
         if data.num_batches is None:
-            raise ValueError("The dataset must have an end; received a PyDataset whose num_batches is None.")
+            raise ValueError("The dataset must be finite; received a PyDataset whose num_batches is None.")
         for index in progress(range(data.num_batches)):
             yield _split(data[index])
     elif isinstance(data, Iterable):
@@ -261,7 +261,7 @@ def _batches(data: Any, labels: np.ndarray | None, batch_size: int, progress: Pr
             yield _split(batch)
     else:
         raise ValueError(
-            "`data` must be an array of images, a PyDataset, a tf.data.Dataset or an iterable of batches; received "
+            "`data` must be an array of images, a PyDataset, a tf.data.Dataset, or an iterable of batches; received "
             f"{type(data).__name__}."
         )
 
@@ -281,7 +281,7 @@ def _check_rank(model: keras.Model, inputs: Any) -> None:
 
 
 def _padded(inputs: Any, length: int) -> Any:
-    """The last, shorter batch filled up, because every new shape would be compiled anew."""
+    """Pads the last, shorter batch, because every new shape is compiled again."""
 
     def pad(array: np.ndarray) -> np.ndarray:
         missing = length - len(array)

@@ -1,4 +1,4 @@
-"""Gates that hardly depend on the image, found on data and replaced by constants."""
+"""Gates that hardly depend on the image, found on data and replaced with constants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_BOUNDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 class Pruned(NamedTuple):
-    """What `prune_gates` gives: the smaller model, and the report."""
+    """The result of `prune_gates`: the smaller model and the report."""
 
     model: keras.Model
     report: PruningReport
@@ -41,37 +41,39 @@ def prune_gates(
     timed_calls: int = 20,
     progress: Progress = iter,
 ) -> Pruned:
-    """Replaces SE blocks whose gates hardly depend on the image by constants, and folds these away.
+    """Replaces SE blocks whose gates hardly depend on the image with constants, and folds the constants.
 
-    A block goes if the standard deviation of every one of its gates over the data is at most
-    `bound`; its gates become their means. They are folded into the convolutions or norms before
-    the block, through activations and poolings that allow it; where none can take them, a
-    multiplication by constants stays. Folding is exact up to rounding, so that a bound of 0,
-    which takes only gates that do not vary at all, changes no answer.
+    A block is pruned if the standard deviation of each of its gates over the data is at most
+    `bound`; its gates become their means. They are folded into the convolutions or normalizations
+    before the block, through activations and poolings that allow it. Where no layer can take them,
+    a multiplication by constants remains. Folding is exact up to rounding, so a bound of 0, which
+    prunes only gates that do not vary at all, changes no answer.
 
     Reference: arXiv 1709.01507v4, section 7.2: the last stage's blocks matter least, and leaving
     them out costs less than 0.1 points of top-1 error.
 
     Args:
-        model: A functional model, or a sequential one that has been built. It is not changed.
-        data: Images like those the model will see, in the scale of its input: an array, a
-            `PyDataset`, a `tf.data.Dataset` or an iterable of batches x or (x, labels) that can
+        model: A functional model, or a built sequential one. It is not changed.
+        data: Images like those the model will see, in the range of its input: an array, a
+            `PyDataset`, a `tf.data.Dataset`, or an iterable of batches x or (x, labels) that can
             be read twice.
-        bound: In units of the gates, at least 0.
-        labels: Class indices or one-hot rows, where `data` brings none.
-        blocks: Names of the SE blocks that may go; with `bound=math.inf` they all do. None: any.
-        count_macs: Gives a model's multiply-adds, for the report:
+        bound: Greatest standard deviation of a gate, in units of the gates, at least 0.
+        labels: Integer labels or one-hot rows, if `data` contains none.
+        blocks: Names of the SE blocks that may be pruned; with `bound=math.inf` all of them are.
+            None allows any.
+        count_macs: Returns a model's multiply-adds, for the report:
             `lambda model: se_keras.model_info(model).total.macs`.
-        batch_size: Images at a time, where `data` is an array.
-        timed_calls: Calls of each model on one image, in turns, to time it; 0: not timed.
-        progress: Wraps the iteration over batches, once before and once after.
+        batch_size: Images per batch, if `data` is an array.
+        timed_calls: Timed calls of each model on one image; the models take turns. 0 skips timing.
+        progress: Wraps the iteration over batches, once before and once after pruning.
 
     Returns:
-        A new functional model that shares nothing with the old, and the report.
+        A new functional model that shares nothing with the old one, and the report.
 
     Raises:
-        ValueError: A bound below 0, an unknown block, a model without SE blocks, a subclassed model, no
-            images, labels of another length, or data that can be read only once.
+        ValueError: The bound is below 0, a block is unknown, the model has no SE blocks or is
+            subclassed, there are no images, the labels have another length, or the data can be
+            read only once.
 
     Example:
 
@@ -106,21 +108,21 @@ def pruning_curve(
     timed_calls: int = 20,
     progress: Progress = iter,
 ) -> tuple[Pruned, ...]:
-    """`prune_gates` for several bounds, from one observation of the gates.
+    """Prunes a model as `prune_gates` does for several bounds, from one observation of the gates.
 
     Args:
-        model: As in `prune_gates`, like all that follow but the bounds.
+        model: As in `prune_gates`, like all arguments except `bounds`.
         data: Images.
-        bounds: Each at least 0.
-        labels: Class indices or one-hot rows.
-        blocks: Names of the SE blocks that may go.
-        count_macs: Gives a model's multiply-adds.
-        batch_size: Images at a time.
-        timed_calls: Calls of each model on one image.
-        progress: Wraps the iteration over batches, once before and once for each bound.
+        bounds: The bounds, each at least 0.
+        labels: Integer labels or one-hot rows.
+        blocks: Names of the SE blocks that may be pruned.
+        count_macs: Returns a model's multiply-adds.
+        batch_size: Images per batch.
+        timed_calls: Timed calls of each model on one image.
+        progress: Wraps the iteration over batches, once before pruning and once for each bound.
 
     Returns:
-        For each bound in the order given, the model and its report.
+        The model and its report for each bound, in the order of `bounds`.
 
     Raises:
         ValueError: As in `prune_gates`.
@@ -132,7 +134,7 @@ def pruning_curve(
     if isinstance(data, Iterator):
         raise ValueError(
             f"`data` is read once before and once after pruning; received {type(data).__name__}, which can be read "
-            "only once. Give an array, a dataset or a list of batches."
+            "only once. Pass an array, a dataset, or a list of batches."
         )
     graph = read_graph(model)
     probe = probe_gates(graph)
@@ -160,7 +162,7 @@ def pruning_curve(
 
 
 class _Observed(NamedTuple):
-    """What one pass over the data shows: moments of each block's gates, answers and labels of each image."""
+    """The result of one pass over the data: moments of each block's gates, and answers and labels of the images."""
 
     moments: list[Moments]
     images: int
@@ -205,7 +207,7 @@ def _accuracy(seen: _Observed, classes: np.ndarray | None) -> tuple[float, float
 
 
 def _seconds(models: Sequence[keras.Model], image: Any, calls: int) -> tuple[float, float]:
-    """The median time of each model; they take turns, so that a drift of the machine's speed hits all alike."""
+    """Returns the median time of each model; they take turns, so a drift of the machine's speed affects all alike."""
     taken: list[list[float]] = [[] for _ in models]
     for number in range(calls + 2):
         for model, seconds in zip(models, taken, strict=True):
@@ -225,7 +227,7 @@ def _without_constant_gates(
         deviation = float(gate.std.max())
         scale = call.operation.gate_scale
         if blocks is not None and name not in blocks:
-            changes.append(GateChange(name, deviation, "kept", "it was not to go"))
+            changes.append(GateChange(name, deviation, "kept", "it is not in `blocks`"))
             continue
         if deviation > max(bound, ROUNDING * scale):
             changes.append(GateChange(name, deviation, "kept", f"it deviates by more than {bound:g}"))

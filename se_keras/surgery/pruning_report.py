@@ -1,4 +1,4 @@
-"""What pruning did to a network: block by block, and in parameters, MACs, time and accuracy."""
+"""Reports of pruning: the change of each block, and of parameters, MACs, time, and accuracy."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class GateChange:
-    """What became of one SE block.
+    """A record of what pruning did with one SE block.
 
     Args:
         block: Its name.
-        deviation: The greatest standard deviation of its gates over the data, one channel with another.
-        action: "folded" (into `detail`, the names of layers), "scaled" (it is a multiplication by
-            constants now, for the reason in `detail`) or "kept" (likewise).
-        detail: Names, or the reason.
+        deviation: The greatest standard deviation of its gates over the data, over all channels.
+        action: "folded" (into the layers in `detail`), "scaled" (replaced with a multiplication by
+            constants, for the reason in `detail`), or "kept" (for the reason in `detail`).
+        detail: The names of layers, or the reason.
     """
 
     block: str
@@ -28,19 +28,19 @@ class GateChange:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PruningReport:
-    """A network before and after its constant gates were folded away; pairs are (before, after).
+    """A comparison of a network before and after pruning; pairs are (before, after).
 
     Args:
         network: Name of the model.
-        bound: Gates that deviate by no more became constants.
-        images: Number of images that they were observed on.
-        changes: What became of each SE block, in the order of the network.
-        parameters: Number of parameters, trainable and other.
-        macs: Multiply-adds an image, or None where nothing was given to count them.
-        seconds: Median time of one image, or None where it was not taken.
-        accuracy: Share of the images classified right, 0 to 1, or None without labels.
-        agreement: Share of the images that both put into the same class, or None if the model
-            is no classifier.
+        bound: Gates whose standard deviation was at most this became constants.
+        images: Number of images that the gates were observed on.
+        changes: The change of each SE block, in the order of the network.
+        parameters: Number of parameters, trainable and non-trainable.
+        macs: Multiply-adds per image, or None if they were not counted.
+        seconds: Median time per image, or None if it was not measured.
+        accuracy: Fraction of the images classified correctly, 0 to 1, or None without labels.
+        agreement: Fraction of the images to which both networks assign the same class, or None if
+            the model is not a classifier.
     """
 
     network: str
@@ -55,7 +55,7 @@ class PruningReport:
 
     @property
     def pruned(self) -> tuple[str, ...]:
-        """Names of the blocks that are gone."""
+        """Returns the names of the pruned blocks."""
         return tuple(change.block for change in self.changes if change.action != "kept")
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Models that a `TimeDistributed` layer applies to every step: rewritten inside it."""
+"""Rewriting of the models that `TimeDistributed` layers apply to every step."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def rewritten_inside(graph: Graph, rewrite: Callable[[Graph, str], Graph]) -> Gr
 
     Args:
         graph: The graph.
-        rewrite: From the graph of such a model and the name of its layer to the new graph.
+        rewrite: Returns the new graph, given the graph of such a model and the name of its layer.
 
     Returns:
-        The new graph; the graph itself where it has no such layers.
+        The new graph, or the graph itself if it has no such layers.
     """
     wrappers: dict[int, Any] = {}
     replacements: dict[Call, list[Call]] = {}

@@ -1,7 +1,7 @@
-"""Global averages in stages, so that no sum along the way exceeds half precision.
+"""Global averages in stages, in which no intermediate sum exceeds half precision.
 
 A mean over 56x56 positions adds up 3,136 values before it divides; on a GPU that adds in float16 the
-sum overflows at a mean of 21. An average over 8x8 windows of 7x7 averages is the same number.
+sum overflows at a mean of 21. An average over 7x7 windows of averages over 8x8 windows is the same number.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ LARGEST_WINDOW = 8
 
 
 def open_blocks(graph: Graph, names: Collection[str] | None = None) -> tuple[Graph, list[str]]:
-    """Turns SE blocks on images that squeeze by the mean into ordinary layers.
+    """Expands SE blocks on images with a mean squeeze into ordinary layers.
 
     Args:
         graph: The graph.
-        names: Names of the blocks; None: all.
+        names: Names of the blocks. None selects all.
 
     Returns:
-        The new graph, and the names of the pools that squeeze in it now.
+        The new graph, and the names of its pooling layers that now compute the squeeze.
     """
     replacements, pools = {}, []
     masked = graph.masked()
@@ -44,14 +44,14 @@ def open_blocks(graph: Graph, names: Collection[str] | None = None) -> tuple[Gra
 
 
 def stage_pools(graph: Graph, names: Collection[str] | None = None) -> Graph:
-    """Splits global average pools of a fixed size into average pools of small windows that divide it exactly.
+    """Splits global average pools of a fixed size into average pools with small windows that divide it exactly.
 
     Args:
         graph: The graph.
-        names: Names of the `GlobalAveragePooling2D` layers to split; None: all.
+        names: Names of the `GlobalAveragePooling2D` layers to split. None selects all.
 
     Returns:
-        The new graph. A map of at most 8x8, or whose size is open or prime, stays as it is.
+        The new graph. Pools over maps of at most 8x8, or of an unknown or prime size, stay as they are.
     """
     replacements = {}
     for call in graph.calls:
@@ -69,14 +69,14 @@ def stage_pools(graph: Graph, names: Collection[str] | None = None) -> Graph:
 
 
 def pool_windows(height: int, width: int) -> list[tuple[int, int]]:
-    """Window sizes whose average pools, one after the other, are the mean over a map.
+    """Returns the window sizes of successive average pools that compute the mean over a map.
 
     Args:
-        height: Of the map, at least 1.
-        width: Of the map, at least 1.
+        height: Height of the map, at least 1.
+        width: Width of the map, at least 1.
 
     Returns:
-        (height, width) of each window; each at most 8 where the size has divisors that allow it.
+        The (height, width) of each window, each at most 8 where the divisors of the size allow it.
 
     Example:
 

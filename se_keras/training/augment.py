@@ -1,8 +1,8 @@
-"""Steps of augmentation: small records that change an image with a generator they are given.
+"""Augmentation transforms: small records that change an image with a given random generator.
 
-They work on NumPy arrays with Pillow's resampling, and not on tensors, so that a training sees the
-same pixels on every backend, and so that a step depends on the seed, the epoch and the image alone:
-that is what lets a training continue exactly where it was stopped.
+They work on NumPy arrays with Pillow's resampling rather than on tensors. A run therefore sees the
+same pixels on every backend, and a transform depends only on the seed, the epoch, and the image,
+which lets a run resume exactly where it was stopped.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from se_keras.errors import check_count
 
 
 class Transform(Protocol):
-    """Changes one image: uint8, 0 to 255, shape (height, width, channels)."""
+    """A transform of one image: uint8, 0 to 255, shape (height, width, channels)."""
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The changed image, uint8."""
+        """Returns the changed image, uint8."""
 
 
 class BatchTransform(Protocol):
-    """Changes a batch of images and their one-hot labels."""
+    """A transform of a batch of images and their one-hot labels."""
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The changed images, 0 to 255, and labels of shape (n, classes), float32."""
+        """Returns the changed images, 0 to 255, and labels of shape (n, classes), float32."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomFlip:
-    """Mirrors half of the images left to right."""
+    """A transform that flips half of the images horizontally."""
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The image or its mirror image."""
+        """Returns the image or its mirror image."""
         return image[:, ::-1] if rng.random() < 0.5 else image
 
 
 @dataclasses.dataclass(frozen=True)
 class PadAndCrop:
-    """Adds a black border and cuts the old size out of the result (He et al., arXiv 1512.03385, section 4.2).
+    """A transform that adds a black border and crops to the old size (He et al., arXiv 1512.03385, section 4.2).
 
     Args:
         padding: Pixels on each side.
@@ -54,7 +54,7 @@ class PadAndCrop:
     padding: int = 4
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """An image of the same size."""
+        """Returns an image of the same size."""
         height, width, _ = image.shape
         p = self.padding
         top, left = rng.integers(0, 2 * p + 1, 2)
@@ -65,11 +65,11 @@ class PadAndCrop:
 
 @dataclasses.dataclass(frozen=True)
 class RandomAreaCrop:
-    """Cuts out a part of random area and aspect and resizes it (Szegedy et al., arXiv 1409.4842, section 6).
+    """A crop of random area and aspect ratio, resized (Szegedy et al., arXiv 1409.4842, section 6).
 
     Args:
-        size: Height and width of the result in pixels; None takes the network's input size.
-        least_area: Smallest share of the image's area.
+        size: Height and width of the result in pixels. None uses the network's input size.
+        least_area: Smallest fraction of the image's area.
         aspect: Greatest width over height; the smallest is its inverse.
     """
 
@@ -78,7 +78,7 @@ class RandomAreaCrop:
     aspect: float = 4 / 3
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """An image of shape (*size, channels), or of its old size where that is None."""
+        """Returns an image of shape (*size, channels), or of its old size if `size` is None."""
         height, width, _ = image.shape
         box = (0.0, 0.0, float(width), float(height))
         for _ in range(10):
@@ -96,39 +96,39 @@ class RandomAreaCrop:
 
 @dataclasses.dataclass(frozen=True)
 class RandomRotation:
-    """Turns by a random angle; corners become black.
+    """A rotation by a random angle; corners become black.
 
     Args:
-        degrees: Greatest angle either way.
+        degrees: Greatest angle in either direction, in degrees.
     """
 
     degrees: float = 10.0
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """An image of the same size."""
+        """Returns an image of the same size."""
         angle = rng.uniform(-self.degrees, self.degrees)
         return np.asarray(Image.fromarray(image).rotate(angle, Image.Resampling.BILINEAR))
 
 
 @dataclasses.dataclass(frozen=True)
 class PixelJitter:
-    """Adds one random number to every channel.
+    """A transform that adds one random number to each channel.
 
     Args:
-        amount: Greatest change either way, of 255.
+        amount: Greatest change in either direction, out of 255.
     """
 
     amount: int = 20
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """An image of the same size."""
+        """Returns an image of the same size."""
         shift = rng.integers(-self.amount, self.amount + 1, image.shape[2])
         return np.clip(image.astype(np.int16) + shift, 0, 255).astype(np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cutout:
-    """Blacks out one square, which may stick out of the image (DeVries and Taylor, arXiv 1708.04552).
+    """A black square that may extend beyond the image (DeVries and Taylor, arXiv 1708.04552).
 
     Args:
         length: Height and width of the square in pixels.
@@ -137,7 +137,7 @@ class Cutout:
     length: int = 8
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """An image of the same size."""
+        """Returns an image of the same size."""
         height, width, _ = image.shape
         y, x = rng.integers(0, height), rng.integers(0, width)
         half = self.length // 2
@@ -166,27 +166,27 @@ RAND_AUGMENT_OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] 
     "translate_x": lambda image, s: _affine(1, 0, 150 / 331 * image.width * s, 0, 1, 0)(image),
     "translate_y": lambda image, s: _affine(1, 0, 0, 0, 1, 150 / 331 * image.height * s)(image),
 }
-"""The 14 operations of RandAugment: each takes an RGB image and a strength from -1 to 1, where 0 changes nothing.
+"""The 14 operations of RandAugment. Each takes an RGB image and a strength from -1 to 1; 0 changes nothing.
 
-Only `auto_contrast` and `equalize` have no strength. Ranges are those of torchvision, which gets stronger in every
-operation; what is moved in from outside the image is black.
+Only `auto_contrast` and `equalize` ignore the strength. The ranges are those of torchvision, in which every operation
+gets stronger with the magnitude. Pixels from outside the image are black.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
-    """Some operations, each drawn anew of `RAND_AUGMENT_OPERATIONS` (Cubuk et al., arXiv 1909.13719).
+    """Random operations from `RAND_AUGMENT_OPERATIONS`, drawn with replacement (Cubuk et al., arXiv 1909.13719).
 
-    Strengths are `magnitude / 10` of their range, either way at random. That is the scale of the paper and of timm's
-    `rand-mM-nN-inc1` (which leaves out every operation with a chance of one half); torchvision's goes to 30, so that
+    Strengths are `magnitude / 10` of their range, in a random direction. This is the scale of the paper and of timm's
+    `rand-mM-nN-inc1` (which skips each operation with a probability of one half). torchvision's scale goes to 30:
     its magnitude 9 is 3 here.
 
     Args:
-        operations: How many follow one another, at least 1.
-        magnitude: From 0 to 10.
+        operations: Number of successive operations, at least 1.
+        magnitude: Strength of the operations, from 0 to 10.
 
     Raises:
-        ValueError: One of them lies outside.
+        ValueError: `operations` or `magnitude` is out of range.
     """
 
     operations: int = 2
@@ -195,10 +195,10 @@ class RandAugment:
     def __post_init__(self) -> None:
         object.__setattr__(self, "operations", check_count("operations", self.operations))
         if not 0 <= self.magnitude <= 10:
-            raise ValueError(f"`magnitude` must lie from 0 to 10; received {self.magnitude!r}.")
+            raise ValueError(f"`magnitude` must be from 0 to 10; received {self.magnitude!r}.")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """An RGB image of the same size."""
+        """Returns an RGB image of the same size."""
         changed = Image.fromarray(image)
         table = tuple(RAND_AUGMENT_OPERATIONS.values())
         for number in rng.integers(0, len(table), self.operations):
@@ -209,10 +209,10 @@ class RandAugment:
 
 @dataclasses.dataclass(frozen=True)
 class Mixup:
-    """Blends each image with another (Zhang et al., arXiv 1710.09412).
+    """A blend of each image with another (Zhang et al., arXiv 1710.09412).
 
     Args:
-        alpha: Of the beta distribution of the share.
+        alpha: Parameter of the beta distribution of the mixing fraction.
     """
 
     alpha: float = 0.2
@@ -220,7 +220,7 @@ class Mixup:
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Images as float32, labels blended alike."""
+        """Returns images as float32, and labels blended in the same proportion."""
         share = np.float32(rng.beta(self.alpha, self.alpha))
         other = rng.permutation(len(images))
         blended = share * images.astype(np.float32) + (1 - share) * images[other]
@@ -229,10 +229,10 @@ class Mixup:
 
 @dataclasses.dataclass(frozen=True)
 class CutMix:
-    """Replaces a rectangle of each image with another image's (Yun et al., arXiv 1905.04899).
+    """A transform that replaces a rectangle of each image with another image's (Yun et al., arXiv 1905.04899).
 
     Args:
-        alpha: Of the beta distribution of the share.
+        alpha: Parameter of the beta distribution of the mixing fraction.
     """
 
     alpha: float = 1.0
@@ -240,7 +240,7 @@ class CutMix:
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Images of the same dtype, labels by the share of pixels."""
+        """Returns images of the same dtype, and labels in proportion to the pixels."""
         _, height, width, _ = images.shape
         cut = math.sqrt(1 - rng.beta(self.alpha, self.alpha))
         y, x = rng.integers(0, height), rng.integers(0, width)

@@ -1,4 +1,4 @@
-"""The order in which images are read: batches for training, for evaluation, and for `fit`."""
+"""Batches of images in a fixed order, for training, for evaluation, and for `fit`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from se_keras.training.sources import ImageSource
 
 
 class _Indices:
-    """The positions of a source as what Grain reads, so that nothing is decoded before it is needed."""
+    """The positions of a source, for Grain to read, so that images are decoded only when they are needed."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -30,15 +30,15 @@ class _Indices:
 
 
 def check_batches(source: ImageSource, batch_size: int) -> None:
-    """Refuses at once what `training_batches` would refuse.
+    """Checks in advance whether `training_batches` can make batches.
 
     Args:
         source: The images.
-        batch_size: Images in a batch, over all shards.
+        batch_size: Images per batch, over all shards.
 
     Raises:
         ImportError: Grain is not installed.
-        ValueError: Fewer images than a batch has.
+        ValueError: There are fewer images than a batch takes.
     """
     _grain()
     if len(source) < batch_size:
@@ -61,30 +61,30 @@ def training_batches(
     shard: tuple[int, int] = (0, 1),
     threads: int = 2,
 ) -> Any:
-    """Shuffled, augmented batches in an order that only the seed decides.
+    """Returns shuffled, augmented batches in an order determined by the seed alone.
 
-    Each epoch has its own order and its own augmentation; what is left of the images over whole
-    batches is left out of that epoch. The pixels of step k are the same whatever was read before,
-    however many threads read, and on every backend.
+    Each epoch has its own order and its own augmentation; images that do not fill a whole batch are
+    left out of that epoch. The pixels of step k are the same whatever was read before, with any
+    number of threads, and on every backend.
 
     Args:
         source: The images.
         prepared: The size (and, without a random crop among the transforms, the resizing) of the result.
-        batch_size: Images in a batch, over all shards.
-        seed: Any integer from 0.
-        transforms: Of each image, in order.
-        batch_transforms: Of each batch and its one-hot labels.
-        epochs: How many follow one another.
-        start: Step, counted over all epochs, to begin with.
-        shard: Which part of every batch is read here, and of how many.
-        threads: How many read ahead.
+        batch_size: Images per batch, over all shards.
+        seed: An integer, at least 0.
+        transforms: Transforms of each image, in order.
+        batch_transforms: Transforms of each batch and its one-hot labels.
+        epochs: Number of epochs.
+        start: First step, counted over all epochs.
+        shard: The part of every batch to read here, and the number of parts.
+        threads: Number of threads that read ahead.
 
     Returns:
         A Grain dataset of (images, labels): images of shape (batch, height, width, 3), uint8 (float32 after
         mixup), and one-hot labels of shape (batch, classes), float32.
 
     Raises:
-        ValueError: Fewer images than a batch has, or a batch that the shards do not divide.
+        ValueError: There are fewer images than a batch takes, or the shards do not divide the batch evenly.
     """
     check_batches(source, batch_size)
     grain = _grain()
@@ -127,17 +127,17 @@ def training_batches(
 def evaluation_batches(
     source: ImageSource, prepared: Preprocessing, *, batch_size: int = 128, epochs: int = 1, threads: int = 2
 ) -> Any:
-    """All images in order, resized and cropped as the network wants it.
+    """Returns all images in order, resized and cropped for the network.
 
     Args:
         source: The images.
-        prepared: Size, crop and interpolation.
-        batch_size: Images in a batch; the last of an epoch may be smaller.
-        epochs: How many follow one another.
-        threads: How many read ahead.
+        prepared: Size, crop, and interpolation.
+        batch_size: Images per batch; the last batch of an epoch may be smaller.
+        epochs: Number of epochs.
+        threads: Number of threads that read ahead.
 
     Returns:
-        A Grain dataset of (images, labels) as of `training_batches`.
+        A Grain dataset of (images, labels) as in `training_batches`.
     """
     grain = _grain()
     one_hot: np.ndarray = np.eye(len(source.class_names), dtype=np.float32)
@@ -158,25 +158,25 @@ def evaluation_parts(
     shard: tuple[int, int] = (0, 1),
     threads: int = 2,
 ) -> Any:
-    """All images in order, for devices that share each batch evenly: images of no weight fill up the last one.
+    """Returns all images in order, for devices that share each batch evenly; images of weight 0 fill the last batch.
 
-    With k batches of b for n images, the others weigh k b / n each. Keras averages the weighted loss over k b rows,
-    and what it gives in `weighted_metrics` over the weights, so that both are exactly the means over the n images.
+    With k batches of b for n images, the weight of every other image is k b / n. Keras averages the weighted loss over
+    k b rows, and `weighted_metrics` over the weights, so both are exactly the means over the n images.
 
     Args:
         source: The images.
-        prepared: Size, crop and interpolation.
-        batch_size: Images in a batch, over all shards.
-        epochs: How many follow one another.
-        shard: Which part of every batch is read here, and of how many.
-        threads: How many read ahead.
+        prepared: Size, crop, and interpolation.
+        batch_size: Images per batch, over all shards.
+        epochs: Number of epochs.
+        shard: The part of every batch to read here, and the number of parts.
+        threads: Number of threads that read ahead.
 
     Returns:
-        A Grain dataset of (images, labels, weights): the first two as of `training_batches`, weights
+        A Grain dataset of (images, labels, weights): the first two as in `training_batches`, weights
         of shape (batch,), float32.
 
     Raises:
-        ValueError: A batch that the shards do not divide.
+        ValueError: The shards do not divide the batch evenly.
     """
     grain = _grain()
     part, parts = shard
@@ -196,14 +196,14 @@ def evaluation_parts(
 
 
 def for_fit(batches: Any) -> Any:
-    """Batches in the form in which `fit` reads them without standing still.
+    """Returns batches in a form that `fit` reads without stalling.
 
-    Keras on TensorFlow wraps a Grain dataset into `tf.data`, whose tuning thread sleeps for up to a minute and is
-    waited for whenever an iterator is given up, which is at the end of every epoch and validation. Here it is wrapped
-    with that tuning switched off. Other backends read Grain as it is.
+    Keras on TensorFlow wraps a Grain dataset in `tf.data`, whose tuning thread sleeps for up to a minute. Keras waits
+    for it whenever an iterator ends, that is, after every epoch and validation. Here the dataset is wrapped without
+    that tuning. Other backends read Grain datasets directly.
 
     Args:
-        batches: What the functions above return.
+        batches: A dataset that the functions above return.
 
     Returns:
         A `tf.data.Dataset` on TensorFlow, else the same dataset.
@@ -222,14 +222,14 @@ def for_fit(batches: Any) -> Any:
 
 
 def fitted(image: np.ndarray, prepared: Preprocessing) -> np.ndarray:
-    """An image at a network's input size: as it is if it has it, else resized and cropped.
+    """Returns an image at a network's input size, resized and cropped if it has another size.
 
     Args:
-        image: RGB, uint8, 0 to 255, shape (height, width, 3).
-        prepared: Size, crop and interpolation.
+        image: An RGB image, uint8, 0 to 255, shape (height, width, 3).
+        prepared: Size, crop, and interpolation.
 
     Returns:
-        Of the same kind, shape (*prepared.height_width, 3).
+        An RGB image, uint8, 0 to 255, shape (*prepared.height_width, 3).
     """
     if image.shape[:2] == prepared.height_width:
         return image

@@ -1,4 +1,4 @@
-"""Training on several devices or machines, on the engines that the backends have for it."""
+"""Training on several devices or machines, with the distribution engines of the backends."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ NO_MULTI_WORKER = (
 
 
 class ProcessFailedError(RuntimeError):
-    """A training cannot go on because another of its processes failed or is gone."""
+    """An error in a run that cannot continue because another of its processes failed or ended."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Processes:
-    """The processes that train together, as one of them sees them.
+    """The processes that train together, as seen from one of them.
 
-    Each reads its part of every batch; process 0 alone writes into the run's folder, which all read.
+    Each reads its part of every batch; only process 0 writes into the run's folder, which all read.
 
     Args:
         index: Number of this process, from 0.
-        count: How many processes there are.
-        devices: Devices of all processes together; each takes an equal part of a batch.
+        count: Number of processes.
+        devices: Number of devices of all processes together; each takes an equal part of a batch.
 
     Example:
 
@@ -48,33 +48,33 @@ class Processes:
 
     @property
     def writes(self) -> bool:
-        """Whether this is the process that writes."""
+        """Returns whether this is the process that writes."""
         return self.index == 0
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Refuses a batch that the devices cannot share evenly.
+        """Checks whether the devices can share a batch evenly.
 
         Args:
-            batch_size: Images in a batch over all devices.
+            batch_size: Images per batch, over all devices.
 
         Raises:
-            ValueError: It is no multiple of `devices`.
+            ValueError: `batch_size` is not a multiple of `devices`.
         """
         if batch_size % self.devices:
             raise ValueError(
-                f"The devices share a batch evenly, so that its size is a multiple of their number; received "
+                f"The batch size must be a multiple of the number of devices, which share a batch evenly; received "
                 f"batch_size={batch_size} for {self.devices} devices. Try "
                 f"{max(1, round(batch_size / self.devices)) * self.devices}."
             )
 
     def any(self, value: bool) -> bool:
-        """Whether something is true in at least one process; each waits here for the answers of all.
+        """Returns whether a value is true in at least one process; each process waits for the values of all.
 
         Args:
-            value: Whether it is true in this one.
+            value: The value in this process.
 
         Returns:
-            The same in every process.
+            The same result in every process.
         """
         if self.count == 1:
             return value
@@ -83,13 +83,13 @@ class Processes:
         return bool(np.any(multihost_utils.process_allgather(np.array(value))))
 
     def in_turn(self, action: Callable[[], Any]) -> None:
-        """Acts in process 0 first and then in the others; each waits here until all are done.
+        """Runs an action in process 0 first and then in the others; each process waits until all are done.
 
         Args:
-            action: What to do.
+            action: The action.
 
         Raises:
-            ProcessFailedError: Another process failed in it. The one that failed raises its own error.
+            ProcessFailedError: The action failed in another process. The process that failed raises its own error.
         """
         for has_turn in (self.writes, not self.writes):
             failure: Exception | None = None
@@ -107,11 +107,12 @@ ALONE = Processes()
 
 @contextlib.contextmanager
 def by_itself() -> Iterator[None]:
-    """Lets one process do something with a model while the others go on; variables made in it are its own.
+    """Lets one process use a model while the others continue; variables created inside belong to it alone.
+
+    Saving a model needs this: Keras creates an optimizer, whose variables would wait for the other processes.
 
     Yields:
-        Nothing. Saving a model is such a thing: Keras makes an optimiser for it, whose variables would wait for the
-        other processes.
+        Nothing.
     """
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
@@ -125,24 +126,25 @@ def by_itself() -> Iterator[None]:
 def join(
     coordinator: str | None = None, process_id: int | None = None, num_processes: int | None = None
 ) -> Iterator[Processes]:
-    """Joins the processes of a training on the JAX backend, on one machine or several.
+    """Joins the processes of a run on the JAX backend, on one machine or several.
 
     Build the model and train it inside. All processes run the same program and must build the same
-    weights: call `keras.utils.set_random_seed` with one number before. Batch norm sees the whole batch, as on one
-    device. A process that is silent for half a minute counts as dead, and the others end with an error.
+    weights: first call `keras.utils.set_random_seed` with the same number in each. Batch normalization sees the whole
+    batch, as on one device. A process that is silent for half a minute counts as dead, and the others end with an
+    error.
 
     Args:
-        coordinator: "HOST:PORT" of process 0, which must be free there and reachable from all.
+        coordinator: "HOST:PORT" of process 0. The port must be free there and reachable from all processes.
         process_id: Number of this process, from 0 to `num_processes - 1`.
-        num_processes: How many there are; 1: only this one, with all devices of the machine. On Slurm, Open
-            MPI and TPU, JAX finds all three by itself: leave them out.
+        num_processes: Number of processes; 1 is this one alone, with all devices of the machine. On Slurm, Open
+            MPI, and TPU, JAX finds all three arguments by itself: leave them out.
 
     Yields:
         The `Processes`, for `train`.
 
     Raises:
-        ValueError: Another backend than JAX, some of the three without the others where they are
-            needed, or a number out of range.
+        ValueError: The backend is not JAX, some of the three arguments are missing where they are
+            needed, or a number is out of range.
         ProcessFailedError: A computation shared with the other processes broke off.
 
     Example:
@@ -154,7 +156,7 @@ def join(
     """
     if keras.backend.backend() != "jax":
         raise ValueError(
-            f"Several processes train together on the JAX backend only; received {keras.backend.backend()!r}. Set "
+            f"Several processes can train together only on the JAX backend; received {keras.backend.backend()!r}. Set "
             f"KERAS_BACKEND=jax. {NO_MULTI_WORKER if keras.backend.backend() == 'tensorflow' else ''}".rstrip()
         )
     import jax
@@ -170,18 +172,18 @@ def join(
             if processes.count == 1 or not _is_of_communication(error):
                 raise
             raise ProcessFailedError(
-                f"Process {processes.index} of {processes.count} cannot go on: {str(error).splitlines()[0]} If another "
-                "process has ended, its own output says why. What was saved is whole: start all of them again to "
-                "resume."
+                f"Process {processes.index} of {processes.count} cannot continue: {str(error).splitlines()[0]} If "
+                "another process has ended, its own output says why. The saved state is intact: start all processes "
+                "again to resume."
             ) from error
     if processes.count > 1:
-        # Otherwise JAX would end what a process still does by itself soon after another has ended.
+        # Otherwise JAX would end the remaining work of one process soon after another has ended.
         processes.any(False)
         jax.distributed.shutdown()
 
 
 def _is_of_communication(error: Exception) -> bool:
-    """Whether JAX could not talk to another process; it has no exception for that alone."""
+    """Returns whether JAX could not reach another process; it has no separate exception for that."""
     return any(name in str(error) for name in ("Gloo", "NCCL", "coordination service", "distributed service"))
 
 
@@ -192,7 +194,7 @@ def _initialize(coordinator: str | None, process_id: int | None, num_processes: 
     missing = [name for name, value in given.items() if value is None]
     if 0 < len(missing) < len(given):
         raise ValueError(
-            f"The coordinator's address, the process's number and the number of processes belong together; received "
+            f"The coordinator's address, the process's number, and the number of processes belong together; received "
             f"{given}. Give all of them, or none where JAX finds them by itself (Slurm, Open MPI, TPU)."
         )
     if process_id is not None and num_processes is not None and not 0 <= process_id < num_processes:
@@ -201,9 +203,9 @@ def _initialize(coordinator: str | None, process_id: int | None, num_processes: 
             f"num_processes={num_processes}."
         )
     if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
-        raise ValueError(f"`coordinator` is HOST:PORT of process 0; received {coordinator!r}.")
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # of no effect where there is a GPU or TPU
-    # `keras.distribution.initialize` cannot pass these on; JAX before 0.7 does not take them and waits for longer.
+        raise ValueError(f"`coordinator` must be HOST:PORT of process 0; received {coordinator!r}.")
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # has no effect on a GPU or TPU
+    # `keras.distribution.initialize` cannot pass these on. JAX before 0.7 does not take them and waits longer.
     known = inspect.signature(jax.distributed.initialize).parameters
     timeouts = {name: HEARTBEAT for name in ("heartbeat_timeout_seconds", "shutdown_timeout_seconds") if name in known}
     try:
@@ -217,7 +219,7 @@ def _initialize(coordinator: str | None, process_id: int | None, num_processes: 
         if missing:
             raise ValueError(
                 "JAX finds no cluster here (Slurm, Open MPI, TPU). Give the coordinator's address (HOST:PORT of "
-                "process 0), the process's number and the number of processes, or num_processes=1 for all devices of "
+                "process 0), the process's number, and the number of processes, or num_processes=1 for all devices of "
                 "this machine."
             ) from error
         raise
@@ -227,22 +229,22 @@ def _initialize(coordinator: str | None, process_id: int | None, num_processes: 
 def mirrored(devices: Sequence[str] | None = None) -> Iterator[Processes]:
     """Trains on several devices of one machine on the TensorFlow backend, with `tf.distribute.MirroredStrategy`.
 
-    Build the model and train it inside. Batch norm sees each device's part of a batch by itself, unless
-    its layers are made with `synchronized=True`; `jit_compile=True` is not possible.
+    Build the model and train it inside. Batch normalization sees each device's part of a batch separately, unless
+    its layers are made with `synchronized=True`. `jit_compile=True` is not possible.
 
     Args:
-        devices: TensorFlow's names, e.g. ("GPU:0", "GPU:1"); None: all GPUs, or the CPU.
+        devices: TensorFlow's device names, such as ("GPU:0", "GPU:1"). None uses all GPUs, or the CPU.
 
     Yields:
         The `Processes`, for `train`: one, with the number of devices.
 
     Raises:
-        ValueError: Another backend than TensorFlow, or a cluster of several workers in TF_CONFIG.
+        ValueError: The backend is not TensorFlow, or TF_CONFIG names a cluster of several workers.
     """
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            f"MirroredStrategy is of the TensorFlow backend; received {keras.backend.backend()!r}. Set "
-            "KERAS_BACKEND=tensorflow; on the JAX backend `distribute.join(num_processes=1)` takes all devices."
+            f"MirroredStrategy needs the TensorFlow backend; received {keras.backend.backend()!r}. Set "
+            "KERAS_BACKEND=tensorflow; on the JAX backend `distribute.join(num_processes=1)` uses all devices."
         )
     workers = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {}).get("worker", ())
     if len(workers) > 1:

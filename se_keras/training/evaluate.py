@@ -1,4 +1,4 @@
-"""How well a model classifies: accuracy, by class, and what it takes for what."""
+"""Evaluation of a classifier: accuracy, accuracy per class, and confusion."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ METRICS = json_with("images", "accuracy", "by_class", "confusion")
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a model made of labelled images.
+    """The result of classifying labeled images.
 
     Args:
         class_names: Name of each class.
         confusion: Number of images by true class (rows) and answer (columns).
-        top5: Share of images whose class is among the first five answers; None with five classes or fewer.
+        top5: Fraction of images whose class is among the first five answers; None with five classes or fewer.
     """
 
     class_names: tuple[str, ...]
@@ -39,23 +39,23 @@ class Evaluation:
 
     @property
     def images(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return int(self.confusion.sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of the images classified rightly."""
+        """Returns the fraction of the images classified correctly."""
         return float(np.trace(self.confusion) / self.images)
 
     @property
     def by_class(self) -> dict[str, float]:
-        """Share of each class's images classified rightly; NaN for a class without images."""
+        """Returns the fraction of each class's images classified correctly; NaN for a class without images."""
         with np.errstate(invalid="ignore"):
             shares = np.diag(self.confusion) / self.confusion.sum(axis=1)
         return dict(zip(self.class_names, map(float, shares), strict=True))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the evaluation as a dictionary for JSON."""
         return {
             "images": self.images,
             "accuracy": self.accuracy,
@@ -69,11 +69,11 @@ def write_metrics(evaluation: Evaluation, path: str | os.PathLike) -> None:
     """Writes an evaluation as JSON.
 
     Args:
-        evaluation: The counts.
+        evaluation: The evaluation.
         path: The file; that of an earlier evaluation is replaced.
 
     Raises:
-        FileExistsError: Another file is there.
+        FileExistsError: The path holds another file.
     """
     with replacing(path, overwrite=True, kind=METRICS) as temporary:
         temporary.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", "utf-8")
@@ -87,20 +87,20 @@ def evaluate(
     threads: int = 2,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Evaluation:
-    """Classifies labelled images with a model, or with an exported file in its own runtime.
+    """Classifies labeled images with a model, or with an exported file in its own runtime.
 
     Args:
-        model: A Keras model, or a SavedModel, `.tflite`, `.onnx` or `.keras` file.
+        model: A Keras model, or a SavedModel, `.tflite`, `.onnx`, or `.keras` file.
         images: The images.
-        prepared: How images are prepared; default: as the model or file says.
-        threads: CPU threads.
+        prepared: The preprocessing of the images. None uses that of the model or file.
+        threads: Number of CPU threads.
         progress: Wraps the iterable of batch numbers.
 
     Returns:
         The `Evaluation`.
 
     Raises:
-        ValueError: The model's answers are of another number of classes than the images, or not finite.
+        ValueError: The model's answers have another number of classes than the images, or are not finite.
         FileNotFoundError: There is no such file.
     """
     runner = KerasRunner(model) if isinstance(model, keras.Model) else open_runner(model, threads=threads)
@@ -119,7 +119,7 @@ def evaluate(
         answers = _probabilities(runner, batch)
         if answers.shape[-1] != classes:
             raise ValueError(
-                f"The model answers with {answers.shape[-1]} classes, but the images have {classes}: "
+                f"The model has {answers.shape[-1]} classes, but the images have {classes}: "
                 f"{', '.join(images.class_names[:10])}."
             )
         truth = labels.argmax(axis=-1)
@@ -129,12 +129,12 @@ def evaluate(
 
 
 def _probabilities(runner: Runner, batch: np.ndarray) -> np.ndarray:
-    """The answers by class; those of one column as two classes."""
+    """Returns the probability of each class; one column becomes two classes."""
     answers = np.asarray(runner(batch))
     if answers.shape[-1] == 1 and runner.kind == "output":
         raise ValueError(
             "The model has one output, and does not say whether it is a probability or a logit of the second of two "
-            "classes. End it in a sigmoid or a dense layer, and export it with se_keras, which writes that down."
+            "classes. End it in a sigmoid or a dense layer, and export it with se_keras, which records that."
         )
     if not np.isfinite(answers).all():
         raise ValueError("The model's answers must be finite; received NaN or infinite values for some image.")

@@ -1,4 +1,4 @@
-"""Pictures of a training: how it went, and what its model confuses."""
+"""Figures of a run: its curves, and the confusion of its model."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from se_keras.errors import missing_package
 from se_keras.files import FIGURE, replacing
 from se_keras.training.evaluate import Evaluation
 
-# Distinguishable by readers who do not see red and green alike (Okabe and Ito, 2008), and in grey.
+# Distinguishable for readers with red-green color blindness (Okabe and Ito, 2008), and in gray.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: str | os.PathLike, *, title: str) -> None:
-    """Draws accuracy and loss over epochs: validation as lines, training dashed.
+    """Draws accuracy and loss over epochs: validation as solid lines, training as dashed lines.
 
     Args:
-        histories: For each name in the legend, the rows of a run's `log.csv`; at most four.
+        histories: Maps each name in the legend to the rows of a run's `log.csv`; at most four.
         path: The PNG to write; an earlier figure is replaced.
-        title: Above the picture.
+        title: Title above the figure.
 
     Raises:
-        ValueError: No history, or more than four.
+        ValueError: There is no history, or there are more than four.
         ImportError: matplotlib is not installed.
     """
     if not 1 <= len(histories) <= len(COLOURS):
-        raise ValueError(f"`histories` takes 1 to {len(COLOURS)} runs; received {len(histories)}.")
+        raise ValueError(f"`histories` must have 1 to {len(COLOURS)} runs; received {len(histories)}.")
     figure = _figure((9, 4))
     axes = figure.subplots(1, 2)
     for axis, metric, unit, factor in ((axes[0], "accuracy", "accuracy, %", 100), (axes[1], "loss", "loss", 1)):
@@ -51,12 +51,12 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: st
 
 
 def draw_confusion(evaluation: Evaluation, path: str | os.PathLike, *, title: str) -> None:
-    """Draws what is taken for what, in percent of each true class.
+    """Draws the confusion matrix, in percent of each true class.
 
     Args:
-        evaluation: The counts.
+        evaluation: The evaluation.
         path: The PNG to write; an earlier figure is replaced.
-        title: Above the picture.
+        title: Title above the figure.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""Which images are held back from training where a set has no part for validation, and what both parts must be."""
+"""Validation images for data that has no validation part, and checks of both parts."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 
 
 def held_back(keys: Sequence[str], labels: np.ndarray, classes: int, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Splits images by a hash of their names, so that each stays on its side when others come and go.
+    """Splits images by a hash of their names, so that each stays in its part when others are added or removed.
 
     Args:
         keys: Name of each image.
-        labels: Class index of each, shape (n,).
+        labels: Integer label of each image, shape (n,).
         classes: Number of classes.
-        share: What part of each class is held back, between 0 and 1; of two images or more at least one.
+        share: Fraction of each class to hold back, between 0 and 1; at least one image of a class with two or more.
 
     Returns:
-        Positions to train on and positions held back, each class by class, int64.
+        Positions of the training images and of those held back, each sorted by class, int64.
 
     Raises:
-        ValueError: `share` does not lie between 0 and 1.
+        ValueError: `share` is not between 0 and 1.
     """
     if not 0 < share < 1:
-        raise ValueError(f"`validation_split` must lie between 0 and 1; received {share!r}.")
+        raise ValueError(f"`validation_split` must be between 0 and 1; received {share!r}.")
     kept: list[int] = []
     held: list[int] = []
     for label in range(classes):
@@ -36,36 +36,36 @@ def held_back(keys: Sequence[str], labels: np.ndarray, classes: int, share: floa
 
 
 def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()  # names of files may be any bytes
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()  # file names may be any bytes
 
 
 def check_labels(labels: np.ndarray, class_names: Sequence[str], where: str) -> None:
-    """Refuses images without a class, and an empty set of images.
+    """Checks whether there are images, and whether each has a class.
 
     Args:
-        labels: Class index of each image, shape (n,).
+        labels: Integer label of each image, shape (n,).
         class_names: Name of each class.
-        where: What to call the images in the error.
+        where: Name of the images for the error message.
 
     Raises:
-        ValueError: A label lies outside the classes, or there is no image.
+        ValueError: A label is outside the classes, or there is no image.
     """
     if not len(labels):
         raise ValueError(f"There is no image for {where}; at least one is needed.")
     if labels.min() < 0 or labels.max() >= len(class_names):
         raise ValueError(
-            f"Labels for {where} must lie from 0 to {len(class_names) - 1}, as there are {len(class_names)} classes; "
-            f"received {labels.min()} to {labels.max()}."
+            f"Labels for {where} must be from 0 to {len(class_names) - 1}, because there are {len(class_names)} "
+            f"classes; received {labels.min()} to {labels.max()}."
         )
 
 
 def check_classes(labels: np.ndarray, class_names: Sequence[str], where: str) -> None:
-    """Refuses images among which a class has none.
+    """Checks whether each class has an image.
 
     Args:
-        labels: Class index of each image, shape (n,).
+        labels: Integer label of each image, shape (n,).
         class_names: Name of each class.
-        where: What to call the images in the error.
+        where: Name of the images for the error message.
 
     Raises:
         ValueError: A class has no image.

@@ -1,4 +1,4 @@
-"""Tables about a set of images that take long to make and are kept beside it."""
+"""Tables about a set of images that take long to make and are kept next to it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from se_keras.files import replacing
 
 
 def kept(path: pathlib.Path, stamp: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What a file holds, made anew if it is missing, unreadable or out of date.
+    """Returns the table in a file, or makes it again if the file is missing, unreadable, or out of date.
 
     Args:
-        path: An `.npz` file; replaced in one step, so that several processes may make it at once. Where it cannot be
-            written, e.g. beside images on a disk that only allows reading, nothing is kept.
-        stamp: Changes when what the table is about changes.
+        path: An `.npz` file, replaced atomically: several processes may make it at once. If it cannot be written, for
+            example next to images on a read-only disk, nothing is kept.
+        stamp: A string that changes when the images of the table change.
         make: Makes the table.
 
     Returns:
@@ -29,7 +29,7 @@ def kept(path: pathlib.Path, stamp: str, make: Callable[[], dict[str, np.ndarray
         if str(table.pop("stamp", "")) == stamp:
             return table
     except (OSError, ValueError):
-        pass  # there is none, or none that can be read
+        pass  # there is no file, or it is unreadable
     table = make()
     with contextlib.suppress(OSError), replacing(path, overwrite=True) as temporary:
         np.savez(temporary, **{**table, "stamp": np.array(stamp)})

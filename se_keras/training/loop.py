@@ -1,4 +1,4 @@
-"""`model.fit` with a recipe, that can be stopped anywhere and goes on exactly there."""
+"""Training with a recipe through `model.fit`, which can be stopped anywhere and resumed exactly there."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ from se_keras.training.state import (
 from se_keras.training.trainable import Flags, as_given, check_phases, check_scores, flags_in, flags_of, set_flags
 
 EVALUATION_BATCH = 128
-# Steps after which several processes ask each other whether one was told to stop.
+# Steps between the checks of several processes whether one was asked to stop.
 ASK_EVERY = 10
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss is no longer a finite number."""
+    """An error in a run whose loss is no longer finite."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """What a training gave.
+    """The result of a run.
 
     Args:
         history: Metrics of every epoch, in order.
@@ -83,60 +83,62 @@ def train(
     notes: dict[str, Any] | None = None,
     processes: Processes = ALONE,
 ) -> TrainingResult:
-    """Trains a model and leaves everything that is needed to go on, or to know what was done.
+    """Trains a model, and writes everything needed to resume the run or to know how it was made.
 
     The folder holds `run.json` (recipe, network, data, versions, seed), `log.csv`, the state
-    (`state.safetensors`), the model of the best epoch by validation accuracy (`best.keras`) and, when
-    the training is done, the last one (`model.keras`). The state is saved after each epoch, every `save_every`
-    seconds in between, and on Ctrl-C, after the step that was under way. A resumed training
+    (`state.safetensors`), the model of the epoch with the best validation accuracy (`best.keras`), and, when
+    training is complete, the last model (`model.keras`). The state is saved after each epoch, every `save_every`
+    seconds within an epoch, and on Ctrl-C, after the current step. A resumed run
     sees the same images in the same order and ends with the same weights.
 
-    Layers that are not trainable when this is called, also those of models inside the model, stay so in every phase.
-    The saved models, and the model afterwards, have the flags that it came with; compile it before another `fit`.
+    Layers that are not trainable at the time of the call, also those of models inside the model, stay frozen in every
+    phase. The saved models, and the model afterwards, have their original flags; compile the model before another
+    `fit`.
 
     Args:
         model: A model with its preprocessing inside (`include_preprocessing=True`) that ends in a softmax over its
             classes.
-        data: What to train and validate on.
-        recipe: How.
+        data: The images to train and validate on.
+        recipe: The recipe.
         folder: The run's folder.
-        seed: Of the order, the augmentation and dropout; an integer from 0. Weights are drawn before, by the caller.
-        resume: Whether to go on with what the folder holds.
-        patience: Epochs without a better validation accuracy after which to stop; None: never.
-        save_every: Seconds.
-        threads: How many threads read and augment.
+        seed: Seed of the order, the augmentation, and dropout; an integer, at least 0. The caller initializes the
+            weights before.
+        resume: Whether to resume the run in the folder.
+        patience: Epochs without a better validation accuracy after which to stop. None never stops early.
+        save_every: Seconds between saves within an epoch.
+        threads: Number of threads that read and augment images.
         jit_compile: As in `keras.Model.compile`.
-        callbacks: Of Keras, e.g. for TensorBoard; each process runs its own.
-        notes: What else `run.json` should say; compared on resuming, too.
-        processes: What `distribute.join` or `distribute.mirrored` gave, inside of which the model was built. All
-            processes must see the same folder; a run may be resumed with another number of them.
+        callbacks: Keras callbacks, for example for TensorBoard; each process runs its own.
+        notes: Further entries of `run.json`, which are also compared on resuming.
+        processes: The value of `distribute.join` or `distribute.mirrored`, inside of which the model was built. All
+            processes must see the same folder; a run may be resumed with another number of processes.
 
     Returns:
         The `TrainingResult`.
 
     Raises:
-        FileExistsError: Something was trained in the folder already and `resume` is False.
-        FileNotFoundError: It holds none and `resume` is True.
+        FileExistsError: The folder already holds a run, and `resume` is False.
+        FileNotFoundError: The folder holds no run, and `resume` is True.
         InUseError: Another process trains in the folder.
-        ValueError: Another model, recipe, data or seed than the run was begun with; a model of
-            another number of classes than the data, that ends in sigmoids or logits, or not for RGB images; fewer
-            images than a batch has; a batch that the devices cannot share evenly; a phase in which all is frozen.
+        ValueError: The model, recipe, data, or seed differs from that of the resumed run; the model has another
+            number of classes than the data, ends in sigmoids or logits, or does not take RGB images; there are fewer
+            images than a batch takes; the devices cannot share a batch evenly; or all layers of a phase are frozen.
         ImportError: Grain is not installed.
         ProcessFailedError: Another process failed.
         TrainingDivergedError: The loss became infinite or NaN; the last good state is kept.
-        KeyboardInterrupt: On Ctrl-C, after saving.
+        KeyboardInterrupt: Ctrl-C was pressed; the state is saved first.
     """
     seed, threads = check_count("seed", seed, least=0), check_count("threads", threads)
     patience = None if patience is None else check_count("patience", patience)
     if model.input_shape[-1] != 3:
         raise ValueError(
-            f"Images to train on are RGB, of shape (height, width, 3); {model.name!r} takes {model.input_shape[1:]}."
+            f"A model to train must take RGB images, (height, width, 3); {model.name!r} takes {model.input_shape[1:]}."
         )
     check_scores(model)
     classes = len(data.train.class_names)
     if model.output_shape[-1] != classes:
         raise ValueError(
-            f"The model answers with {model.output_shape[-1]} classes, but {data.name!r} has {classes}. Build it with "
+            f"The model has {model.output_shape[-1]} classes, but {data.name!r} has {classes}. Build it with "
             f"classes={classes}."
         )
     processes.check_batch_size(recipe.batch_size)
@@ -157,7 +159,7 @@ def train(
         state_file = folder / STATE_FILE
         position = read_position(state_file) if state_file.exists() else Position()
         check_position(position, recipe, state_file)
-        if position.history and processes.writes:  # an end may have come between the state and the log
+        if position.history and processes.writes:  # the run may have ended between writing the state and the log
             write_log(folder / LOG_FILE, position.history)
         run = _Run(folder, state_file, save_every, patience, position, flags_of(model), processes)
         try:
@@ -177,7 +179,7 @@ def _run_phases(
     run: _Run,
     settings: _Settings,
 ) -> None:
-    """Runs what is left of the phases after `run.position`, which is kept up to date."""
+    """Runs the remaining phases after `run.position`, which is kept up to date."""
     resumed = run.state_file.exists()
     for index in range(run.position.phase, len(recipe.phases)):
         phase = recipe.phases[index]
@@ -193,7 +195,7 @@ def _run_phases(
         )
         model.optimizer.build(model.trainable_variables)
         if resumed and run.position.step:
-            # Keras makes the metrics' variables at the first batch, but an epoch that was begun restores them before.
+            # Keras creates the metrics' variables at the first batch, but a resumed epoch restores them before it.
             height, width = prepared.height_width
             classes = len(data.train.class_names)
             count = run.processes.devices // run.processes.count
@@ -215,7 +217,7 @@ def _fit(
     *,
     restore: bool,
 ) -> None:
-    """Fits what is left of one phase; an epoch that was begun is finished by a shorter fit of its own."""
+    """Fits the rest of one phase; a partial epoch is completed by its own shorter fit."""
     steps = len(data.train) // recipe.batch_size
     seed = settings.seed + run.position.phase
     validation, validation_steps = _validation(data, prepared, phase, run.processes, settings.threads)
@@ -249,7 +251,7 @@ def _fit(
             callbacks=[_Keeper(run, step, restores=restore, averages=recipe.average is not None), *settings.callbacks],
             verbose=0,
         )
-        # Keras ends a fit by putting the averaged weights in place; what goes on needs the raw ones.
+        # Keras ends a fit by assigning the averaged weights; further training needs the raw ones.
         restore = recipe.average is not None
         if run.must_stop():
             raise KeyboardInterrupt
@@ -260,7 +262,7 @@ def _fit(
 def _validation(
     data: Data, prepared: Preprocessing, phase: Phase, processes: Processes, threads: int
 ) -> tuple[Any, int]:
-    """Batches for a phase's validations, and how many make up one."""
+    """Returns batches for a phase's validations, and the number of batches in one."""
     devices = processes.devices
     batch_size = math.ceil(EVALUATION_BATCH / devices) * devices
     steps = math.ceil(len(data.validation) / batch_size)
@@ -272,7 +274,7 @@ def _validation(
 
 
 def _spans(position: Position, phase: Phase) -> list[tuple[int, int, int]]:
-    """First epoch, last epoch and first step of the fits that are left of a phase."""
+    """Returns the first epoch, last epoch, and first step of each remaining fit of a phase."""
     if position.epoch >= phase.epochs:
         return []
     if not position.step:
@@ -284,7 +286,7 @@ def _spans(position: Position, phase: Phase) -> list[tuple[int, int, int]]:
 
 @dataclasses.dataclass(frozen=True)
 class _Settings:
-    """What stays the same over a run, beside the recipe."""
+    """The settings of a run, apart from the recipe."""
 
     seed: int
     threads: int
@@ -294,7 +296,7 @@ class _Settings:
 
 @dataclasses.dataclass
 class _Run:
-    """What the callbacks of one run share."""
+    """The state that the callbacks of one run share."""
 
     folder: pathlib.Path
     state_file: pathlib.Path
@@ -322,14 +324,14 @@ class _Run:
                 model.save(temporary)
 
     def must_stop(self, step: int = 0) -> bool:
-        """Whether to stop here; several processes must stop after the same step, and asking each other takes time."""
+        """Returns whether to stop here; several processes must stop after the same step, and asking takes time."""
         if self.processes.count > 1 and step % ASK_EVERY:
             return False
         self.interrupted = self.processes.any(self.interrupted)
         return self.interrupted
 
     def is_stale(self) -> bool:
-        """Whether epochs have passed without a better validation accuracy, more than `patience`."""
+        """Returns whether at least `patience` epochs have passed without a better validation accuracy."""
         if self.patience is None or not self.position.history:
             return False
         accuracies = [row["val_accuracy"] for row in self.position.history]
@@ -337,7 +339,7 @@ class _Run:
 
 
 class _Keeper(keras.callbacks.Callback):
-    """Saves and restores the state, keeps the best model and the log, and stops where it has to."""
+    """A callback that saves and restores the state, keeps the best model and the log, and stops the run."""
 
     def __init__(self, run: _Run, first_step: int, *, restores: bool, averages: bool) -> None:
         super().__init__()
@@ -363,17 +365,17 @@ class _Keeper(keras.callbacks.Callback):
             epoch = len(self.run.position.history) + 1
             raise TrainingDivergedError(
                 f"The loss became {loss} in step {step} of epoch {epoch}. The last good state is in "
-                f"{os.fspath(self.run.state_file)!r}; try a lower learning rate, a longer warm-up or clip_norm."
+                f"{os.fspath(self.run.state_file)!r}; try a lower learning rate, a longer warmup, or clip_norm."
             )
         if batch + 1 == self.params["steps"]:
-            return  # what is saved and stopped at the end of the epoch is an epoch done
+            return  # `on_epoch_end` saves and stops after a complete epoch
         overdue = time.monotonic() - self.run.saved_at > self.run.save_every
         stops = self.run.must_stop(step)
         if stops or overdue:
             self.run.position = dataclasses.replace(self.run.position, step=step)
             self.run.save(self.model)
         if stops:
-            # Keras would validate and end the epoch as if it were whole.
+            # Keras would validate and end the epoch as if it were complete.
             raise KeyboardInterrupt
 
     def on_test_begin(self, logs: Any = None) -> None:
@@ -382,7 +384,7 @@ class _Keeper(keras.callbacks.Callback):
             self.raw = [keras.ops.copy(variable.value) for variable in model.trainable_variables]
             model.optimizer.finalize_variable_values(model.trainable_variables)
             for variable in model.trainable_variables:
-                # On JAX it has become the optimiser's own array, which an evaluation would consume.
+                # On JAX it has become the optimizer's own array, which an evaluation would consume.
                 variable.assign(keras.ops.copy(variable.value))
 
     def on_test_end(self, logs: Any = None) -> None:

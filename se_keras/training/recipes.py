@@ -1,4 +1,4 @@
-"""Training recipes: named records of what published or measured trainings did."""
+"""Training recipes: named settings of published or measured trainings."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from se_keras.training import augment
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training with one optimiser.
+    """A phase of training with one optimizer.
 
     Args:
         epochs: Passes over the training images, at least 1.
-        learning_rate: Peak, for `batch_size` images a step.
-        schedule: "cosine" falls to zero within the phase; "step" multiplies by `step_factor`
-            every `step_epochs`; "constant" stays.
-        warmup_epochs: Epochs in which the rate climbs linearly from zero to the peak.
+        learning_rate: Peak learning rate, for `batch_size` images per step.
+        schedule: "cosine" decays to zero within the phase; "step" multiplies by `step_factor`
+            every `step_epochs` epochs; "constant" keeps the rate.
+        warmup_epochs: Epochs in which the rate rises linearly from zero to the peak.
         step_epochs: See `schedule`.
         step_factor: See `schedule`.
-        trainable: "all" layers; "head", the classifier only; or "without_norms": all layers but
-            batch norm, whose statistics and weights stay as they are.
+        trainable: "all" layers; "head", the classifier only; or "without_norms", all layers but
+            batch normalization, whose statistics and weights stay as they are.
     """
 
     epochs: int
@@ -42,24 +42,24 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train: everything but the network and the images.
+    """The settings of a training: everything except the network and the images.
 
     Args:
         name: Key in `RECIPES`.
-        phases: One after another, each with a fresh optimiser.
-        batch_size: Images a step, over all devices.
-        optimizer: "sgd" with Nesterov momentum 0.9 unless `nesterov` is off, or "adamw".
-        nesterov: For "sgd".
-        weight_decay: L2 penalty for "sgd", in the sense in which papers give it (added to the gradient, so
-            that it acts through the momentum); decoupled decay for "adamw".
-        decays_norms_and_biases: Whether the decay includes batch norm's weights and all biases.
-        label_smoothing: From 0 to 1.
-        average: Decay of an exponential moving average of the weights that is evaluated and kept; None: none.
-        clip_norm: Global norm that gradients are clipped to; None: never.
-        transforms: What is done to a training image, in order.
-        batch_transforms: What is done to a training batch and its one-hot labels.
-        source: Where the recipe is from.
-        evidence: What a run of it in this repository gave, or "not yet run".
+        phases: Successive phases, each with a new optimizer.
+        batch_size: Images per step, over all devices.
+        optimizer: "sgd", with momentum 0.9, or "adamw".
+        nesterov: Whether "sgd" uses Nesterov momentum.
+        weight_decay: L2 penalty for "sgd", as papers give it (added to the gradient, so it acts through
+            the momentum); decoupled decay for "adamw".
+        decays_norms_and_biases: Whether the decay includes batch normalization's weights and all biases.
+        label_smoothing: Amount of label smoothing, from 0 to 1.
+        average: Decay of an exponential moving average of the weights, which is evaluated and kept. None turns it off.
+        clip_norm: Global norm that gradients are clipped to. None turns clipping off.
+        transforms: Transforms of each training image, in order.
+        batch_transforms: Transforms of each training batch and its one-hot labels.
+        source: Source of the recipe.
+        evidence: Result of a run with it in this repository, or "not yet run".
     """
 
     name: str
@@ -82,14 +82,14 @@ class Recipe:
 
     @property
     def epochs(self) -> int:
-        """Epochs of all phases together."""
+        """Returns the number of epochs of all phases together."""
         return sum(phase.epochs for phase in self.phases)
 
     def with_epochs(self, epochs: int) -> Recipe:
-        """The same recipe over another number of epochs; phases, warm-up and steps keep their share.
+        """Returns the same recipe over another number of epochs; phases, warmup, and steps keep their proportions.
 
         Args:
-            epochs: Of all phases together.
+            epochs: Number of epochs of all phases together.
 
         Returns:
             A new recipe.
@@ -100,7 +100,7 @@ class Recipe:
         epochs = check_count("epochs", epochs)
         if epochs < len(self.phases):
             raise ValueError(
-                f"Recipe {self.name!r} has {len(self.phases)} phases of at least one epoch each; received "
+                f"Recipe {self.name!r} has {len(self.phases)} phases, each of at least one epoch; received "
                 f"epochs={epochs}."
             )
         phases, begin = [], 0
@@ -121,10 +121,10 @@ class Recipe:
         return dataclasses.replace(self, phases=tuple(phases))
 
     def with_batch_size(self, batch_size: int) -> Recipe:
-        """The same recipe at another batch size, learning rates in proportion (Goyal et al., arXiv 1706.02677).
+        """Returns the recipe at another batch size, with proportional learning rates (Goyal et al., arXiv 1706.02677).
 
         Args:
-            batch_size: Images a step, at least 1.
+            batch_size: Images per step, at least 1.
 
         Returns:
             A new recipe.
@@ -220,7 +220,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of a name.
+    """Returns the recipe with a given name.
 
     Args:
         name: A key of `RECIPES`.
@@ -229,23 +229,23 @@ def get_recipe(name: str) -> Recipe:
         The recipe.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such recipe.
     """
     if name not in RECIPES:
-        raise ValueError(f"There is no recipe {name!r}. There are: {', '.join(RECIPES)}.")
+        raise ValueError(f"There is no recipe {name!r}. Available recipes: {', '.join(RECIPES)}.")
     return RECIPES[name]
 
 
 def make_optimizer(recipe: Recipe, phase: Phase, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """The optimiser of a phase.
+    """Makes the optimizer of a phase.
 
     Args:
         recipe: The recipe.
         phase: One of its phases.
-        steps_per_epoch: Optimiser steps in an epoch.
+        steps_per_epoch: Optimizer steps per epoch.
 
     Returns:
-        A fresh, unbuilt optimiser.
+        A new, unbuilt optimizer.
     """
     rate = _schedule(phase, steps_per_epoch)
     shared = {
@@ -257,7 +257,7 @@ def make_optimizer(recipe: Recipe, phase: Phase, steps_per_epoch: int) -> keras.
     if recipe.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **shared)
     else:
-        # Keras decays beside the momentum, papers through it; in the long run that is a factor of 1 / (1 - 0.9).
+        # Keras decays outside the momentum, papers through it; in the long run that is a factor of 1 / (1 - 0.9).
         optimizer = keras.optimizers.SGD(
             momentum=0.9, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay / (1 - 0.9) or None, **shared
         )

@@ -1,4 +1,4 @@
-"""The folder of a run: what it was begun with, what it may be resumed with, and the log."""
+"""The folder of a run: its settings, their comparison on resuming, and the log."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CONFUSION_FILE = "confusion.png"
 BROKEN_FILE = "broken.txt"
 LOCK_FILE = ".lock"
 
-# What is written once something has been trained; a run that failed before may be begun anew.
+# Files that are written once something has been trained; a run that failed earlier may be started again.
 _TRAINED = (STATE_FILE, LOG_FILE, BEST_FILE, FINAL_FILE, METRICS_FILE, LABELS_FILE, CURVES_FILE, CONFUSION_FILE)
 _WHERE_DATA_ARE = ("data.name ", "arguments.data ")
 _RUN = json_with("facts", "versions", "started")
@@ -45,16 +45,16 @@ _HELD = threading.local()
 
 @contextlib.contextmanager
 def claimed(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps other processes from training in a folder while a block runs; blocks inside of it may claim it, too.
+    """Keeps other processes from training in a folder while a block runs; nested blocks may also claim it.
 
     Args:
-        folder: A run's folder; made if it is missing, and removed if nothing was written into it.
+        folder: A run's folder; created if it is missing, and removed if nothing was written into it.
 
     Yields:
         Nothing.
 
     Raises:
-        InUseError: Another process, or another thread of this one, trains in it.
+        InUseError: Another process, or another thread of this one, trains in the folder.
     """
     held, key = vars(_HELD), os.path.realpath(folder)
     if key in held:
@@ -63,7 +63,7 @@ def claimed(folder: pathlib.Path) -> Iterator[None]:
     is_new = not os.path.lexists(folder)
     try:
         with locked(folder / LOCK_FILE, folder):
-            # What a dead process left half-written there goes, also of files that this one may not write again.
+            # Removes partial files of a dead process, including those that this one may not write again.
             finish_targets({folder / name: kind_of(name) for name in _TRAINED})
             held[key] = True
             try:
@@ -77,16 +77,16 @@ def claimed(folder: pathlib.Path) -> Iterator[None]:
 
 
 def read_run(folder: str | os.PathLike) -> dict[str, Any]:
-    """Reads what a run was begun with.
+    """Reads the facts that a run was started with.
 
     Args:
         folder: The run's folder.
 
     Returns:
-        What `facts_of` gave.
+        The result of `facts_of` at the start.
 
     Raises:
-        FileNotFoundError: It holds none.
+        FileNotFoundError: The folder holds no run.
         ValueError: `run.json` is damaged.
     """
     file = pathlib.Path(folder) / RUN_FILE
@@ -95,27 +95,27 @@ def read_run(folder: str | os.PathLike) -> dict[str, Any]:
     try:
         facts = json.loads(file.read_text("utf-8"))["facts"]
         if not isinstance(facts, dict):
-            raise TypeError("its facts are no object")
+            raise TypeError("its facts are not an object")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{os.fspath(file)!r} is damaged or not of a run ({type(error).__name__}: {error}). Put back a copy of it, "
-            "or begin a new run in another folder."
+            f"{os.fspath(file)!r} is damaged or not of a run ({type(error).__name__}: {error}). Restore a copy of it, "
+            "or start a new run in another folder."
         ) from error
     return facts
 
 
 def facts_of(model: keras.Model, data: Data, recipe: Recipe, seed: int, notes: dict[str, Any]) -> dict[str, Any]:
-    """What must be the same for a run to be the same.
+    """Returns the facts that identify a run and must be the same when it is resumed.
 
     Args:
         model: The network.
-        data: What it is trained and validated on.
-        recipe: How.
-        seed: Of the run.
-        notes: What else the caller compares.
+        data: The images that it is trained and validated on.
+        recipe: The recipe.
+        seed: Seed of the run.
+        notes: Further facts to compare.
 
     Returns:
-        Names, counts, fingerprints and settings that JSON can hold.
+        Names, counts, fingerprints, and settings, as values for JSON.
     """
     return {
         "model": {
@@ -144,42 +144,42 @@ def _as_json(recipe: Recipe) -> dict[str, Any]:
             return {"type": type(value).__name__, **content}
         if isinstance(value, tuple | list):
             return [named(item) for item in value]
-        return value.item() if isinstance(value, np.generic) else value  # JSON holds Python's numbers only
+        return value.item() if isinstance(value, np.generic) else value  # JSON takes Python numbers only
 
     content = named(recipe)
-    del content["evidence"]  # what is known of a recipe may grow while one of its runs is stopped
+    del content["evidence"]  # the evidence for a recipe may change while one of its runs is stopped
     return content
 
 
 def check_new(folder: pathlib.Path) -> None:
-    """Refuses a folder in which something has been trained; a run that failed before may be begun anew.
+    """Checks that nothing has been trained in a folder; a run that failed earlier may be started again.
 
     Args:
         folder: A run's folder; it need not exist.
 
     Raises:
-        FileExistsError: The folder holds a state, a log, a model or what else a run leaves.
+        FileExistsError: The folder holds a state, a log, a model, or another result of a run.
     """
     found = next((name for name in _TRAINED if os.path.lexists(folder / name)), None)
     if found:
         raise FileExistsError(
-            f"{os.fspath(folder)!r} holds a run already, or at least {found!r}. Go on with it (--resume on the command "
-            "line, resume=True in Python), or choose another folder for a new one."
+            f"{os.fspath(folder)!r} already holds a run, or at least {found!r}. Resume it (--resume on the command "
+            "line, resume=True in Python), or choose another folder for a new run."
         )
 
 
 def begin_run(folder: pathlib.Path, facts: dict[str, Any], *, resume: bool) -> None:
-    """Begins a run in a folder, or makes sure that the one in it is the same.
+    """Starts a run in a folder, or checks that the run in it is the same.
 
     Args:
-        folder: The run's folder; made if it is missing.
-        facts: What `facts_of` gave.
-        resume: Whether to go on with a run.
+        folder: The run's folder; created if it is missing.
+        facts: The result of `facts_of`.
+        resume: Whether to resume a run.
 
     Raises:
         FileExistsError: See `check_new`; only if `resume` is False.
-        FileNotFoundError: It holds none and `resume` is True.
-        ValueError: The run was begun with other facts, or `run.json` is damaged.
+        FileNotFoundError: The folder holds no run, and `resume` is True.
+        ValueError: The run was started with other facts, or `run.json` is damaged.
     """
     if resume:
         _compare(read_run(folder), facts, folder)
@@ -192,12 +192,12 @@ def begin_run(folder: pathlib.Path, facts: dict[str, Any], *, resume: bool) -> N
 
 def _compare(then: dict[str, Any], now: dict[str, Any], folder: pathlib.Path) -> None:
     now = json.loads(json.dumps(now))
-    # Images may have moved: their fingerprint is compared, which does not depend on where they are.
+    # Images may have moved: the comparison uses their fingerprint, which does not depend on the path.
     differences = [text for text in _differences(then, now, "") if not text.startswith(_WHERE_DATA_ARE)]
     if differences:
         raise ValueError(
-            f"The run in {os.fspath(folder)!r} was begun with other settings; resume it with the same, or choose "
-            f"another folder. Different: {'; '.join(differences)}."
+            f"The run in {os.fspath(folder)!r} was started with other settings; resume it with the same, or choose "
+            f"another folder. Differences: {'; '.join(differences)}."
         )
 
 
@@ -211,10 +211,10 @@ def _differences(then: Any, now: Any, name: str) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """What a result may depend on: versions of packages, kind of machine, commit of this package.
+    """Returns the versions that a result may depend on: packages, type of machine, and commit of this package.
 
     Returns:
-        Names and versions.
+        A dictionary from names to versions.
     """
     packages = ("keras", "tensorflow", "jax", "torch", "numpy", "grain", "pillow", "se_keras")
     found = {"python": platform.python_version(), "machine": f"{os.cpu_count()} cores, {platform.machine()}"}
@@ -230,7 +230,7 @@ def versions() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the folder that this package lies in; "" where it lies in none."""
+    """Returns git's output for the folder of this package, or "" outside a repository."""
     here = pathlib.Path(__file__).parent
     command: Callable[..., subprocess.CompletedProcess] = subprocess.run
     try:
@@ -244,8 +244,8 @@ def write_log(path: pathlib.Path, history: Sequence[dict[str, float]]) -> None:
     """Writes the metrics of all epochs as a table.
 
     Args:
-        path: A `.csv` file; replaced in one step.
-        history: One row an epoch, all with the same names.
+        path: A `.csv` file; replaced atomically.
+        history: One row per epoch, all with the same names.
     """
     with replacing(path, overwrite=True) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, list(history[0]))

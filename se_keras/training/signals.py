@@ -1,4 +1,4 @@
-"""Being told to stop, at a moment that suits."""
+"""Signals that stop a run at the end of a step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 
 class Interruptible(Protocol):
-    """What can be told to stop.
+    """A run that can be stopped.
 
     Args:
-        interrupted: Whether it was.
+        interrupted: Whether a signal asked it to stop.
     """
 
     interrupted: bool
@@ -21,18 +21,18 @@ class Interruptible(Protocol):
 
 @contextlib.contextmanager
 def signals_noted(run: Interruptible) -> Iterator[None]:
-    """Lets Ctrl-C, and a scheduler's SIGTERM, be noted instead of breaking a step in its middle; the second breaks.
+    """Records Ctrl-C, or a scheduler's SIGTERM, in the run instead of interrupting a step; a second signal interrupts.
 
     Args:
-        run: Where it is noted.
+        run: The run in which the signal is recorded.
 
     Yields:
         Nothing.
 
     Raises:
-        KeyboardInterrupt: At the second signal.
+        KeyboardInterrupt: A second signal arrived.
     """
-    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+    if threading.current_thread() is not threading.main_thread():  # handlers can be set only in the main thread
         yield
         return
 

@@ -1,4 +1,4 @@
-"""Images to train and test on, and where they come from."""
+"""Sources of labeled images for training and testing."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from se_keras.training.tfrecord import open_records, record_files
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A small labelled set of real images.
+    """A small labeled set of real images.
 
     Args:
         x_train: RGB images for training, uint8, 0 to 255, shape (n, height, width, 3).
-        y_train: Their class indices, uint8, shape (n,).
+        y_train: Their integer labels, uint8, shape (n,).
         x_test: Images for testing, as `x_train`.
-        y_test: Their class indices.
-        class_names: Name of each class, in the order of the indices.
-        source: Where the images are from.
+        y_test: Their integer labels.
+        class_names: Name of each class, in the order of the labels.
+        source: Source of the images.
     """
 
     x_train: np.ndarray
@@ -44,7 +44,7 @@ class Sample:
 
 
 def load_sample() -> Sample:
-    """The real images that come with the package: 100 training and 50 test images of each class of CIFAR-10.
+    """Loads the images bundled with the package: 100 training and 50 test images per class of CIFAR-10.
 
     Returns:
         A `Sample` of 1,000 and 500 images of 32x32 pixels, lossless.
@@ -70,9 +70,9 @@ class ImageSource(Protocol):
     """Labelled images that can be read in any order.
 
     Attributes:
-        labels: Class index of each, int64, shape (n,).
-        class_names: Name of each class, in the order of the indices.
-        fingerprint: Changes when the images or labels do.
+        labels: Integer label of each image, int64, shape (n,).
+        class_names: Name of each class, in the order of the labels.
+        fingerprint: A string that changes when the images or labels change.
     """
 
     labels: np.ndarray
@@ -80,35 +80,35 @@ class ImageSource(Protocol):
     fingerprint: str
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One RGB image: uint8, 0 to 255, shape (height, width, 3)."""
+        """Returns one RGB image: uint8, 0 to 255, shape (height, width, 3)."""
 
 
 class ArraySource:
-    """Images in memory.
+    """A source of images in memory.
 
     Args:
-        images: uint8, 0 to 255, shape (n, height, width, 3).
-        labels: Class indices, shape (n,) or (n, 1).
-        class_names: Name of each class; None: their numbers.
+        images: RGB images, uint8, 0 to 255, shape (n, height, width, 3).
+        labels: Integer labels, shape (n,) or (n, 1).
+        class_names: Name of each class. None uses their numbers.
 
     Raises:
-        ValueError: Another dtype or shape, no image, or a label outside the classes.
+        ValueError: The dtype or shape is wrong, there is no image, or a label is outside the classes.
     """
 
     def __init__(self, images: np.ndarray, labels: Any, class_names: Sequence[str] | None = None) -> None:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(
-                "Images in an array are uint8, 0 to 255, of shape (n, height, width, 3); received "
+                "Images in an array must be uint8, 0 to 255, of shape (n, height, width, 3); received "
                 f"{images.dtype} of shape {images.shape}."
             )
         labels = np.asarray(labels)
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
         if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(
-                f"Labels are one integer an image; received {labels.dtype} of shape {labels.shape} for "
+                f"Labels must be one integer per image; received {labels.dtype} of shape {labels.shape} for "
                 f"{len(images)} images."
             )
         if len(images) == 0:
@@ -116,7 +116,7 @@ class ArraySource:
         names = tuple(map(str, range(int(labels.max()) + 1) if class_names is None else class_names))
         if labels.min() < 0 or labels.max() >= len(names):
             raise ValueError(
-                f"Labels must lie from 0 to {len(names) - 1}, as there are {len(names)} classes; received "
+                f"Labels must be from 0 to {len(names) - 1}, because there are {len(names)} classes; received "
                 f"{labels.min()} to {labels.max()}."
             )
         self._images = images
@@ -127,20 +127,20 @@ class ArraySource:
         self.fingerprint = digest.hexdigest()[:16]
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return len(self._images)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One image, uint8, shape (height, width, 3)."""
+        """Returns one image, uint8, shape (height, width, 3)."""
         return self._images[index]
 
 
 class FolderSource:
-    """Image files in one folder a class.
+    """A source of image files in one folder per class.
 
     Args:
-        files: Paths of images.
-        labels: Class index of each.
+        files: Paths of the images.
+        labels: Integer label of each image.
         class_names: Name of each class.
     """
 
@@ -152,26 +152,26 @@ class FolderSource:
         self.fingerprint = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return len(self.files)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One image, upright RGB, uint8, shape (height, width, 3)."""
+        """Returns one image, upright RGB, uint8, shape (height, width, 3)."""
         return np.asarray(load_image(self.files[index]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What to train and to validate on.
+    """Images for training and validation.
 
     Args:
-        name: What the user called it.
+        name: The name that the user gave.
         train: Images for training.
-        validation: Images for validation, of the same classes.
-        broken: Files that were left out, and why.
+        validation: Images for validation, with the same classes.
+        broken: Files that were left out, each with the reason.
 
     Raises:
-        ValueError: Two classes of one name.
+        ValueError: Two classes have the same name.
     """
 
     name: str
@@ -191,21 +191,21 @@ def open_data(
     strict: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Data:
-    """Opens labelled images by what the user calls them.
+    """Opens labeled images by a name, path, or data set.
 
     Args:
-        name: One of
+        name: One of:
 
-            - a folder with one folder of images a class, or with `train` and `val` (or `validation`,
-              `test`) of that kind;
+            - a folder with one folder of images per class, or with such folders in `train` and `val`
+              (or `validation`, `test`);
             - a folder of TFRecord files, or one such file: see `tfrecord.open_records`;
-            - an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test` and, if it likes, `class_names`;
+            - an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test`, and optionally `class_names`;
             - "sample" for the bundled images;
             - "cifar10" or "cifar100", which `keras.datasets` downloads;
-            - "tfds/NAME" for a set of TensorFlow Datasets: see `tfds_images.open_tfds`.
-        validation_split: Share of each class that is held back, chosen by the files' names, where
-            a folder or set has no part for validation; between 0 and 1.
-        strict: Whether a file or record that is no readable image is an error, instead of being left out.
+            - "tfds/NAME" for a data set of TensorFlow Datasets: see `tfds_images.open_tfds`.
+        validation_split: Fraction of each class to hold back, chosen by the file names, if the
+            folder or data set has no validation part; between 0 and 1.
+        strict: Whether an unreadable image file or record is an error instead of being left out.
         progress: Wraps the iterable of files while they are checked.
 
     Returns:
@@ -213,10 +213,10 @@ def open_data(
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ImportError: "tfds/..." without TensorFlow Datasets.
-        ValueError: No images, fewer than two classes, other classes in validation than in
-            training, a label outside the classes, a damaged TFRecord file, no such set, or a broken
-            file under `strict`.
+        ImportError: "tfds/..." needs TensorFlow Datasets, which is not installed.
+        ValueError: There are no images or fewer than two classes, validation has other classes than
+            training, a label is outside the classes, a TFRecord file is damaged, the data set does
+            not exist, or a file is broken under `strict`.
     """
     path = pathlib.Path(name)
     if record_files(path):
@@ -241,8 +241,8 @@ def open_data(
         names = load_sample().class_names if name == "cifar10" else None
         return _of_arrays(str(name), x_train, y_train, x_test, y_test, names)
     raise FileNotFoundError(
-        f"{os.fspath(name)!r} is no folder of images or TFRecord files, no .npz file, and neither 'sample', 'cifar10', "
-        "'cifar100' nor 'tfds/NAME'."
+        "Data must be a folder of images or TFRecord files, an .npz file, 'sample', 'cifar10', 'cifar100', or "
+        f"'tfds/NAME'; received {os.fspath(name)!r}."
     )
 
 
@@ -288,7 +288,7 @@ def _open_folder(
     if names != train_names:
         only_train, only_held = sorted(set(train_names) - set(names)), sorted(set(names) - set(train_names))
         raise ValueError(
-            f"The classes of {os.fspath(train_folder)!r} and {os.fspath(validation_folder)!r} must be the same; "
+            f"The classes of {os.fspath(train_folder)!r} and {os.fspath(validation_folder)!r} must be the same; found "
             f"only in the first: {', '.join(only_train) or 'none'}; only in the second: "
             f"{', '.join(only_held) or 'none'}."
         )
@@ -308,7 +308,7 @@ def _listing(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[int], list[
             f"{len(names)}: {', '.join(names) or 'none'}."
         )
     if not files:
-        raise ValueError(f"No image lies in the class folders of {os.fspath(folder)!r} ({', '.join(SUFFIXES)}).")
+        raise ValueError(f"There is no image in the class folders of {os.fspath(folder)!r} ({', '.join(SUFFIXES)}).")
     return files, labels, names
 
 

@@ -1,4 +1,4 @@
-"""The whole state of a training in one file, written so that it is always there whole."""
+"""The complete state of a run in one file, which is always intact."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from se_keras.training.recipes import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """How far a training has come.
+    """The progress of a run.
 
     Args:
         phase: Index of the phase.
-        epoch: Whole epochs done in this phase.
-        step: Steps done in the epoch that was begun.
-        history: Metrics of every epoch done, over all phases.
-        best: Best validation accuracy so far, a fraction of 1; None before the first.
+        epoch: Completed epochs in this phase.
+        step: Completed steps in the current epoch.
+        history: Metrics of every completed epoch, over all phases.
+        best: Best validation accuracy so far, a fraction of 1; None before the first validation.
     """
 
     phase: int = 0
@@ -38,13 +38,13 @@ class Position:
 
 
 def state_variables(model: keras.Model) -> list[Any]:
-    """What a training step reads and writes: weights, statistics, seeds, optimiser, and then the metrics.
+    """Returns the variables that a training step uses: weights, statistics, seeds, optimizer, and then the metrics.
 
     Args:
-        model: A compiled model whose optimiser is built.
+        model: A compiled model whose optimizer is built.
 
     Returns:
-        Variables of Keras, in an order that only the model and its optimiser decide.
+        Keras variables, in an order determined by the model and its optimizer alone.
     """
     metrics = {id(variable) for variable in model.metrics_variables}
     own = [variable for variable in model.variables if id(variable) not in metrics]
@@ -52,12 +52,12 @@ def state_variables(model: keras.Model) -> list[Any]:
 
 
 def save_state(path: str | os.PathLike, model: keras.Model, position: Position) -> None:
-    """Writes the state of a training.
+    """Writes the state of a run.
 
     Args:
-        path: The file; it is replaced in one step, so that a crash leaves the old one.
+        path: The file; it is replaced atomically, so a crash leaves the old one.
         model: See `state_variables`.
-        position: How far it has come.
+        position: The progress of the run.
 
     Raises:
         OSError: The file could not be written.
@@ -68,15 +68,15 @@ def save_state(path: str | os.PathLike, model: keras.Model, position: Position) 
 
 
 def _value(variable: Any) -> np.ndarray:
-    # By way of a tensor, because MirroredStrategy keeps a metric in parts that are added when it is read.
+    # Converted to a tensor first, because MirroredStrategy keeps a metric in parts that are added when it is read.
     return np.array(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)), order="C")
 
 
 def read_position(path: str | os.PathLike) -> Position:
-    """How far the training in a file had come.
+    """Reads the progress of the run in a file.
 
     Args:
-        path: What `save_state` wrote.
+        path: A file that `save_state` wrote.
 
     Returns:
         The position.
@@ -96,29 +96,29 @@ def _position(content: dict[str, Any]) -> Position:
     position = Position(**{**content, "history": tuple(content["history"])})
     counts = (position.phase, position.epoch, position.step)
     if not all(isinstance(count, int) and count >= 0 for count in counts):
-        raise ValueError(f"phase, epoch and step are {counts}")
+        raise ValueError(f"phase, epoch, and step are {counts}")
     if not all(isinstance(row, dict) and "val_accuracy" in row for row in position.history):
-        raise ValueError("its history has epochs without a validation accuracy")
+        raise ValueError("its history has an epoch without validation accuracy")
     return position
 
 
 def _damaged(path: str | os.PathLike, error: Exception) -> ValueError:
     return ValueError(
-        f"{os.fspath(path)!r} is damaged or no state of a training ({type(error).__name__}: {error}). Put back a copy "
-        "of it, or begin a new run in another folder."
+        f"{os.fspath(path)!r} is damaged or not the state of a run ({type(error).__name__}: {error}). Restore a copy "
+        "of it, or start a new run in another folder."
     )
 
 
 def check_position(position: Position, recipe: Recipe, path: str | os.PathLike) -> None:
-    """Refuses a position that a training by a recipe cannot be in.
+    """Checks whether a run with a recipe can be in a position.
 
     Args:
-        position: What `read_position` gave.
-        recipe: How the training goes.
+        position: The position that `read_position` returned.
+        recipe: The recipe of the run.
         path: The file, for the message.
 
     Raises:
-        ValueError: The recipe has no such phase, or not as many epochs in it.
+        ValueError: The recipe has no such phase, or fewer epochs in it.
     """
     if position.phase >= len(recipe.phases) or position.epoch > recipe.phases[position.phase].epochs:
         place = f"epoch {position.epoch} of phase {position.phase + 1}"
@@ -126,11 +126,11 @@ def check_position(position: Position, recipe: Recipe, path: str | os.PathLike) 
 
 
 def restore_state(path: str | os.PathLike, variables: Sequence[Any]) -> None:
-    """Assigns what `save_state` wrote.
+    """Assigns the values that `save_state` wrote.
 
     Args:
         path: The file.
-        variables: `state_variables` of the same model in the same phase, or a tail of it left out.
+        variables: The `state_variables` of the same model in the same phase, possibly without the last ones.
 
     Raises:
         ValueError: The file is damaged, or its variables have other shapes or another order.
@@ -143,15 +143,15 @@ def restore_state(path: str | os.PathLike, variables: Sequence[Any]) -> None:
     with opened as file:
         if len(names) < len(variables):
             raise ValueError(
-                f"{os.fspath(pathlib.Path(path))!r} holds {len(names)} variables, but this training has "
-                f"{len(variables)}; it is of another model, recipe or version of Keras."
+                f"{os.fspath(pathlib.Path(path))!r} holds {len(names)} variables, but this run has "
+                f"{len(variables)}; it belongs to another model, recipe, or version of Keras."
             )
         for name, variable in zip(names, variables, strict=False):
             value = file.get_tensor(name)
             if value.shape != tuple(variable.shape) or name.rpartition("/")[2] != variable.name:
                 raise ValueError(
-                    f"{name!r} in {os.fspath(path)!r} has shape {value.shape}, but the training needs "
-                    f"{variable.path!r} of shape {tuple(variable.shape)}; it is of another model, recipe or version "
-                    "of Keras."
+                    f"{name!r} in {os.fspath(path)!r} has shape {value.shape}, but this run needs "
+                    f"{variable.path!r} of shape {tuple(variable.shape)}; it belongs to another model, recipe, or "
+                    "version of Keras."
                 )
             variable.assign(value)

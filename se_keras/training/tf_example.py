@@ -1,9 +1,9 @@
-"""`tf.train.Example` messages without TensorFlow: where in its bytes the values of a feature lie.
+"""`tf.train.Example` messages without TensorFlow: the positions of the values of a feature in the bytes.
 
-The message is small and has not changed since 2015 (tensorflow/core/example): an Example holds one Features (field 1),
-that a map (field 1) from names (field 1) to Feature (field 2), and that one list of bytes (field 1), floats (2) or
-int64 (3), whose values are field 1. Positions are given rather than values, so that the image in a record of a mapped
-file is neither read nor copied to learn its label.
+The format is simple and has not changed since 2015 (tensorflow/core/example). An Example holds one Features (field 1).
+It holds a map (field 1) from names (field 1) to Feature (field 2). A Feature holds one list of bytes (field 1),
+floats (2), or int64 (3), whose values are field 1. The functions return positions rather than values, so the image in
+a record of a mapped file is neither read nor copied to find its label.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import mmap
 from collections.abc import Iterator
 
 Span = tuple[int, int]
-"""Position of the first byte of something, and of the first after it."""
+"""Position of the first byte, and of the first byte after the end."""
 
 
 def features(data: bytes | mmap.mmap, span: Span) -> dict[str, Span]:
-    """The features of an Example.
+    """Finds the features of an Example.
 
     Args:
-        data: Bytes that hold the message.
-        span: Where in them it lies.
+        data: Bytes that contain the message.
+        span: Position of the message in the bytes.
 
     Returns:
-        For each name, where its Feature message lies.
+        A dictionary from each name to the position of its Feature message.
 
     Raises:
-        ValueError: There is no Example.
+        ValueError: The bytes are not an Example.
     """
     try:
         found = {}
@@ -37,31 +37,31 @@ def features(data: bytes | mmap.mmap, span: Span) -> dict[str, Span]:
                     found[bytes(data[slice(*fields[1])]).decode()] = fields[2]
         return found
     except (ValueError, IndexError) as error:
-        raise ValueError("is no tf.train.Example") from error
+        raise ValueError("is not a tf.train.Example") from error
 
 
 def first_bytes(data: bytes | mmap.mmap, feature: Span) -> Span | None:
-    """Where the first value of a list of bytes lies.
+    """Finds the first value of a list of bytes.
 
     Args:
-        data: Bytes that hold the feature.
-        feature: Where in them it lies, as of `features`.
+        data: Bytes that contain the feature.
+        feature: Position of the feature in the bytes, from `features`.
 
     Returns:
-        Where the value lies; None where the feature is of another kind or empty.
+        The position of the value, or None if the feature has another type or is empty.
     """
     return _first(data, feature, 1)
 
 
 def first_integer(data: bytes | mmap.mmap, feature: Span) -> int | None:
-    """The first value of a list of integers.
+    """Returns the first value of a list of integers.
 
     Args:
-        data: Bytes that hold the feature.
-        feature: Where in them it lies, as of `features`.
+        data: Bytes that contain the feature.
+        feature: Position of the feature in the bytes, from `features`.
 
     Returns:
-        The value; None where the feature is of another kind or empty.
+        The value, or None if the feature has another type or is empty.
     """
     span = _first(data, feature, 3)
     if span is None or span[0] == span[1]:
@@ -82,7 +82,7 @@ def _messages(data: bytes | mmap.mmap, span: Span, wanted: int) -> Iterator[Span
 
 
 def _fields(data: bytes | mmap.mmap, span: Span) -> Iterator[tuple[int, int, int]]:
-    """Number of each field of a message, and where its content lies (protobuf.dev/programming-guides/encoding)."""
+    """Yields the number and position of each field of a message (protobuf.dev/programming-guides/encoding)."""
     begin, end = span
     while begin < end:
         key, begin = _varint(data, begin, end)
@@ -97,7 +97,7 @@ def _fields(data: bytes | mmap.mmap, span: Span) -> Iterator[tuple[int, int, int
         else:
             raise ValueError(f"unknown wire type {kind}")
         if stop > end:
-            raise ValueError("a field reaches over the end of its message")
+            raise ValueError("a field extends beyond the end of its message")
         yield key >> 3, begin, stop
         begin = stop
 

@@ -1,4 +1,4 @@
-"""Sets of images from TensorFlow Datasets (TFDS), read in any order."""
+"""Image data sets from TensorFlow Datasets (TFDS), read in any order."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from se_keras.training.kept_index import kept
 from se_keras.training.tfrecord import RecordSource, open_records
 
 PREFIX = "tfds/"
-"""What the names of such sets begin with, as in timm."""
+"""Prefix of the names of such data sets, as in timm."""
 
 
 class TFDSSource:
-    """Images of one split of a set.
+    """A source of the images in one split of a data set.
 
     Args:
         records: The records of the split, each a serialized `tf.train.Example`.
-        rows: Which of them, in order, shape (n,).
-        labels: Class index of each of these, shape (n,).
+        rows: Positions of the records to use, in order, shape (n,).
+        labels: Integer label of each of these, shape (n,).
         class_names: Name of each class.
         image: Name of the feature that holds the encoded image.
-        origin: Name and version of the set and its split.
+        origin: Name and version of the data set, and its split.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class TFDSSource:
         self.fingerprint = digest.hexdigest()[:16]
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return len(self.labels)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One image, upright RGB, uint8, shape (height, width, 3)."""
+        """Returns one image, upright RGB, uint8, shape (height, width, 3)."""
         row = int(self._rows[index])
         record = self._records[row]
         feature = tf_example.features(record, (0, len(record)))[self._image]
@@ -71,25 +71,26 @@ def open_tfds(
     strict: bool,
     progress: Callable[[Iterable], Iterable],
 ) -> tuple[TFDSSource, TFDSSource, tuple] | tuple[RecordSource, RecordSource, tuple]:
-    """Opens a set of TensorFlow Datasets, which downloads and prepares it the first time.
+    """Opens a data set of TensorFlow Datasets, which downloads and prepares it the first time.
 
-    It trains on the split `train` and validates on `validation`, else on `test`, else on what is held back of `train`.
-    A set that is prepared already is read as it is, from ArrayRecord or TFRecord files; another is prepared as
-    ArrayRecord. Labels are read once and kept beside the set. TFDS keeps its sets in `~/tensorflow_datasets`, or
-    in `TFDS_DATA_DIR`.
+    Training uses the split `train`; validation uses `validation`, else `test`, else images held back from `train`.
+    A prepared data set is read as it is, from ArrayRecord or TFRecord files; others are prepared as ArrayRecord.
+    Labels are read once and kept next to the data set. TFDS keeps its data sets in `~/tensorflow_datasets`, or in
+    `TFDS_DATA_DIR`.
 
     Args:
-        name: As TFDS has it, `name[/config][:version]`, e.g. "oxford_iiit_pet" or "cifar10_1/v6:1.1.0".
-        validation_split: Share of each class that is held back where there is no split to validate on.
-        strict: As of `tfrecord.open_records`, for a set that is prepared as TFRecord files.
+        name: Name in TFDS, `name[/config][:version]`, such as "oxford_iiit_pet" or "cifar10_1/v6:1.1.0".
+        validation_split: Fraction of each class to hold back if there is no split for validation.
+        strict: As in `tfrecord.open_records`, for a data set that is prepared as TFRecord files.
         progress: Wraps the iterable of record numbers while labels are read for the first time.
 
     Returns:
-        Images for training, images for validation, and what was left out, and why.
+        Images for training, images for validation, and the records that were left out, each with the reason.
 
     Raises:
         ImportError: TensorFlow Datasets is not installed.
-        ValueError: There is no such set, or it has no split `train`, or not one image and one label an example.
+        ValueError: There is no such data set, it has no split `train`, or its examples do not have one image and one
+            label each.
     """
     try:
         import tensorflow_datasets as tfds
@@ -99,7 +100,7 @@ def open_tfds(
     image, label = _features(tfds, builder.info, name)
     splits = list(builder.info.splits)
     if "train" not in splits:
-        raise ValueError(f"{PREFIX}{name} must have a split 'train'; it has {', '.join(splits)}.")
+        raise ValueError(f"{PREFIX}{name} must have a split 'train'; found {', '.join(splits)}.")
     formats = {found.value for found in builder.info.available_file_formats()}
     if "array_record" not in formats:
         return open_records(builder.data_path, validation_split=validation_split, strict=strict, progress=progress)
@@ -134,13 +135,13 @@ def _prepared(tfds: Any, name: str) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         close = difflib.get_close_matches(name, tfds.list_builders(), n=3)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise ValueError(f"TensorFlow Datasets has no set {name!r}.{hint}") from error
+        raise ValueError(f"TensorFlow Datasets has no data set {name!r}.{hint}") from error
     builder.download_and_prepare()
     return builder
 
 
 def _features(tfds: Any, info: Any, name: str) -> tuple[str, str]:
-    """Names of the image and of the label in an example: those for supervised training, else the only ones."""
+    """Returns the names of the image and the label in an example: those for supervised training, else the only ones."""
     features = dict(info.features)
     supervised = [key for key in info.supervised_keys or () if isinstance(key, str)]
 
@@ -153,8 +154,8 @@ def _features(tfds: Any, info: Any, name: str) -> tuple[str, str]:
     if image is None or label is None or features[image].np_dtype != np.uint8:
         described = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in features.items())
         raise ValueError(
-            f"To classify images, an example of {PREFIX}{name} must have one Image of type uint8 and one ClassLabel; "
-            f"it has {described}."
+            f"For image classification, an example of {PREFIX}{name} must have one Image of type uint8 and one "
+            f"ClassLabel; received {described}."
         )
     return image, label
 

@@ -1,8 +1,8 @@
-"""Folders of TFRecord files, as ImageNet is often kept: images in any order, without TensorFlow.
+"""Folders of TFRecord files, a common format of ImageNet: images in any order, without TensorFlow.
 
-A TFRecord file is a row of records (length, checksum of the length, content, checksum of the content), which can only
-be read from its beginning. It is read through once; where each image lies, and its label, are then kept in an index
-beside the files, so that an image costs one read of its own bytes.
+A TFRecord file is a sequence of records (length, checksum of the length, content, checksum of the content), which can
+only be read from the beginning. It is read once; the position and label of each image are then kept in an index next
+to the files. After that, an image takes one read of its own bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from se_keras.training.kept_index import kept
 
 INDEX_FILE = ".se_keras_index.npz"
 
-# Names of the features, ImageNet's and those of TensorFlow Datasets.
+# Names of the features, in ImageNet and in TensorFlow Datasets.
 IMAGE_FEATURES = ("image/encoded", "image")
 LABEL_FEATURES = ("image/class/label", "label")
 NAME_FEATURES = ("image/class/text", "image/class/synset")
@@ -42,13 +42,13 @@ _HEADER = struct.Struct("<QI")
 
 
 class RecordSource:
-    """Images in TFRecord files.
+    """A source of images in TFRecord files.
 
     Args:
         files: The files.
-        places: For each image the number of its file, and in it the position and the number of its bytes,
+        places: For each image, the index of its file, its position in the file, and its size in bytes,
             int64, shape (n, 3).
-        labels: Class index of each, shape (n,).
+        labels: Integer label of each image, shape (n,).
         class_names: Name of each class.
     """
 
@@ -64,11 +64,11 @@ class RecordSource:
         self.fingerprint = digest.hexdigest()[:16]
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Returns the number of images."""
         return len(self.labels)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One image, upright RGB, uint8, shape (height, width, 3)."""
+        """Returns one image, upright RGB, uint8, shape (height, width, 3)."""
         number, begin, size = map(int, self._places[index])
         file = self.files[number]
         with open(file, "rb") as stream:
@@ -78,11 +78,11 @@ class RecordSource:
 
 
 def record_files(path: str | os.PathLike) -> list[pathlib.Path]:
-    """The TFRecord files of a folder.
+    """Lists the TFRecord files of a folder.
 
     Args:
-        path: A folder with files such as `train-00000-of-01024`, `flowers-test.tfrecord-00000-of-00001` or
-            `birds.tfrecord`, or with such files in folders `train`, `validation`, `val` or `test`; or one such file.
+        path: A folder with files such as `train-00000-of-01024`, `flowers-test.tfrecord-00000-of-00001`, or
+            `birds.tfrecord`, or with such files in folders `train`, `validation`, `val`, or `test`; or one such file.
 
     Returns:
         The files in the order of their paths; [] if there are none.
@@ -108,24 +108,25 @@ def open_records(
     """Opens a folder of TFRecord files, or one file.
 
     Each record is a `tf.train.Example` with the bytes of an image file (`image/encoded` or `image`) and a label
-    (`image/class/label` or `label`). Labels begin at 0, or at 1, as ImageNet's do, which keep 0 for a background
-    that no image has: the lowest label of a training image is the first class. Names are the lines of a `labels.txt`
-    (or `label.labels.txt`) beside the files, else those in the records (`image/class/text`, else
+    (`image/class/label` or `label`). Labels start at 0, or at 1, as in ImageNet, where 0 is reserved for a background
+    that no image has: the lowest label of a training image is the first class. Class names are the lines of a
+    `labels.txt` (or `label.labels.txt`) next to the files, else those in the records (`image/class/text`, else
     `image/class/synset`), else the numbers from 0.
 
     Args:
         path: See `record_files`.
-        validation_split: Share of each class that is held back where no file is named `validation`, `val` or
+        validation_split: Fraction of each class to hold back if no file is named `validation`, `val`, or
             `test`; these are looked for in this order.
-        strict: Whether a record without a readable image and a label is an error, instead of being left out.
+        strict: Whether a record without a readable image and a label is an error instead of being left out.
         progress: Wraps the iterable of files while they are read for the first time.
 
     Returns:
-        Images for training, images for validation, and what was left out, and why.
+        Images for training, images for validation, and the records that were left out, each with the reason.
 
     Raises:
-        ValueError: A file is damaged or cut off, or files are missing of a row; no readable record; fewer than two
-            classes; labels that begin elsewhere; names that do not fit; a broken record under `strict`.
+        ValueError: A file is damaged or truncated, or missing from a numbered series; there is no readable record;
+            there are fewer than two classes; labels do not start at 0 or 1; class names do not match the labels; or a
+            record is broken under `strict`.
     """
     path = pathlib.Path(path)
     files = record_files(path)
@@ -135,7 +136,7 @@ def open_records(
     broken = tuple(map(tuple, json.loads(str(table["broken"]))))
     if broken and (strict or not len(table["labels"])):
         listed = "; ".join(f"{where}: {reason}" for where, reason in broken[:5])
-        raise ValueError(f"{len(broken)} records cannot be read as labelled images: {listed}")
+        raise ValueError(f"{len(broken)} records cannot be read as labeled images: {listed}")
     if not len(table["labels"]):
         raise ValueError(f"There is no record in the {len(files)} TFRecord files of {os.fspath(path)!r}.")
     train, validation = _parts(path, files, table)
@@ -171,20 +172,20 @@ def _check_shards(files: list[pathlib.Path]) -> None:
 def _parts(
     path: pathlib.Path, files: list[pathlib.Path], table: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows of the table to train on, and those to validate on if files are named so."""
+    """Returns the rows of the table for training, and those for validation if files are named so."""
     parts = np.array([_part(file, path) for file in files])[table["places"][:, 0]]
     found = set(parts.tolist())
     other = next((part for part in ("validation", "val", "test") if part in found), None)
     if "train" not in found:
         raise ValueError(
-            f"There is nothing to train on in {os.fspath(path)!r}: its files are named {', '.join(sorted(found))}; "
-            "those to train on are named 'train'."
+            f"The names of the files to train on must contain 'train'; those in {os.fspath(path)!r} contain "
+            f"{', '.join(sorted(found))}."
         )
     return np.flatnonzero(parts == "train"), None if other is None else np.flatnonzero(parts == other)
 
 
 def _part(file: pathlib.Path, path: pathlib.Path) -> str:
-    if file == path:  # a file of all images
+    if file == path:  # one file with all images
         return "train"
     for name in (file.name, file.parent.name if file.parent != path else ""):
         if match := _PART.search(name):
@@ -196,14 +197,14 @@ def _first_label(labels: np.ndarray, path: pathlib.Path) -> int:
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest not in (0, 1):
         raise ValueError(
-            f"The labels in the records of {os.fspath(path)!r} must begin at 0, or at 1 where 0 is the background; "
+            f"The labels in the records of {os.fspath(path)!r} must start at 0, or at 1 if 0 is the background; "
             f"received {lowest} to {highest}."
         )
     if lowest == highest:
         raise ValueError(f"At least two classes are needed; each record of {os.fspath(path)!r} has label {lowest}.")
     if highest - lowest >= len(labels):
         raise ValueError(
-            f"Each class needs an image; the labels in {os.fspath(path)!r} go from {lowest} to {highest} in "
+            f"Each class needs an image; the labels in {os.fspath(path)!r} range from {lowest} to {highest} in "
             f"{len(labels)} records for training. Number the classes without gaps."
         )
     return lowest
@@ -218,7 +219,7 @@ def _class_names(path: pathlib.Path, table: dict[str, np.ndarray], first: int, l
     for kind in range(len(NAME_FEATURES)):
         names = [named.get(label, ["", ""])[kind] for label in range(first, last + 1)]
         if all(names):
-            times = collections.Counter(names)  # two of ImageNet's classes are cranes
+            times = collections.Counter(names)  # two of ImageNet's classes are named crane
             return [
                 name if times[name] == 1 else f"{name} ({named[first + index][1] or index})"
                 for index, name in enumerate(names)
@@ -233,14 +234,14 @@ def _listed_names(file: pathlib.Path, first: int, last: int) -> list[str]:
         by_label = {int(match[1]): match[2].strip() for match in numbered if match}
         if set(range(first, last + 1)) <= by_label.keys():
             return [by_label[label] for label in sorted(by_label) if label >= first]
-    # A list may name the background, too.
+    # A list may also name the background.
     elif first == 1 and len(lines) == last + 1:
         return lines[1:]
     elif len(lines) > last - first:
         return lines
     raise ValueError(
-        f"{os.fspath(file)!r} must name the classes of all labels, {first} to {last}, one a line; it has {len(lines)} "
-        "lines."
+        f"{os.fspath(file)!r} must name the classes of all labels, {first} to {last}, one per line; received "
+        f"{len(lines)} lines."
     )
 
 
@@ -249,7 +250,7 @@ def _listed_names(file: pathlib.Path, first: int, last: int) -> list[str]:
 
 @dataclasses.dataclass
 class _Scan:
-    """What one file holds: (position, size, label) of each image, names by label, and what is broken."""
+    """The content of one file: (position, size, label) of each image, class names by label, and broken records."""
 
     images: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
     names: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
@@ -272,7 +273,7 @@ def _scan_all(files: list[pathlib.Path], progress: Callable[[Iterable], Iterable
         try:
             scans = [scan.result() for scan in progress(running)]
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # after an error the rest need not be read
+            pool.shutdown(wait=False, cancel_futures=True)  # after an error, the other files need not be read
     names: dict[int, tuple[str, ...]] = {}
     for scan in scans:
         names = {**scan.names, **names}
@@ -287,7 +288,7 @@ def _scan_all(files: list[pathlib.Path], progress: Callable[[Iterable], Iterable
 
 
 def _scan(file: pathlib.Path) -> _Scan:
-    """Reads through a file: all images are decoded once, as files in a folder are, only that it is remembered here."""
+    """Reads a whole file and decodes all images once, like the files in a folder; here the result is kept."""
     scan = _Scan()
     if file.stat().st_size == 0:
         return scan
@@ -307,7 +308,7 @@ def _scan(file: pathlib.Path) -> _Scan:
 
 
 def _records(data: mmap.mmap, file: pathlib.Path) -> Iterator[tf_example.Span]:
-    """Where the contents of the records lie."""
+    """Yields the positions of the contents of the records."""
     position, number = 0, 0
     while position < len(data):
         begin = position + _HEADER.size
@@ -315,13 +316,13 @@ def _records(data: mmap.mmap, file: pathlib.Path) -> Iterator[tf_example.Span]:
             size, checksum = _HEADER.unpack_from(data, position)
             if checksum != _masked_crc32c(data[position : position + 8]):
                 raise ValueError(
-                    f"{os.fspath(file)!r} is no TFRecord file, compressed, or damaged: the checksum of the length of "
-                    f"record {number} (byte {position}) is wrong. Compressed files have to be unpacked."
+                    f"{os.fspath(file)!r} is not a TFRecord file, compressed, or damaged: the checksum of the length "
+                    f"of record {number} (byte {position}) is wrong. Unpack compressed files first."
                 )
             position = begin + size + 4
         if begin > len(data) or position > len(data):
             raise ValueError(
-                f"{os.fspath(file)!r} is cut off within record {number}: it ends after {len(data)} bytes. Copy or "
+                f"{os.fspath(file)!r} is truncated within record {number}: it ends after {len(data)} bytes. Copy or "
                 "download it again."
             )
         yield begin, begin + size
@@ -329,7 +330,7 @@ def _records(data: mmap.mmap, file: pathlib.Path) -> Iterator[tf_example.Span]:
 
 
 def _labelled_image(data: mmap.mmap, record: tf_example.Span) -> tuple[int, int, int, tuple[str, ...]]:
-    """Where the image of a record lies, its label, and the names of its class."""
+    """Returns the position of the image of a record, its label, and the names of its class."""
     found = tf_example.features(data, record)
     features = {key: found[key] for key in (*IMAGE_FEATURES, *LABEL_FEATURES, *NAME_FEATURES) if key in found}
     image = next((features[key] for key in IMAGE_FEATURES if key in features), None)
@@ -356,7 +357,7 @@ _CRC32C = _table()
 
 
 def _masked_crc32c(data: bytes) -> int:
-    """The checksum of TFRecord: CRC-32C, turned by 15 bits, plus a constant (tensorflow/core/lib/hash/crc32c.h)."""
+    """Returns TFRecord's checksum: CRC-32C, rotated by 15 bits, plus a constant (tensorflow/core/lib/hash/crc32c.h)."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _CRC32C[(crc ^ byte) & 0xFF] ^ crc >> 8

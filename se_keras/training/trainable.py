@@ -1,4 +1,4 @@
-"""Which layers a phase trains: those that it names, but for the ones that are frozen in the model itself."""
+"""The layers that a phase trains: those it names, except the ones that are frozen in the model itself."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Flags = list[tuple[keras.layers.Layer, bool]]
 
 
 def flags_of(model: keras.layers.Layer, *, above: bool = True) -> Flags:
-    """Which layers are trainable, also those of models inside the model.
+    """Returns the layers with whether they are trainable, including those of models inside the model.
 
     Args:
         model: The model, or a layer of it.
-        above: Whether what holds it is trainable.
+        above: Whether the model that contains it is trainable.
 
     Returns:
-        The model, the models in it and their layers, each before what it holds; a layer of a frozen model is frozen.
+        The model, the models in it, and their layers, each before its contents; a layer of a frozen model is frozen.
     """
     trainable = above and model.trainable
     held = model.layers if isinstance(model, keras.Model) else []
@@ -29,21 +29,21 @@ def flags_of(model: keras.layers.Layer, *, above: bool = True) -> Flags:
 
 
 def set_flags(flags: Flags) -> None:
-    """Makes layers trainable or not.
+    """Sets whether layers are trainable.
 
     Args:
-        flags: In the order of `flags_of`: Keras passes a model's flag on to what it holds.
+        flags: The flags, in the order of `flags_of`: Keras passes a model's flag on to its layers.
     """
     for layer, trainable in flags:
         layer.trainable = trainable
 
 
 def flags_in(phase: Phase, flags: Flags) -> Flags:
-    """What is trainable in a phase.
+    """Returns whether layers are trainable in a phase.
 
     Args:
         phase: The phase.
-        flags: What `flags_of` gave before the training; what is frozen there stays frozen.
+        flags: The result of `flags_of` before training; layers frozen there stay frozen.
 
     Returns:
         The same layers with their flags for the phase.
@@ -62,43 +62,43 @@ def _learns(layer: keras.layers.Layer, phase: Phase, head: keras.layers.Layer) -
 
 
 def check_phases(model: keras.Model, recipe: Recipe) -> None:
-    """Refuses a recipe with a phase in which there would be nothing to train.
+    """Checks whether each phase of a recipe has something to train.
 
     Args:
-        model: The model, as it was given.
+        model: The model, as the user gave it.
         recipe: The recipe.
 
     Raises:
-        ValueError: All that a phase trains is frozen.
+        ValueError: All layers that a phase trains are frozen.
     """
     flags = flags_of(model)
     for number, phase in enumerate(recipe.phases, 1):
         learning = [layer for layer, trainable in flags_in(phase, flags) if trainable and layer.weights]
         if all(isinstance(layer, keras.Model) for layer in learning):
             raise ValueError(
-                f"Phase {number} of recipe {recipe.name!r} trains {_NAMED[phase.trainable]}, which is frozen "
+                f"Phase {number} of recipe {recipe.name!r} trains {_NAMED[phase.trainable]}, but these are frozen "
                 f"(trainable=False) in {model.name!r}. Choose a recipe whose phases train all layers, such as 'cifar' "
                 "or 'imagenet_modern', or set `trainable` of these layers to True."
             )
 
 
-_NAMED = {"head": "the classifier alone", "without_norms": "all layers but batch norm", "all": "all layers"}
+_NAMED = {"head": "only the classifier", "without_norms": "all layers but batch normalization", "all": "all layers"}
 
 
 @contextlib.contextmanager
 def as_given(model: keras.Model, flags: Flags) -> Iterator[None]:
-    """Gives a model that is in training the flags that it came with, to save it for others to use.
+    """Restores the original flags of a model during training, to save it with them.
 
     Args:
         model: The model.
-        flags: What `flags_of` gave before the training.
+        flags: The result of `flags_of` before training.
 
     Yields:
-        Nothing; afterwards the model is in training again.
+        Nothing. Afterwards the model has the flags of its training again.
     """
     now, compiled = flags_of(model), model.compiled
     set_flags(flags)
-    model.compiled = False  # the optimiser knows the variables of one phase only; loading it with others would warn
+    model.compiled = False  # the optimizer has the variables of one phase only; loading it with others would warn
     try:
         yield
     finally:
@@ -107,17 +107,17 @@ def as_given(model: keras.Model, flags: Flags) -> Iterator[None]:
 
 
 def check_scores(model: keras.Model) -> None:
-    """Refuses outputs of which categorical cross-entropy makes no sense, which would be trained without a word.
+    """Checks whether categorical cross-entropy suits a model's output; other outputs would train without an error.
 
     Args:
         model: The model to train.
 
     Raises:
-        ValueError: It ends in sigmoids or logits.
+        ValueError: The model ends in sigmoids or logits.
     """
     kind = scores_of(model).kind
     if kind not in ("probabilities", "output"):
         raise ValueError(
-            f"A model to train must end in a softmax over its classes, also for two; the output of {model.name!r} is "
-            f"{kind.replace('_', ' ')}. Build it with classifier_activation='softmax' and an output for each class."
+            f"A model to train must end in a softmax over its classes, even for two; the output of {model.name!r} is "
+            f"{kind.replace('_', ' ')}. Build it with classifier_activation='softmax' and one output per class."
         )

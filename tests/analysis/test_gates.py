@@ -335,7 +335,7 @@ def plain():
         (lambda x, y: {"images": [x[:9]], "labels": y}, "30 labels for 9 images in the dataset"),
         (lambda x, y: {"images": [(x, y[:-1])]}, "29 labels for 30 images in a batch"),
         (lambda x, y: {"images": [(x, y)], "labels": y}, "given once"),
-        (lambda x, y: {"images": [(x, y), x]}, "received no labels|Either every batch has labels"),
+        (lambda x, y: {"images": [(x, y), x]}, "received no labels|All batches must have labels"),
         (lambda x, y: {"images": x[:0]}, "at least one image"),
         (lambda x, y: {"images": []}, "at least one image"),
         (lambda x, y: {"images": x[0]}, r"a batch axis"),
@@ -343,9 +343,9 @@ def plain():
         (lambda x, y: {"labels": y, "class_names": ["a", "b", "c", "d"]}, "received none of d"),
         (lambda x, y: {"labels": y, "class_names": ["a", "b"]}, "received label 2, and names for 0, 1"),
         (lambda x, y: {"class_names": ["a"]}, "received no labels"),
-        (lambda x, y: {"labels": y - 1}, "class indices from 0"),
-        (lambda x, y: {"labels": y + 0.5}, "class indices from 0"),
-        (lambda x, y: {"labels": list("abc") * 10}, r"class indices from 0.*beginning \['a', 'b', 'c'\]"),
+        (lambda x, y: {"labels": y - 1}, "integers from 0"),
+        (lambda x, y: {"labels": y + 0.5}, "integers from 0"),
+        (lambda x, y: {"labels": list("abc") * 10}, r"integers from 0.*beginning \['a', 'b', 'c'\]"),
         (lambda x, y: {"batch_size": 0}, "batch_size"),
         (lambda x, y: {"bins": -1}, "bins"),
         (lambda x, y: {"samples": 1.5}, "samples"),
@@ -364,7 +364,7 @@ def test_endless_dataset(model):
         def num_batches(self):
             return None
 
-    with pytest.raises(ValueError, match="must have an end"):
+    with pytest.raises(ValueError, match="must be finite"):
         collect_gates(model, Endless(None, None))
 
 

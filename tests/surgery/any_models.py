@@ -575,11 +575,13 @@ CASES = {
     "time_distributed_twice": Case(
         time_distributed_twice, lambda rng: images(rng, (2, 3, *IMAGE)), {"gates": "clips", "prune": "clips"}
     ),
-    "time_distributed_layers": Case(time_distributed_layers, frames, left="1 batch norm inside 'norms'"),
+    "time_distributed_layers": Case(time_distributed_layers, frames, left="1 batch normalization inside 'norms'"),
     "holder_of_a_model": Case(
-        holder_of_a_model, left="1 batch norm and 1 SE block inside 'holder' .Holder, 150 weights"
+        holder_of_a_model, left="1 batch normalization and 1 SE block inside 'holder' .Holder, 150 weights"
     ),
-    "subclassed_inside": Case(subclassed_inside, left="1 batch norm and 1 SE block inside 'block' .Block, 78 weights"),
+    "subclassed_inside": Case(
+        subclassed_inside, left="1 batch normalization and 1 SE block inside 'block' .Block, 78 weights"
+    ),
     "spectral_norm": Case(spectral_norm),
     "recurrent": Case(recurrent, series),
     "recurrent_maps": Case(recurrent_maps, frames),
@@ -589,7 +591,7 @@ CASES = {
     "tied_weights": Case(tied_weights, small_numbers),
     "dictionaries": Case(dictionaries, lambda rng: dict(zip("ab", two_images(rng), strict=True)), SEVERAL),
     "dictionaries_inside": Case(dictionaries_inside, two_images, SEVERAL),
-    "own_call_inside": Case(own_call_inside, left="1 batch norm inside 'negative' .OwnCall"),
+    "own_call_inside": Case(own_call_inside, left="1 batch normalization inside 'negative' .OwnCall"),
     "own_sequence_inside": Case(own_sequence_inside, refused=everything("sequence")),
     "shared_layers": Case(shared_layers, left="shared by several calls"),
     "nested_twice": Case(nested_twice, two_images, SEVERAL, left="shared by several calls"),
@@ -603,8 +605,8 @@ CASES = {
     "int4": Case(int4, small_numbers, not_numbers("embedding"), left="'inner' is quantized"),
     "float8": Case(float8, small_numbers, not_numbers("inner"), left="'inner' is quantized"),
     "low_rank": Case(low_rank, left="'adapted' has LoRA weights"),
-    "masked": Case(masked, padded_series, left="a mask comes with its input"),
-    "masked_embedding": Case(masked_embedding, small_numbers, left="a mask comes with its input"),
+    "masked": Case(masked, padded_series, left="its input comes with a mask"),
+    "masked_embedding": Case(masked_embedding, small_numbers, left="its input comes with a mask"),
     "own_call": Case(own_call, refused=everything("own_call")),
     "subclassed": Case(subclassed, refused=everything("subclassed")),
     "unbuilt": Case(unbuilt, refused=everything("unbuilt")),

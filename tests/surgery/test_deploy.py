@@ -98,9 +98,9 @@ def test_endpoints_of_the_deployed_model_are_its_own():
     [
         (SEConfig(squeeze="max"), "does not commute"),
         (SEConfig(squeeze="avgmax"), "does not commute"),
-        (SEConfig(position="conv3x3"), "no convolution"),
-        (SEConfig(position="pre"), "no convolution"),
-        (SEConfig(position="post"), "no convolution"),
+        (SEConfig(position="conv3x3"), "not a convolution"),
+        (SEConfig(position="pre"), "not a convolution"),
+        (SEConfig(position="post"), "not a convolution"),
     ],
 )
 def test_blocks_that_cannot_be_hoisted_are_left_alone(se, reason):
@@ -157,11 +157,11 @@ def test_pattern_in_a_user_model_is_hoisted():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"kernel_size": 3}, "no plain 1x1"),
-        ({"strides": 2}, "no plain 1x1"),
+        ({"kernel_size": 3}, "not a plain 1x1"),
+        ({"strides": 2}, "not a plain 1x1"),
         ({"filters": 4}, "narrows"),
-        ({"activation": "relu"}, "no convolution"),  # the batch norm stays, and stands before the block
-        ({"between": layers.ReLU()}, "no convolution"),
+        ({"activation": "relu"}, "not a convolution"),  # the batch norm stays, and precedes the block
+        ({"between": layers.ReLU()}, "not a convolution"),
     ],
 )
 def test_what_is_not_affine_or_not_cheaper_stays(options, reason):

@@ -336,7 +336,7 @@ def test_layers_that_a_pattern_fits_and_that_give_no_map_are_reported():
     assert not positions["conv1"].obstacle
     assert positions["flatten"].obstacle
     assert "rank 3 to 5" in str(positions["head"])
-    assert str(positions["conv1"]) == "SE behind conv1: chosen by the pattern '.'"
+    assert str(positions["conv1"]) == "SE after conv1: chosen by the pattern '.'"
     assert isinstance(positions["conv1"], Position)
 
 
@@ -419,8 +419,8 @@ def test_networks_with_se_are_reported_and_not_doubled(position):
     model = se_keras.SEResNet20(weights=None, input_shape=(8, 8, 3), se=SEConfig(position=position))
     positions = find_positions(model)
     assert len(positions) == 9
-    assert all(position.obstacle == "it has SE already" for position in positions)
-    with pytest.warns(UserWarning, match="has SE at each place already"):
+    assert all(position.obstacle == "it already has SE" for position in positions)
+    with pytest.warns(UserWarning, match="already has SE at each position"):
         again = insert_squeeze_excite(model)
     assert len(blocks_of(again)) == 9
     assert relative_difference(model, again) <= 1e-6
@@ -430,9 +430,9 @@ def test_inserting_twice_inserts_once():
     once = insert_squeeze_excite(nested_model())
     with pytest.warns(UserWarning, match="nothing was inserted"):
         assert len(blocks_of(insert_squeeze_excite(once))) == 2
-    with pytest.warns(UserWarning, match="it has SE already"):
+    with pytest.warns(UserWarning, match="it already has SE"):
         insert_squeeze_excite(once, "top_2_bn$")
-    with pytest.warns(UserWarning, match="it has SE already"):
+    with pytest.warns(UserWarning, match="it already has SE"):
         insert_squeeze_excite(once, ["top_2_bn_se"])
     model = se_keras.SEResNet20(weights=None, input_shape=(8, 8, 3), se=SEConfig(stages=(2,)))
     assert len(blocks_of(insert_squeeze_excite(model))) == 9
@@ -455,9 +455,9 @@ def test_no_place():
     dense = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="dense")])
     with pytest.raises(ValueError, match=r"No standard position.*Looked for: additions.*`where`"):
         insert_squeeze_excite(dense)
-    with pytest.raises(ValueError, match="No place for SE blocks was found"):
+    with pytest.raises(ValueError, match="No position for SE blocks was found"):
         insert_squeeze_excite(dense, "dense")
-    with pytest.raises(ValueError, match=r"cannot go behind 'dense'.*rank 3 to 5"):
+    with pytest.raises(ValueError, match=r"cannot follow 'dense'.*rank 3 to 5"):
         insert_squeeze_excite(dense, ["dense"])
 
 
@@ -492,7 +492,7 @@ def test_arguments_out_of_range():
         with pytest.raises(TypeError, match="`where` must be 'auto'"):
             insert_squeeze_excite(sequential(), where)
     for se in (SEConfig(position="pre"), SEConfig(stages=(3,))):
-        with pytest.raises(ValueError, match="said by `where`"):
+        with pytest.raises(ValueError, match="`where` determines"):
             insert_squeeze_excite(sequential(), se=se)
 
 

@@ -188,11 +188,11 @@ def used_twice(x):
     [
         (lambda x: x, {}, "the model's input"),
         (lambda x: conv(x, activation="tanh"), {}, "the activation of 'conv'"),
-        (lambda x: layers.Activation("relu6", name="act")(conv(x)), {}, "'act' .Activation. stands before"),
-        (lambda x: layers.ReLU(6, name="act")(conv(x)), {}, "'act' .ReLU. stands before"),
+        (lambda x: layers.Activation("relu6", name="act")(conv(x)), {}, "'act' .Activation. precedes"),
+        (lambda x: layers.ReLU(6, name="act")(conv(x)), {}, "'act' .ReLU. precedes"),
         (lambda x: layers.ReLU(name="act")(conv(x)), {"gate_activation": "tanh", "gate": -1.0}, "'act' .ReLU."),
         (shared, {}, "'conv' is shared"),
-        (used_twice, {}, ".Add. stands before"),
+        (used_twice, {}, ".Add. precedes"),
         (lambda x: layers.BatchNormalization(axis=1, name="norm")(x), {}, "'norm' works along another axis"),
     ],
 )
@@ -314,7 +314,7 @@ def test_labels_of_a_dataset_are_used():
 def test_only_named_blocks_go(resnet):
     small, report = pruned(resnet, bound=math.inf, blocks=["stage3_block1_se", "stage2_block2_se"])
     assert report.pruned == ("stage2_block2_se", "stage3_block1_se")
-    assert report.changes[0].detail == "it was not to go"
+    assert report.changes[0].detail == "it is not in `blocks`"
     assert [layer.name for layer in small.layers if isinstance(layer, SqueezeExcite)] == ["stage2_block1_se"]
     with pytest.raises(ValueError, match=r"SE block 'stage2_block9_se'\. Did you mean 'stage2_block"):
         pruned(resnet, blocks=["stage2_block9_se"])

@@ -54,7 +54,7 @@ def test_exported_file_gives_the_same(images, tmp_path):
 
 
 def test_other_classes_are_refused(images):
-    with pytest.raises(ValueError, match="answers with 5 classes, but the images have 7: dark, grey"):
+    with pytest.raises(ValueError, match="has 5 classes, but the images have 7: dark, grey"):
         evaluate(brightness_model(5), images)
 
 

@@ -36,7 +36,7 @@ def test_paper_recipe_is_the_papers():
 
 
 def test_unknown_recipe_lists_the_known():
-    with pytest.raises(ValueError, match=r"no recipe 'imagnet'. There are: imagenet, .*finetune"):
+    with pytest.raises(ValueError, match=r"no recipe 'imagnet'. Available recipes: imagenet, .*finetune"):
         get_recipe("imagnet")
 
 
@@ -96,7 +96,7 @@ def test_phases_keep_their_share_of_other_epochs(epochs):
 def test_steps_and_warmup_scale_with_the_epochs():
     assert get_recipe("imagenet").with_epochs(10).phases[0].step_epochs == 3
     assert get_recipe("imagenet_modern").with_epochs(24).phases[0].warmup_epochs == pytest.approx(1)
-    with pytest.raises(ValueError, match="2 phases of at least one epoch each; received epochs=1"):
+    with pytest.raises(ValueError, match="2 phases, each of at least one epoch; received epochs=1"):
         get_recipe("finetune").with_epochs(1)
 
 

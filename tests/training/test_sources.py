@@ -43,7 +43,7 @@ def test_train_and_val_folders_are_taken_as_they_are(folder, tmp_path):
     data = open_data(both)
     assert (len(data.train), len(data.validation)) == (2, 2)
     photo(both / "val/tulip/1.png")
-    with pytest.raises(ValueError, match="must be the same; only in the first: none; only in the second: tulip"):
+    with pytest.raises(ValueError, match="must be the same; found only in the first: none; only in the second: tulip"):
         open_data(both)
 
 
@@ -80,7 +80,7 @@ def test_images_of_all_kinds_become_rgb(folder):
     [
         (lambda path: path.mkdir(), "at least two classes; found 0: none"),
         (lambda path: photo(path / "only/1.jpg"), "at least two classes; found 1: only"),
-        (lambda path: [(path / name).mkdir(parents=True) for name in "ab"], "No image lies in the class folders"),
+        (lambda path: [(path / name).mkdir(parents=True) for name in "ab"], "There is no image in the class folders"),
     ],
     ids=["empty", "one class", "classes without images"],
 )
@@ -108,18 +108,18 @@ def test_arrays_from_a_file(tmp_path):
         open_data(tmp_path / "part.npz")
     with pytest.raises(FileNotFoundError, match="no file at"):
         open_data(tmp_path / "none.npz")
-    with pytest.raises(FileNotFoundError, match=r"is no folder of images or TFRecord files, no .npz file"):
+    with pytest.raises(FileNotFoundError, match=r"must be a folder of images or TFRecord files, an .npz file"):
         open_data("cifar11")
 
 
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((2, 4, 4, 3), np.float32), [0, 1], "are uint8.*received float32"),
+        (np.zeros((2, 4, 4, 3), np.float32), [0, 1], "must be uint8.*received float32"),
         (np.zeros((2, 4, 4), np.uint8), [0, 1], r"shape \(2, 4, 4\)"),
-        (np.zeros((2, 4, 4, 3), np.uint8), [0], r"one integer an image; received int64 of shape \(1,\) for 2"),
-        (np.zeros((2, 4, 4, 3), np.uint8), [0.5, 1], "one integer an image; received float64"),
-        (np.zeros((2, 4, 4, 3), np.uint8), [0, 7], "from 0 to 1, as there are 2 classes; received 0 to 7"),
+        (np.zeros((2, 4, 4, 3), np.uint8), [0], r"one integer per image; received int64 of shape \(1,\) for 2"),
+        (np.zeros((2, 4, 4, 3), np.uint8), [0.5, 1], "one integer per image; received float64"),
+        (np.zeros((2, 4, 4, 3), np.uint8), [0, 7], "from 0 to 1, because there are 2 classes; received 0 to 7"),
         (np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0, int), "no image in the array"),
     ],
 )

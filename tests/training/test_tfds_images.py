@@ -104,10 +104,13 @@ def test_which_split_is_validated_on(sets):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tiny_photo", r"TensorFlow Datasets has no set 'tiny_photo'\. Did you mean .*'tiny_photos'"),
-        ("tiny_hidden", "Labels for split 'train' of tfds/tiny_hidden must lie from 0 to 1.*received -1 to -1"),
-        ("tiny_unsplit", "tfds/tiny_unsplit must have a split 'train'; it has everything"),
-        ("tiny_texts", r"must have one Image of type uint8 and one ClassLabel; it has image: Text, label: ClassLabel"),
+        ("tiny_photo", r"TensorFlow Datasets has no data set 'tiny_photo'\. Did you mean .*'tiny_photos'"),
+        ("tiny_hidden", "Labels for split 'train' of tfds/tiny_hidden must be from 0 to 1.*received -1 to -1"),
+        ("tiny_unsplit", "tfds/tiny_unsplit must have a split 'train'; found everything"),
+        (
+            "tiny_texts",
+            r"one Image of type uint8 and one ClassLabel; received image: Text, label: ClassLabel",
+        ),
     ],
 )
 def test_sets_that_cannot_be_trained_on(name, message, sets):

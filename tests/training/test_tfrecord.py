@@ -230,9 +230,9 @@ def test_broken_records_are_left_out_and_listed_or_refused(imagenet):
     assert reasons[0] == ("has no 'image/encoded' (or 'image'); it has image/class/label, image/format")
     assert reasons[1].startswith("has no 'image/class/label' (or 'label')")
     assert reasons[2].startswith("it is not an image in one of the formats JPEG, PNG")
-    assert reasons[4] == "is no tf.train.Example"
+    assert reasons[4] == "is not a tf.train.Example"
     assert reasons[5].endswith("it has nothing")
-    with pytest.raises(ValueError, match=r"6 records cannot be read as labelled images: .*record 0: has no"):
+    with pytest.raises(ValueError, match=r"6 records cannot be read as labeled images: .*record 0: has no"):
         open_data(imagenet, strict=True)
 
 
@@ -255,10 +255,10 @@ def flip(path, position):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda file: cut(file), r"train-00001-of-00002' is cut off within record 5: it ends after \d+ bytes"),
-        (lambda file: cut(file, 7), "cut off within record 0: it ends after 7 bytes"),
+        (lambda file: cut(file), r"train-00001-of-00002' is truncated within record 5: it ends after \d+ bytes"),
+        (lambda file: cut(file, 7), "truncated within record 0: it ends after 7 bytes"),
         (lambda file: flip(file, 2), r"the checksum of the length of record 0 \(byte 0\) is wrong"),
-        (lambda file: file.write_bytes(b"\x1f\x8b" + bytes(50)), "is no TFRecord file, compressed, or damaged"),
+        (lambda file: file.write_bytes(b"\x1f\x8b" + bytes(50)), "is not a TFRecord file, compressed, or damaged"),
         (lambda file: file.unlink(), "All 2 files of 'train' are needed; 1 are missing, .*train-00001-of-00002"),
     ],
     ids=["cut", "cut in a length", "damaged", "compressed", "missing"],
@@ -275,9 +275,9 @@ def test_damaged_files_are_named(harm, message, imagenet):
     [
         ([], "There is no record in the 1 TFRecord files"),
         ([1, 1, 1], "At least two classes are needed; each record of .* has label 1"),
-        ([2, 3, 4], "must begin at 0, or at 1 where 0 is the background; received 2 to 4"),
-        ([-1, 0, 1], "must begin at 0.*received -1 to 1"),
-        ([0, 1, 2**40], r"go from 0 to 1099511627776 in 3 records for training\. Number the classes without gaps"),
+        ([2, 3, 4], "must start at 0, or at 1 if 0 is the background; received 2 to 4"),
+        ([-1, 0, 1], "must start at 0.*received -1 to 1"),
+        ([0, 1, 2**40], r"range from 0 to 1099511627776 in 3 records for training\. Number the classes without gaps"),
         ([0, 1, 1, 3], "Each class needs a readable image; for training there is none of: 2"),
     ],
     ids=["no record", "one class", "from 2", "negative", "far apart", "a gap"],
@@ -294,13 +294,13 @@ def test_labels_that_cannot_be_trained_on(labels, message, tmp_path):
 def test_labels_of_validation_lie_in_those_of_training(imagenet):
     write(imagenet / "validation-00000-of-00001", [imagenet_example(4, 1)])
     with pytest.raises(
-        ValueError, match=r"Labels for validation \(label 1 .* is class 0\) must lie from 0 to 2.*3 to 3"
+        ValueError, match=r"Labels for validation \(label 1 .* is class 0\) must be from 0 to 2.*3 to 3"
     ):
         open_data(imagenet)
     shutil.move(imagenet / "validation-00000-of-00001", imagenet / "elsewhere")
     for file in imagenet.glob("train-*"):
         file.rename(imagenet / file.name.replace("train", "test"))
-    with pytest.raises(ValueError, match=r"nothing to train on .* its files are named test; .* are named 'train'"):
+    with pytest.raises(ValueError, match=r"files to train on must contain 'train'; those in .* contain test"):
         open_data(imagenet)
 
 

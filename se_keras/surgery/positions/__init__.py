@@ -1,4 +1,4 @@
-"""Where a network takes Squeeze-and-Excitation: found in its graph, or named by the user."""
+"""The positions for Squeeze-and-Excitation in a network, found in its graph or named by the user."""
 
 from se_keras.surgery.positions.find import find_positions
 from se_keras.surgery.positions.flow import data_format_of

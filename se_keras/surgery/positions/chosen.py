@@ -1,4 +1,4 @@
-"""Positions that the user names: by a pattern, a layer type, a function or a list."""
+"""Positions that the user chooses by a pattern, a layer type, a function, or a list."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from se_keras.surgery.positions.position import (
 
 
 def chosen_positions(model: keras.Model, where: Where) -> tuple[Position, ...]:
-    """The layers that fit `where`, in the order of the graph.
+    """Returns the positions at the layers that match `where`, in the order of the graph.
 
     Args:
-        model: Functional, or sequential and built.
-        where: As in `find_positions`, but "auto".
+        model: A functional model, or a built sequential one.
+        where: As in `find_positions`, except "auto".
 
     Returns:
-        At least one position; also of layers that cannot take a block, with the reason.
+        At least one position, including layers that cannot take a block, with the reason.
 
     Raises:
-        ValueError: Nothing fits; a name in a list that no layer has, or of a layer that cannot take a block.
-        TypeError: `where` is none of what `find_positions` takes.
+        ValueError: No layer matches; or a list has a name that no layer has, or the name of a layer that cannot take
+            a block.
+        TypeError: `where` has a type that `find_positions` does not accept.
     """
     models = list(models_with_paths(model))
     calls = [found for prefix, one in models for found in calls_with_paths(one, prefix)]
@@ -46,7 +47,7 @@ def chosen_positions(model: keras.Model, where: Where) -> tuple[Position, ...]:
         if fits(path, call.operation):
             obstacle = _obstacle(call, excited)
             if obstacle and names and obstacle != HAS_SE:
-                raise ValueError(f"An SE block cannot go behind {path!r}: {obstacle}. Name other layers.")
+                raise ValueError(f"An SE block cannot follow {path!r}: {obstacle}. Name other layers.")
             positions.append(Position(path, f"chosen by {_shown(where)}", obstacle, call))
     found = {name for name in names for path, _ in calls if _is_named(path, name)}
     unknown = [name for name in names if name not in found]
@@ -56,13 +57,13 @@ def chosen_positions(model: keras.Model, where: Where) -> tuple[Position, ...]:
 
 
 def _predicate(where: Where) -> tuple[Callable[[str, Any], bool], tuple[str, ...]]:
-    """A function of a layer's path and the layer; and the names, if `where` is a list of them."""
+    """Returns a function of a layer's path and the layer, and the names if `where` is a list of names."""
     if isinstance(where, str):
         try:
             pattern = re.compile(where)
         except re.error as error:
             raise ValueError(
-                f"`where` must be 'auto' or a regular expression; {where!r} is none: {error}. For names as they are, "
+                f"`where` must be 'auto' or a regular expression; received {where!r}: {error}. To give exact names, "
                 "pass a list."
             ) from error
         return (lambda path, layer: pattern.search(path.rpartition("/")[2]) is not None), ()
@@ -101,11 +102,11 @@ def _nothing_fits(model: keras.Model, where: Where, unknown: list[str], paths: l
     ]
     if named:
         return (
-            f"An SE block goes behind a layer that computes a map; {named} of {model.name!r} is an input. "
+            f"An SE block must follow a layer that computes a map; {named} of {model.name!r} is an input. "
             "Name the first convolution instead."
         )
-    rule = f"have the name {unknown}" if unknown else f"fit where={where!r}"
-    kinds = "regular expressions are searched in names" if isinstance(where, str) else "names may be 'model/layer'"
+    rule = f"have the name {unknown}" if unknown else f"match where={where!r}"
+    kinds = "regular expressions are searched for in names" if isinstance(where, str) else "names may be 'model/layer'"
     return (
         f"No layers of {model.name!r} {rule} ({kinds}). Its layers: {', '.join(paths[:12])}"
         f"{f' and {len(paths) - 12} more' if len(paths) > 12 else ''}.{not_looked_into(model)}"
@@ -113,14 +114,14 @@ def _nothing_fits(model: keras.Model, where: Where, unknown: list[str], paths: l
 
 
 def _obstacle(call: Call, excited: set[int]) -> str:
-    """Why a block cannot go behind a call, or ""."""
+    """Returns the reason why a block cannot follow a call, or ""."""
     if isinstance(call.operation, SqueezeExcite) or id(call.record) in excited:
         return HAS_SE
     if len(call.outputs) != 1:
-        return f"it gives {len(call.outputs)} tensors"
+        return f"it returns {len(call.outputs)} tensors"
     shape = tuple(call.outputs[0].shape)
     if len(shape) not in (3, 4, 5):
-        return f"SE takes maps of rank 3 to 5, and it gives {shape}"
+        return f"SE takes maps of rank 3 to 5, and it returns shape {shape}"
     if "float" not in call.outputs[0].dtype:
-        return f"SE takes numbers with a fraction, and it gives {call.outputs[0].dtype}"
+        return f"SE takes floating-point numbers, and it returns {call.outputs[0].dtype}"
     return ""

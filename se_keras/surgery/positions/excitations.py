@@ -1,4 +1,4 @@
-"""Squeeze-and-Excitation that a network has already, as layers of this package or made of ordinary ones."""
+"""Squeeze-and-Excitation that a network already has, as layers of this package or built from ordinary ones."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Excitations:
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
-        self.maps: dict[Call, Any] = {}  # from the call that ends a block to the map it rescales
-        self.gate_calls: set[Call] = set()  # between a map and its gate, in blocks made of ordinary layers
+        self.maps: dict[Call, Any] = {}  # maps the last call of a block to the tensor that it rescales
+        self.gate_calls: set[Call] = set()  # between a map and its gates, in blocks built from ordinary layers
         for call in flow.graph.calls:
             if isinstance(call.operation, SqueezeExcite):
                 self.maps[call] = call.inputs[0]
@@ -33,7 +33,7 @@ class Excitations:
                         self.gate_calls |= set(path)
 
     def _gate_path(self, gate: Any, wide: Any) -> list[Call]:
-        """The calls from a map to its gate, if a global pooling and a projection are among them."""
+        """Returns the calls from a map to its gates, if a global pooling and a projection are among them."""
         path: list[Call] = []
         tensor = gate
         while tensor is not wide:
@@ -46,16 +46,16 @@ class Excitations:
         return path if is_gate else []
 
     def end_in(self, calls: Iterable[Call]) -> bool:
-        """Whether an SE block ends in one of the calls."""
+        """Returns whether an SE block ends in one of the calls."""
         return any(call in self.maps for call in calls)
 
     def is_excited(self, call: Call) -> bool:
-        """Whether an SE block takes what a call gives."""
+        """Returns whether an SE block takes an output of a call."""
         outputs = {id(tensor) for tensor in call.outputs}
         return any(id(wide) in outputs for wide in self.maps.values())
 
     def is_excited_after(self, call: Call) -> bool:
-        """Whether an SE block takes what a call gives, or what its norm and activation make of it."""
+        """Returns whether an SE block takes the output of a call, directly or after normalization and activation."""
         while not self.is_excited(call):
             following = self.flow.only_taker(call.outputs[0])
             if following is None or not is_norm_or_activation(following):
@@ -64,5 +64,5 @@ class Excitations:
         return True
 
     def end_behind(self, tensor: Any) -> Call | None:
-        """The end of the SE block that takes a tensor."""
+        """Returns the last call of the SE block that takes a tensor, or None."""
         return next((call for call in self.flow.takers(tensor) if self.maps.get(call) is tensor), None)

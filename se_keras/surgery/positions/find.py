@@ -1,4 +1,4 @@
-"""`find_positions`: by the standard rules, or where the user says."""
+"""`find_positions`: positions by the standard rules, or chosen by the user."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from se_keras.surgery.positions.standard import standard_positions
 
 
 def find_positions(model: keras.Model, where: Where = "auto") -> tuple[Position, ...]:
-    """Finds the places where a network takes SE blocks; `insert_squeeze_excite` puts them there.
+    """Finds the positions for SE blocks in a network; `insert_squeeze_excite` inserts the blocks.
 
-    With `where="auto"` they are, by what the network consists of:
+    With `where="auto"`, the positions depend on the network's structure:
 
-    - additions (ResNet, Xception, ConvNeXt): the end of the residual branch, after its last norm
-      and before what only drops or scales it;
-    - Inception modules (also Fire modules and NASNet's cells): the outermost concatenation;
-    - dense layers (DenseNet, ShuffleNet's units of step 2): the new features, before their
-      concatenation with the old ones;
-    - inverted residuals (MobileNetV2): the widened map, after the norm and activation of the
-      depthwise convolution, as MobileNetV3 and EfficientNet have it. The paper's rule, the end
-      of the branch, is `where="project_BN$"` there;
-    - only where there is none of these (VGG, MobileNet): each convolution with its norm and
-      activation; a depthwise convolution and the 1x1 behind it count as one. A convolution
-      that makes the answer is left alone.
+    - Additions (ResNet, Xception, ConvNeXt): the end of the residual branch, after its last
+      normalization and before layers that only drop or scale it.
+    - Inception modules (also Fire modules and NASNet's cells): the outermost concatenation.
+    - Dense layers (DenseNet, ShuffleNet's units with stride 2): the new features, before their
+      concatenation with the old ones.
+    - Inverted residuals (MobileNetV2): the widened map, after the normalization and activation of
+      the depthwise convolution, as in MobileNetV3 and EfficientNet. There, the paper's rule, the
+      end of the branch, is `where="project_BN$"`.
+    - Only if there is none of these (VGG, MobileNet): each convolution with its normalization and
+      activation. A depthwise convolution and the 1x1 convolution after it count as one. A
+      convolution that computes the network's answer is left alone.
 
     Reference: arXiv 1709.01507v4, section 3.3, figures 2 and 3; arXiv 1905.02244, section 5.3,
     for inverted residuals.
 
     Args:
-        model: A functional model, or a sequential one that has been built.
-        where: "auto"; a regular expression that is searched in the layers' names (`re.search`);
-            a layer type; a function from a layer to whether it takes a block; or a list of
-            names, where "model/layer" means a layer of a nested model and "layer" one of any.
+        model: A functional model, or a built sequential one.
+        where: "auto"; a regular expression that is searched for in the layers' names (`re.search`);
+            a layer type; a function that returns whether a layer takes a block; or a list of
+            names, in which "model/layer" is a layer of a nested model and "layer" is a layer of
+            any model.
 
     Returns:
-        The positions in the order of the graph, also those that have SE already, or cannot
+        The positions in the order of the graph, including those that already have SE or cannot
         take it, with the reason.
 
     Raises:
-        ValueError: A subclassed model, or a sequential one that has no input shape yet; nothing
-            fits `where`; a name in the list that no layer has, or of a layer that cannot take
-            a block.
+        ValueError: The model is subclassed, or sequential without an input shape; no layer matches
+            `where`; or the list has a name that no layer has, or the name of a layer that cannot
+            take a block.
         TypeError: `where` is none of these.
 
     Example:

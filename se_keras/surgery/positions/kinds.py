@@ -1,4 +1,4 @@
-"""Kinds of layers and operations, told by one call alone."""
+"""Kinds of layers and operations, determined from a single call."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ NORMS = (*BATCH_NORMS, layers.LayerNormalization, layers.GroupNormalization, lay
 ACTIVATIONS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU)
 UPSAMPLINGS = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D, layers.Resizing, *TRANSPOSED)
 
-# What a position moves in front of: at the end of a branch, these only drop, scale or hand on. By name,
+# At the end of a branch, a position precedes these, which only drop, scale, or pass through. They are given by name,
 # because keras.applications does not export two of them.
 AT_BRANCH_END = ("Dropout", "Identity", "LayerScale", "Rescaling", "StochasticDepth")
-# keras.applications.InceptionResNetV2 adds its scaled branch in a layer of its own.
+# keras.applications.InceptionResNetV2 has its own layer to add the scaled branch.
 ADDITIONS = ("Add", "CustomScaleLayer")
 
 
 def is_learned(call: Call) -> bool:
-    """Whether a layer has kernels."""
+    """Returns whether a layer has kernels."""
     return isinstance(call.operation, LEARNED)
 
 
 def is_depthwise(call: Call) -> bool:
-    """Whether a convolution mixes no channels."""
+    """Returns whether a convolution mixes no channels."""
     layer = call.operation
     if isinstance(layer, DEPTHWISE):
         return True
@@ -48,7 +48,7 @@ def is_depthwise(call: Call) -> bool:
 
 
 def is_pointwise(call: Call) -> bool:
-    """Whether a layer mixes channels and no positions: a 1x1 convolution, or a dense layer on a map."""
+    """Returns whether a layer mixes channels but not positions: a 1x1 convolution, or a dense layer on a map."""
     layer = call.operation
     if isinstance(layer, layers.Dense):
         return len(call.inputs[0].shape) > 2
@@ -57,7 +57,7 @@ def is_pointwise(call: Call) -> bool:
 
 
 def activation_of(operation: Any) -> str:
-    """The name of what a layer applies; "linear" for none."""
+    """Returns the name of the activation that a layer applies, "linear" for none."""
     if isinstance(operation, (layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU)):
         return "relu"
     if not isinstance(operation, layers.Layer):
@@ -68,12 +68,12 @@ def activation_of(operation: Any) -> str:
 
 @functools.cache
 def _activation_names() -> frozenset[str]:
-    """The names of Keras' activations, by which operations that are no layers are known."""
+    """Returns the names of Keras' activations, to recognize operations that are not layers."""
     return frozenset(name for name in dir(keras.activations) if name.islower() and not name.startswith("_"))
 
 
 def is_norm_or_activation(call: Call) -> bool:
-    """Whether a call only normalises, or applies a function to each number."""
+    """Returns whether a call only normalizes, or only applies a function to each element."""
     operation = call.operation
     if len(call.inputs) != 1:
         return False
@@ -83,14 +83,14 @@ def is_norm_or_activation(call: Call) -> bool:
 
 
 def is_passing(call: Call) -> bool:
-    """Whether a call only drops, scales or hands on what it takes."""
+    """Returns whether a call only drops, scales, or passes through its input."""
     if isinstance(call.operation, layers.Activation):
         return call.operation.activation is keras.activations.linear
     return any(name in type(call.operation).__name__ for name in AT_BRANCH_END)
 
 
 def is_global_pooling(call: Call) -> bool:
-    """Whether a call makes one number a channel of a map."""
+    """Returns whether a call reduces a map to one number per channel."""
     name = type(call.operation).__name__
     if name.startswith("Global") and "Pooling" in name:
         return True

@@ -1,4 +1,4 @@
-"""A place for an SE block, and how a user calls it."""
+"""Positions for SE blocks, and their names."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from se_keras.surgery.layer_facts import hides_layers, is_functional, repeated_m
 
 Where = str | type | Callable[[Any], bool] | Collection[str]
 
-HAS_SE = "it has SE already"
+HAS_SE = "it already has SE"
 
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """A place for an SE block, right behind a layer.
+    """A position for an SE block, directly after a layer.
 
     Args:
         layer: The layer's name; "model/layer" for one inside a nested model.
-        reason: Why it is a place.
-        obstacle: Why no block goes there, e.g. "it has SE already"; "" if one does.
+        reason: The reason why it is a position.
+        obstacle: The reason why it cannot take a block, such as "it already has SE"; "" if it can.
         call: The layer's call in the graph.
     """
 
@@ -34,19 +34,19 @@ class Position:
 
     def __str__(self) -> str:
         if self.obstacle:
-            return f"nothing behind {self.layer} ({self.reason}): {self.obstacle}"
-        return f"SE behind {self.layer}: {self.reason}"
+            return f"nothing after {self.layer} ({self.reason}): {self.obstacle}"
+        return f"SE after {self.layer}: {self.reason}"
 
 
 def models_with_paths(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.Model]]:
-    """A model, and those that `TimeDistributed` layers in it apply to every step; each once.
+    """Yields a model, and those that `TimeDistributed` layers in it apply to every step, each once.
 
     Args:
-        model: Functional, or sequential and built.
-        prefix: What the paths begin with.
+        model: A functional model, or a built sequential one.
+        prefix: Prefix of the paths.
 
     Yields:
-        What the paths of its layers begin with, and the model.
+        The prefix of the paths of the model's layers, and the model.
     """
     yield prefix, model
     seen: set[int] = set()
@@ -58,7 +58,7 @@ def models_with_paths(model: keras.Model, prefix: str = "") -> Iterator[tuple[st
 
 
 def not_looked_into(model: keras.Model) -> str:
-    """A sentence that names the layers of a model whose insides are not looked into; "" where there are none."""
+    """Returns a sentence that names the layers of a model that are not expanded, or "" if there are none."""
     hidden = {
         path: call.operation
         for prefix, one in models_with_paths(model)
@@ -68,18 +68,18 @@ def not_looked_into(model: keras.Model) -> str:
     if not hidden:
         return ""
     shown = ", ".join(shown_with_weights(layer) for layer in hidden.values())
-    return f" Not looked into: {shown}; only functional models, nested or in TimeDistributed, are opened."
+    return f" Not expanded: {shown}; only functional models, nested or in TimeDistributed, are expanded."
 
 
 def calls_with_paths(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Call]]:
-    """Every call of a model with its path, "model/layer" for one inside a nested model; each once.
+    """Yields every call of a model once, with its path: "model/layer" for a call inside a nested model.
 
     Args:
-        model: Functional, or sequential and built.
-        prefix: What the paths begin with.
+        model: A functional model, or a built sequential one.
+        prefix: Prefix of the paths.
 
     Yields:
-        Path and call.
+        The path and the call.
     """
     nested: set[int] = set()
     for call in read_nested_graph(model).calls:

@@ -1,4 +1,4 @@
-"""Positions that the network's structure shows: one rule for each kind of unit."""
+"""Positions determined by the network's structure, with one rule per kind of unit."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from se_keras.surgery.positions.position import (
 )
 from se_keras.surgery.positions.units import Units
 
-# As the last activation of a network these make its answer.
+# As the last activation of a network, these compute its answer.
 ANSWERS = ("softmax", "sigmoid", "tanh")
 
 LOOKED_FOR = (
     "additions of a shortcut and a branch with a convolution; concatenations of at least two branches with a "
     "convolution each; concatenations of a tensor and the features computed from it; depthwise convolutions before a "
-    "1x1 convolution that narrows the map; and, where there is none of these, convolutions with a norm or an activation"
+    "1x1 convolution that narrows the map; and, if there is none of these, convolutions with a normalization or an "
+    "activation"
 )
 
 
 def standard_positions(model: keras.Model) -> tuple[Position, ...]:
-    """Where the paper and its readers put SE, by what the network consists of.
+    """Returns the positions where the paper and later networks have SE, by the network's structure.
 
     Args:
-        model: Functional, or sequential and built.
+        model: A functional model, or a built sequential one.
 
     Returns:
-        At least one position, in the order of the graph; also those that have SE already.
+        At least one position, in the order of the graph, including those that already have SE.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such position.
     """
     positions = [
         dataclasses.replace(position, layer=prefix + position.layer)
@@ -65,7 +66,7 @@ def _positions_in(model: keras.Model) -> tuple[Position, ...]:
         _plain(units, found)
     paths = {id(call.record): path for path, call in calls_with_paths(model)}
     positions: dict[int, Position] = {}
-    for call in units.flow.graph.calls:  # a nested model that is called twice has its calls in there twice
+    for call in units.flow.graph.calls:  # the calls of a nested model that is called twice are in the graph twice
         if call in found:
             record = id(call.record)
             positions.setdefault(record, dataclasses.replace(found[call], layer=paths[record]))
@@ -73,14 +74,14 @@ def _positions_in(model: keras.Model) -> tuple[Position, ...]:
 
 
 def _add(units: Units, found: dict[Call, Position], call: Call, reason: str, has_se: bool) -> None:
-    if call.record is None:  # it was made to read the graph
+    if call.record is None:  # it was made while the graph was read
         return
     has_se = has_se or isinstance(call.operation, SqueezeExcite) or units.present.is_excited(call)
     found.setdefault(call, Position(call.name, reason, HAS_SE if has_se else "", call))
 
 
 def _inverted(units: Units, found: dict[Call, Position]) -> set[Call]:
-    """Inverted residuals: a depthwise convolution whose map a linear 1x1 convolution narrows; returns the former."""
+    """Adds inverted residuals: a linear 1x1 convolution narrows a depthwise one's map. Returns the depthwise calls."""
     depthwise_calls = set()
     for call in units.flow.graph.calls:
         if not is_depthwise(call):
@@ -97,7 +98,7 @@ def _inverted(units: Units, found: dict[Call, Position]) -> set[Call]:
 
 
 def _residual(units: Units, inverted: set[Call], found: dict[Call, Position]) -> set[Call]:
-    """Ends of residual branches; returns the additions."""
+    """Adds the ends of residual branches; returns the additions."""
     additions = set()
     for call in units.flow.graph.calls:
         if not units.is_addition(call) or units.feeds_module(call):
@@ -122,14 +123,14 @@ def _residual(units: Units, inverted: set[Call], found: dict[Call, Position]) ->
 
 
 def _modules(units: Units, additions: set[Call], found: dict[Call, Position]) -> None:
-    """Outermost concatenations of Inception modules that do not stand in a residual branch."""
+    """Adds the outermost concatenations of Inception modules that are not in a residual branch."""
     for call in units.modules:
         if not units.leads_to(call, additions | units.modules):
             _add(units, found, call, "concatenation of a module", units.present.is_excited_after(call))
 
 
 def _dense(units: Units, inverted: set[Call], found: dict[Call, Position]) -> None:
-    """New features of dense layers, concatenated with what they were computed from."""
+    """Adds the new features of dense layers, concatenated with the tensor they were computed from."""
     for call in units.flow.graph.calls:
         if not units.is_concatenation(call) or call in units.modules:
             continue
@@ -148,7 +149,7 @@ def _dense(units: Units, inverted: set[Call], found: dict[Call, Position]) -> No
 
 
 def _plain(units: Units, found: dict[Call, Position]) -> None:
-    """Convolutions with their norm and activation."""
+    """Adds convolutions with their normalization and activation."""
     flow = units.flow
     for call in flow.graph.calls:
         is_map = isinstance(call.operation, CONVOLUTIONS) and not flow.is_pooled(call.outputs[0])

@@ -1,4 +1,4 @@
-"""What networks are put together from: convolutions with their norm and activation, branches and merges."""
+"""The units of networks: convolutions with their normalization and activation, branches, and merges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from se_keras.surgery.positions.kinds import (
 
 
 class Units:
-    """The units in a graph; SE blocks that are there already do not hide them.
+    """The units in a graph, which existing SE blocks do not hide.
 
     Args:
         flow: The graph.
@@ -32,12 +32,12 @@ class Units:
         self.present = Excitations(flow)
 
     def _following(self, call: Call) -> tuple[Call | None, bool]:
-        """The one call behind a call, where there is one; whether it is the end of an SE block around it."""
+        """Returns the only call after a call, or None, and whether it is the end of an SE block around it."""
         gate = self.present.end_behind(call.outputs[0])
         return gate or self.flow.only_taker(call.outputs[0]), gate is not None
 
     def group_end(self, call: Call) -> tuple[Call, bool, Call | None]:
-        """The last of a convolution, its norm and its activation; whether SE follows; and the one call after that."""
+        """Returns the last call of a convolution, normalization, and activation; whether SE follows; and the next."""
         has_se = False
         end = last = call
         while True:
@@ -55,12 +55,12 @@ class Units:
             last = following
 
     def is_linear(self, call: Call) -> bool:
-        """Whether a convolution and its norm are followed by no activation."""
+        """Returns whether no activation follows a convolution and its normalization."""
         end, _, _ = self.group_end(call)
         return activation_of(end.operation) == "linear"
 
     def branch_end(self, tensor: Any) -> Call | None:
-        """The call that ends a branch, in front of what only drops or scales; None for an input of the model."""
+        """Returns the call that ends a branch, before layers that only drop or scale; None for a model input."""
         call = self.flow.producers.get(id(tensor))
         while call is not None and len(call.inputs) == 1 and is_passing(call):
             before = self.flow.producers.get(id(call.inputs[0]))
@@ -70,7 +70,7 @@ class Units:
         return call
 
     def enlarges(self, call: Call) -> bool:
-        """Whether a call makes a map of at least twice the height, width or length."""
+        """Returns whether a call at least doubles the height, width, or length of a map."""
         if isinstance(call.operation, UPSAMPLINGS) or type(call.operation).__name__ in ("Resize", "DepthToSpace"):
             return True
         if len(call.inputs) != 1 or len(call.inputs[0].shape) != len(call.outputs[0].shape):
@@ -82,11 +82,11 @@ class Units:
         return not is_padding and any(a is not None and b is not None and b >= 2 * a for a, b in pairs)
 
     def is_addition(self, call: Call) -> bool:
-        """Whether a call adds maps of one size."""
+        """Returns whether a call adds maps of the same size."""
         return type(call.operation).__name__ in ADDITIONS and _merges_maps(call)
 
     def is_concatenation(self, call: Call) -> bool:
-        """Whether a call concatenates the channels of maps."""
+        """Returns whether a call concatenates the channels of maps."""
         if type(call.operation).__name__ != "Concatenate" or not _merges_maps(call):
             return False
         rank = len(call.outputs[0].shape)
@@ -94,7 +94,7 @@ class Units:
 
     @functools.cached_property
     def modules(self) -> set[Call]:
-        """Concatenations of at least two branches with a convolution of their own, of which one sees neighbours."""
+        """Returns concatenations of at least two branches with their own convolutions, not all of them pointwise."""
         return {
             call
             for call in self.flow.graph.calls
@@ -104,7 +104,7 @@ class Units:
         }
 
     def _has_own_convolution(self, tensor: Any) -> bool:
-        """Whether, before anything else takes what leads to a tensor, there is a convolution."""
+        """Returns whether a convolution leads to a tensor through calls whose outputs nothing else takes."""
         call = self.flow.producers.get(id(tensor))
         if call is None or self.enlarges(call):
             return False
@@ -117,7 +117,7 @@ class Units:
         return isinstance(call.operation, CONVOLUTIONS) or any(self._has_own_convolution(x) for x in call.inputs)
 
     def feeds_module(self, call: Call) -> bool:
-        """Whether a module concatenates what a call gives, or what norm and activation make of it."""
+        """Returns whether a module takes the output of a call, directly or after normalization and activation."""
         pending = [call]
         while pending:
             for taker in self.flow.takers(pending.pop().outputs[0]):
@@ -128,7 +128,7 @@ class Units:
         return False
 
     def leads_to(self, call: Call, ends: set[Call]) -> bool:
-        """Whether all that becomes of a call's output is, one step after the other, an input of one of `ends`."""
+        """Returns whether a call's output leads, through single calls only, to one of `ends`."""
         while True:
             following, is_gate = self._following(call)
             if following is None or following in ends:
