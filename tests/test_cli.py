@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from small_networks import shortened
+from small_networks import answers, shortened
 
 import se_keras
 import se_keras_cli
@@ -105,8 +105,8 @@ def test_convert_a_file(capsys, ending, tmp_path):
     code, _, err = run(capsys, "convert", source, "--model", "se_resnet20", "--to", target)
     assert (code, err) == (0, "")
     images = np.full((1, 32, 32, 3), 99, "uint8")
-    expected = se_keras.SEResNet20(weights=source).predict(images, verbose=0)
-    np.testing.assert_array_equal(se_keras.SEResNet20(weights=target).predict(images, verbose=0), expected)
+    expected = answers(se_keras.SEResNet20(weights=source), images)
+    np.testing.assert_array_equal(answers(se_keras.SEResNet20(weights=target), images), expected)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, target.name])
 
 
@@ -455,7 +455,7 @@ def test_info_describes_an_exported_file(capsys, tflite_file, tmp_path):
     code, out, _ = run(capsys, "info", tflite_file, "--json")
     facts = json.loads(out)
     assert facts["size"] == tflite_file.stat().st_size
-    assert facts["operations"]["CONV_2D"] > 15
+    assert facts["operations"]["CONV_2D"] == 15
     code, _, err = run(capsys, "info", tflite_file, "--size", 64)
     assert code == 1
     assert "an exported file is only described" in err

@@ -227,7 +227,7 @@ def photos(tmp_path):
 def test_images_that_were_trained_on_are_not_evaluated_on(photos, tmp_path, capsys):
     file = tmp_path / "run/model.keras"
     file.parent.mkdir()
-    se_keras.SEResNet20(classes=2).save(file)
+    shortened("se_resnet20", classes=2).save(file)
     arguments = ["evaluate", file, "--data", photos, "--json"]
     assert json.loads(run(capsys, *arguments)[1])["images"] == 8
     (file.parent / "run.json").write_text('{"facts": {"arguments": {"validation_split": 0.1}}}')
@@ -291,12 +291,13 @@ def test_insert_shows_where_and_writes_a_model_of_the_same_answers(tmp_path, cap
 
 
 def test_analyze_writes_figures_and_their_numbers(data_file, tmp_path, capsys):
-    arguments = ["analyze", "se_resnet20.cifar10", "--data", data_file, "--out", tmp_path / "f", "--json", "--prune"]
+    shortened("se_resnet20").save(tmp_path / "short.keras")
+    arguments = ["analyze", tmp_path / "short.keras", "--data", data_file, "--out", tmp_path / "f", "--json", "--prune"]
     code, out, _ = run(capsys, *arguments)
     assert code == 0
     result = json.loads(out)
-    assert len(result["blocks"]) == 9
-    assert [len(report["changes"]) for report in result["pruning"]] == [9] * len(result["pruning"])
+    assert len(result["blocks"]) == 3
+    assert [len(report["changes"]) for report in result["pruning"]] == [3] * len(result["pruning"])
     assert sorted(result["files"]) == sorted(path.name for path in (tmp_path / "f").iterdir())
     names = {path.name for path in (tmp_path / "f").iterdir()}
     for name in ("profiles", "depth", "classes", "image"):
