@@ -59,14 +59,14 @@ def _belongs_to_a_gate(operation: Operation) -> bool:
     return operation.name == "MUL" or height == width == 1
 
 
-def quantised_but_for(model: keras.Model, calibration: Calibration, tensors: Sequence[str]) -> bytes:
+def quantized_but_for(model: keras.Model, calibration: Calibration, tensors: Sequence[str]) -> bytes:
     """Returns an int8 file in which the operations that compute these tensors stay in float."""
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
         content = calibrated(converter_of(model, folder), [image[None] for image in calibration.images])
         return mlir_quantize(content, denylisted_nodes=list(tensors))
 
 
-def quantised_by_tensorflow(model: keras.Model, calibration: Calibration) -> bytes:
+def quantized_by_tensorflow(model: keras.Model, calibration: Calibration) -> bytes:
     """Returns an int8 file with the ranges from TensorFlow's own calibration."""
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
         converter = converter_of(model, folder)
@@ -99,11 +99,11 @@ def main() -> int:
         expected = TFLiteRunner(path, threads=2)(images).argmax(-1)
         rows["fp32"] = {"accuracy": 100 * float((expected == labels).mean()), "MB": path.stat().st_size / 1e6}
         contents = {
-            "int8, ranges by TensorFlow": lambda: quantised_by_tensorflow(deployed, calibration),
+            "int8, ranges by TensorFlow": lambda: quantized_by_tensorflow(deployed, calibration),
             "int8": lambda: converted(deployed, "int8", calibration, "float32", 1),
         }
         contents |= {
-            name: lambda names=names: quantised_but_for(deployed, calibration, names) for name, names in tensors.items()
+            name: lambda names=names: quantized_but_for(deployed, calibration, names) for name, names in tensors.items()
         }
         for name, convert in contents.items():
             path.write_bytes(convert())

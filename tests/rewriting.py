@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 
-def randomised(model: keras.Model) -> keras.Model:
+def randomized(model: keras.Model) -> keras.Model:
     """Gives every batch norm and bias of a model values that matter."""
     rng = np.random.default_rng(0)
     for layer in model._flatten_layers():

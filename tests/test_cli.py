@@ -94,7 +94,7 @@ def test_sorting_networks_is_refused(capsys):
 def test_info_of_a_record(capsys):
     code, out, _ = run(capsys, "info", "se_resnet50.a3_in1k")
     assert code == 0
-    for text in ("75.10 %", "160 px", "licence", "not verified", "timm/seresnet50.a3_in1k/model.safetensors"):
+    for text in ("75.10 %", "160 px", "license", "not verified", "timm/seresnet50.a3_in1k/model.safetensors"):
         assert text in out
 
 

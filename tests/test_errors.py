@@ -9,27 +9,27 @@ from se_keras.errors import check_count, missing_package, one_of
 
 
 def test_one_of_returns_a_value_among_the_options():
-    assert one_of("colour", "red", ["red", "green"]) == "red"
+    assert one_of("color", "red", ["red", "green"]) == "red"
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("rad", r"^Unknown colour 'rad'\. Did you mean 'red'\? Options: 'red', 'green'\.$"),
-        ("blue", r"^Unknown colour 'blue'\. Options: 'red', 'green'\.$"),
-        (None, r"^Unknown colour None\. Options: 'red', 'green'\.$"),
-        (["red"], r"^Unknown colour \['red'\]\.(.*) Options: 'red', 'green'\.$"),
+        ("rad", r"^Unknown color 'rad'\. Did you mean 'red'\? Options: 'red', 'green'\.$"),
+        ("blue", r"^Unknown color 'blue'\. Options: 'red', 'green'\.$"),
+        (None, r"^Unknown color None\. Options: 'red', 'green'\.$"),
+        (["red"], r"^Unknown color \['red'\]\.(.*) Options: 'red', 'green'\.$"),
     ],
 )
 def test_one_of_refuses_with_the_closest(value, message):
     with pytest.raises(ValueError, match=message):
-        one_of("colour", value, ("red", "green"))
+        one_of("color", value, ("red", "green"))
 
 
 def test_one_of_takes_an_iterator_and_says_when_there_is_nothing():
-    assert one_of("colour", "red", iter(["red"])) == "red"
-    with pytest.raises(ValueError, match=r"Unknown colour 'red'\. Options: \(none exist\)\."):
-        one_of("colour", "red", ())
+    assert one_of("color", "red", iter(["red"])) == "red"
+    with pytest.raises(ValueError, match=r"Unknown color 'red'\. Options: \(none exist\)\."):
+        one_of("color", "red", ())
 
 
 def test_check_count():

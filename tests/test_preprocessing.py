@@ -117,14 +117,14 @@ def test_photo_is_turned_upright_as_exif_says(orientation, turn, photo, tmp_path
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "RGBA", "CMYK", "I;16"])
 def test_other_kinds_of_images_become_rgb(mode, tmp_path):
-    grey = (np.arange(32 * 32).reshape(32, 32) // 4 % 256).astype("uint8")
-    rgb = np.stack([grey] * 3, axis=-1)
-    image = Image.fromarray(grey.astype("uint16") * 257) if mode == "I;16" else Image.fromarray(rgb).convert(mode)
+    gray = (np.arange(32 * 32).reshape(32, 32) // 4 % 256).astype("uint8")
+    rgb = np.stack([gray] * 3, axis=-1)
+    image = Image.fromarray(gray.astype("uint16") * 257) if mode == "I;16" else Image.fromarray(rgb).convert(mode)
     suffix = "tif" if mode == "CMYK" else "png"
     image.save(tmp_path / f"image.{suffix}")
     outputs = preprocess(tmp_path / f"image.{suffix}", WHOLE)
     assert outputs.shape == (1, 32, 32, 3)
-    if mode not in ("1", "P"):  # these have fewer colours
+    if mode not in ("1", "P"):  # these have fewer colors
         np.testing.assert_allclose(outputs[0], rgb, atol=1)
 
 

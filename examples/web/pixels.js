@@ -73,11 +73,11 @@ function taps(length, resized, cropped, { weight, support }) {
   const stretch = Math.max(step, 1); // antialiasing: when downscaling, the filter grows with the step
   const offset = roundHalfToEven((resized - cropped) / 2);
   return Array.from({ length: cropped }, (_, i) => {
-    const centre = (i + offset + 0.5) * step;
-    const start = Math.max(Math.floor(centre - support * stretch + 0.5), 0);
-    const stop = Math.min(Math.floor(centre + support * stretch + 0.5), length);
+    const center = (i + offset + 0.5) * step;
+    const start = Math.max(Math.floor(center - support * stretch + 0.5), 0);
+    const stop = Math.min(Math.floor(center + support * stretch + 0.5), length);
     const weights = Float64Array.from({ length: stop - start }, (_, k) => {
-      const distance = Math.abs(start + k + 0.5 - centre) / stretch;
+      const distance = Math.abs(start + k + 0.5 - center) / stretch;
       return distance < support ? weight(distance) : 0;
     });
     const sum = weights.reduce((total, value) => total + value, 0);

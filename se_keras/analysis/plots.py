@@ -31,12 +31,12 @@ from se_keras.files import Kind, kind_of, replacing_together
 from se_keras.surgery.pruning_report import PruningReport
 
 # Okabe and Ito's colors without their yellow, which is invisible on paper, and then three of Paul Tol's.
-COLOURS = ("#000000", "#E69F00", "#CC79A7", "#009E73", "#0072B2", "#D55E00", "#56B4E9", "#882255", "#999933", "#332288")
+COLORS = ("#000000", "#E69F00", "#CC79A7", "#009E73", "#0072B2", "#D55E00", "#56B4E9", "#882255", "#999933", "#332288")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v")
 DOTS_PER_INCH = 200
 GATE_FIGURES = ("profiles", "depth", "classes")
-MOST_LINES = len(COLOURS)
+MOST_LINES = len(COLORS)
 # Minimum upper limits of the axes of `depth`, to avoid magnifying tiny values.
 LEAST_TOPS = (0.2, 0.1, 0.05)
 
@@ -210,7 +210,7 @@ def _profiles(gates: Gates, blocks: Sequence[BlockGates], classes: Sequence[int]
         if len(classes) > 1:
             ax.plot(places, block.total_mean[picked], color="0.75", linewidth=4, label="all images")
         for number, row in enumerate(classes):
-            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
+            style = {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number % len(DASHES)]}
             ax.plot(places, block.mean[row, picked], linewidth=1.3, label=caption(gates.class_names[row]), **style)
         ticks = evenly(len(picked), 6)
         ax.set_xticks(ticks, [str(picked[i]) for i in ticks])
@@ -238,20 +238,20 @@ def _depth(gates: Gates) -> Any:
     upper.set_ylabel("class-specificity:\nshare of the variance\nthat is between classes")
     if len(gates.class_names) > 1:
         share = [block.class_specificity for block in gates.blocks]
-        upper.plot(places, share, color=COLOURS[4], marker="o", label="observed")
+        upper.plot(places, share, color=COLORS[4], marker="o", label="observed")
         chance = (len(gates.class_names) - 1) / max(gates.images - 1, 1)
         upper.axhline(chance, color="0.4", linestyle=":", label="by chance alone")
     else:
         upper.text(0.5, 0.5, "needs labels", transform=upper.transAxes, ha="center")
     top = [block.total_high_share.mean() for block in gates.blocks]
     bottom = [block.total_low_share.mean() for block in gates.blocks]
-    middle.plot(places, top, color=COLOURS[5], marker="^", label="above 0.99 of the gate's range")
-    middle.plot(places, bottom, color=COLOURS[4], marker="v", linestyle="--", label="below 0.01 of it")
+    middle.plot(places, top, color=COLORS[5], marker="^", label="above 0.99 of the gate's range")
+    middle.plot(places, bottom, color=COLORS[4], marker="v", linestyle="--", label="below 0.01 of it")
     middle.set_ylabel("saturation:\nshare of the gates")
     spread = [np.sqrt(np.mean(np.square(block.total_std))) for block in gates.blocks]
     greatest = [block.total_std.max() for block in gates.blocks]
-    lower.plot(places, spread, color=COLOURS[3], marker="s", label="root mean square over channels")
-    lower.plot(places, greatest, color=COLOURS[0], marker="D", linestyle="--", label="maximum over channels")
+    lower.plot(places, spread, color=COLORS[3], marker="s", label="root mean square over channels")
+    lower.plot(places, greatest, color=COLORS[0], marker="D", linestyle="--", label="maximum over channels")
     lower.set_ylabel("standard deviation\nof a gate over images")
     for ax, least in zip(axes, LEAST_TOPS, strict=True):
         ax.set_ylim(0, max(ax.get_ylim()[1], least))
@@ -348,10 +348,10 @@ def _pruning(reports: Sequence[PruningReport], data: str) -> Any:
     if first.accuracy is not None:
         upper.axhline(100 * first.accuracy[0], color="0.4", linestyle=":", label="accuracy before")
         after = [100 * report.accuracy[1] for report in reports if report.accuracy]
-        upper.plot(places, after, color=COLOURS[4], marker="o", label="accuracy after")
+        upper.plot(places, after, color=COLORS[4], marker="o", label="accuracy after")
     if first.agreement is not None:
         same = [100 * (report.agreement or 0.0) for report in reports]
-        upper.plot(places, same, color=COLOURS[1], marker="s", linestyle="--", label="same class as before")
+        upper.plot(places, same, color=COLORS[1], marker="s", linestyle="--", label="same class as before")
     upper.set_ylabel("% of the images")
     lower.axhline(100, color="0.4", linestyle=":")
     for number, (name, label) in enumerate(
@@ -360,7 +360,7 @@ def _pruning(reports: Sequence[PruningReport], data: str) -> Any:
         pairs = [getattr(report, name) for report in reports]
         if all(pairs):
             shares = [100 * after / before for before, after in pairs]
-            style = {"color": COLOURS[3 + number], "marker": MARKERS[number], "linestyle": DASHES[number]}
+            style = {"color": COLORS[3 + number], "marker": MARKERS[number], "linestyle": DASHES[number]}
             lower.plot(places, shares, label=label, **style)
     lower.set_ylabel("% of before")
     lower.set_xlabel("bound on the standard deviation of a gate\n(pruned SE blocks)")

@@ -1,4 +1,4 @@
-"""`se-keras analyze`: what the gates of a network do with labelled images."""
+"""`se-keras analyze`: what the gates of a network do with labeled images."""
 
 from __future__ import annotations
 

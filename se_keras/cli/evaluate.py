@@ -1,4 +1,4 @@
-"""`se-keras evaluate`: the accuracy of a model or an exported file on labelled images."""
+"""`se-keras evaluate`: the accuracy of a model or an exported file on labeled images."""
 
 from __future__ import annotations
 

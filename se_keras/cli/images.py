@@ -1,4 +1,4 @@
-"""Labelled images to try a model on: those that its training held back."""
+"""Labeled images to try a model on: those that its training held back."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def _facts(record: WeightsRecord) -> Iterator[tuple[str, str]]:
     yield "size", f"{record.parameters:,} parameters, {record.macs / 1e9:.3g} GMACs"
     yield "images", f"{prepared.size} px, crop {prepared.crop:g}, {prepared.interpolation}"
     yield from (("source", _where(source)) for source in record.sources)
-    yield "licence", record.licence
+    yield "license", record.license
     yield "provenance", record.provenance
     yield "not verified", record.unverified
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.images.folders import has_loose_images, image_files, labelled_files, parts_of, text_of
+from se_keras.images.folders import has_loose_images, image_files, labeled_files, parts_of, text_of
 from se_keras.images.pixels import check_numbers, is_divided
 from se_keras.images.reading import separated
 from se_keras.images.record import Preprocessing
@@ -180,7 +180,7 @@ def _listed(root: pathlib.Path) -> tuple[list[pathlib.Path], Sequence[int] | Non
     """Lists a folder's images in the order of their paths, with their labels and number of classes, if any."""
     if has_loose_images(root) or parts_of(root) is not None:
         return sorted(root / name for name in image_files(root)), None, None
-    files, labels, names = labelled_files(root)
+    files, labels, names = labeled_files(root)
     order = sorted(range(len(files)), key=lambda i: files[i])
     return [files[i] for i in order], [labels[i] for i in order], len(names)
 

@@ -126,16 +126,16 @@ def draw_answers(report: Report) -> Any:
 
 def _answers(ax: Any, entry: Agreement) -> None:
     ax.axline((0, 0), slope=1, color=GREY, linewidth=0.9, label="equal")
-    for label, colour, (x, y) in _groups(entry):
-        ax.plot(x, y, linestyle="none", marker=".", markersize=3, color=colour, label=label)
+    for label, color, (x, y) in _groups(entry):
+        ax.plot(x, y, linestyle="none", marker=".", markersize=3, color=color, label=label)
     title = f"{entry.count} {entry.images} images, {RUNTIMES[entry.runtime]}"
     ax.set_title(f"{title}\n{_shares(entry)}" if entry.top1_agreement is not None else title, fontsize="medium")
     ax.grid(alpha=0.3)
 
 
 def _differences(ax: Any, entry: Agreement, report: Report) -> None:
-    for _, colour, (x, y) in _groups(entry):
-        ax.plot(x, y - x, linestyle="none", marker=".", markersize=3, color=colour)
+    for _, color, (x, y) in _groups(entry):
+        ax.plot(x, y - x, linestyle="none", marker=".", markersize=3, color=color)
     ax.axhline(0, color=GREY, linewidth=0.9, zorder=0)
     allowed = report.limits_of(entry).relative_error
     if allowed is not None and entry.relative_error > 0:
@@ -194,8 +194,8 @@ def draw_headroom(report: Report) -> Any:
     ax = figure.subplots()
     places = np.arange(len(entries))
     least = report.limits.headroom
-    colours = [_headroom_colour(entry, least) for entry in entries]
-    ax.barh(places, [entry.ratio - 1 for entry in entries], left=1, color=colours, height=0.7)
+    colors = [_headroom_color(entry, least) for entry in entries]
+    ax.barh(places, [entry.ratio - 1 for entry in entries], left=1, color=colors, height=0.7)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     ax.set_yticks(places, [short_name(entry.name) for entry in entries], fontsize="small")
@@ -215,7 +215,7 @@ def draw_headroom(report: Report) -> Any:
     return figure
 
 
-def _headroom_colour(entry: Headroom, least: float | None) -> str:
+def _headroom_color(entry: Headroom, least: float | None) -> str:
     return VERMILION if least is not None and entry.ratio < least else BLUE
 
 

@@ -331,8 +331,8 @@ def _warm_up_requests(
     requests: dict[str, dict[str, Any]] = {}
     for name in signatures:
         if name == "serve_bytes":
-            grey = tf.fill((*photos.size, 3), tf.constant(127, tf.uint8))  # type: ignore[union-attr]
-            requests[name] = {"image_bytes": [tf.io.encode_jpeg(grey).numpy()]}
+            gray = tf.fill((*photos.size, 3), tf.constant(127, tf.uint8))  # type: ignore[union-attr]
+            requests[name] = {"image_bytes": [tf.io.encode_jpeg(gray).numpy()]}
         elif None not in shape:
             is_text = model.inputs[0].dtype == "string"
             value = np.full((1, *shape), b"", object) if is_text else np.full((1, *shape), 127, model.inputs[0].dtype)

@@ -116,7 +116,7 @@ def tflite(
             calibration = calibrate(model, representative_data, least=LEAST_IMAGES if dtype in CALIBRATED else 1)
         deployed = _prepared(model, dtype, squeeze, calibration)
         if dtype == "int8_weights":
-            content = _quantised_weights(converted(deployed, "fp32", None, "float32", batch_size))
+            content = _quantized_weights(converted(deployed, "fp32", None, "float32", batch_size))
         else:
             content = converted(deployed, dtype, calibration, input_type, batch_size)
         if labels is not None:
@@ -305,7 +305,7 @@ def _named_operations(model: keras.Model) -> Iterator[None]:
         ) from error
 
 
-def _quantised_weights(content: bytes) -> bytes:
+def _quantized_weights(content: bytes) -> bytes:
     try:
         from ai_edge_quantizer import quantizer, recipe
     except ImportError as error:

@@ -70,7 +70,7 @@ def class_folders(folder: str | os.PathLike[str]) -> list[str]:
     return names
 
 
-def labelled_files(folder: str | os.PathLike[str]) -> tuple[list[pathlib.Path], list[int], list[str]]:
+def labeled_files(folder: str | os.PathLike[str]) -> tuple[list[pathlib.Path], list[int], list[str]]:
     """Finds the images in the class folders of a folder, at any depth.
 
     Args:

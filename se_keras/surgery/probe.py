@@ -180,7 +180,7 @@ def forward(
     """
     batch_size = check_count("batch_size", batch_size)
     given = None if labels is None else class_indices(labels)
-    longest, seen, labelled = 0, 0, 0
+    longest, seen, labeled = 0, 0, 0
     for inputs, own in _batches(data, given, batch_size, progress):
         count = _length(inputs)
         if not count:
@@ -194,13 +194,13 @@ def forward(
         longest = max(longest, count)
         outputs = keras.tree.flatten(model.predict_on_batch(_padded(inputs, longest)))
         yield Passed(inputs, [np.asarray(x)[:count] for x in outputs], classes)
-        seen, labelled = seen + count, labelled + (count if classes is not None else 0)
+        seen, labeled = seen + count, labeled + (count if classes is not None else 0)
     if not seen:
         raise ValueError("The dataset must have at least one image; received none.")
     if given is not None:
         _check_length(len(given), seen, "the dataset")
-    if labelled not in (0, seen):
-        raise ValueError(f"All batches must have labels, or none; received labels for {labelled} of {seen} images.")
+    if labeled not in (0, seen):
+        raise ValueError(f"All batches must have labels, or none; received labels for {labeled} of {seen} images.")
 
 
 def class_indices(labels: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from se_keras.files import FIGURE, replacing
 from se_keras.training.evaluate import Evaluation
 
 # Distinguishable for readers with red-green color blindness (Okabe and Ito, 2008), and in gray.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: str | os.PathLike, *, title: str) -> None:
@@ -29,17 +29,17 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: st
         ValueError: There is no history, or there are more than four.
         ImportError: matplotlib is not installed.
     """
-    if not 1 <= len(histories) <= len(COLOURS):
-        raise ValueError(f"`histories` must have 1 to {len(COLOURS)} runs; received {len(histories)}.")
+    if not 1 <= len(histories) <= len(COLORS):
+        raise ValueError(f"`histories` must have 1 to {len(COLORS)} runs; received {len(histories)}.")
     figure = _figure((9, 4))
     axes = figure.subplots(1, 2)
     for axis, metric, unit, factor in ((axes[0], "accuracy", "accuracy, %", 100), (axes[1], "loss", "loss", 1)):
-        for colour, (name, rows) in zip(COLOURS, histories.items(), strict=False):
+        for color, (name, rows) in zip(COLORS, histories.items(), strict=False):
             epochs = [row["epoch"] for row in rows]
             marker = "o" if len(rows) == 1 else None
             for prefix, style, what in (("val_", "-", "validation"), ("", "--", "training")):
                 values = [factor * row[f"{prefix}{metric}"] for row in rows]
-                axis.plot(epochs, values, style, color=colour, marker=marker, label=f"{name}, {what}", linewidth=1.6)
+                axis.plot(epochs, values, style, color=color, marker=marker, label=f"{name}, {what}", linewidth=1.6)
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_ylabel(unit)

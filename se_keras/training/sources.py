@@ -15,7 +15,7 @@ import numpy as np
 
 from se_keras.array_files import read_arrays
 from se_keras.class_names import check_class_names
-from se_keras.images.folders import SUFFIXES, class_folders, labelled_files, parts_of, text_of
+from se_keras.images.folders import SUFFIXES, class_folders, labeled_files, parts_of, text_of
 from se_keras.images.reading import load_image, separated
 from se_keras.training.holdout import check_classes, held_back
 from se_keras.training.tfds_images import PREFIX, open_tfds
@@ -67,7 +67,7 @@ def load_sample() -> Sample:
 
 
 class ImageSource(Protocol):
-    """Labelled images that can be read in any order.
+    """Labeled images that can be read in any order.
 
     Attributes:
         labels: Integer label of each image, int64, shape (n,).
@@ -301,7 +301,7 @@ def _open_folder(
 
 
 def _listing(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[int], list[str]]:
-    files, labels, names = labelled_files(folder)
+    files, labels, names = labeled_files(folder)
     if len(names) < 2:
         raise ValueError(
             f"{os.fspath(folder)!r} must hold one folder of images for each of at least two classes; found "

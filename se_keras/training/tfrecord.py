@@ -295,7 +295,7 @@ def _scan(file: pathlib.Path) -> _Scan:
     with open(file, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for number, span in enumerate(_records(data, file)):
             try:
-                begin, end, label, names = _labelled_image(data, span)
+                begin, end, label, names = _labeled_image(data, span)
             except ValueError as error:
                 scan.broken.append((f"{os.fspath(file)} record {number}", str(error)))
                 continue
@@ -329,7 +329,7 @@ def _records(data: mmap.mmap, file: pathlib.Path) -> Iterator[tf_example.Span]:
         number += 1
 
 
-def _labelled_image(data: mmap.mmap, record: tf_example.Span) -> tuple[int, int, int, tuple[str, ...]]:
+def _labeled_image(data: mmap.mmap, record: tf_example.Span) -> tuple[int, int, int, tuple[str, ...]]:
     """Returns the position of the image of a record, its label, and the names of its class."""
     found = tf_example.features(data, record)
     features = {key: found[key] for key in (*IMAGE_FEATURES, *LABEL_FEATURES, *NAME_FEATURES) if key in found}

@@ -53,7 +53,7 @@ def _record(
         class_names=CIFAR10_CLASSES,
         plain=reduction is None,
         reduction=reduction,
-        licence="Apache-2.0, like the code; CIFAR-10 itself states no license",
+        license="Apache-2.0, like the code; CIFAR-10 itself states no license",
         provenance=provenance,
         unverified="nothing: `se-keras evaluate` measures it again",
     )

@@ -15,11 +15,11 @@ _RELEASES = "https://github.com/huggingface/pytorch-image-models/releases/downlo
 _GLUON_RELEASES = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download"
 _OPENVINO = "https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2021.4"
 _TIMM = "huggingface/pytorch-image-models, results-imagenet.csv"
-_TIMM_LICENCE = (
+_TIMM_LICENSE = (
     "apache-2.0, as stated in timm's configuration; assume that weights trained on ImageNet carry its "
     "research-only terms"
 )
-_CAFFE_LICENCE = "Apache-2.0, the license of hujie-frank/SENet, which does not mention the weights separately"
+_CAFFE_LICENSE = "Apache-2.0, the license of hujie-frank/SENet, which does not mention the weights separately"
 # The authors subtract (104, 117, 123) from BGR pixels and do not divide.
 CAFFE_INPUT = Preprocessing(mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255, 1 / 255, 1 / 255))
 
@@ -142,7 +142,7 @@ def _official(
         macs=macs,
         class_order="devkit",
         channel_order="bgr",
-        licence=_CAFFE_LICENCE,
+        license=_CAFFE_LICENSE,
         provenance="Trained by the authors of the paper in Caffe, mirrored by OpenVINO's model zoo.",
         unverified="the file itself; the authors' interpolation (assumed bilinear)",
     )
@@ -171,7 +171,7 @@ def _legacy(
         accuracy=(Accuracy(top1=top1, top5=top5, size=224, crop=0.875, measured_by=_TIMM),),
         parameters=count,
         macs=macs,
-        licence=_TIMM_LICENCE,
+        license=_TIMM_LICENSE,
         provenance=provenance,
         unverified="the files themselves" + ("; that the hub's copy contains the classifier" if hub else ""),
     )
@@ -199,7 +199,7 @@ def _timm(
         ),
         parameters=count,
         macs=macs,
-        licence=_TIMM_LICENCE,
+        license=_TIMM_LICENSE,
         provenance=provenance,
         unverified="the files themselves; the hub's file is compared with the hash that the hub states",
     )

@@ -106,7 +106,7 @@ class WeightsRecord:
         class_names: Class names in the order of the outputs; () for ImageNet's 1,000.
         plain: Whether it belongs to the network without SE.
         reduction: Reduction of its SE blocks, if it is not the network's own.
-        licence: The license, as the source states it.
+        license: The license, as the source states it.
         provenance: One sentence: who trained it, and how it got here.
         unverified: What nobody could verify here.
     """
@@ -126,7 +126,7 @@ class WeightsRecord:
     class_names: tuple[str, ...] = ()
     plain: bool = False
     reduction: int | None = None
-    licence: str
+    license: str
     provenance: str
     unverified: str
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from se_keras import SqueezeExcite
 from se_keras.analysis import BlockGates, Gates, collect_gates, image_gates, plot_gates, plot_image, plot_pruning
-from se_keras.analysis.plots import COLOURS
+from se_keras.analysis.plots import COLORS
 from se_keras.analysis.tables import chosen_blocks, evenly, stage_of
 from se_keras.surgery import GateChange, PruningReport
 
@@ -60,7 +60,7 @@ def rows_of(path):
 
 
 def is_drawn(path, least_width):
-    """Whether a PNG is large enough and not of one colour."""
+    """Whether a PNG is large enough and not of one color."""
     with Image.open(path) as image:
         return image.width >= least_width and len(image.convert("L").getcolors()) > 20
 
@@ -111,7 +111,7 @@ def test_figures_of_gates_and_their_numbers(tmp_path, monkeypatch):
 def test_many_classes_one_class_and_chosen_blocks(tmp_path):
     files = plot_gates(made_up(["a", "b"], classes=30), tmp_path, blocks=["b"])
     assert {row["block"] for row in rows_of(files[1])} == {"b"}
-    assert len({row["class"] for row in rows_of(files[1])}) == len(COLOURS) + 1
+    assert len({row["class"] for row in rows_of(files[1])}) == len(COLORS) + 1
     assert len({row["class"] for row in rows_of(files[5])}) == 30
     assert all(is_drawn(path, 1000) for path in plot_gates(made_up(["a"], classes=1), tmp_path / "one")[::2])
 
@@ -147,10 +147,10 @@ def model():
     return keras.Model(inputs, SqueezeExcite(2, name="second")(x), name="small")
 
 
-@pytest.mark.parametrize("scale", ["pixels", "integers", "normalised"])
+@pytest.mark.parametrize("scale", ["pixels", "integers", "normalized"])
 def test_channels_turned_up_for_an_image(model, rng, tmp_path, monkeypatch, scale):
     images = rng.uniform(0, 255, (20, 8, 8, 3))
-    images = {"pixels": images.astype("uint8"), "integers": images, "normalised": images / 127.5 - 1}[scale]
+    images = {"pixels": images.astype("uint8"), "integers": images, "normalized": images / 127.5 - 1}[scale]
     gates, titles = collect_gates(model, images, data="noise"), titles_of(monkeypatch)
     png, table = plot_image(model, images[4], gates, tmp_path / "image.png", title="nothing", top=3)
     assert titles == ["Channels most turned up: nothing\nsmall, means over noise, 20 images"]
@@ -226,5 +226,5 @@ def test_shown_blocks():
     assert evenly(5, 1) == [4]
 
 
-def test_colours_differ():
-    assert len(set(COLOURS)) == len(COLOURS) == 10
+def test_colors_differ():
+    assert len(set(COLORS)) == len(COLORS) == 10

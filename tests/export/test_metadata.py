@@ -38,7 +38,7 @@ ELSEWHERE = base64.b64decode(
 
 
 def images(count):
-    """Smooth pictures over the whole range: noise would leave quantisation no range to find inside the network."""
+    """Smooth pictures over the whole range: noise would leave quantization no range to find inside the network."""
     height, width, phase = np.meshgrid(
         np.linspace(0, 3, 32), np.linspace(0, 5, 32), np.arange(3 * count), indexing="ij"
     )
@@ -104,7 +104,7 @@ def scores(model, pictures):
 
 
 def contents(model):
-    """Everything in a model as its runtime sees it: shapes, types, quantisation, operations, constants."""
+    """Everything in a model as its runtime sees it: shapes, types, quantization, operations, constants."""
     runner = interpreter(model)
     tensors = [
         (tensor["name"], tensor["shape"].tolist(), tensor["dtype"], str(tensor["quantization_parameters"]))

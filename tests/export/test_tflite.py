@@ -118,7 +118,7 @@ def test_weights_alone_in_8_bits(trained, tmp_path, capfd):
     path = export.tflite(trained, tmp_path / "model.tflite", dtype="int8_weights")
     expected = answers(trained, sample.x_test[:50])
     found = TFLiteRunner(path)(sample.x_test[:50])
-    assert capfd.readouterr().out == ""  # the quantiser prints its sizes, and the command line prints JSON
+    assert capfd.readouterr().out == ""  # the quantizer prints its sizes, and the command line prints JSON
     assert path.stat().st_size < 0.6 * trained.count_params() * 4
     assert np.abs(found - expected).max() < 0.1
 

@@ -375,7 +375,7 @@ def test_integer_file_is_judged_by_real_images_only(int8_file, rng):
     assert "accuracy may drop by" in report.failures[0]
 
 
-def test_quantisation_round_trips_and_saturates():
+def test_quantization_round_trips_and_saturates():
     details = {"quantization": (0.5, 10), "dtype": np.int8}
     stored = quantized(np.array([-1000.0, 0.0, 0.6, 1000.0]), details)
     assert stored.tolist() == [-128, 10, 11, 127]

@@ -55,7 +55,7 @@ def prepared(path: pathlib.Path, size: int, crop: float, interpolation: str) -> 
 
 
 def pixels(tensor: torch.Tensor) -> np.ndarray:
-    """Undoes the normalisation: uint8, shape (size, size, 3)."""
+    """Undoes the normalization: uint8, shape (size, size, 3)."""
     image = tensor[0].permute(1, 2, 0).numpy() * STD + MEAN
     return np.rint(image * 255).astype("uint8")
 

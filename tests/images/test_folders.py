@@ -13,7 +13,7 @@ from se_keras.images.folders import (
     has_loose_images,
     image_files,
     is_image_name,
-    labelled_files,
+    labeled_files,
     parts_of,
     text_of,
 )
@@ -45,7 +45,7 @@ def test_hidden_files_are_no_images_and_dead_links_are_kept_for_the_reader_to_na
 
 def test_folders_are_classes(folder):
     assert class_folders(folder) == ["daisy", "rose"]
-    files, labels, names = labelled_files(folder)
+    files, labels, names = labeled_files(folder)
     assert [file.name for file in files] == ["1.png", "gone.jpg", "b.JPG", "a.tiff"]
     assert (labels, names) == ([0, 0, 1, 1], ["daisy", "rose"])
     assert not has_loose_images(folder)
@@ -58,7 +58,7 @@ def test_links_to_class_folders_are_followed(folder, tmp_path):
     linked.mkdir()
     for name in ("daisy", "rose"):
         (linked / name).symlink_to(folder / name)
-    assert labelled_files(linked)[1] == [0, 0, 1, 1]
+    assert labeled_files(linked)[1] == [0, 0, 1, 1]
 
 
 def test_parts_need_both(tmp_path):

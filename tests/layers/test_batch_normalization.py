@@ -37,7 +37,7 @@ def test_equals_keras(options, training):
 
 
 @tensorflow_only
-def test_trains_on_keras_before_renormalisation():
+def test_trains_on_keras_before_renormalization():
     x, ours, theirs = pair()
     vars(ours).pop("renorm", None)  # Keras 3.12 and 3.13 do not have it
     np.testing.assert_allclose(ours(x, training=True), theirs(x, training=True), rtol=1e-5, atol=1e-5)

@@ -129,7 +129,7 @@ def test_network_equals_its_original(golden: str) -> None:
     ("golden", "lineage"),
     [
         ("timm_legacy_seresnet18", None),  # without the ReLU in front of the SE block
-        ("timm_legacy_seresnet50", "timm"),  # with the step in the 3x3, and a centred pooling
+        ("timm_legacy_seresnet50", "timm"),  # with the step in the 3x3, and a centered pooling
         # with the pooling of Caffe: nothing else differs
         pytest.param("timm_seresnext50_32x4d", None, marks=pytest.mark.slow),
     ],

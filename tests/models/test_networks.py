@@ -365,14 +365,14 @@ def test_classes_without_a_classifier_are_ignored_as_by_keras_applications():
 
 
 @pytest.mark.parametrize("name", networks(quick=("se_resnet20", "se_mobilenet")))
-def test_preprocessing_inside_equals_normalising_by_hand(name, rng):
+def test_preprocessing_inside_equals_normalizing_by_hand(name, rng):
     size = smallest_size(name)
     options = {"input_shape": (size, size, 3), "classes": 10, "classifier_activation": None}
     inside = create_model(name, **options)
     outside = create_model(name, include_preprocessing=False, **options)
     outside.set_weights(inside.get_weights())
     x = photos(rng, size, batch=2)
-    # In two steps, because a hundred fresh layers would amplify the last bit of the normalised images.
+    # In two steps, because a hundred fresh layers would amplify the last bit of the normalized images.
     normalized = se_keras.feature_extractor(inside, ["preprocessing"])(x)["preprocessing"]
     by_hand = se_keras.get_preprocessing(name).normalize(x)
     np.testing.assert_allclose(ops.convert_to_numpy(normalized), by_hand, rtol=1e-6, atol=1e-6)
@@ -501,14 +501,14 @@ def test_weights_from_a_file(ending, tmp_path, rng):
 
 @pytest.mark.parametrize("ending", [".weights.h5", ".keras", ".safetensors"])
 def test_grey_network_from_its_own_file(ending, tmp_path, rng):
-    path = tmp_path / f"grey{ending}"
-    grey = se_keras.SEResNet20(input_shape=(32, 32, 1), weights="cifar10")
-    write = {".keras": grey.save, ".weights.h5": grey.save_weights}
-    write.get(ending, lambda path: se_keras.save_safetensors(grey, path))(path)
+    path = tmp_path / f"gray{ending}"
+    gray = se_keras.SEResNet20(input_shape=(32, 32, 1), weights="cifar10")
+    write = {".keras": gray.save, ".weights.h5": gray.save_weights}
+    write.get(ending, lambda path: se_keras.save_safetensors(gray, path))(path)
     x = photos(rng, 32)[..., :1]
     se = SEConfig(reduction=4)  # the checkpoint's
     loaded = se_keras.SEResNet20(input_shape=(32, 32, 1), weights=path, se=se)
-    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(x)), ops.convert_to_numpy(grey(x)))
+    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(x)), ops.convert_to_numpy(gray(x)))
     if ending == ".safetensors":  # back to RGB: the one mean three times
         assert len(se_keras.SEResNet20(weights=path, se=se).get_layer("preprocessing").mean) == 3
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from any_models import CASES
 from keras import layers
-from rewriting import randomised
+from rewriting import randomized
 
 from se_keras import export, insert_squeeze_excite, model_info
 from se_keras.analysis import collect_gates
@@ -39,7 +39,7 @@ def _eager():
 def built(name):
     case = CASES[name]
     model = case.make()
-    return randomised(model) if model.built else model
+    return randomized(model) if model.built else model
 
 
 def inputs_of(name):

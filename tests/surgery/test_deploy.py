@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cases import networks, smallest_size
 from keras import layers
-from rewriting import actions, randomised, relative_difference
+from rewriting import actions, randomized, relative_difference
 from small_networks import answers, shortened
 
 import se_keras
@@ -37,7 +37,7 @@ def bottlenecks(**options):
 @pytest.mark.parametrize("name", networks(quick=QUICK))
 def test_every_network_computes_the_same(name):
     shape = (smallest_size(name), smallest_size(name), 3)
-    model = randomised(se_keras.create_model(name, weights=None, input_shape=shape, classifier_activation=None))
+    model = randomized(se_keras.create_model(name, weights=None, input_shape=shape, classifier_activation=None))
     deployed, changes = deploy(model)
     assert relative_difference(model, deployed) < 1e-4
     found = actions(changes)
@@ -65,7 +65,7 @@ def test_deployed_model_is_smaller_and_shares_nothing():
 
 
 def test_deployed_model_is_saved_and_loaded_with_keras_alone(tmp_path, run_python):
-    model = randomised(bottlenecks(include_preprocessing=False))
+    model = randomized(bottlenecks(include_preprocessing=False))
     deployed = deploy(model).model
     deployed.save(tmp_path / "deployed.keras")
     x = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("float32")
@@ -83,7 +83,7 @@ def test_deployed_model_is_saved_and_loaded_with_keras_alone(tmp_path, run_pytho
 
 
 def test_endpoints_of_the_deployed_model_are_its_own():
-    model = randomised(bottlenecks())
+    model = randomized(bottlenecks())
     deployed = deploy(model).model
     endpoints = ["stage2", "stage5", "pooled"]
     ours, theirs = (se_keras.feature_extractor(m, endpoints) for m in (model, deployed))
@@ -104,7 +104,7 @@ def test_endpoints_of_the_deployed_model_are_its_own():
     ],
 )
 def test_blocks_that_cannot_be_hoisted_are_left_alone(se, reason):
-    model = randomised(bottlenecks(se=se))
+    model = randomized(bottlenecks(se=se))
     deployed, changes = deploy(model)
     blocks = {change.layer: change for change in changes if change.layer.endswith("_se")}
     assert len(blocks) == 5
@@ -123,7 +123,7 @@ def test_blocks_that_cannot_be_hoisted_are_left_alone(se, reason):
     ],
 )
 def test_every_gate_is_hoisted(se):
-    model = randomised(bottlenecks(se=se))
+    model = randomized(bottlenecks(se=se))
     for layer in model.layers:
         if isinstance(layer, SqueezeExcite):  # the identity would hide a lost scale
             layer.expand_kernel.assign(layer.expand_kernel + 0.05)
@@ -143,7 +143,7 @@ def bottleneck_like(x, *, kernel_size=1, strides=1, filters=32, activation=None,
 def user_model(**options):
     images = keras.Input((9, 7, 8))
     _, y = bottleneck_like(images, **options)
-    return randomised(keras.Model(images, y))
+    return randomized(keras.Model(images, y))
 
 
 def test_pattern_in_a_user_model_is_hoisted():
@@ -175,7 +175,7 @@ def test_what_is_not_affine_or_not_cheaper_stays(options, reason):
 def test_branch_between_convolution_and_block_stops_the_hoist():
     images = keras.Input((9, 7, 8))
     wide, y = bottleneck_like(images)
-    model = randomised(keras.Model(images, [layers.ReLU()(wide), y]))
+    model = randomized(keras.Model(images, [layers.ReLU()(wide), y]))
     deployed, changes = deploy(model)
     kept = {change.layer: change.detail for change in changes if change.action == "kept"}
     assert "used elsewhere" in kept["se"]
@@ -189,7 +189,7 @@ def test_shared_layers_stop_the_hoist(what):
     convs = [conv, conv] if what == "conv" else [layers.Conv2D(32, 1), layers.Conv2D(32, 1)]
     blocks = [se, se] if what == "se" else [SqueezeExcite(4), SqueezeExcite(4)]
     outputs = [block(one(images)) for one, block in zip(convs, blocks, strict=True)]
-    model = randomised(keras.Model(images, outputs))
+    model = randomized(keras.Model(images, outputs))
     deployed, changes = deploy(model)
     kept = [change for change in changes if change.action == "kept"]
     assert len(kept) == 2
@@ -201,7 +201,7 @@ def test_shared_layers_stop_the_hoist(what):
 def test_sequences_and_volumes(rank, conv):
     inputs = keras.Input((*(6, 5, 4)[: rank - 2], 8))
     y = layers.BatchNormalization()(conv(32, 1, use_bias=False)(inputs))
-    model = randomised(keras.Model(inputs, SqueezeExcite(4, name="se")(y)))
+    model = randomized(keras.Model(inputs, SqueezeExcite(4, name="se")(y)))
     deployed, changes = deploy(model)
     assert actions(changes)["se"] == "hoisted"
     assert relative_difference(model, deployed) < 1e-5
@@ -210,7 +210,7 @@ def test_sequences_and_volumes(rank, conv):
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_policies(policy):
     keras.config.set_dtype_policy(policy)
-    model = randomised(bottlenecks())
+    model = randomized(bottlenecks())
     deployed, changes = deploy(model)
     assert list(actions(changes).values()).count("hoisted") == 5
     assert deployed.get_layer("stage2_block1_conv1").compute_dtype == policy.removeprefix("mixed_")
@@ -228,7 +228,7 @@ def test_other_backends(backend, run_warm):
         """
         import keras
         from keras import layers
-        from rewriting import actions, randomised, relative_difference
+        from rewriting import actions, randomized, relative_difference
         from se_keras import SqueezeExcite
         from se_keras.layers import GroupedConv2D
         from se_keras.surgery import deploy, stage_squeezes
@@ -236,7 +236,7 @@ def test_other_backends(backend, run_warm):
         images = keras.Input((16, 16, 8))
         x = layers.BatchNormalization(name="bn1")(GroupedConv2D(8, 3, groups=4, use_bias=False)(images))
         x = layers.BatchNormalization(name="bn2")(layers.Conv2D(32, 1, use_bias=False)(layers.ReLU()(x)))
-        model = randomised(keras.Model(images, SqueezeExcite(4, name="se")(x)))
+        model = randomized(keras.Model(images, SqueezeExcite(4, name="se")(x)))
         deployed, changes = deploy(model)
         assert actions(changes) == {"bn1": "folded", "bn2": "folded", "se": "hoisted"}
         assert relative_difference(model, deployed) < 1e-5
@@ -250,7 +250,7 @@ def test_other_backends(backend, run_warm):
 def test_staged_squeezes_compute_the_same(size):
     images = keras.Input((*size, 8))
     y = SqueezeExcite(4, name="se")(layers.Conv2D(16, 3, padding="same", activation="relu")(images))
-    model = randomised(keras.Model(images, layers.GlobalAveragePooling2D(name="pooled")(y)))
+    model = randomized(keras.Model(images, layers.GlobalAveragePooling2D(name="pooled")(y)))
     for names in (None, ["se"], ["pooled"]):
         staged = stage_squeezes(model, names)
         pools = [layer.name for layer in staged.layers if isinstance(layer, layers.AveragePooling2D)]

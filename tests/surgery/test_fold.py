@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from rewriting import actions, randomised, relative_difference
+from rewriting import actions, randomized, relative_difference
 
 from se_keras.layers import GroupedConv2D
 from se_keras.surgery import deploy, graph
@@ -39,7 +39,7 @@ def model_of(shape, *steps):
     x = inputs
     for step in steps:
         x = step(x)
-    return randomised(keras.Model(inputs, x))
+    return randomized(keras.Model(inputs, x))
 
 
 @pytest.mark.parametrize("kind", FOLDABLE)
@@ -122,7 +122,7 @@ def test_norm_of_another_axis_stays():
 def test_output_used_twice_stays():
     inputs = keras.Input(IMAGE)
     x = layers.Conv2D(4, 3, name="conv")(inputs)
-    model = randomised(keras.Model(inputs, [layers.BatchNormalization(name="bn")(x), x]))
+    model = randomized(keras.Model(inputs, [layers.BatchNormalization(name="bn")(x), x]))
     deployed, changes = deploy(model)
     assert changes[0].detail == "the output of 'conv' is also used elsewhere"
     assert relative_difference(model, deployed) < 1e-5
@@ -134,7 +134,7 @@ def test_shared_layers_stay(shared):
     conv, norm = layers.Conv2D(4, 3, padding="same"), layers.BatchNormalization()
     other_conv = conv if shared == "conv" else layers.Conv2D(4, 3, padding="same")
     other_norm = norm if shared == "bn" else layers.BatchNormalization()
-    model = randomised(keras.Model(inputs, layers.Add()([norm(conv(inputs)), other_norm(other_conv(inputs))])))
+    model = randomized(keras.Model(inputs, layers.Add()([norm(conv(inputs)), other_norm(other_conv(inputs))])))
     deployed, changes = deploy(model)
     assert all("shared" in change.detail for change in changes)
     assert relative_difference(model, deployed) < 1e-5
@@ -145,7 +145,7 @@ def recorded_training_mode():
     x = layers.BatchNormalization(name="bn")(layers.Conv2D(4, 3)(inputs), training=True)
     frozen = layers.BatchNormalization(name="frozen", trainable=False)  # does not train, whatever the mode
     x = frozen(layers.Conv2D(4, 3)(x), training=True)
-    return randomised(keras.Model(inputs, layers.Dropout(0.5, name="dropout")(x, training=True)))
+    return randomized(keras.Model(inputs, layers.Dropout(0.5, name="dropout")(x, training=True)))
 
 
 def recorded_training_mode_of_a_nested_model():
@@ -153,7 +153,7 @@ def recorded_training_mode_of_a_nested_model():
     x = layers.BatchNormalization(name="bn")(layers.Conv2D(4, 3)(inside))
     x = layers.BatchNormalization(name="frozen")(layers.Conv2D(4, 3)(x), training=False)
     body = keras.Model(inside, layers.Dropout(0.5, name="dropout")(x))
-    return randomised(keras.Model(inputs, body(inputs, training=True)))
+    return randomized(keras.Model(inputs, body(inputs, training=True)))
 
 
 @pytest.mark.parametrize("holds", [True, False])
@@ -196,7 +196,7 @@ def test_channels_first(run_warm):
         """
         import keras
         from keras import layers
-        from rewriting import actions, randomised, relative_difference
+        from rewriting import actions, randomized, relative_difference
         from se_keras import SqueezeExcite
         from se_keras.surgery import deploy, graph
 from se_keras.surgery.graph import recorded_training_holds
@@ -205,7 +205,7 @@ from se_keras.surgery.graph import recorded_training_holds
         inputs = keras.Input((6, 8, 7))
         x = layers.Conv2D(12, 1, name="conv")(inputs)
         x = layers.BatchNormalization(axis=1, name="bn")(x)
-        model = randomised(keras.Model(inputs, SqueezeExcite(4, name="se")(x)))
+        model = randomized(keras.Model(inputs, SqueezeExcite(4, name="se")(x)))
         deployed, changes = deploy(model)
         assert actions(changes) == {"bn": "folded", "se": "hoisted"}, changes
         assert relative_difference(model, deployed) < 1e-5

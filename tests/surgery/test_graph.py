@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 from keras import layers, ops
-from rewriting import actions, randomised, relative_difference
+from rewriting import actions, randomized, relative_difference
 
 from se_keras.surgery import deploy
 from se_keras.surgery.graph import build_model, read_graph
@@ -77,7 +77,7 @@ GRAPHS = (
 
 @pytest.mark.parametrize("make", GRAPHS, ids=lambda make: make.__name__)
 def test_read_and_built_again(make):
-    model = randomised(make())
+    model = randomized(make())
     again = build_model(read_graph(model))
     assert relative_difference(model, again) < 1e-6
     assert relative_difference(model, deploy(model).model) < 1e-5
@@ -92,13 +92,13 @@ def test_structures_of_inputs_and_outputs_stay(rng):
 
 
 def test_nested_models_are_laid_open_and_folded():
-    deployed, changes = deploy(randomised(nested()))
+    deployed, changes = deploy(randomized(nested()))
     assert actions(changes) == {"bn": "folded"}
     assert not any(isinstance(layer, keras.Model) for layer in deployed.layers)
 
 
 def test_layers_of_a_model_called_twice_are_shared():
-    _, changes = deploy(randomised(nested_twice()))
+    _, changes = deploy(randomized(nested_twice()))
     assert {change.action for change in changes} == {"kept"}
 
 
@@ -123,7 +123,7 @@ def test_augmentation_that_changes_the_dtype_stays():
 
 @pytest.mark.parametrize("build", [keras.applications.MobileNetV2, keras.applications.ResNet50V2])
 def test_networks_of_keras_applications(build):
-    model = randomised(build(weights=None, input_shape=(64, 64, 3), classifier_activation=None))
+    model = randomized(build(weights=None, input_shape=(64, 64, 3), classifier_activation=None))
     deployed, changes = deploy(model)
     assert list(actions(changes).values()).count("folded") > 30
     assert relative_difference(model, deployed) < 1e-4

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from rewriting import randomised, relative_difference
+from rewriting import randomized, relative_difference
 
 import se_keras
 from se_keras import SEConfig, SqueezeExcite
@@ -177,7 +177,7 @@ PLACES = {
 
 @pytest.mark.parametrize("make", PLACES, ids=lambda make: make.__name__)
 def test_inserted_blocks_change_nothing_until_they_are_trained(make):
-    model = randomised(make())
+    model = randomized(make())
     before = values_of(model.weights)
     assert sorted(places(model)) == sorted(PLACES[make])
     result = insert_squeeze_excite(model)
@@ -204,7 +204,7 @@ def test_inserted_blocks_change_nothing_until_they_are_trained(make):
 
 @pytest.mark.parametrize("make", [two_inputs_two_outputs, nested_model, shared_layer, nested_twice])
 def test_names_weights_and_nesting_stay(make):
-    model = randomised(make())
+    model = randomized(make())
     result = insert_squeeze_excite(model)
     for layer in model.layers:
         again = result.get_layer(layer.name)
@@ -242,7 +242,7 @@ def test_a_layer_in_two_nested_models_stays_one():
     assert result.get_layer("body").get_layer("stem_conv") is result.get_layer("early").get_layer("stem_conv")
 
 
-def test_adapted_normalisation_is_carried_over():
+def test_adapted_normalization_is_carried_over():
     inputs = keras.Input((8, 8, 3))
     norm = layers.Normalization(name="normalization")
     norm.adapt(np.random.default_rng(0).normal(3.0, 2.0, (8, 8, 8, 3)).astype("float32"))
@@ -253,7 +253,7 @@ def test_adapted_normalisation_is_carried_over():
 
 @pytest.mark.parametrize("make", [two_inputs_two_outputs, nested_model, shared_layer, sequence, volume])
 def test_result_is_saved_cloned_and_deployed(make, tmp_path):
-    result = randomised(insert_squeeze_excite(randomised(make())))
+    result = randomized(insert_squeeze_excite(randomized(make())))
     for block in blocks_of(result):
         block.expand_bias.assign(np.linspace(-1, 1, block.expand_bias.shape[0]))
     result.save(tmp_path / "model.keras")
@@ -271,7 +271,7 @@ def test_result_exports(tmp_path):
 
     inputs = keras.Input((8, 8, 3))
     x = residual(conv_norm_relu(inputs, 16, "stem"), "unit")
-    result = insert_squeeze_excite(randomised(keras.Model(inputs, head(x), name="own")))
+    result = insert_squeeze_excite(randomized(keras.Model(inputs, head(x), name="own")))
     export.saved_model(result, tmp_path / "saved")
     import tensorflow as tf
 
@@ -286,7 +286,7 @@ def test_result_exports(tmp_path):
 
 @pytest.mark.parametrize("make", [two_inputs_two_outputs, nested_model])
 def test_freeze_base_leaves_the_new_blocks_only(make):
-    model = randomised(make())
+    model = randomized(make())
     result = insert_squeeze_excite(model, freeze_base=True)
     blocks = blocks_of(result)
     assert len(result.trainable_variables) == 4 * len(blocks)
@@ -324,7 +324,7 @@ def test_what_is_frozen_stays_frozen_and_the_blocks_in_it_are_not():
     ids=["pattern", "anchored", "type", "function", "names", "paths"],
 )
 def test_where(where, expected):
-    model = randomised(nested_model())
+    model = randomized(nested_model())
     assert sorted(places(model, where)) == sorted(expected)
     result = insert_squeeze_excite(model, where)
     assert sorted(block.name for block in blocks_of(result)) == sorted(f"{x.split('/')[-1]}_se" for x in expected)
@@ -349,7 +349,7 @@ def test_config_of_the_blocks():
         use_bias=False,
         squeeze_divisor=1,
     )
-    model = randomised(sequential())
+    model = randomized(sequential())
     result = insert_squeeze_excite(model, se=se)
     assert [block.reduce_kernel.shape[1] for block in blocks_of(result)] == [4, 5]
     assert {block.squeeze for block in blocks_of(result)} == {"avgmax"}
@@ -543,7 +543,7 @@ NETWORKS = {  # smallest size, number of new blocks, an SE block's name
 def test_networks_of_keras_applications(name):
     size, count, block_name = NETWORKS[name]
     build = getattr(keras.applications, name)
-    base = randomised(build(weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3)))
+    base = randomized(build(weights=None, include_top=False, pooling="avg", input_shape=(size, size, 3)))
     with warnings.catch_warnings():
         if not count:
             warnings.simplefilter("ignore")

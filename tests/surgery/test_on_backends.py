@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from rewriting import randomised
+from rewriting import randomized
 
 from se_keras import SqueezeExcite
 from se_keras.analysis import collect_gates
@@ -89,12 +89,12 @@ def made(tmp_path_factory):
     labels = np.arange(12) % 3
     arrays = {"images": images, "labels": labels}
     for make, places in PLACES.items():
-        model = randomised(make())
+        model = randomized(make())
         assert [position.layer for position in find_positions(model)] == places
         arrays[f"{model.name}/places"] = np.array(places)
         arrays[f"{model.name}/answers"] = keras.ops.convert_to_numpy(model(images, training=False))
         model.save(folder / f"{model.name}.keras")
-    model = randomised(excited())
+    model = randomized(excited())
     model.save(folder / "excited.keras")
     for block in collect_gates(model, images, labels, bins=20).blocks:
         arrays |= {f"{block.name}/{name}": getattr(block, name) for name in NUMBERS}

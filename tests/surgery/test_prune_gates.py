@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from rewriting import randomised, relative_difference
+from rewriting import randomized, relative_difference
 
 import se_keras
 from se_keras import SEConfig, SqueezeExcite
@@ -55,7 +55,7 @@ def resnet():
     for name in ("stage2_block1", "stage2_block2", "stage3_block1"):
         x = residual(x, 8, name)
     outputs = layers.Dense(4, name="logits")(layers.GlobalAveragePooling2D()(x))
-    return made_constant(randomised(keras.Model(inputs, outputs, name="small_resnet")), "stage2")
+    return made_constant(randomized(keras.Model(inputs, outputs, name="small_resnet")), "stage2")
 
 
 def test_constant_blocks_go_and_the_answers_stay(resnet):
@@ -114,7 +114,7 @@ def test_networks(name, options, expected):
     model = se_keras.create_model(
         name, weights=None, input_shape=(size, size, 3), classifier_activation=None, **options
     )
-    made_constant(randomised(model))
+    made_constant(randomized(model))
     small, report = pruned(model, photos(size=size))
     assert relative_difference(model, small) < 1e-4
     assert len(report.pruned) == len(report.changes) > 8
@@ -126,7 +126,7 @@ def with_block(before, *, gate=None, shape=(8, 8, 3), **options):
     """A model whose SE block stands behind the layers that `before` applies to the input."""
     inputs = keras.Input(shape)
     x = before(inputs)
-    model = randomised(keras.Model(inputs, SqueezeExcite(1, name="se", **options)(x)))
+    model = randomized(keras.Model(inputs, SqueezeExcite(1, name="se", **options)(x)))
     made_constant(model)
     if gate is not None:
         model.get_layer("se").expand_bias.assign(np.full(x.shape[-1], gate))
@@ -232,13 +232,13 @@ def test_sequences_volumes_and_channels_first():
 
     inputs = keras.Input((3, 6, 6))
     x = layers.Concatenate(axis=1)([layers.BatchNormalization(axis=1, name="a")(inputs), layers.ReLU()(inputs)])
-    model = randomised(keras.Model(inputs, SqueezeExcite(1, name="se", data_format="channels_first")(x)))
+    model = randomized(keras.Model(inputs, SqueezeExcite(1, name="se", data_format="channels_first")(x)))
     small, report = pruned(made_constant(model), np.ones((2, 3, 6, 6)))
     assert actions(report) == {"se": "scaled"}
     if keras.backend.backend() != "tensorflow":  # which has no such convolution on a CPU
         assert relative_difference(model, small) < 1e-5
     x = layers.BatchNormalization(axis=1, name="a")(inputs)
-    model = randomised(keras.Model(inputs, SqueezeExcite(1, name="se", data_format="channels_first")(x)))
+    model = randomized(keras.Model(inputs, SqueezeExcite(1, name="se", data_format="channels_first")(x)))
     small, report = pruned(made_constant(model), np.ones((2, 3, 6, 6)))
     assert actions(report) == {"se": "folded"}
     assert relative_difference(model, small) < 1e-5

@@ -105,14 +105,14 @@ def test_operations_of_randaugment_are_the_papers():
     black[:, 160] = 255
     moved = np.asarray(augment.RAND_AUGMENT_OPERATIONS["translate_x"](Image.fromarray(black), 0.1))
     assert moved[:, 145].min() == 255  # to the left by a tenth of 150 pixels, as AutoAugment has it for 331
-    grey = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, -1)
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, -1)
     for name, strength, expected in (
-        ("solarize", 0.5, np.where(grey < 128, grey, 255 - grey)),
-        ("posterize", 0.5, grey & 0b11111100),
-        ("brightness", -1.0, grey * 0.1),
-        ("color", -1.0, grey),
+        ("solarize", 0.5, np.where(gray < 128, gray, 255 - gray)),
+        ("posterize", 0.5, gray & 0b11111100),
+        ("brightness", -1.0, gray * 0.1),
+        ("color", -1.0, gray),
     ):
-        result = np.asarray(augment.RAND_AUGMENT_OPERATIONS[name](Image.fromarray(grey), strength))
+        result = np.asarray(augment.RAND_AUGMENT_OPERATIONS[name](Image.fromarray(gray), strength))
         np.testing.assert_allclose(result, expected, atol=1, err_msg=name)
 
 

@@ -11,11 +11,11 @@ from se_keras.training.evaluate import Evaluation, evaluate
 from se_keras.training.figures import draw_confusion, draw_curves
 from se_keras.training.sources import ArraySource
 
-NAMES = ("dark", "grey", "light", "white", "red", "green", "blue")
+NAMES = ("dark", "gray", "light", "white", "red", "green", "blue")
 
 
 def brightness_model(classes=7):
-    """Answers "dark" below a mean of 127.5 and "grey" above, and the others in order."""
+    """Answers "dark" below a mean of 127.5 and "gray" above, and the others in order."""
     inputs = keras.Input((8, 8, 3))
     x = ImagePreprocessing(size=8, mean=(0.5,) * 3, std=(0.5,) * 3)(inputs)
     x = keras.layers.Dense(classes, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
@@ -39,9 +39,9 @@ def test_counts_by_hand(images):
     assert result.confusion[0].tolist() == [2, 0, 0, 0, 0, 0, 0]
     assert result.confusion[1].tolist() == [1, 2, 0, 0, 0, 0, 0]
     assert result.accuracy == pytest.approx(4 / 7)
-    assert result.by_class["grey"] == pytest.approx(2 / 3)
+    assert result.by_class["gray"] == pytest.approx(2 / 3)
     assert np.isnan(result.by_class["blue"])
-    assert result.top5 == pytest.approx(6 / 7)  # the grey one taken for dark is last there
+    assert result.top5 == pytest.approx(6 / 7)  # the gray one taken for dark is last there
     assert result.as_dict()["confusion"][1][0] == 1
 
 
@@ -54,7 +54,7 @@ def test_exported_file_gives_the_same(images, tmp_path):
 
 
 def test_other_classes_are_refused(images):
-    with pytest.raises(ValueError, match="has 5 classes, but the images have 7: dark, grey"):
+    with pytest.raises(ValueError, match="has 5 classes, but the images have 7: dark, gray"):
         evaluate(brightness_model(5), images)
 
 

@@ -332,9 +332,9 @@ def test_what_failed_before_anything_was_trained_can_be_begun_anew(data, tmp_pat
 
 
 def test_images_to_train_on_are_rgb(data, tmp_path):
-    grey = keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    gray = keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
     with pytest.raises(ValueError, match=r"must take RGB images.*takes \(32, 32, 1\)"):
-        train(grey, data, recipe(1), tmp_path / "run")
+        train(gray, data, recipe(1), tmp_path / "run")
 
 
 def nested_model():
@@ -373,7 +373,7 @@ def test_what_is_frozen_stays_frozen_and_the_flags_come_back(data, tmp_path):
     again = nested_model()
     changed_by(again, data, Phase(epochs=1, learning_rate=0.1, trainable="head"), tmp_path / "head")
     assert len(again.trainable_variables) == len(nested_model().trainable_variables)
-    for name in ("best", "model"):  # without a warning about an optimiser of other variables
+    for name in ("best", "model"):  # without a warning about an optimizer of other variables
         loaded = keras.models.load_model(tmp_path / f"head/{name}.keras")
         assert len(loaded.trainable_variables) == len(again.trainable_variables)
     assert not keras.models.load_model(tmp_path / "run/model.keras").get_layer("body").trainable

@@ -1,4 +1,4 @@
-"""Recipes: what they say is what the optimiser does."""
+"""Recipes: what they say is what the optimizer does."""
 
 import dataclasses
 

@@ -11,9 +11,9 @@ from se_keras.class_names import read_class_names, write_class_names
 from se_keras.training.sources import ArraySource, Data, load_sample, open_data
 
 
-def photo(path, colour=(200, 30, 30), mode="RGB", size=(40, 30)):
+def photo(path, color=(200, 30, 30), mode="RGB", size=(40, 30)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).convert(mode).save(path)
+    Image.new("RGB", size, color).convert(mode).save(path)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_broken_files_are_left_out_and_listed_or_refused(folder):
 
 
 def test_images_of_all_kinds_become_rgb(folder):
-    photo(folder / "rose/grey.png", mode="L")
+    photo(folder / "rose/gray.png", mode="L")
     photo(folder / "rose/transparent.png", mode="RGBA")
     photo(folder / "rose/palette.gif", mode="P")
     Image.fromarray(np.full((30, 40), 40_000, np.uint16)).save(folder / "rose/deep.png")
@@ -123,7 +123,7 @@ def test_arrays_from_a_file(tmp_path):
         (np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0, int), "no image in the array"),
     ],
 )
-def test_arrays_that_are_no_labelled_images(images, labels, message):
+def test_arrays_that_are_no_labeled_images(images, labels, message):
     with pytest.raises(ValueError, match=message):
         ArraySource(images, np.asarray(labels), ("a", "b"))
 

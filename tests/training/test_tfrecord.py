@@ -126,7 +126,7 @@ def test_images_of_all_kinds_become_rgb(tmp_path):
     turned = Image.Exif()
     turned[0x0112] = 6  # shown a quarter to the right
     kinds = {
-        "grey": (Image.new("L", (12, 8), 90), "PNG", {}),
+        "gray": (Image.new("L", (12, 8), 90), "PNG", {}),
         "transparent": (Image.new("RGBA", (12, 8), (9, 8, 7, 6)), "PNG", {}),
         "deep": (Image.fromarray(np.full((8, 12), 40_000, np.uint16)), "PNG", {}),
         "moving": (Image.new("P", (12, 8), 3), "GIF", {"save_all": True, "append_images": [Image.new("P", (12, 8))]}),

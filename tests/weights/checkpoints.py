@@ -32,7 +32,7 @@ def record(**changes) -> WeightsRecord:
         "accuracy": (Accuracy(top1=70.0, top5=90.0, size=224, crop=0.875, measured_by="nobody"),),
         "parameters": 11_778_592,
         "macs": 1_814_160_384,
-        "licence": "none",
+        "license": "none",
         "provenance": "Made by a formula.",
         "unverified": "nothing",
     }

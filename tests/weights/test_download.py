@@ -189,7 +189,7 @@ def test_two_processes_at_once(hub, web_record, legacy18_bytes, run_warm):
         f"source = WebFile(url={web_record.sources[0].url!r}, sha256={web_record.sources[0].sha256!r});"
         "r = WeightsRecord(model='se_resnet18', tag='test_in1k', family='timm_legacy', lineage='legacy', "
         "sources=(source,), preprocessing=Preprocessing(), accuracy=(), parameters=1, macs=1, "
-        "licence='', provenance='', "
+        "license='', provenance='', "
         "unverified=''); print(hashlib.sha256(fetch(r).read_bytes()).hexdigest()); "
         "assert not other or os.waitpid(other, 0)[1] == 0"
     )

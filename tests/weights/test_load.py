@@ -104,10 +104,10 @@ def test_other_channels_adapt_the_stem_only(channels, hub_record):
 def test_grey_images_answer_as_their_rgb_copies(hub_record):
     options = {"weights": "test_in1k", "include_preprocessing": False}
     full = se_keras.SEResNet18(input_shape=SMALL, **options)
-    grey = se_keras.SEResNet18(input_shape=(64, 64, 1), **options)
+    gray = se_keras.SEResNet18(input_shape=(64, 64, 1), **options)
     images = photos(1) / 255
     copies = np.repeat(images, 3, axis=-1)
-    np.testing.assert_allclose(answers(grey, images), answers(full, copies), rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(answers(gray, images), answers(full, copies), rtol=1e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 6, 9])

@@ -61,7 +61,7 @@ def trained(request):
 
 
 def test_array_to_logits(trained, golden):
-    """The same array in: pixels from timm's side, normalised inside our network."""
+    """The same array in: pixels from timm's side, normalized inside our network."""
     name, model = trained
     record = Preprocessing(interpolation="bicubic")
     pixels = preprocess(PHOTO, record)

@@ -24,7 +24,7 @@ def test_record_is_complete(name):
     assert name == f"{record.model}.{record.tag}"
     assert record.family in (*FAMILIES, "se_keras")
     assert record.lineage is None or record.lineage in network.lineages
-    for text in (record.licence, record.provenance, record.unverified):
+    for text in (record.license, record.provenance, record.unverified):
         assert len(text) > 10
     assert record.accuracy[0].size == record.preprocessing.size
     for row in record.accuracy:

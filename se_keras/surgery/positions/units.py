@@ -100,7 +100,7 @@ class Units:
             for call in self.flow.graph.calls
             if self.is_concatenation(call)
             and sum(self._has_own_convolution(x) for x in call.inputs) > 1
-            and any(_sees_neighbours(one) for calls in self.flow.own(call) for one in calls)
+            and any(_sees_neighbors(one) for calls in self.flow.own(call) for one in calls)
         }
 
     def _has_own_convolution(self, tensor: Any) -> bool:
@@ -143,5 +143,5 @@ def _merges_maps(call: Call) -> bool:
     return len(call.inputs) > 1 and ranks <= {3, 4, 5} and len(ranks) == 1
 
 
-def _sees_neighbours(call: Call) -> bool:
+def _sees_neighbors(call: Call) -> bool:
     return isinstance(call.operation, CONVOLUTIONS) and not is_pointwise(call)
