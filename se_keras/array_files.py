@@ -38,5 +38,5 @@ def read_arrays(path: str | os.PathLike, names: Collection[str] | None = None) -
 
 def _checked(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "U":
-        array.tolist()  # numbers that are no characters fail here, and not wherever a text is first looked at
+        array.tolist()  # invalid code points fail here, not wherever the string is first used
     return array

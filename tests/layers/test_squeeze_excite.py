@@ -268,7 +268,7 @@ def test_bad_argument_is_refused(arguments, message):
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((None, 12), r"rank 3 \(sequences\), 4 \(images\) or 5 \(volumes\); 'gate' received shape \(None, 12\)"),
+        ((None, 12), r"rank 3 \(sequences\), 4 \(images\), or 5 \(volumes\); 'gate' received shape \(None, 12\)"),
         ((None, 2, 2, 2, 2, 12), r"rank 3 .* 'gate' received shape \(None, 2, 2, 2, 2, 12\)"),
         ((None, 4, 4, None), r"number of channels; 'gate' received shape .*'channels_last'\. Fix the channel axis"),
         ((None, 4, 4, 8), r"must not exceed .*'gate' received reduction=9 for 8 channels\. Lower `reduction`, or set"),
@@ -280,7 +280,7 @@ def test_bad_input_shape_is_refused(shape, message):
 
 
 def test_input_of_rank_2_is_refused_when_called():
-    with pytest.raises(ValueError, match=r"rank 3 \(sequences\), 4 \(images\) or 5 \(volumes\)"):
+    with pytest.raises(ValueError, match=r"rank 3 \(sequences\), 4 \(images\), or 5 \(volumes\)"):
         SqueezeExcite(4)(np.ones((2, 12), "float32"))
 
 
