@@ -199,7 +199,6 @@ def test_channels_first(run_warm):
         from rewriting import actions, randomized, relative_difference
         from se_keras import SqueezeExcite
         from se_keras.surgery import deploy, graph
-from se_keras.surgery.graph import recorded_training_holds
 
         keras.config.set_image_data_format("channels_first")
         inputs = keras.Input((6, 8, 7))
