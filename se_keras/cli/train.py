@@ -234,7 +234,7 @@ def _report(data: Data, folder: pathlib.Path) -> None:
     progress_console.print(f"{data.name}: {counts}, {len(data.train.class_names)} classes")
     if data.broken:
         listing = folder / BROKEN_FILE
-        with replacing(listing, overwrite=True, kind=text_of(r".*\t.*")) as temporary:
+        with replacing(listing, overwrite=True, kind=text_of(r".*\t.*", name="a list of files left out")) as temporary:
             temporary.write_text("".join(f"{file}\t{reason}\n" for file, reason in data.broken), "utf-8")
         progress_console.print(f"left out: {len(data.broken)} files that cannot be read, listed in {listing}")
 

@@ -67,7 +67,7 @@ def report_targets(folder: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
     figures: dict[str | os.PathLike, Kind] = {folder / f"{name}.png": FIGURE for name in FIGURES}
     return {
         folder / "report.json": json_with("path", "agreements", "passed", "failures"),
-        folder / "report.md": text_of(r"# .*: (passed|FAILED)"),
+        folder / "report.md": text_of(r"# .*: (passed|FAILED)", name="a report"),
         **figures,
     }
 

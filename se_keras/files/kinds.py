@@ -199,15 +199,16 @@ def table_of(*columns: str) -> Kind:
     return Kind(f"a CSV table that begins with {names}", lambda path: _header(path)[: len(columns)] == [*columns])
 
 
-def text_of(pattern: str) -> Kind:
+def text_of(pattern: str, *, name: str) -> Kind:
     """Returns the kind of a text whose first line has a certain form.
 
     Args:
         pattern: A regular expression for the whole line.
+        name: What such a text is, as a noun phrase for messages.
     """
 
     def recognizes(path: pathlib.Path) -> bool:
         lines = (_text(path) or "").splitlines()
         return bool(lines) and re.fullmatch(pattern, lines[0]) is not None
 
-    return Kind(f"a text that begins like {pattern!r}", recognizes)
+    return Kind(name, recognizes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import stat
 from collections.abc import Iterator
 
 import filelock
@@ -30,7 +31,10 @@ def locked(file: pathlib.Path, subject: str | os.PathLike, *, patience: float = 
 
     Raises:
         InUseError: Another process, or another thread of this one, holds the lock.
+        FileExistsError: The lock file's name is taken by something that is no lock, or a file is where its folder goes.
     """
+    refuse_no_folder(file, subject)
+    _refuse_strangers(file, subject)
     lock = _acquired(file, subject, patience)
     try:
         yield
@@ -44,6 +48,37 @@ def locked(file: pathlib.Path, subject: str | os.PathLike, *, patience: float = 
         if os.name == "nt":  # where an open file cannot be removed
             with contextlib.suppress(OSError):
                 file.unlink()
+
+
+def refuse_no_folder(file: pathlib.Path, subject: str | os.PathLike) -> None:
+    """Refuses a path that goes through a file.
+
+    Args:
+        file: What shall be written; its folder need not exist.
+        subject: The path as it was given, for the message.
+
+    Raises:
+        FileExistsError: Something that is no folder is where one would be made.
+    """
+    for above in file.absolute().parents:
+        # One look at each, because another process may remove the folder of a lock at any moment.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if stat.S_ISDIR(above.stat().st_mode):
+                return
+            raise FileExistsError(
+                f"{os.fspath(subject)!r} cannot be written: {os.fspath(above)!r} is no folder. Choose another path."
+            )
+
+
+def _refuse_strangers(file: pathlib.Path, subject: str | os.PathLike) -> None:
+    """A lock of ours is an empty file; taking another one would empty and remove it."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        found = file.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size:
+            raise FileExistsError(
+                f"{os.fspath(file)!r} is needed as the lock of {os.fspath(subject)!r}, but holds something else. Move "
+                "it away, or choose another folder."
+            )
 
 
 def _acquired(file: pathlib.Path, subject: str | os.PathLike, patience: float) -> filelock.BaseFileLock:

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from se_keras.files.kinds import Kind, kind_of
-from se_keras.files.locks import locked
+from se_keras.files.locks import locked, refuse_no_folder
 from se_keras.files.moves import exchange, move_if_free, signature, sync, sync_names
 
 Targets = Mapping[str | os.PathLike, Kind]
@@ -137,7 +137,9 @@ class _Place:
 
     @property
     def temporary(self) -> pathlib.Path:
-        return self.working / "new" / self.final.name
+        # Writers go by the ending, which what a link points to may lack.
+        ending = pathlib.Path(self.given).suffix
+        return self.working / "new" / (self.final.name.removesuffix(ending) + ending)
 
     @property
     def old(self) -> pathlib.Path:
@@ -202,6 +204,7 @@ def _clear(place: _Place) -> None:
 
 def _check(places: Sequence[_Place], overwrite: bool) -> None:
     for place in places:
+        refuse_no_folder(place.final, place.given)
         if os.path.lexists(place.final):
             _refuse_strangers(place, place.final)
             if not overwrite:

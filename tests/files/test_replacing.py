@@ -319,6 +319,11 @@ def test_links_are_followed(system, tmp_path):
     with replacing(tmp_path / "new.tflite", overwrite=False) as temporary:
         temporary.write_bytes(NEW)
     assert listing(tmp_path)["real/new.tflite"] == NEW
+    (tmp_path / "m.keras").symlink_to("real/0a1b")  # as in a cache that names files by their content
+    with replacing(tmp_path / "m.keras", overwrite=False) as temporary:
+        assert temporary.suffix == ".keras"
+        temporary.write_bytes(NEW)
+    assert listing(tmp_path)["real/0a1b"] == NEW
     (tmp_path / "loop.tflite").symlink_to("loop.tflite")
     with pytest.raises(FileExistsError), replacing(tmp_path / "loop.tflite", overwrite=True):
         pass
@@ -345,17 +350,13 @@ def test_a_full_disk_is_one_line_that_names_the_target(write, tmp_path):
 
 
 def test_a_refusal_of_the_system_names_the_target(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"m.tflite' could not be written: Not a directory; nothing was there"):
-        write_one(tmp_path / "file", NEW, False)
-
     def refused(source, target):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), source)
 
     monkeypatch.setattr(writing, "move_if_free", refused)
     with pytest.raises(OSError, match=r"m.tflite' could not be written: Permission denied"):
         write_one(tmp_path, NEW, False)
-    assert list(listing(tmp_path)) == ["file"]
+    assert list(listing(tmp_path)) == []
 
 
 def test_a_file_of_a_folder_of_ones_own(tmp_path):
@@ -426,6 +427,27 @@ def test_a_hidden_folder_of_somebody_else_is_left_alone(tmp_path):
     before = listing(tmp_path)
     with pytest.raises(FileExistsError, match="holds something else"):
         write_one(tmp_path, NEW, True)
+    assert listing(tmp_path) == before
+
+
+def test_a_lock_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / ".lock").write_bytes(OLD)
+    (tmp_path / "link").symlink_to(".lock")
+    before = listing(tmp_path)
+    for name in (".lock", "link"):
+        with pytest.raises(FileExistsError, match=f"{name}' is needed as the lock of 'run', but"):
+            locked(tmp_path / name, "run").__enter__()
+    assert listing(tmp_path) == before
+
+
+def test_a_path_through_a_file_is_refused_before_the_work(tmp_path):
+    (tmp_path / "thesis.txt").write_bytes(OLD)
+    before = listing(tmp_path)
+    target = tmp_path / "thesis.txt/runs/m.tflite"
+    with pytest.raises(FileExistsError, match=r"m\.tflite' cannot be written: .*thesis\.txt' is no folder"):
+        check_targets({target: kind_of(target)}, overwrite=True)
+    with pytest.raises(FileExistsError, match=r"'run' cannot be written: .*thesis\.txt' is no folder"):
+        locked(tmp_path / "thesis.txt/.lock", "run").__enter__()
     assert listing(tmp_path) == before
 
 
