@@ -442,6 +442,7 @@ def _warnings_as_notes(verbose: bool) -> Iterator[None]:
 
     with warnings.catch_warnings():
         if not verbose:
+            warnings.filterwarnings("ignore", module="PIL")  # of damaged images, without their names
             warnings.showwarning = lambda message, *_, **__: progress_console.print(f"note: {message}")
         yield
 

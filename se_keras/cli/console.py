@@ -65,7 +65,7 @@ class PlainConsole(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Prints lines of text whole, for the terminal to break, and tables as wide as the console."""
-        for value in objects:
+        for value in objects or ("",):  # rich ends a bar with an empty line where there is no terminal
             if isinstance(value, FittingTable):
                 value.print_on(self)
             else:

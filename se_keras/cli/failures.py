@@ -23,7 +23,7 @@ _REASONS = {
 }
 """What an error of somebody else's means, by the name of its class."""
 
-_SUBJECTS = ("model", "models", "file", "checkpoint", "images", "resume", "input", "data")
+_SUBJECTS = ("file", "checkpoint", "model", "models", "images", "resume", "input", "data")
 """Options that say what a command works on."""
 
 _LONGEST = 600

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import os
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,7 +83,6 @@ def _predict_folder(options: argparse.Namespace) -> int:
     check_output(options.output, overwrite=options.overwrite)
     model = load(options.model)
     labels = _labels(options, model)
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which are listed in the end
     started, looked_at, total = time.monotonic(), 0, 0
     with progress_bars() as bars:
         task = bars.add_task("Listing images", total=None)

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from se_keras.errors import check_count
-from se_keras.export.process import Worker
+from se_keras.export.process import RuntimeRefusedError, Worker
 from se_keras.export.report import Speed
 from se_keras.export.runtime import format_of
 from se_keras.export.structure import size_of, structure_of
@@ -115,10 +115,14 @@ def _as_files(contestants: Mapping[str, Any]) -> Iterator[dict[str, pathlib.Path
 @contextlib.contextmanager
 def _workers(files: Mapping[str, pathlib.Path], threads: int, gpu: Sequence[str]) -> Iterator[dict[str, Worker]]:
     with contextlib.ExitStack() as stack:
-        yield {
-            name: stack.enter_context(Worker(path, runtime="tflite_gpu" if name in gpu else None, threads=threads))
-            for name, path in files.items()
-        }
+        workers = {}
+        for name, path in files.items():
+            try:
+                worker = Worker(path, runtime="tflite_gpu" if name in gpu else None, threads=threads)
+            except RuntimeRefusedError as refusal:
+                raise RuntimeRefusedError(f"{name!r} cannot be timed: {refusal}") from refusal
+            workers[name] = stack.enter_context(worker)
+        yield workers
 
 
 def _take_turns(

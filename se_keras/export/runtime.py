@@ -225,7 +225,9 @@ class SavedModelRunner(Runner):
         try:
             with native_output_held():
                 self.loaded = tf.saved_model.load(os.fspath(path))
-        except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # TensorFlow raises whatever it meets: OpError, IndexError, KeyError, ...
             raise ValueError(
                 f"The SavedModel {os.fspath(path)!r} cannot be loaded; it is damaged, or files are missing from its "
                 f"folder: {' '.join(str(error).split())[:300]}"

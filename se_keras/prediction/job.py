@@ -210,7 +210,10 @@ def opened(path: pathlib.Path, settings: Settings) -> Iterator[Job]:
         InUseError: Another process is at work on the job.
     """
     if os.path.lexists(path) and not (path.is_dir() and all(map(_OWN_FILES.match, os.listdir(path)))):
-        raise FileExistsError(f"{os.fspath(path)!r} is needed for the unfinished work, but holds something else.")
+        raise FileExistsError(
+            f"{os.fspath(path)!r} is needed for the unfinished work, but holds something else. "
+            "Move it away, or choose another output."
+        )
     try:
         with locked(path / LOCK, path):
             yield (_resumed if (path / MANIFEST).exists() else _begun)(path, settings)

@@ -61,8 +61,9 @@ def check_output(path: str | os.PathLike, *, overwrite: bool) -> None:
         ImportError: pyarrow is needed and not installed.
     """
     path = pathlib.Path(path)
+    targets = output_targets(path)
     is_made = result_of(job_folder(path), path) is not None
-    check_targets(output_targets(path), overwrite=overwrite or is_made)
+    check_targets(targets, overwrite=overwrite or is_made)
 
 
 def job_folder(output: pathlib.Path) -> pathlib.Path:

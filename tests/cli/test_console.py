@@ -42,6 +42,12 @@ def test_foreign_text_is_shown_as_it_is(text, capsys):
     assert "\x1b" not in out
 
 
+def test_a_bar_ends_its_line(capsys):
+    with progress_bars() as bars:
+        bars.add_task("Checking images", total=1)
+    assert capsys.readouterr().err.endswith("\n")
+
+
 def test_progress_and_status_take_foreign_text(capsys):
     with progress_bars() as bars:
         bars.add_task("x[/old]", total=1)

@@ -57,6 +57,12 @@ def test_every_exception_is_one_line(name, monkeypatch, capsys):
     assert expected in err
 
 
+@pytest.mark.parametrize("command", [["verify", "m.onnx"], ["convert", "m.onnx", "--to", "x.keras"]])
+def test_what_was_not_expected_names_the_file_that_was_read_first(command):
+    options = se_keras_cli.parser().parse_args([*command, "--model", "other"])
+    assert failure(IndexError("Read less"), options).startswith("m.onnx: this was not expected")
+
+
 def test_ctrl_c_is_130(monkeypatch, capsys):
     def run(options):
         raise KeyboardInterrupt
@@ -91,6 +97,18 @@ def test_warnings_are_notes(monkeypatch, capsys):
         warnings.simplefilter("default")
         assert se_keras_cli.main(["list"]) == 0
     assert capsys.readouterr().err == "note: look\\nhere [/x]\n"
+
+
+def test_warnings_of_pillow_which_name_no_file_are_left_out(monkeypatch, capsys):
+    def run(options):
+        warnings.warn_explicit("Corrupt EXIF data", UserWarning, "TiffImagePlugin.py", 1, module="PIL.TiffImagePlugin")
+        return 0
+
+    monkeypatch.setattr("se_keras.cli.command_for", lambda options: run)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert se_keras_cli.main(["list"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_usage_errors_show_what_was_typed(capsys):

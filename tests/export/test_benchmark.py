@@ -60,8 +60,8 @@ def test_bad_arguments_are_refused(file, tmp_path):
 def test_contestant_that_does_not_run_is_named(file, tmp_path):
     path = tmp_path / "half.tflite"
     path.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(RuntimeRefusedError, match="LiteRT CPU refuses the model"):
-        export.benchmark([path])
+    with pytest.raises(RuntimeRefusedError, match=r"half\.tflite' cannot be timed: LiteRT CPU refuses the m"):
+        export.benchmark([file, path])
 
 
 LAYER = """

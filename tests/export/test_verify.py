@@ -224,6 +224,10 @@ def test_damaged_and_foreign_files_are_named(files, tmp_path):
     (tmp_path / "folder" / "saved_model.pb").write_bytes(b"no protobuf")
     with pytest.raises(ValueError, match="is damaged"):
         structure_of(tmp_path / "folder")
+    cut = shutil.copytree(files["saved_model"], tmp_path / "cut")
+    next(cut.glob("variables/*.data*")).write_bytes(b"cut")  # for which TensorFlow has an IndexError
+    with pytest.raises(ValueError, match="cut' cannot be loaded; it is damaged"):
+        open_runner(cut)
 
 
 # Structure and refusals.
