@@ -338,7 +338,7 @@ def test_two_processes_do_not_share_an_output(model, photos, unfinished):
         ({"output": "."}, ValueError, "a .parquet or .csv file"),
         ({"folder": "nowhere"}, FileNotFoundError, "no folder of images at 'nowhere'"),
         ({"labels": None}, ValueError, "3 classes of its own, and not the 1,000 of ImageNet. Pass"),
-        ({"labels": ["a", "b"]}, ValueError, "each of the 3 classes; `labels` are 2"),
+        ({"labels": ["a", "b"]}, ValueError, "each of the 3 classes; received 2"),
         ({"top": 0}, ValueError, "`top`"),
         ({"batch_size": 0}, ValueError, "`batch_size`"),
         ({"engine": "rai"}, ValueError, "Did you mean 'ray'"),
