@@ -291,7 +291,11 @@ def _bytes_signature(scores: Scores, predict: Any, photos: Photos, labels: tuple
 
     def serve_bytes(image_bytes: Any) -> dict[str, Any]:
         images, status = prepared_images(image_bytes, photos)
-        probabilities = scores.probabilities(predict(images)["output"])
+        count = tf.shape(status)[0]
+        # TensorFlow's convolutions return a wrong number of channels for a batch without images.
+        blank = tf.zeros((1, *photos.size, 3), images.dtype)
+        images = tf.cond(tf.equal(count, 0), lambda: tf.ensure_shape(blank, images.shape), lambda: images)
+        probabilities = scores.probabilities(predict(images)["output"])[:count]
         best, indices = tf.math.top_k(probabilities, min(top, scores.classes))
         names = tf.constant(labels or [str(index) for index in range(scores.classes)])
         is_whole = tf.equal(status, "")[:, None]

@@ -100,6 +100,13 @@ def test_every_way_to_call_equals_keras(name, deploy, request, saved):
         np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_batch_of_no_files_has_no_answers(deployed):
+    serve = tf.saved_model.load(str(deployed)).signatures["serve_bytes"]
+    answer = serve(image_bytes=tf.constant([], tf.string))
+    assert {name: tensor.shape[0] for name, tensor in answer.items()} == dict.fromkeys(answer, 0)
+    assert answer["probabilities"].shape == (0, len(NAMES))
+
+
 def test_batch_is_dynamic(deployed, small):
     loaded = tf.saved_model.load(str(deployed))
     for count in (1, 5):
