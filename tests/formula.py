@@ -85,7 +85,7 @@ def images(size: tuple[int, int], batch: int = 2) -> np.ndarray:
         float32 array of shape (batch, 3, height, width), of -3 to 3.
     """
     shape = (batch, 3, *size)
-    return uniform(f"noise {shape}", shape) + np.float32(2) * uniform("colors", (batch, 3, 1, 1))
+    return uniform(f"noise {shape}", shape) + np.float32(2) * uniform("colours", (batch, 3, 1, 1))
 
 
 def thin(values: np.ndarray) -> np.ndarray:

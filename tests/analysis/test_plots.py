@@ -153,7 +153,7 @@ def test_channels_turned_up_for_an_image(model, rng, tmp_path, monkeypatch, scal
     images = {"pixels": images.astype("uint8"), "integers": images, "normalized": images / 127.5 - 1}[scale]
     gates, titles = collect_gates(model, images, data="noise"), titles_of(monkeypatch)
     png, table = plot_image(model, images[4], gates, tmp_path / "image.png", title="nothing", top=3)
-    assert titles == ["Channels most turned up: nothing\nsmall, means over noise, 20 images"]
+    assert titles == ["Most amplified channels: nothing\nsmall, means over noise, 20 images"]
     assert is_drawn(png, 1000)
     rows = rows_of(table)
     assert [row["block"] for row in rows] == ["first"] * 6 + ["second"] * 6

@@ -56,7 +56,7 @@ def test_without_a_kind_only_what_is_clear_is_answered():
     )
     assert clear[1] == [0.25, 0.75]
     assert logits[1] == [0.5, 0.5]
-    assert "does not say whether it is a probability or a logit" in single
+    assert "does not state whether it is a probability or a logit" in single
     assert "Logits in 8 bits" in eight_bits
 
 

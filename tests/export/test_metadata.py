@@ -228,7 +228,7 @@ def test_flatbuffer_tables_return_what_was_written(table):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": LABELS[:4]}, "each of the 5 classes; `labels` are 4"),
+        ({"labels": LABELS[:4]}, "each of the 5 classes; received 4"),
         ({"labels": "abcde"}, "received `labels` as one string"),
         ({"labels": ["a", *LABELS[:3], "a"]}, "'a' for the classes 0, 4"),
         ({"labels": [1, *LABELS[1:]]}, "`labels` have 1 for class 0"),

@@ -617,8 +617,8 @@ def test_failure_leaves_nothing(small, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (NAMES[:-1], "each of the 10 classes; `labels` are 9"),
-        ([], "each of the 10 classes; `labels` are 0"),
+        (NAMES[:-1], "each of the 10 classes; received 9"),
+        ([], "each of the 10 classes; received 0"),
         ("airplane", "must be a sequence of strings.*'airplane'"),
         ([*NAMES[:-1], NAMES[0]], "'airplane' for the classes 0, 9"),
         ([*NAMES[:-1], 3], "`labels` have 3 for class 9"),

@@ -272,7 +272,7 @@ def test_poor_calibration_data_is_refused(data, message, small, tmp_path):
         ({"dtype": "int8"}, "needs representative_data"),
         ({"input_type": "uint8"}, "Integer inputs require dtype='int8'"),
         ({"squeeze": "sum"}, "mean"),
-        ({"labels": ["one"]}, "each of the 10 classes; `labels` are 1"),
+        ({"labels": ["one"]}, "each of the 10 classes; received 1"),
     ],
 )
 def test_wrong_arguments(options, message, small, tmp_path):

@@ -130,7 +130,7 @@ def test_images_divided_by_255_are_met_by_one_warning(recwarn):
     assert len(recwarn) == 1
     assert "between 0 and 1" in str(recwarn[0].message)
     assert recwarn[0].filename == __file__
-    with pytest.raises(ValueError, match="Multiply images of 0 to 1 by 255"):
+    with pytest.raises(ValueError, match="Multiply images in the range 0 to 1 by 255"):
         check_range(divided)
 
 

@@ -164,7 +164,7 @@ def test_example_of_the_builders_is_true():
 def test_builders_carry_the_documentation_of_their_network():
     text = se_keras.SEInceptionV3.__doc__
     assert text.startswith("Builds SE-Inception-v3.\n")
-    assert "Default: 299x299 RGB" in text
+    assert "Default: 299x299 RGB" in " ".join(text.split())
     assert "At least 75 pixels" in text
     assert "positions: standard." in text
     assert "Default: 0.2." in text
