@@ -57,7 +57,7 @@ def test_without_a_kind_only_what_is_clear_is_answered():
     assert clear[1] == [0.25, 0.75]
     assert logits[1] == [0.5, 0.5]
     assert "does not state whether it is a probability or a logit" in single
-    assert "Logits in 8 bits" in eight_bits
+    assert "8-bit logits cannot be read here" in eight_bits
 
 
 def test_one_probability_in_eight_bits_is_two_classes():

@@ -168,7 +168,7 @@ def test_builders_carry_the_documentation_of_their_network():
     assert "At least 75 pixels" in text
     assert "positions: standard." in text
     assert "Default: 0.2." in text
-    assert "Stages\n        with SE: 2, 3, 4;" in se_keras.SEResNet20.__doc__
+    assert "Stages\n        with SE blocks: 2, 3, 4;" in se_keras.SEResNet20.__doc__
     assert "checkpoint (cifar10, cifar10_plain)," in se_keras.SEResNet20.__doc__
     assert "ra2_in1k, a1_in1k, a2_in1k, a3_in1k; 'imagenet' is legacy_in1k)" in se_keras.SEResNet50.__doc__
     assert "(none exists)" in text
