@@ -81,7 +81,9 @@ def test_a_process_of_its_own_knows_the_users_layers(tmp_path, monkeypatch):
 
     path = tmp_path / "own.keras"
     keras.Sequential([keras.Input((8, 8, 3)), layers_of_mine.Tripled()]).save(path)
-    with pytest.raises(RuntimeRefusedError, match=r"own\.keras' holds layers_of_mine\.Tripled, which Keras does not"):
+    with pytest.raises(
+        RuntimeRefusedError, match=r"own\.keras' contains layers_of_mine\.Tripled, which Keras does not"
+    ):
         Worker(path)
     monkeypatch.setitem(keras.saving.get_custom_objects(), "Tripled", layers_of_mine.Tripled)
     with Worker(path) as worker:
