@@ -406,6 +406,7 @@ def test_export_calibrates_on_train_and_verifies_on_val(capsys, model_file, tmp_
     assert "calibrated and verified on the same photos" in err
 
 
+@pytest.mark.slow
 def test_export_of_a_network_without_weights(capsys, tmp_path):
     target = tmp_path / "model.tflite"
     arguments = ["export", "se_resnet20", "--weights", "none", "--size", 48, "--format", "tflite", "--dtype", "fp16"]
@@ -477,6 +478,7 @@ def test_verify_names_a_damaged_file(capsys, tflite_file, tmp_path):
     assert "There is no exported model at 'nowhere.tflite'" in err
 
 
+@pytest.mark.slow
 def test_benchmark_shows_every_contestant(capsys, tflite_file):
     beside = tflite_file.with_suffix(".json")
     arguments = ["benchmark", tflite_file, beside, "se_resnet20", "--repeats", 2, "--warmups", 1]
@@ -507,6 +509,7 @@ def test_help_has_an_example(command, capsys):
     assert f"se-keras {command}" in capsys.readouterr().out.split("example:")[1]
 
 
+@pytest.mark.slow
 def test_terminal_shows_no_framework_noise():
     done = subprocess.run([sys.executable, "-m", "se_keras_cli", "info", "se_resnet20"], capture_output=True, text=True)
     assert done.returncode == 0

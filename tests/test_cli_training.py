@@ -290,6 +290,7 @@ def test_insert_shows_where_and_writes_a_model_of_the_same_answers(tmp_path, cap
     assert "--to FILE.keras" in err
 
 
+@pytest.mark.slow
 def test_analyze_writes_figures_and_their_numbers(data_file, tmp_path, capsys):
     shortened("se_resnet20").save(tmp_path / "short.keras")
     arguments = ["analyze", tmp_path / "short.keras", "--data", data_file, "--out", tmp_path / "f", "--json", "--prune"]

@@ -18,7 +18,7 @@ def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(PROOF)
 
 
-LONG = {"gates.py", "transfer_learning.py"}  # they train
+LONG = {"gates.py", "predict.py", "transfer_learning.py"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in PROOF])

@@ -71,6 +71,7 @@ def run_study(run_warm):
     return run
 
 
+@pytest.mark.slow
 def test_seeds_together_are_keras_own_steps_and_each_as_if_alone(run_study):
     run_study(
         """
@@ -96,6 +97,7 @@ def test_seeds_together_are_keras_own_steps_and_each_as_if_alone(run_study):
     )
 
 
+@pytest.mark.slow
 def test_stopped_training_goes_on_where_it_was(run_study):
     run_study(
         """

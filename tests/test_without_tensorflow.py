@@ -73,6 +73,7 @@ WORK = """
 
 
 @pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=[pytest.mark.torch, pytest.mark.slow])])
+@pytest.mark.slow
 def test_package_works_where_tensorflow_cannot_be_imported(backend, tmp_path, monkeypatch, run_python):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")

@@ -88,7 +88,7 @@ def user_model(**dense):
 
 
 @pytest.mark.parametrize("deploy", [True, False])
-@pytest.mark.parametrize("name", ["small", "grouped"])
+@pytest.mark.parametrize("name", ["small", pytest.param("grouped", marks=pytest.mark.slow)])
 def test_every_way_to_call_equals_keras(name, deploy, request, saved):
     model = request.getfixturevalue(name)
     images = images_for(model)
@@ -142,6 +142,7 @@ PLAIN_TENSORFLOW = """
 """
 
 
+@pytest.mark.slow
 def test_plain_tensorflow_needs_neither_keras_nor_this_package(deployed, tunable, small, run_python, tmp_path):
     images, file = images_for(small), encoded(PHOTO, "JPEG")
     cases = [(str(path), str(tmp_path / f"{path.name}.npz")) for path in (deployed, tunable)]
@@ -169,6 +170,7 @@ def test_plain_tensorflow_needs_neither_keras_nor_this_package(deployed, tunable
         pytest.param("mixed_bfloat16", True, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_mixed_precision_gives_float32(policy, deploy, tmp_path):
     keras.config.set_dtype_policy(policy)
     model = shortened("se_resnet20")

@@ -92,8 +92,8 @@ def test_one_native_operation_a_convolution_and_nothing_else(grouped, fp32):
 @pytest.mark.parametrize(
     ("dtype", "difference", "share"),
     [
-        ("fp16", 0.01, 0.55),
-        ("dynamic", 0.1, 0.6),
+        pytest.param("fp16", 0.01, 0.55, marks=pytest.mark.slow),
+        pytest.param("dynamic", 0.1, 0.6, marks=pytest.mark.slow),
         pytest.param("int16x8", 0.05, 0.6, marks=pytest.mark.slow),
         ("int8", 0.15, 0.6),
     ],

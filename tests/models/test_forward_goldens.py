@@ -151,7 +151,6 @@ ON_ANOTHER_BACKEND = f"""
 @pytest.mark.parametrize(
     ("backend", "selection"),
     [
-        pytest.param("jax", "legacy_seresnet18", id="jax-some"),
         pytest.param("jax", "", id="jax-all", marks=pytest.mark.slow),
         pytest.param("torch", "", id="torch-all", marks=[pytest.mark.torch, pytest.mark.slow]),
     ],

@@ -111,6 +111,7 @@ def pair(identifier: str, shape: tuple[int | None, ...], *, include_top: bool) -
     "identifier",
     [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ORIGINALS],
 )
+@pytest.mark.slow
 def test_network_without_se_equals_keras_applications(identifier: str, include_top: bool) -> None:
     size = (EVEN if include_top else ODD)[identifier]
     shape = (*size, 3) if include_top else (None, None, 3)

@@ -609,6 +609,7 @@ CHANNELS_FIRST = """
 
 
 @pytest.mark.parametrize("names", [("se_shufflenet",), pytest.param(ONE_OF_EACH, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_channels_first_equals_channels_last_on_jax(names, run_warm):
     cases = [(name, smallest_size(name)) for name in names]
     printed = run_warm(CHANNELS_FIRST.format(cases=cases), "jax")

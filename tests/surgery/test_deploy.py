@@ -14,7 +14,7 @@ import se_keras
 from se_keras import SEConfig, SqueezeExcite
 from se_keras.surgery import Change, Deployment, deploy, in_float32, stage_squeezes
 
-QUICK = ("se_resnet20", "se_resnet50", "se_shufflenet", "se_bn_inception")
+QUICK = ("se_resnet20", "se_bn_inception")
 HOISTED = {  # blocks that follow a plain 1x1 convolution which does not narrow the map
     "se_resnet50": 16,
     "se_resnet101": 33,
@@ -64,6 +64,7 @@ def test_deployed_model_is_smaller_and_shares_nothing():
         np.testing.assert_array_equal(value, old)
 
 
+@pytest.mark.slow
 def test_deployed_model_is_saved_and_loaded_with_keras_alone(tmp_path, run_python):
     model = randomized(bottlenecks(include_preprocessing=False))
     deployed = deploy(model).model

@@ -165,6 +165,7 @@ WORK = """
 
 
 @pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.torch)])
+@pytest.mark.slow
 def test_insertion_gates_and_pruning_are_the_same_on_every_backend(backend, made, run_warm):
     pytest.importorskip(backend)
     printed = run_warm(WORK.format(folder=os.fspath(made), numbers=NUMBERS), backend)

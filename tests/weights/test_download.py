@@ -197,6 +197,7 @@ def test_two_processes_at_once(hub, web_record, legacy18_bytes, run_warm):
     assert len(hub.downloads()) == 1, hub.requests
 
 
+@pytest.mark.slow
 def test_default_weights_end_to_end(hub):
     """`SEResNet50()` as a user calls it: the record's own names, the real client, conversion, cache."""
     tensors = synthetic("se_resnet50", "timm_legacy")
