@@ -22,6 +22,7 @@ from se_keras.surgery.graph import build_model, read_graph
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Not all gates",
     "ignore:Layer .* was passed an input with a mask",  # of Keras 3.16, for an LSTM that gives one step
+    "ignore:Even though the .tf.config",  # of TensorFlow: tf.data is traced where functions run eagerly
 )
 
 
