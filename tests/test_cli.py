@@ -248,6 +248,7 @@ def test_predict_shows_names_and_labels_as_they_are(capsys, model_file, photo, t
     code, out, err = run(capsys, "predict", *names, "--model", model_file, "--labels", labels)
     assert code == 0
     assert "\x1b" not in err
+    assert "se-keras predict:" not in err
     for text in ("rich[/old]/IMG[copy].jpg", "a\\x1b[31mred.jpg", "[/x]", "[bold]bee", "cat:smile:"):
         assert text in out
 

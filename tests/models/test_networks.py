@@ -155,7 +155,7 @@ def test_any_size_goes_through_without_the_classifier(name, rng):
 @pytest.mark.parametrize("name", networks(quick=("se_resnet20", "se_mobilenet")))
 def test_the_classifier_takes_any_size_but_for_vgg(name, rng):
     if name == "se_vgg16":
-        message = r"dense layers of se_vgg16 need a fixed input size; received input_shape=\(None, None, 3\)\."
+        message = r"dense layers of se_vgg16 need a fixed input size; received input_shape=\(None, None, 3\)\. Set"
         with pytest.raises(ValueError, match=message):
             create_model(name, input_shape=(None, None, 3))
         return
