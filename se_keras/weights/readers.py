@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from se_keras.errors import missing_package, one_of
+from se_keras.errors import one_of
 from se_keras.file_kinds import damaged, described
 from se_keras.images.record import Preprocessing
 from se_keras.weights.caffe import read_caffemodel
+from se_keras.weights.pickles import RefusedError
+from se_keras.weights.torch_files import read_torch_file
 
 OWN_FORMAT = "se_keras-1"
 
@@ -93,31 +95,21 @@ _PYTORCH = ("a zip archive", "a Python pickle")
 
 def _read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
     try:
-        import torch
-    except ImportError as error:
-        message = "Reading a PyTorch file (most checkpoints also exist as .safetensors, which needs no other package)"
-        raise missing_package("torch", "torch", message) from error
-    try:  # never without weights_only: a pickle can run any code
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:
+        state, inside = _state_dict(read_torch_file(path))
+    except RefusedError as error:
         if described(path) not in _PYTORCH:
             raise damaged(path, "PyTorch file", error) from error
         raise ValueError(
-            f"{os.fspath(path)!r} is damaged, or contains more than tensors, which could run any code. In a program "
-            f"that you trust, save only the state dict (torch.save(model.state_dict(), FILE)). PyTorch reports: "
-            f"{' '.join(str(error).split())[:200]}"
+            f"{os.fspath(path)!r} contains more than tensors, which could run any code: {error}. In a program that you "
+            "trust, save only the state dict (torch.save(model.state_dict(), FILE))."
         ) from error
-    state, inside = _state_dict(content)
-    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    except ValueError as error:
+        raise damaged(path, "PyTorch file", error, containers=_PYTORCH) from error
+    if not state or not all(isinstance(value, np.ndarray) for value in state.values()):
         raise ValueError(f"{os.fspath(path)!r} contains no state dict (names and tensors).")
     if inside:
         warnings.warn(f"{os.fspath(path)!r}: reading the tensors under {inside!r}.", stacklevel=2)
-    try:
-        return {str(name): _as_array(tensor, torch) for name, tensor in state.items()}
-    except (RuntimeError, TypeError) as error:  # sparse and quantized tensors
-        raise ValueError(f"{os.fspath(path)!r} contains tensors that NumPy does not support: {error}") from error
+    return {str(name): tensor for name, tensor in state.items()}
 
 
 _STATE_DICTS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model", "module")
@@ -128,18 +120,13 @@ are theirs."""
 def _state_dict(content: Any) -> tuple[Mapping[Any, Any], str]:
     """Returns the innermost state dict of a training checkpoint, and the keys on the way to it."""
     path: list[str] = []
-    while isinstance(content, Mapping):
+    while isinstance(content, Mapping) and len(path) <= len(_STATE_DICTS):  # a dictionary may contain itself
         name = next((name for name in _STATE_DICTS if isinstance(content.get(name), Mapping)), None)
         if name is None:
             return content, "/".join(path)
         path.append(name)
         content = content[name]
     return {}, ""
-
-
-def _as_array(tensor: Any, torch: Any) -> np.ndarray:
-    tensor = tensor.detach()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 class _Renamed(Mapping[str, np.ndarray]):

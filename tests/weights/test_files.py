@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import struct
-import sys
 import zipfile
 
 import keras
@@ -140,13 +139,6 @@ def test_keras_files_by_path(ending, model, tmp_path):
     )
 
 
-def test_pth_without_torch_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "model.pth").write_bytes(b"whatever")
-    with pytest.raises(ImportError, match=r"\.safetensors.*pip install 'se_keras\[torch\]'"):
-        read_tensors(tmp_path / "model.pth")
-
-
 @pytest.mark.torch
 def test_pth_holds_the_same_tensors(tmp_path, legacy18):
     torch = pytest.importorskip("torch")
@@ -253,7 +245,7 @@ def test_malicious_pickle_is_refused_and_not_run(tmp_path):
     torch.save({"weights": _Malicious()}, tmp_path / "new.pth")
     (tmp_path / "old.pth").write_bytes(pickle.dumps(_Malicious()))
     for name in ("new.pth", "old.pth"):
-        with pytest.raises(ValueError, match="damaged, or contains more than tensors"):
+        with pytest.raises(ValueError, match=r"contains more than tensors.*system"):
             read_tensors(tmp_path / name)
     assert not os.path.exists(_Malicious.proof)
 
