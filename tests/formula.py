@@ -16,7 +16,7 @@ LAST_NORM_GAIN = 0.4
 SE_GAIN = 1.7
 CAFFE_COUNT = 998.5  # what Caffe's norm divides its sums by
 
-_LAST_NORMS = ("bn3.weight", "1x1_increase/bn/scale[0]")
+_LAST_NORMS = ("bn3.weight", "conv3.bn.weight", "1x1_increase/bn/scale[0]")
 _SE_PARTS = ("se.fc", "se_module.fc", "_down[", "_up[")
 
 

@@ -21,14 +21,15 @@ class SEConfig:
     Reference: arXiv 1709.01507v4, section 3 for the defaults, section 6 for the alternatives.
 
     Args:
-        reduction: The paper's r, at least 1 (Table 10).
+        reduction: The paper's r, at least 1 (Table 10). None: the network's own, which is 16 unless
+            its builder says otherwise.
         squeeze: "avg", "max", or "avgmax" (Table 11).
-        activation: Activation between the two projections, such as "relu".
-        gate_activation: "sigmoid", "hard_sigmoid", "tanh", or "relu" (Table 12).
+        activation: Activation between the two projections, such as "relu". None: the network's own.
+        gate_activation: "sigmoid", "hard_sigmoid", "tanh", or "relu" (Table 12). None: the network's own.
         use_bias: Whether the projections have biases. The released networks have them, those of
             the paper's ablations do not.
-        position: "standard": on the residual branch after its last batch normalization, before the
-            addition. "pre": on the branch's input; the shortcut bypasses it. "post": after the
+        position: "standard": the network's own, which in residual networks is on the branch after its
+            last batch normalization, before the addition. "pre": on the branch's input; the shortcut bypasses it. "post": after the
             addition and its ReLU. "identity": on the shortcut. "conv3x3": after the branch's
             first 3x3 convolution, batch normalization, and ReLU (Tables 14 and 15).
         stages: Stages with SE blocks, from 1 to 5, by resolution (Table 13). In the ImageNet
@@ -48,10 +49,10 @@ class SEConfig:
     'standard'
     """
 
-    reduction: int = 16
+    reduction: int | None = None
     squeeze: str = "avg"
-    activation: str = "relu"
-    gate_activation: str = "sigmoid"
+    activation: str | None = None
+    gate_activation: str | None = None
     use_bias: bool = True
     position: str = "standard"
     stages: tuple[int, ...] | None = None
@@ -60,12 +61,13 @@ class SEConfig:
 
     def __post_init__(self) -> None:
         one_of("squeeze", self.squeeze, SQUEEZES)
-        one_of("gate_activation", self.gate_activation, GATES)
+        if self.gate_activation is not None:
+            one_of("gate_activation", self.gate_activation, GATES)
         one_of("position", self.position, POSITIONS)
         one_of("gate_init", self.gate_init, GATE_INITS)
-        object.__setattr__(self, "reduction", check_count("reduction", self.reduction))
-        if self.squeeze_divisor is not None:
-            object.__setattr__(self, "squeeze_divisor", check_count("squeeze_divisor", self.squeeze_divisor))
+        for name in ("reduction", "squeeze_divisor"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_count(name, getattr(self, name)))
         if self.stages is not None:
             if isinstance(self.stages, Iterable):
                 object.__setattr__(self, "stages", tuple(self.stages))
@@ -82,9 +84,18 @@ class SEConfig:
         changed = [f"{name}={value!r}" for name, value in given.items() if value != getattr(SEConfig, name)]
         return f"SEConfig({', '.join(changed)})"
 
+    def completed(self, own: SEConfig | None = None) -> SEConfig:
+        """Returns this config with a network's own values where it states None; without a network, the paper's."""
+        own = PAPER if own is None else own
+        missing = {field.name for field in dataclasses.fields(self) if getattr(self, field.name) is None}
+        return dataclasses.replace(self, **{name: getattr(own, name) for name in missing})
+
     def at_stage(self, stage: int) -> SEConfig | None:
         """Returns this config if the given stage (1 to 5) has SE blocks, else None."""
         return self if self.stages is None or stage in self.stages else None
+
+
+PAPER = SEConfig(reduction=16, activation="relu", gate_activation="sigmoid")
 
 
 def squeeze_width(channels: int, se: SEConfig) -> int:
@@ -100,18 +111,19 @@ def squeeze_width(channels: int, se: SEConfig) -> int:
     Raises:
         ValueError: `reduction` exceeds `channels`.
     """
-    if se.reduction > channels:
+    reduction = se.completed().reduction
+    if reduction > channels:
         raise ValueError(
-            f"`reduction` must not exceed the channels of any block; received reduction={se.reduction} for a block of "
+            f"`reduction` must not exceed the channels of any block; received reduction={reduction} for a block of "
             f"{channels} channels. Lower `reduction`, or leave out that block's stage with `stages`."
         )
     divisor = se.squeeze_divisor or 1
     if divisor == 1:
-        return channels // se.reduction
-    return max(divisor, int(channels / se.reduction + divisor / 2) // divisor * divisor)
+        return channels // reduction
+    return max(divisor, int(channels / reduction + divisor / 2) // divisor * divisor)
 
 
-def excite(x: Any, se: SEConfig | None, name: str, *, position: str = "standard") -> Any:
+def excite(x: Any, se: SEConfig | None, name: str, *, position: str = "standard", channels: int | None = None) -> Any:
     """Applies an SE block if the config puts one at this position; otherwise returns `x` unchanged.
 
     Args:
@@ -119,15 +131,17 @@ def excite(x: Any, se: SEConfig | None, name: str, *, position: str = "standard"
         se: The config, or None.
         name: Name of the layer.
         position: Position of `x` in its residual block, one of `POSITIONS`.
+        channels: Number of channels that the number of units follows from. None: that of `x`.
 
     Returns:
         Tensor of the same shape.
     """
     if se is None or se.position != position:
         return x
+    se = se.completed()
     return SqueezeExcite(
         se.reduction,
-        squeeze_channels=squeeze_width(channels_of(x), se),
+        squeeze_channels=squeeze_width(channels or channels_of(x), se),
         squeeze=se.squeeze,
         activation=se.activation,
         gate_activation=se.gate_activation,

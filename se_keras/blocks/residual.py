@@ -26,6 +26,8 @@ class UnitShape:
         projection_kernel: Kernel size of a projecting shortcut.
         average_shortcut: Whether a shortcut with stride 2 averages 2x2 positions and projects
             with stride 1 (ResNet-D, arXiv 1812.01187, figure 2c).
+        antialias: Whether a strided 3x3 convolution runs with stride 1, and an average over 2x2 positions follows its
+            activation.
         relu_before_se: Whether a ReLU follows the last batch normalization of a basic block
             (timm's legacy SE-ResNet-18 and 34 were trained with one).
     """
@@ -38,6 +40,7 @@ class UnitShape:
     strided_conv: int = 2
     projection_kernel: int = 1
     average_shortcut: bool = False
+    antialias: bool = False
     relu_before_se: bool = False
 
 
@@ -72,10 +75,27 @@ def bottleneck(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
     first, second = (shape.strides, 1) if shape.strided_conv == 1 else (1, shape.strides)
     branch = excite(x, se, f"{name}_se", position="pre")
     branch = conv_norm_act(branch, shape.reduce_width, 1, name=f"{name}_{{}}1", strides=first)
-    branch = conv_norm_act(branch, shape.width, 3, name=f"{name}_{{}}2", strides=second, groups=shape.groups)
+    averaged = shape.antialias and second > 1
+    strides = 1 if averaged else second
+    branch = conv_norm_act(branch, shape.width, 3, name=f"{name}_{{}}2", strides=strides, groups=shape.groups)
+    if averaged:
+        branch = layers.AveragePooling2D(2, 2, padding="same", name=f"{name}_antialias")(branch)
     branch = excite(branch, se, f"{name}_se", position="conv3x3")
     branch = conv_norm_act(branch, shape.filters, 1, name=f"{name}_{{}}3", activation=None)
     return _merge(x, branch, shape, se, name)
+
+
+def regnet_unit(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
+    """Applies 1x1, 3x3, and 1x1 convolutions with a shortcut, and SE after the 3x3, sized by the input's channels.
+
+    Reference: Radosavovic et al., arXiv 2003.13678, figure 4 and section 5 ("Y block"). Arguments and result as in
+    `basic`.
+    """
+    branch = conv_norm_act(x, shape.reduce_width, 1, name=f"{name}_{{}}1")
+    branch = conv_norm_act(branch, shape.width, 3, name=f"{name}_{{}}2", strides=shape.strides, groups=shape.groups)
+    branch = excite(branch, se, f"{name}_se", channels=channels_of(x))
+    branch = conv_norm_act(branch, shape.filters, 1, name=f"{name}_{{}}3", activation=None)
+    return _merge(x, branch, shape, None, name)
 
 
 def _merge(x: Any, branch: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:

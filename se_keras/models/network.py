@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from se_keras.blocks.excitation import POSITIONS, SEConfig
+from se_keras.blocks.excitation import PAPER, POSITIONS, SEConfig
 from se_keras.blocks.head import average_head, output_dtype
 from se_keras.errors import check_count, one_of
 from se_keras.images.record import Preprocessing
@@ -31,6 +31,7 @@ class Network:
         min_size: Minimum height and width of an input in pixels.
         stages: Stages that can have SE blocks.
         positions: `SEConfig.position` values that the skeleton supports.
+        own_se: The config of its SE blocks where the caller's states None.
         classes: Default number of classes.
         dropout: Default dropout rate before the classifier: the original's.
         head: Builds the classifier.
@@ -45,6 +46,7 @@ class Network:
     min_size: int = 32
     stages: tuple[int, ...] = (2, 3, 4, 5)
     positions: tuple[str, ...] = POSITIONS
+    own_se: SEConfig = PAPER
     classes: int = 1000
     dropout: float = 0.0
     head: Callable[..., Any] = average_head
@@ -134,7 +136,7 @@ def _checked_se(identifier: str, network: Network, se: SEConfig | None) -> SECon
         )
     if se.stages is not None and not set(se.stages) <= set(network.stages):
         raise ValueError(f"{identifier} can have SE in stages {network.stages}; received stages={se.stages}.")
-    return se
+    return se.completed(network.own_se)
 
 
 def _check_head(options: Options, classes: int) -> None:

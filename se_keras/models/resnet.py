@@ -9,7 +9,7 @@ from typing import Any
 
 from keras import layers
 
-from se_keras.blocks.conv_norm_act import conv, conv_norm_act, norm_act
+from se_keras.blocks.conv_norm_act import channels_of, conv, conv_norm_act, norm_act
 from se_keras.blocks.excitation import SEConfig
 from se_keras.blocks.residual import UnitShape, basic, bottleneck, preact_basic, preact_bottleneck
 from se_keras.images.record import Preprocessing
@@ -53,6 +53,17 @@ def centred_pool(x: Any, name: str) -> Any:
     return layers.MaxPooling2D(3, 2, name=name)(x)
 
 
+def average_pool(x: Any, name: str) -> Any:
+    """Applies 2x2 average pooling with stride 2, the anti-aliasing of timm's networks named "aa"."""
+    return layers.AveragePooling2D(2, 2, padding="same", name=name)(x)
+
+
+def strided_conv_pool(x: Any, name: str) -> Any:
+    """Applies a 3x3 convolution with stride 2 in place of a pooling (ResNet-RS, arXiv 2103.07579, section 4.2)."""
+    del name  # its layers are the fourth of the stem
+    return conv_norm_act(x, channels_of(x), 3, name="stem_{}4", strides=2)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResNetSpec:
     """The numbers of an ImageNet residual network.
@@ -67,6 +78,7 @@ class ResNetSpec:
         strided_conv: Which convolution of a bottleneck has the strides, 1 or 2.
         projection_kernel: Kernel size of the shortcuts with stride 2.
         average_shortcut: See `UnitShape`.
+        antialias: See `UnitShape`.
         stem: Builds the layers down to half the input's size.
         stem_pool: The pooling after the stem.
         squeeze_divisor: Rule for the number of units of an SE block, see `SEConfig`.
@@ -82,6 +94,7 @@ class ResNetSpec:
     strided_conv: int = 2
     projection_kernel: int = 1
     average_shortcut: bool = False
+    antialias: bool = False
     stem: Callable[[Any], Any] = conv7_stem
     stem_pool: Callable[[Any, str], Any] = ceil_pool
     squeeze_divisor: int = 1
@@ -114,6 +127,7 @@ def resnet(x: Any, spec: ResNetSpec, se: SEConfig | None) -> Any:
             groups=spec.groups,
             strided_conv=spec.strided_conv,
             average_shortcut=spec.average_shortcut,
+            antialias=spec.antialias,
             relu_before_se=spec.relu_before_se,
         )
         first = dataclasses.replace(shape, strides=2, projection_kernel=spec.projection_kernel)
@@ -200,6 +214,40 @@ def _timm(title: str, about: str, **numbers: Any) -> Network:
     )
 
 
+def _antialiased(
+    title: str, stem: Callable[[Any], Any], num_blocks: tuple[int, int, int, int], **numbers: Any
+) -> Network:
+    """Describes one of timm's networks in which averages over 2x2 positions take the place of every stride."""
+    network = _timm(
+        title,
+        f"{_DEEP} Averages over 2x2 positions take the place of the strides in the bottlenecks and of the stem's pooling.",
+        num_blocks=num_blocks,
+        stem=stem,
+        average_shortcut=True,
+        antialias=True,
+        **numbers,
+    )
+    return dataclasses.replace(network, spec=dataclasses.replace(network.spec, stem_pool=average_pool))
+
+
+def _rs(depth: int, num_blocks: tuple[int, int, int, int], size: int) -> Network:
+    """Describes a ResNet-RS."""
+    network = _timm(
+        f"ResNet-RS-{depth}",
+        f"{_DEEP} A 3x3 convolution with stride 2 takes the place of the stem's pooling; SE has reduction 4. "
+        "Reference: Bello et al., arXiv 2103.07579.",
+        num_blocks=num_blocks,
+        stem=_DEEP_STEM,
+        average_shortcut=True,
+    )
+    return dataclasses.replace(
+        network,
+        spec=dataclasses.replace(network.spec, stem_pool=strided_conv_pool),
+        preprocessing=Preprocessing(size=size, interpolation="bicubic"),
+        own_se=SEConfig(reduction=4, activation="relu", gate_activation="sigmoid"),
+    )
+
+
 def _cifar(title: str, about: str, **numbers: Any) -> Network:
     return Network(
         title=title,
@@ -273,6 +321,19 @@ NETWORKS: dict[str, Network] = {
         stem=_DEEP_STEM,
         average_shortcut=True,
     ),
+    "seresnextaa101d_32x8d": _antialiased(
+        "SE-ResNeXt-AA-101-D (32x8d)", _DEEP_STEM, (3, 4, 23, 3), groups=32, width_per_group=8
+    ),
+    "seresnextaa201d_32x8d": _antialiased(
+        "SE-ResNeXt-AA-201-D (32x8d)", conv3_stem, (3, 24, 36, 4), groups=32, width_per_group=8
+    ),
+    "resnetrs50": _rs(50, (3, 4, 6, 3), 160),
+    "resnetrs101": _rs(101, (3, 4, 23, 3), 192),
+    "resnetrs152": _rs(152, (3, 8, 36, 3), 256),
+    "resnetrs200": _rs(200, (3, 24, 36, 3), 256),
+    "resnetrs270": _rs(270, (4, 29, 53, 4), 256),
+    "resnetrs350": _rs(350, (4, 36, 72, 4), 288),
+    "resnetrs420": _rs(420, (4, 44, 87, 4), 320),
     "senet154": _imagenet(
         "SENet-154",
         "The authors' ILSVRC 2017 entry: three 3x3 convolutions as the stem, 64 groups, first 1x1 of half width, "

@@ -105,7 +105,7 @@ class _Insertion:
         self.producers = {key: call for flat in graphs for key, call in flat.producers().items()}
         self.flat_calls = {id(call.record): call for flat in graphs for call in flat.calls}
         self.records = {id(position.call.record) for position in positions if position.call is not None}
-        self.se = se
+        self.se = se.completed()
         self.copier = new_copier()  # several nested models may share a layer
         self.blocks: dict[int, SqueezeExcite] = {}
         self.models: dict[int, keras.Model] = {}

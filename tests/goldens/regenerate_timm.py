@@ -43,9 +43,16 @@ MODELS = (
     "seresnext101_32x8d",
     "seresnext101d_32x8d",
     "senet154",
+    "seresnextaa101d_32x8d",
+    "resnetrs50",
+    "regnety_004",
+    "regnety_008_tv",
+    "regnety_032",
 )
 SIZES = ((64, 64), (75, 53))
+EVEN_SIZES = ((64, 64), (96, 128))  # the shortcut of timm's anti-aliased networks rounds up, the branch down
 STAGES = ("layer1", "layer2", "layer3", "layer4")
+REGNET_STAGES = ("s1", "s2", "s3", "s4")
 
 
 def fill_model(model: torch.nn.Module) -> None:
@@ -72,9 +79,9 @@ def watch(model: torch.nn.Module) -> tuple[dict[str, np.ndarray], dict[str, np.n
 
         return hook
 
-    for stage_number, stage in enumerate(STAGES, start=2):
-        blocks = getattr(model, stage)
-        blocks.register_forward_hook(keep_feature(f"stage{stage_number}"))
+    for stage_number, stage in enumerate(STAGES if hasattr(model, STAGES[0]) else REGNET_STAGES, start=2):
+        getattr(model, stage).register_forward_hook(keep_feature(f"stage{stage_number}"))
+        blocks = list(getattr(model, stage).children())
         for number in sorted({0, len(blocks) // 2, len(blocks) - 1}):
             block = blocks[number]
             squeeze_excite = block.se_module if hasattr(block, "se_module") else block.se
@@ -89,7 +96,7 @@ def main() -> None:
         fill_model(model)
         gates, features = watch(model)
         arrays = {"source": np.array(f"timm {timm.__version__}, torch {torch.__version__.partition('+')[0]}")}
-        for size in SIZES:
+        for size in EVEN_SIZES if name.startswith("seresnextaa") else SIZES:
             with torch.no_grad():
                 logits = model(torch.from_numpy(images(size))).numpy()
             key = "x".join(map(str, size))

@@ -49,6 +49,11 @@ CASES = {
     "timm_seresnext101_32x8d": ("se_resnext101_32x8d", None, "timm"),
     "timm_seresnext101d_32x8d": ("se_resnext101d_32x8d", None, "timm_d"),
     "timm_senet154": ("senet154", "timm", "timm"),
+    "timm_seresnextaa101d_32x8d": ("seresnextaa101d_32x8d", None, "timm_d"),
+    "timm_resnetrs50": ("resnetrs50", None, "timm_d"),
+    "timm_regnety_004": ("regnety_004", None, "timm_regnet"),
+    "timm_regnety_008_tv": ("regnety_008_tv", None, "timm_regnet"),
+    "timm_regnety_032": ("regnety_032", None, "timm_regnet"),
 }
 QUICK = (
     "caffe_se_bn_inception",
@@ -58,6 +63,8 @@ QUICK = (
     "timm_seresnet18",
     "timm_seresnet50",
     "timm_seresnext26d_32x4d",
+    "timm_resnetrs50",
+    "timm_regnety_008_tv",
 )
 
 # Sums in another order: 1e-6 in 18 layers, 1e-5 in 154; a wrong padding or gate shows at 1e-2.

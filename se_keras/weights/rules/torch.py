@@ -78,6 +78,8 @@ TIMM = Family(
         "stem_bn2": "conv1.4",
         "stem_conv3": "conv1.6",
         "stem_bn3": "bn1",
+        "stem_conv4": "maxpool.0",
+        "stem_bn4": "maxpool.1",
         "logits": "fc",
     },
     block=_block,
@@ -92,4 +94,28 @@ TIMM_D = dataclasses.replace(
     TIMM,
     leaves={**TIMM.leaves, "proj_conv": "downsample.1", "proj_bn": "downsample.2"},
     signature="layer1.0.downsample.2.weight",
+)
+
+
+def _regnet_block(stage: int, block: int) -> str:
+    return f"s{stage - 1}.b{block}."
+
+
+TIMM_REGNET = Family(
+    layers={"stem_conv": "stem.conv", "stem_bn": "stem.bn", "logits": "head.fc"},
+    block=_regnet_block,
+    leaves={
+        "conv1": "conv1.conv",
+        "bn1": "conv1.bn",
+        "conv2": "conv2.conv",
+        "bn2": "conv2.bn",
+        "conv3": "conv3.conv",
+        "bn3": "conv3.bn",
+        "proj_conv": "downsample.conv",
+        "proj_bn": "downsample.bn",
+        "se": "se",
+    },
+    variables=VARIABLES,
+    signature="s1.b1.conv1.conv.weight",
+    ignored=IGNORED,
 )
