@@ -11,13 +11,27 @@ import zlib
 import numpy as np
 
 KERNEL_GAIN = 1.3
-INCEPTION_KERNEL_GAIN = 1.7  # without shortcuts every gate would halve the signal once more
+# By the beginning of a tensor's name: without shortcuts every gate would halve the signal once more.
+GAINS = {"inception_": 1.7}
+# Of networks whose activations and gates fade or grow otherwise.
+NETWORK_GAINS = {
+    "mobilenetv3_small_100": 1.9,
+    "mobilenetv3_large_100": 1.7,
+    "tf_mobilenetv3_large_100": 1.7,
+    "efficientnet_b0": 1.85,
+    "tf_efficientnet_b0": 1.85,
+    "tf_efficientnetv2_b0": 1.5,
+    "semnasnet_100": 1.65,
+    "lcnet_050": 1.6,
+    "tinynet_e": 2.0,
+    "fbnetv3_b": 1.6,
+}
 LAST_NORM_GAIN = 0.4
 SE_GAIN = 1.7
 CAFFE_COUNT = 998.5  # what Caffe's norm divides its sums by
 
 _LAST_NORMS = ("bn3.weight", "conv3.bn.weight", "1x1_increase/bn/scale[0]")
-_SE_PARTS = ("se.fc", "se_module.fc", "_down[", "_up[")
+_SE_PARTS = ("se.fc", "se.conv_", "se_module.fc", "_down[", "_up[")
 
 
 def uniform(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -41,7 +55,7 @@ def uniform(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return ((x >> np.uint32(8)).astype(np.float32) * np.float32(2**-23) - np.float32(1)).reshape(shape)
 
 
-def fill(name: str, shape: tuple[int, ...], fan_in: int | None = None) -> np.ndarray:
+def fill(name: str, shape: tuple[int, ...], fan_in: int | None = None, gain: float | None = None) -> np.ndarray:
     """The value of one tensor of a checkpoint.
 
     Scales keep a network of 150 layers finite, and let the gates of SE blocks differ visibly.
@@ -50,6 +64,7 @@ def fill(name: str, shape: tuple[int, ...], fan_in: int | None = None) -> np.nda
         name: The tensor's name in its checkpoint: torch's, or Caffe's layer and blob number.
         shape: Its shape there; kernels have the output channels first.
         fan_in: Numbers that enter one output; default: those of a kernel of this shape.
+        gain: Of kernels outside SE blocks; default: by the name.
 
     Returns:
         float32 array.
@@ -65,9 +80,9 @@ def fill(name: str, shape: tuple[int, ...], fan_in: int | None = None) -> np.nda
         return np.float32(0.1 * CAFFE_COUNT) * values
     if len(shape) == 1:
         is_scale = name.endswith((".weight", "/scale[0]"))
-        gain = LAST_NORM_GAIN if name.endswith(_LAST_NORMS) else 1
-        return np.float32(gain) * ((1 if is_scale else 0) + np.float32(0.1) * values)
-    gain = INCEPTION_KERNEL_GAIN if name.startswith("inception_") else KERNEL_GAIN
+        scale = LAST_NORM_GAIN if name.endswith(_LAST_NORMS) else 1
+        return np.float32(scale) * ((1 if is_scale else 0) + np.float32(0.1) * values)
+    gain = gain or next((gain for start, gain in GAINS.items() if name.startswith(start)), KERNEL_GAIN)
     if any(part in name for part in _SE_PARTS):
         gain = SE_GAIN
     fan_in = fan_in or int(np.prod(shape[1:]))

@@ -124,7 +124,8 @@ def norm_act(x: Any, *, name: str, style: ConvStyle = TORCH, activation: str | N
     )(x)
     if activation is None:
         return x
-    return layers.Activation(activation, name=name.format("relu"))(x)
+    kind = "relu" if activation in ("relu", "relu6") else "act"
+    return layers.Activation(activation, name=name.format(kind))(x)
 
 
 def conv_norm_act(

@@ -98,6 +98,18 @@ class SEConfig:
 PAPER = SEConfig(reduction=16, activation="relu", gate_activation="sigmoid")
 
 
+def divisible(size: float, divisor: int = 8, *, least_fill: float = 0.9) -> int:
+    """Returns the multiple of a divisor that is nearest to a size, at least one.
+
+    Args:
+        size: The size.
+        divisor: The divisor.
+        least_fill: Smallest fraction of the size that may remain; below it, the next multiple is returned.
+    """
+    nearest = max(divisor, int(size + divisor / 2) // divisor * divisor)
+    return nearest + divisor if nearest < least_fill * size else nearest
+
+
 def squeeze_width(channels: int, se: SEConfig) -> int:
     """Returns the number of units between the projections of an SE block.
 
@@ -120,10 +132,10 @@ def squeeze_width(channels: int, se: SEConfig) -> int:
     divisor = se.squeeze_divisor or 1
     if divisor == 1:
         return channels // reduction
-    return max(divisor, int(channels / reduction + divisor / 2) // divisor * divisor)
+    return divisible(channels / reduction, divisor, least_fill=0)
 
 
-def excite(x: Any, se: SEConfig | None, name: str, *, position: str = "standard", channels: int | None = None) -> Any:
+def excite(x: Any, se: SEConfig | None, name: str, *, position: str = "standard", units: int | None = None) -> Any:
     """Applies an SE block if the config puts one at this position; otherwise returns `x` unchanged.
 
     Args:
@@ -131,7 +143,7 @@ def excite(x: Any, se: SEConfig | None, name: str, *, position: str = "standard"
         se: The config, or None.
         name: Name of the layer.
         position: Position of `x` in its residual block, one of `POSITIONS`.
-        channels: Number of channels that the number of units follows from. None: that of `x`.
+        units: Number of units. None: as `squeeze_width` says for the channels of `x`.
 
     Returns:
         Tensor of the same shape.
@@ -141,7 +153,7 @@ def excite(x: Any, se: SEConfig | None, name: str, *, position: str = "standard"
     se = se.completed()
     return SqueezeExcite(
         se.reduction,
-        squeeze_channels=squeeze_width(channels or channels_of(x), se),
+        squeeze_channels=units or squeeze_width(channels_of(x), se),
         squeeze=se.squeeze,
         activation=se.activation,
         gate_activation=se.gate_activation,

@@ -35,6 +35,7 @@ class Network:
         classes: Default number of classes.
         dropout: Default dropout rate before the classifier: the original's.
         head: Builds the classifier.
+        any_size: Whether the classifier works at any input size.
     """
 
     title: str
@@ -50,6 +51,7 @@ class Network:
     classes: int = 1000
     dropout: float = 0.0
     head: Callable[..., Any] = average_head
+    any_size: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -200,7 +202,7 @@ def _check_image_shape(identifier: str, network: Network, options: Options, shap
             f"{identifier} needs images of at least {network.min_size}x{network.min_size} pixels; "
             f"received input_shape={shape} ({layout})."
         )
-    if options.include_top and network.head is not average_head and None in size:
+    if options.include_top and not network.any_size and None in size:
         raise ValueError(
             f"The dense layers of {identifier} need a fixed input size; received input_shape={shape}. "
             "Set height and width, or pass include_top=False."

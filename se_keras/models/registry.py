@@ -11,7 +11,7 @@ import keras
 
 from se_keras.errors import one_of
 from se_keras.images.record import Preprocessing
-from se_keras.models import inception, mobile, regnet, resnet, vgg
+from se_keras.models import inception, inverted, mobile, regnet, resnet, vgg
 from se_keras.models.checkpoints import build, find_record
 from se_keras.models.network import Network, Options
 from se_keras.preprocessing import preprocessing_of
@@ -28,7 +28,9 @@ def _union(*tables: dict[str, Network]) -> dict[str, Network]:
     return networks
 
 
-NETWORKS = _union(resnet.NETWORKS, regnet.NETWORKS, inception.NETWORKS, vgg.NETWORKS, mobile.NETWORKS)
+NETWORKS = _union(
+    resnet.NETWORKS, regnet.NETWORKS, inverted.NETWORKS, inception.NETWORKS, vgg.NETWORKS, mobile.NETWORKS
+)
 
 
 def create_model(model: str, *, weights: str | os.PathLike | None = None, **options: Any) -> keras.Model:

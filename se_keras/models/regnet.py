@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from se_keras.blocks.conv_norm_act import conv_norm_act
-from se_keras.blocks.excitation import SEConfig
+from se_keras.blocks.excitation import SEConfig, divisible
 from se_keras.blocks.residual import UnitShape, regnet_unit
 from se_keras.models.network import Network, endpoint
 
 STEM_WIDTH = 32
 WIDTH_STEP = 8  # to whose multiples the rule rounds
+
+
+def nearest_groups(width: int, group_width: int) -> int:
+    """Returns the multiple of a group's width that is nearest to a width; of two, the one with an even factor."""
+    return round(width / group_width) * group_width
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,8 +32,7 @@ class RegNetSpec:
         slope: The paper's w_a: growth of the width per block, before quantization.
         multiplier: The paper's w_m: factor between the widths of successive stages.
         group_width: Channels per group of the 3x3 convolutions, at most the stage's width.
-        least_fill: Smallest fraction of its width that a stage may keep when the width is rounded to whole groups;
-            torchvision's rule has 0.9. 0 rounds to the nearest.
+        in_groups: Rounds a stage's width to whole groups of a width.
     """
 
     depth: int
@@ -36,7 +40,7 @@ class RegNetSpec:
     slope: float
     multiplier: float
     group_width: int
-    least_fill: float = 0.0
+    in_groups: Callable[[int, int], int] = nearest_groups
 
 
 def stages_of(spec: RegNetSpec) -> Iterator[tuple[int, int, int]]:
@@ -50,16 +54,8 @@ def stages_of(spec: RegNetSpec) -> Iterator[tuple[int, int, int]]:
     widths = np.round(spec.initial_width * spec.multiplier**steps / WIDTH_STEP) * WIDTH_STEP
     for width, count in zip(*np.unique(widths.astype(int), return_counts=True), strict=True):
         group_width = min(spec.group_width, int(width))
-        whole = _in_whole_groups(int(width), group_width, spec.least_fill)
+        whole = spec.in_groups(int(width), group_width)
         yield int(count), whole, whole // group_width
-
-
-def _in_whole_groups(width: int, group_width: int, least_fill: float) -> int:
-    groups = round(width / group_width)
-    if least_fill:
-        groups = max(1, int(width + group_width / 2) // group_width)
-        groups += groups * group_width < least_fill * width
-    return groups * group_width
 
 
 def regnet(x: Any, spec: RegNetSpec, se: SEConfig | None) -> Any:
@@ -84,12 +80,12 @@ def regnet(x: Any, spec: RegNetSpec, se: SEConfig | None) -> Any:
     return x
 
 
-def _row(name: str, *numbers: Any, least_fill: float = 0.0) -> Network:
+def _row(name: str, *numbers: Any, in_groups: Callable[[int, int], int] = nearest_groups) -> Network:
     depth, initial_width, slope, multiplier, group_width = numbers
     return Network(
         title=f"RegNetY-{name}",
         about=f"Widths by a linear rule, and SE after the 3x3 convolutions (reduction 4 of the block's input). "
-        f"Reference: Radosavovic et al., arXiv 2003.13678; structure as in timm{_TORCHVISION if least_fill else ''}.",
+        f"Reference: Radosavovic et al., arXiv 2003.13678; structure as in timm{_TORCHVISION if in_groups is divisible else ''}.",
         skeleton=regnet,
         spec=RegNetSpec(
             depth=depth,
@@ -97,7 +93,7 @@ def _row(name: str, *numbers: Any, least_fill: float = 0.0) -> Network:
             slope=slope,
             multiplier=multiplier,
             group_width=group_width,
-            least_fill=least_fill,
+            in_groups=in_groups,
         ),
         positions=("standard",),
         own_se=SEConfig(reduction=4, activation="relu", gate_activation="sigmoid"),
@@ -111,13 +107,13 @@ NETWORKS: dict[str, Network] = {
     "regnety_004": _row("400MF", 16, 48, 27.89, 2.09, 8),
     "regnety_006": _row("600MF", 15, 48, 32.54, 2.32, 16),
     "regnety_008": _row("800MF", 14, 56, 38.84, 2.4, 16),
-    "regnety_008_tv": _row("800MF", 14, 56, 38.84, 2.4, 16, least_fill=0.9),
+    "regnety_008_tv": _row("800MF", 14, 56, 38.84, 2.4, 16, in_groups=divisible),
     "regnety_016": _row("1.6GF", 27, 48, 20.71, 2.65, 24),
     "regnety_032": _row("3.2GF", 21, 80, 42.63, 2.66, 24),
     "regnety_040": _row("4.0GF", 22, 96, 31.41, 2.24, 64),
     "regnety_064": _row("6.4GF", 25, 112, 33.22, 2.27, 72),
     "regnety_080": _row("8.0GF", 17, 192, 76.82, 2.19, 56),
-    "regnety_080_tv": _row("8.0GF", 17, 192, 76.82, 2.19, 56, least_fill=0.9),
+    "regnety_080_tv": _row("8.0GF", 17, 192, 76.82, 2.19, 56, in_groups=divisible),
     "regnety_120": _row("12GF", 19, 168, 73.36, 2.37, 112),
     "regnety_160": _row("16GF", 18, 200, 106.23, 2.48, 112),
     "regnety_320": _row("32GF", 20, 232, 115.89, 2.53, 232),

@@ -48,5 +48,6 @@ NETWORKS: dict[str, Network] = {
         positions=("standard",),
         dropout=0.5,
         head=vgg_head,
+        any_size=False,
     ),
 }

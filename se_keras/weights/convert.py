@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import string
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -19,8 +20,6 @@ from se_keras.weights.rules import FAMILIES, Family
 from se_keras.weights.values import check_values
 
 Shape = tuple[int, ...]
-
-_BLOCK_LAYER = re.compile(r"stage(\d+)_block(\d+)_(\w+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +43,8 @@ TRANSFORMS = {
     "same": Transform(lambda shape: (shape,), lambda tensor: tensor),
     # (out, in / groups, height, width) -> (height, width, in / groups, out)
     "conv": Transform(lambda s: ((s[3], s[2], s[0], s[1]),), lambda tensor: tensor.transpose(2, 3, 1, 0)),
+    # (channels, 1, height, width) -> (height, width, channels, 1)
+    "depthwise": Transform(lambda s: ((s[2], s[3], s[0], s[1]),), lambda tensor: tensor.transpose(2, 3, 0, 1)),
     # (out, in) -> (in, out)
     "dense": Transform(lambda s: ((s[1], s[0]),), lambda tensor: tensor.T),
     # (out, in, 1, 1) -> (in, out)
@@ -139,11 +140,16 @@ def _assignments(model: keras.Model, family: str, skip: Collection[str]) -> Iter
 
 
 def _prefix(rules: Family, layer: str) -> str | None:
-    match = _BLOCK_LAYER.fullmatch(layer)
+    match = re.fullmatch(rules.block_layer, layer)
     if match is None:
         return rules.layers.get(layer)
     stage, block, leaf = match.groups()
-    return rules.block(int(stage), int(block)) + rules.leaves[leaf] if leaf in rules.leaves else None
+    return rules.block(int(stage), _number(block)) + rules.leaves[leaf] if leaf in rules.leaves else None
+
+
+def _number(text: str) -> int:
+    """Returns the number of a block, which some networks write as a letter."""
+    return int(text) if text.isdecimal() else string.ascii_lowercase.index(text) + 1
 
 
 def _skipped_names(rules: Family, skip: Collection[str]) -> set[str]:

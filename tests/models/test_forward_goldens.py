@@ -13,7 +13,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pytest
-from formula import fill, images, thin
+from formula import NETWORK_GAINS, fill, images, thin
 
 from se_keras.layers import SqueezeExcite
 from se_keras.models.network import Options, assemble
@@ -54,6 +54,17 @@ CASES = {
     "timm_regnety_004": ("regnety_004", None, "timm_regnet"),
     "timm_regnety_008_tv": ("regnety_008_tv", None, "timm_regnet"),
     "timm_regnety_032": ("regnety_032", None, "timm_regnet"),
+    "timm_mobilenetv3_small_100": ("mobilenetv3_small_100", None, "timm_mobile"),
+    "timm_mobilenetv3_large_100": ("mobilenetv3_large_100", None, "timm_mobile"),
+    "timm_tf_mobilenetv3_large_100": ("tf_mobilenetv3_large_100", None, "timm_mobile"),
+    "timm_efficientnet_b0": ("efficientnet_b0", None, "timm_mobile"),
+    "timm_tf_efficientnet_b0": ("tf_efficientnet_b0", None, "timm_mobile"),
+    "timm_efficientnetv2_rw_t": ("efficientnetv2_rw_t", None, "timm_mobile"),
+    "timm_tf_efficientnetv2_b0": ("tf_efficientnetv2_b0", None, "timm_mobile"),
+    "timm_semnasnet_100": ("semnasnet_100", None, "timm_mobile"),
+    "timm_lcnet_050": ("lcnet_050", None, "timm_mobile"),
+    "timm_tinynet_e": ("tinynet_e", None, "timm_mobile"),
+    "timm_fbnetv3_b": ("fbnetv3_b", None, "timm_mobile"),
 }
 QUICK = (
     "caffe_se_bn_inception",
@@ -65,6 +76,8 @@ QUICK = (
     "timm_seresnext26d_32x4d",
     "timm_resnetrs50",
     "timm_regnety_008_tv",
+    "timm_mobilenetv3_small_100",
+    "timm_tf_efficientnet_b0",
 )
 
 # Sums in another order: 1e-6 in 18 layers, 1e-5 in 154; a wrong padding or gate shows at 1e-2.
@@ -78,7 +91,8 @@ def build(golden: str, *, lineage: str | None = "of the golden") -> keras.Model:
     lineage = own_lineage if lineage == "of the golden" else lineage
     model = assemble(identifier, NETWORKS[identifier], options, lineage=lineage)
     shapes = expected_tensors(model, family)
-    convert({name: fill(name, shape) for name, shape in shapes.items()}, model, family)
+    gain = NETWORK_GAINS.get(identifier)
+    convert({name: fill(name, shape, gain=gain) for name, shape in shapes.items()}, model, family)
     return model
 
 

@@ -30,6 +30,7 @@ class Family:
         layers: Prefix of each layer outside the blocks, by this package's name of the layer.
         block: Maps stage and block, as in this package's layer names, to the prefix of a block.
         leaves: What follows a block's prefix, by what follows "stage2_block1_" in the layer name.
+        block_layer: Pattern of the names of layers in blocks: stage, block, and leaf.
         variables: Sources of a layer's variables, by layer type and name of the variable.
         signature: A tensor that distinguishes this family from those listed after it.
         ignored: Suffixes of tensors that the network does not compute with.
@@ -41,3 +42,4 @@ class Family:
     variables: Mapping[str, Mapping[str, Source]]
     signature: str
     ignored: tuple[str, ...] = ()
+    block_layer: str = r"stage(\d+)_block(\d+)_(\w+)"

@@ -119,3 +119,51 @@ TIMM_REGNET = Family(
     signature="s1.b1.conv1.conv.weight",
     ignored=IGNORED,
 )
+
+
+def _mobile_block(part: int, block: int) -> str:
+    return f"blocks.{part - 1}.{block - 1}."
+
+
+TIMM_MOBILE = Family(
+    layers={
+        "stem_conv": "conv_stem",
+        "stem_bn": "bn1",
+        "head_conv": "conv_head",
+        "head_bn": "bn2",
+        "logits": "classifier",
+    },
+    block=_mobile_block,
+    block_layer=r"block(\d+)([a-z])_(\w+)",
+    leaves={
+        "depthwise_conv": "conv_dw",
+        "depthwise_bn": "bn1",
+        "pointwise_conv": "conv_pw",
+        "pointwise_bn": "bn2",
+        "expand_conv": "conv_pw",
+        "expand_bn": "bn1",
+        "dwconv_conv": "conv_dw",
+        "dwconv_bn": "bn2",
+        "project_conv": "conv_pwl",
+        "project_bn": "bn3",
+        "fused_conv": "conv_exp",
+        "fused_bn": "bn1",
+        "reduce_conv": "conv_pwl",
+        "reduce_bn": "bn2",
+        "conv": "conv",
+        "bn": "bn1",
+        "se": "se",
+    },
+    variables={
+        **VARIABLES,
+        "DepthwiseConv2D": {"kernel": Source((".weight",), "depthwise")},
+        "SqueezeExcite": {
+            "reduce_kernel": Source((".conv_reduce.weight",), "pointwise"),
+            "reduce_bias": Source((".conv_reduce.bias",)),
+            "expand_kernel": Source((".conv_expand.weight",), "pointwise"),
+            "expand_bias": Source((".conv_expand.bias",)),
+        },
+    },
+    signature="blocks.0.0.bn1.weight",
+    ignored=IGNORED,
+)
