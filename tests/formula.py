@@ -6,7 +6,9 @@ implementation, from its own names and its own layout, is about the very network
 
 from __future__ import annotations
 
+import hashlib
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -106,3 +108,16 @@ def images(size: tuple[int, int], batch: int = 2) -> np.ndarray:
 def thin(values: np.ndarray) -> np.ndarray:
     """What a golden keeps of gates (batch, channels) or of features (batch, channels, height, width)."""
     return values[:, ::7] if values.ndim == 2 else values[:, ::14, ::2, ::2]
+
+
+def digest_of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """A digest of tensors' names and shapes, in any order.
+
+    Args:
+        shapes: Shape of each tensor, by its name.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    lines = sorted(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

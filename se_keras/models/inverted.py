@@ -13,7 +13,7 @@ from keras import layers
 
 from se_keras.blocks.conv_norm_act import TENSORFLOW, TORCH, ConvStyle, channels_of, conv_norm_act
 from se_keras.blocks.excitation import SEConfig, divisible
-from se_keras.blocks.head import average_head, classify
+from se_keras.blocks.head import classify
 from se_keras.blocks.inverted import (
     InvertedShape,
     fused_residual,
@@ -465,6 +465,7 @@ NETWORKS: dict[str, Network] = {
     "tf_efficientnet_b5": _efficientnet("B5 (TF)", 1.6, 2.2, 456, 0.4, style=TENSORFLOW),
     "tf_efficientnet_b6": _efficientnet("B6 (TF)", 1.8, 2.6, 528, 0.5, style=TENSORFLOW),
     "tf_efficientnet_b7": _efficientnet("B7 (TF)", 2.0, 3.1, 600, 0.5, style=TENSORFLOW),
+    "tf_efficientnet_b8": _efficientnet("B8 (TF)", 2.2, 3.6, 672, 0.5, style=TENSORFLOW),
     "efficientnetv2_rw_t": _efficientnet_v2("T (rw)", EFFICIENTNET_V2_S, 24, 224, width=0.8, depth=0.9),
     "efficientnetv2_rw_s": _efficientnet_v2("S (rw)", EFFICIENTNET_V2_RW, 24, 288, 1792),
     "efficientnetv2_rw_m": _efficientnet_v2(

@@ -8,7 +8,7 @@ openvinotoolkit/open_model_zoo (files and hashes of the authors' Caffe networks)
 from __future__ import annotations
 
 from se_keras.images.record import Preprocessing
-from se_keras.weights import bundled
+from se_keras.weights import bundled, timm_table
 from se_keras.weights.records import Accuracy, HubFile, WebFile, WeightsRecord
 
 _RELEASES = "https://github.com/huggingface/pytorch-image-models/releases/download"
@@ -106,19 +106,6 @@ _TIMM_ROWS: tuple[tuple[str, str, str, _Row, _Row | None, int, int, str], ...] =
 )
 # fmt: on
 
-DEFAULT_TAGS: dict[str, str] = {
-    "se_bn_inception": "caffe_in1k",
-    "se_resnet152d": "ra2_in1k",
-    "se_resnext26d": "bt_in1k",
-    "se_resnext26t": "bt_in1k",
-    "se_resnext101_64x4d": "gluon_in1k",
-    "se_resnext101_32x8d": "ah_in1k",
-    "se_resnext101d_32x8d": "ah_in1k",
-} | dict.fromkeys((row[0] for row in _LEGACY_ROWS), "legacy_in1k")
-"""The tag that `weights="imagenet"` stands for: the port of the authors' weights, which papers compare with, if there
-is one; otherwise, the only checkpoint."""
-
-
 _AVERAGE_SHORTCUTS = ("se_resnet152d", "se_resnext26d", "se_resnext26t", "se_resnext101d_32x8d")
 
 
@@ -211,6 +198,27 @@ RECORDS: dict[str, WeightsRecord] = {
         *(_official(*row) for row in _OFFICIAL_ROWS),
         *(_legacy(*row) for row in _LEGACY_ROWS),
         *(_timm(*row) for row in _TIMM_ROWS),
+        *timm_table.read_records(),
         *bundled.RECORDS,
     )
 }
+
+NOT_COMMERCIAL = ("cc-by-nc-4.0", "seer-license")
+"""Licenses that forbid commercial use."""
+
+
+def _default_tags() -> dict[str, str]:
+    best: dict[str, WeightsRecord] = {}
+    for record in RECORDS.values():
+        if record.dataset == "ImageNet-1k" and not record.plain and record.license not in NOT_COMMERCIAL:
+            best[record.model] = max(best.get(record.model, record), record, key=lambda one: one.top1)
+    return {model: record.tag for model, record in best.items()}
+
+
+DEFAULT_TAGS: dict[str, str] = _default_tags()
+"""The tag that `weights="imagenet"` stands for: the most accurate at its training size, free for commercial use."""
+
+PAPER_TAGS: dict[str, str] = {"se_bn_inception": "caffe_in1k"} | {
+    row[0]: "legacy_in1k" for row in _LEGACY_ROWS if row[-1] is _PORT
+}
+"""The tag that `weights="paper"` stands for: the weights of the authors of the SE paper, or their port."""
