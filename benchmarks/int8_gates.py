@@ -30,8 +30,8 @@ import se_keras
 from se_keras.export.calibration import Calibration, calibrate, calibrated
 from se_keras.export.inspect_tflite import Operation, read_tflite
 from se_keras.export.runtime import TFLiteRunner
-from se_keras.export.saved_model import write_archive
-from se_keras.export.tflite import converted
+from se_keras.export.to_saved_model import write_archive
+from se_keras.export.to_tflite import converted
 from se_keras.native_output import native_output_held
 from se_keras.surgery import deploy, without_dead_blocks
 

@@ -16,7 +16,7 @@ from se_keras.cli.console import progress_console, status
 from se_keras.cli.images import refuse_broken
 from se_keras.cli.models import load_file, published
 from se_keras.cli.verify import check_report, print_report
-from se_keras.export.tflite import CALIBRATED, tflite_targets
+from se_keras.export.to_tflite import CALIBRATED, tflite_targets
 from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of
 from se_keras.images.folders import parts_of
 from se_keras.models.registry import create_model

@@ -114,4 +114,5 @@ def _memory() -> int:
 
 
 if __name__ == "__main__":
+    sys.path.pop(0)  # the folder of this file, whose modules belong to the package
     main()

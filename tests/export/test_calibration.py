@@ -8,8 +8,8 @@ from se_keras import SqueezeExcite
 from se_keras.export import calibration as module
 from se_keras.export.calibration import Calibration, with_ranges
 from se_keras.export.runtime import interpreter_module
-from se_keras.export.saved_model import write_archive
-from se_keras.export.tflite import converted
+from se_keras.export.to_saved_model import write_archive
+from se_keras.export.to_tflite import converted
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from se_keras.export.gpu_form import gpu_form, joined_groups
 from se_keras.export.inspect_tflite import read_tflite
 from se_keras.export.metadata import read_metadata
 from se_keras.export.runtime import TFLiteRunner
-from se_keras.export.tflite import describe
+from se_keras.export.to_tflite import describe
 from se_keras.training.sources import load_sample
 
 LABELS = [f"class {number}" for number in range(10)]

@@ -25,7 +25,7 @@ from se_keras.export.images import preparation_of
 from se_keras.export.inference_form import inference_form
 from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
-from se_keras.export.saved_model import write_archive
+from se_keras.export.to_saved_model import write_archive
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.native_output import native_output_held
 from se_keras.surgery import in_float32, stage_squeezes, without_dead_blocks

@@ -20,7 +20,7 @@ from se_keras.export.process import RuntimeRefusedError, Worker
 from se_keras.export.report import LIMITS, Agreement, Limits, Report
 from se_keras.export.runtime import TFLiteRunner, dequantized, format_of, open_runner, quantized
 from se_keras.export.structure import size_of, structure_of
-from se_keras.export.verify import compare
+from se_keras.export.verification import compare
 from se_keras.images.record import Preprocessing
 
 QUICK = {"gpu_images": 0, "repeats": 0}

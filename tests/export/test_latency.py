@@ -8,7 +8,7 @@ import pytest
 
 from se_keras import export
 from se_keras.export.process import RuntimeRefusedError, Worker
-from se_keras.export.verify import speed_of
+from se_keras.export.verification import speed_of
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from se_keras.export.process import RuntimeRefusedError, Worker
 from se_keras.export.report import Speed
 from se_keras.export.runtime import format_of
 from se_keras.export.structure import size_of, structure_of
-from se_keras.export.verify import speed_of
+from se_keras.export.verification import speed_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 import se_keras
 from se_keras import export
 from se_keras.export.image_bytes import decoded, exif_orientation, resized_and_cropped, stretched
-from se_keras.export.saved_model import pooled_output, write_archive
+from se_keras.export.to_saved_model import pooled_output, write_archive
 from se_keras.export.warm_up import WARM_UP_FILE
 from se_keras.layers import SqueezeExcite
 from se_keras.scores import SIGNATURES
@@ -609,7 +609,7 @@ def test_failure_leaves_nothing(small, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError("No space left on device")
 
-    module = importlib.import_module("se_keras.export.saved_model")
+    module = importlib.import_module("se_keras.export.to_saved_model")
     monkeypatch.setattr(module, "write_warm_up", full)
     with pytest.raises(OSError, match="No space left"):
         export.saved_model(small, tmp_path / "saved")
