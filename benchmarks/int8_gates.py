@@ -23,13 +23,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python.convert import mlir_quantize
 from timing import RESULTS, where
 
 import se_keras
-from se_keras.export.calibration import Calibration, calibrate, calibrated
+from se_keras.export.calibration import Calibration, calibrate, with_ranges
 from se_keras.export.inspect_tflite import Operation, read_tflite
 from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
 from se_keras.export.to_saved_model import write_archive
 from se_keras.export.to_tflite import converted
 from se_keras.native_output import native_output_held
@@ -62,8 +62,9 @@ def _belongs_to_a_gate(operation: Operation) -> bool:
 def quantized_but_for(model: keras.Model, calibration: Calibration, tensors: Sequence[str]) -> bytes:
     """Returns an int8 file in which the operations that compute these tensors stay in float."""
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
-        content = calibrated(converter_of(model, folder), [image[None] for image in calibration.images])
-        return mlir_quantize(content, denylisted_nodes=list(tensors))
+        batches = [image[None] for image in calibration.images]
+        content = with_ranges(converted_with_ranges(converter_of(model, folder), batches[0]), batches)
+        return quantized_to_8_bits(content, denylisted_nodes=list(tensors))
 
 
 def quantized_by_tensorflow(model: keras.Model, calibration: Calibration) -> bytes:

@@ -17,7 +17,7 @@ import numpy as np
 
 from se_keras.class_names import check_class_names
 from se_keras.errors import check_count, missing_package, one_of
-from se_keras.export.calibration import LEAST_IMAGES, Calibration, calibrate, calibrated, takes_pixels
+from se_keras.export.calibration import LEAST_IMAGES, Calibration, calibrate, takes_pixels, with_ranges
 from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text
 from se_keras.export.gpu_form import gpu_form
 from se_keras.export.headroom import headroom_of_model
@@ -25,6 +25,7 @@ from se_keras.export.images import preparation_of
 from se_keras.export.inference_form import inference_form
 from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
+from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
 from se_keras.export.to_saved_model import write_archive
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.native_output import native_output_held
@@ -249,10 +250,9 @@ def converted(
         batches = _batches(calibration, batch_size)
         with _named_operations(model):
             if dtype == "int8":
-                from tensorflow.lite.python.convert import mlir_quantize
-
                 outer = tf.dtypes.as_dtype(input_type)
-                return mlir_quantize(calibrated(converter, batches), input_data_type=outer, output_data_type=outer)
+                content = with_ranges(converted_with_ranges(converter, batches[0]), batches)
+                return quantized_to_8_bits(content, input_data_type=outer, output_data_type=outer)
             if dtype in CALIBRATED:
                 converter.representative_dataset = lambda: ([batch] for batch in batches)
             return converter.convert()

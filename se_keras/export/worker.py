@@ -41,7 +41,7 @@ def _import_runtime(setup: dict[str, Any]) -> None:
             package.__path__ = [os.path.join(setup["root"], *name.split("."))]
             sys.modules[name] = package
     if setup["runtime"] in ("tflite", "tflite_gpu"):
-        from se_keras.export.runtime import interpreter_module
+        from se_keras.export.tensorflow_internals import interpreter_module
 
         interpreter_module()
     elif setup["runtime"] == "onnx":
