@@ -30,6 +30,7 @@ BASE = {
     "file_kinds",
     "array_files",
     "native_output",
+    "progress",
     "scores",
     "class_names",
     "model_files",
@@ -44,6 +45,7 @@ ALLOWED = {
     "file_kinds": set(),
     "array_files": {"file_kinds"},
     "native_output": set(),
+    "progress": set(),
     "scores": set(),
     "class_names": {"errors", "files"},
     "with_keras": set(),  # imports the layers by their name, when Keras is there

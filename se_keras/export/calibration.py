@@ -103,7 +103,7 @@ def with_ranges(content: bytes, batches: Sequence[np.ndarray]) -> bytes:
     if len(unbounded):
         names = [tensors[computed[number]].name.decode() for number in unbounded[:3]]
         raise ValueError(
-            f"An integer file needs finite activations; on `representative_data` these tensors are not finite: "
+            f"An integer file needs finite activations; on `data` these tensors are not finite: "
             f"{', '.join(names)}. Check the model's weights."
         )
     for index, least, greatest in zip(computed, low, high, strict=True):

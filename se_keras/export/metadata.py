@@ -34,7 +34,7 @@ class ClassifierMetadata:
     Args:
         name: Name of the model.
         description: Description of the model.
-        labels: Class names in the order of the outputs; empty if the file has none.
+        class_names: Class names in the order of the outputs; empty if the file has none.
         mean: Value subtracted from a pixel of 0 to 255: one value, or one per channel; empty
             if the file does not state it.
         std: Divisor of the difference; as many values as `mean`.
@@ -42,7 +42,7 @@ class ClassifierMetadata:
 
     name: str
     description: str
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -50,7 +50,7 @@ class ClassifierMetadata:
 def add_classifier_metadata(
     model: bytes,
     *,
-    labels: Sequence[str],
+    class_names: Sequence[str],
     mean: float | Sequence[float],
     std: float | Sequence[float],
     name: str,
@@ -65,7 +65,7 @@ def add_classifier_metadata(
     Args:
         model: Content of a `.tflite` file with one input of shape (batch, height, width, 3 or 1)
             and one output of shape (batch, classes). Existing metadata are replaced.
-        labels: Class names in the order of the outputs; two for an output of one column, which
+        class_names: Class names in the order of the outputs; two for an output of one column, which
             is the probability or logit of the second class. MediaPipe shows no names for such a file.
         mean: Value to subtract from a pixel of 0 to 255: one value, or one per channel. 0 for
             a network that contains its preprocessing.
@@ -85,7 +85,7 @@ def add_classifier_metadata(
     content = read_model(_split(model)[0])
     image, scores = _classifier_tensors(content)
     columns = int(scores.shape[-1])
-    labels = check_class_names(labels, 2 if columns == 1 else columns)
+    class_names = check_class_names(class_names, 2 if columns == 1 else columns)
     channels = int(image.shape[-1])
     statement = _statement(
         image,
@@ -96,7 +96,7 @@ def add_classifier_metadata(
         description=description,
     )
     _state(content, statement)
-    return _with_labels(packed(content), labels)
+    return _with_names(packed(content), class_names)
 
 
 def read_metadata(model: bytes) -> ClassifierMetadata | None:
@@ -123,7 +123,7 @@ def read_metadata(model: bytes) -> ClassifierMetadata | None:
     return ClassifierMetadata(
         name=fields.get("name", ""),
         description=fields.get("description", ""),
-        labels=_labels_in(subgraph, files),
+        class_names=_names_in(subgraph, files),
         mean=tuple(map(float, normalization.get("mean", ()))),
         std=tuple(map(float, normalization.get("std", ()))),
     )
@@ -183,7 +183,7 @@ def _normalization_in(subgraph: dict[str, Any]) -> dict[str, Any]:
     return next((fields for kind, fields in options if kind == "NormalizationOptions"), {})
 
 
-def _labels_in(subgraph: dict[str, Any], files: dict[str, bytes]) -> tuple[str, ...]:
+def _names_in(subgraph: dict[str, Any], files: dict[str, bytes]) -> tuple[str, ...]:
     scores: dict[str, Any] = next(iter(subgraph.get("output_tensor_metadata", [])), {})
     files_of = [file for file in scores.get("associated_files", []) if file.get("type") in (AXIS_LABELS, VALUE_LABELS)]
     names = [file.get("name", "") for file in files_of]
@@ -263,9 +263,9 @@ def _state(model: Any, statement: bytes) -> None:
     buffer.data = np.frombuffer(statement, "uint8")
 
 
-def _with_labels(content: bytes, labels: Sequence[str]) -> bytes:
+def _with_names(content: bytes, class_names: Sequence[str]) -> bytes:
     file = io.BytesIO()
     file.write(content)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # readers map the files and cannot decompress
-        archive.writestr(zipfile.ZipInfo(NAMES_FILE), class_names_text(labels))
+        archive.writestr(zipfile.ZipInfo(NAMES_FILE), class_names_text(class_names))
     return file.getvalue()

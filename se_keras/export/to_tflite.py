@@ -44,9 +44,9 @@ def tflite(
     path: str | os.PathLike,
     *,
     dtype: str = "fp32",
-    representative_data: Any = None,
+    data: Any = None,
     input_type: str = "float32",
-    labels: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     batch_size: int = 1,
     squeeze: str = "auto",
     overwrite: bool = False,
@@ -66,18 +66,18 @@ def tflite(
             activations; "int8_weights": weights only, computation in float; "dynamic": 8-bit
             weights, activations quantized at run time (loses accuracy in many networks with
             SE: verify); "int16x8": 8-bit weights, 16-bit activations.
-        representative_data: For "int8" and "int16x8": at least 100 different images like those
+        data: For "int8" and "int16x8": at least 100 different images like those
             the model will see: a folder, an array of shape (n, height, width, channels), or a
             `tf.data` pipeline, in the range 0 to 255 for the networks of this package. At most
             200 are used. Other dtypes use it only for `squeeze="auto"`.
         input_type: Input dtype of an int8 file: "float32", "uint8", or "int8". Otherwise "float32".
-        labels: Class names in the order of the outputs; two names for a single sigmoid or logit.
+        class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             They are written to the description, and to the file as metadata, with which
             MediaPipe's ImageClassifier can load it.
         batch_size: Images per call, at least 1. GPUs run only files with batch 1.
         squeeze: How to compute the mean over a map: "mean", in one operation; "staged", as exact
             average pools over small windows, whose sums cannot overflow on a GPU in half
-            precision; "auto": "staged" for sums close to that limit on `representative_data`,
+            precision; "auto": "staged" for sums close to that limit on `data`,
             else "mean".
         overwrite: Whether to replace an existing TFLite model and the description next to it.
 
@@ -102,29 +102,31 @@ def tflite(
     check_numbers_only(model, "A .tflite file")
     batch_size = check_count("batch_size", batch_size)
     shape = _fixed_input_shape(model)
-    labels = None if labels is None else check_class_names(labels, scores_of(model).classes)
+    class_names = None if class_names is None else check_class_names(class_names, scores_of(model).classes)
     if input_type != "float32" and dtype != "int8":
         raise ValueError(f"Integer inputs require dtype='int8'; received input_type={input_type!r}, dtype={dtype!r}.")
-    if dtype in CALIBRATED and representative_data is None:
+    if dtype in CALIBRATED and data is None:
         raise ValueError(
-            f"dtype={dtype!r} needs representative_data: at least {LEAST_IMAGES} different images like those the model "
+            f"dtype={dtype!r} needs `data`: at least {LEAST_IMAGES} different images like those the model "
             "will see, as a folder, an array, or a tf.data pipeline."
         )
     final = pathlib.Path(path)
     with replacing_together(tflite_targets(path), overwrite=overwrite) as (target, beside):
         calibration = None
-        if representative_data is not None:
-            calibration = calibrate(model, representative_data, least=LEAST_IMAGES if dtype in CALIBRATED else 1)
+        if data is not None:
+            calibration = calibrate(model, data, least=LEAST_IMAGES if dtype in CALIBRATED else 1)
         deployed = _prepared(model, dtype, squeeze, calibration)
         if dtype == "int8_weights":
             content = _quantized_weights(converted(deployed, "fp32", None, "float32", batch_size))
         else:
             content = converted(deployed, dtype, calibration, input_type, batch_size)
-        if labels is not None:
-            content = add_classifier_metadata(content, labels=labels, mean=0.0, std=1.0, name=model.name)
+        if class_names is not None:
+            content = add_classifier_metadata(content, class_names=class_names, mean=0.0, std=1.0, name=model.name)
         target.write_bytes(content)
         _check_loads(target)
-        description = describe(model, dtype=dtype, input_type=input_type, labels=labels, calibration=calibration)
+        description = describe(
+            model, dtype=dtype, input_type=input_type, class_names=class_names, calibration=calibration
+        )
         beside.write_text(json.dumps({**description, "shape": [batch_size, *shape]}, indent=1) + "\n", "utf-8")
     return final
 
@@ -152,7 +154,7 @@ def describe(
     *,
     dtype: str,
     input_type: str,
-    labels: Sequence[str] | None,
+    class_names: Sequence[str] | None,
     calibration: Calibration | None,
 ) -> dict[str, Any]:
     """Describes the input and output of an exported file, as written next to it.
@@ -161,7 +163,7 @@ def describe(
         model: The exported model.
         dtype: One of `DTYPES`.
         input_type: One of `INPUT_TYPES`.
-        labels: Class names, or None.
+        class_names: Class names, or None.
         calibration: The calibration images, or None.
 
     Returns:
@@ -172,7 +174,7 @@ def describe(
         "dtype": dtype,
         "input": {**_image_facts(model), "dtype": input_type, "range": [0, 255] if takes_pixels(model) else None},
         "output": scores_of(model).kind,
-        "labels": list(labels) if labels is not None else None,
+        "class_names": list(class_names) if class_names is not None else None,
         "calibration": None
         if calibration is None
         else {"images": len(calibration.images), "range": [calibration.low, calibration.high]},
@@ -265,7 +267,7 @@ def _check_loads(path: pathlib.Path) -> None:
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"The converted file does not load: {error}. If it is quantized, the outputs of a layer were nearly "
-            "constant on representative_data; pass photos like those the model was trained on."
+            "constant on `data`; pass photos like those the model was trained on."
         ) from error
 
 

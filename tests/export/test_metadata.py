@@ -82,7 +82,7 @@ def models():
 
 
 def with_metadata(model, **changes):
-    return add_classifier_metadata(model, **{"labels": LABELS, "name": "small", **NORMALIZATION, **changes})
+    return add_classifier_metadata(model, **{"class_names": LABELS, "name": "small", **NORMALIZATION, **changes})
 
 
 def interpreter(model):
@@ -158,7 +158,7 @@ def test_same_arguments_give_the_same_bytes(models):
 
 def test_second_time_replaces_the_first(models):
     first = with_metadata(
-        models["uint8"], labels=[f"old {number}" for number in range(5)], name="first", description="An older one."
+        models["uint8"], class_names=[f"old {number}" for number in range(5)], name="first", description="An older one."
     )
     assert with_metadata(first) == with_metadata(models["uint8"])
     assert read_metadata(with_metadata(first)).name == "small"
@@ -226,10 +226,10 @@ def test_metadata_of_another_writer_are_written_as_they_were_read():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": LABELS[:4]}, "each of the 5 classes; received 4"),
-        ({"labels": "abcde"}, "received `labels` as one string"),
-        ({"labels": ["a", *LABELS[:3], "a"]}, "'a' for the classes 0, 4"),
-        ({"labels": [1, *LABELS[1:]]}, "`labels` have 1 for class 0"),
+        ({"class_names": LABELS[:4]}, "each of the 5 classes; received 4"),
+        ({"class_names": "abcde"}, "received `class_names` as one string"),
+        ({"class_names": ["a", *LABELS[:3], "a"]}, "'a' for the classes 0, 4"),
+        ({"class_names": [1, *LABELS[1:]]}, "`class_names` have 1 for class 0"),
         ({"std": 0}, r"`std` must be above 0; received \[0"),
         ({"std": (1, -1, 1)}, "`std` must be above 0"),
         ({"mean": (1, 2)}, r"`mean` must be one finite number, or one for each of 3 channels; received \[1. 2"),

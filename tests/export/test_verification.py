@@ -352,7 +352,7 @@ def int8_file(tmp_path_factory):
     model = keras.Model(inputs, keras.layers.Dense(6, activation="softmax")(x))
     images = np.random.default_rng(0).integers(0, 256, (128, 16, 16, 3), "uint8")
     path = tmp_path_factory.mktemp("int8") / "model.tflite"
-    export.tflite(model, path, dtype="int8", representative_data=images, input_type="uint8")
+    export.tflite(model, path, dtype="int8", data=images, input_type="uint8")
     return model, path
 
 
