@@ -29,8 +29,11 @@ from se_keras.export.tensorflow_internals import converted_with_ranges, quantize
 from se_keras.export.to_saved_model import write_archive
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.native_output import native_output_held
-from se_keras.surgery import in_float32, stage_squeezes, without_dead_blocks
+from se_keras.surgery.constant_gates import constant_gates
+from se_keras.surgery.dead_blocks import dead_blocks
+from se_keras.surgery.graph import build_model, in_float32, read_graph
 from se_keras.surgery.outputs import scores_of
+from se_keras.surgery.stage import staged
 
 DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
 SQUEEZES = ("auto", "mean", "staged")
@@ -208,17 +211,18 @@ def _fixed_input_shape(model: keras.Model) -> tuple[int, ...]:
 
 
 def _prepared(model: keras.Model, dtype: str, squeeze: str, calibration: Calibration | None) -> keras.Model:
-    single = in_float32(model)
+    single = build_model(in_float32(read_graph(model)))
     if calibration is not None and dtype in CALIBRATED:
-        single = without_dead_blocks(single, calibration.images)
+        gates = dead_blocks(single, calibration.images)
+        single = build_model(constant_gates(read_graph(single), gates)) if gates else single
     deployed = gpu_form(inference_form(single))
     if squeeze == "staged":
-        return stage_squeezes(deployed)
+        return build_model(staged(read_graph(deployed)))
     if squeeze == "mean" or calibration is None:
         return deployed
     found = headroom_of_model(deployed, calibration.images[:32])
     near = [entry.name for entry in found if entry.ratio < SAFE_RATIO]
-    return stage_squeezes(deployed, near) if near else deployed
+    return build_model(staged(read_graph(deployed), near)) if near else deployed
 
 
 def converted(
