@@ -297,7 +297,7 @@ def _add_export(command: Command) -> None:
     )
     export.add_argument("--size", type=_at_least_one, help="height and width of a network's input in pixels")
     export.add_argument(
-        "--labels",
+        "--class-names",
         help="text file with one class name per line, for the export (default: labels.txt next to the model)",
     )
     export.add_argument(
@@ -429,7 +429,10 @@ def _run(options: argparse.Namespace) -> int:
             cli.wake_backend()
     for module in getattr(options, "imports", ()):
         cli.import_layers(module)
-    with _warnings_as_notes(options.verbose):
+    from se_keras.cli.console import bar_on_stderr
+    from se_keras.progress import shown_by
+
+    with _warnings_as_notes(options.verbose), shown_by(bar_on_stderr):
         code = command(options)
     _flush_output()
     return code

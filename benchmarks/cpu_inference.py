@@ -43,7 +43,7 @@ def make_ours(folder: pathlib.Path) -> dict[str, tuple[str, str]]:
     model = se_keras.SEResNet50(weights=None)
     images = np.random.default_rng(0).uniform(0, 255, (100, 224, 224, 3)).astype("float32")
     export.tflite(model, folder / "fp32.tflite")
-    export.tflite(model, folder / "int8.tflite", dtype="int8", representative_data=images)
+    export.tflite(model, folder / "int8.tflite", dtype="int8", data=images)
     export.saved_model(model, folder / "saved_model")
     model.export(folder / "keras", verbose=False)
     (folder / "plain.tflite").write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(folder / "keras")).convert())

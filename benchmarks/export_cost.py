@@ -51,7 +51,7 @@ def export_here(name: str, dtype: str, images: int) -> dict[str, float]:
     before = resident(os.getpid())
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        path = export.tflite(model, pathlib.Path(folder, "model.tflite"), dtype=dtype, representative_data=data)
+        path = export.tflite(model, pathlib.Path(folder, "model.tflite"), dtype=dtype, data=data)
         seconds = time.perf_counter() - started
         return {"export_s": seconds, "GB_before": before / 1e9, "file_MB": path.stat().st_size / 1e6}
 

@@ -23,17 +23,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python.convert import mlir_quantize
 from timing import RESULTS, where
 
 import se_keras
-from se_keras.export.calibration import Calibration, calibrate, calibrated
+from se_keras.export.calibration import Calibration, calibrate, with_ranges
 from se_keras.export.inspect_tflite import Operation, read_tflite
 from se_keras.export.runtime import TFLiteRunner
-from se_keras.export.saved_model import write_archive
-from se_keras.export.tflite import converted
+from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
+from se_keras.export.to_saved_model import write_archive
+from se_keras.export.to_tflite import converted
 from se_keras.native_output import native_output_held
-from se_keras.surgery import deploy, without_dead_blocks
+from se_keras.surgery.constant_gates import constant_gates
+from se_keras.surgery.dead_blocks import dead_blocks
+from se_keras.surgery.deploy import deployed
+from se_keras.surgery.graph import build_model, read_graph
 
 NETWORK = "se_resnet20.cifar10"
 IMAGES = 200
@@ -62,8 +65,9 @@ def _belongs_to_a_gate(operation: Operation) -> bool:
 def quantized_but_for(model: keras.Model, calibration: Calibration, tensors: Sequence[str]) -> bytes:
     """Returns an int8 file in which the operations that compute these tensors stay in float."""
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
-        content = calibrated(converter_of(model, folder), [image[None] for image in calibration.images])
-        return mlir_quantize(content, denylisted_nodes=list(tensors))
+        batches = [image[None] for image in calibration.images]
+        content = with_ranges(converted_with_ranges(converter_of(model, folder), batches[0]), batches)
+        return quantized_to_8_bits(content, denylisted_nodes=list(tensors))
 
 
 def quantized_by_tensorflow(model: keras.Model, calibration: Calibration) -> bytes:
@@ -90,20 +94,21 @@ def main() -> int:
     images, labels = data["x_test"][: options.images], data["y_test"][: options.images].ravel()
     model = se_keras.create_model(NETWORK)
     calibration = calibrate(model, data["x_train"][:IMAGES])
-    deployed = deploy(without_dead_blocks(model, calibration.images)).model
+    graph, _ = deployed(constant_gates(read_graph(model), dead_blocks(model, calibration.images)))
+    network = build_model(graph)
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "model.tflite")
-        path.write_bytes(converted(deployed, "fp32", None, "float32", 1))
+        path.write_bytes(converted(network, "fp32", None, "float32", 1))
         tensors = {name: excitation_tensors(path, kinds) for name, kinds in PARTS.items()}
         expected = TFLiteRunner(path, threads=2)(images).argmax(-1)
         rows["fp32"] = {"accuracy": 100 * float((expected == labels).mean()), "MB": path.stat().st_size / 1e6}
         contents = {
-            "int8, ranges by TensorFlow": lambda: quantized_by_tensorflow(deployed, calibration),
-            "int8": lambda: converted(deployed, "int8", calibration, "float32", 1),
+            "int8, ranges by TensorFlow": lambda: quantized_by_tensorflow(network, calibration),
+            "int8": lambda: converted(network, "int8", calibration, "float32", 1),
         }
         contents |= {
-            name: lambda names=names: quantized_but_for(deployed, calibration, names) for name, names in tensors.items()
+            name: lambda names=names: quantized_but_for(network, calibration, names) for name, names in tensors.items()
         }
         for name, convert in contents.items():
             path.write_bytes(convert())

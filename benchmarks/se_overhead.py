@@ -24,7 +24,7 @@ from timing import interleaved, report, summary
 import se_keras
 from se_keras.export.calibration import Calibration
 from se_keras.export.runtime import TFLiteRunner
-from se_keras.export.tflite import converted
+from se_keras.export.to_tflite import converted
 from se_keras.surgery import deploy
 from se_keras.surgery.fold import fold_batch_norms
 from se_keras.surgery.graph import build_model, read_graph

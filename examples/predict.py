@@ -1,6 +1,6 @@
 """Classifies photos with a saved model.
 
-    python examples/predict.py --model model.keras --labels labels.txt photo.jpg another.png
+    python examples/predict.py --model model.keras --class-names labels.txt photo.jpg another.png
 
 Without arguments, it first trains a small network on the bundled images for one epoch, saves it,
 reloads it, and classifies four test images: the steps are the same, but the predictions are poor.
@@ -32,10 +32,10 @@ def train_small_model(folder: pathlib.Path) -> tuple[pathlib.Path, list[str], li
     return folder / "model.keras", list(sample.class_names), photos
 
 
-def predict(model_file: pathlib.Path, labels: list[str] | None, photos: list[pathlib.Path]) -> None:
+def predict(model_file: pathlib.Path, class_names: list[str] | None, photos: list[pathlib.Path]) -> None:
     model = keras.models.load_model(model_file)  # `import se_keras` registers the layers
     images = se_keras.preprocess(photos, model)  # decodes, resizes, and crops for the model
-    rows = se_keras.decode_predictions(model.predict(images, verbose=0), top=3, labels=labels)
+    rows = se_keras.decode_predictions(model.predict(images, verbose=0), top=3, class_names=class_names)
     for photo, row in zip(photos, rows, strict=True):
         print(photo.name.ljust(24), ", ".join(f"{name} {probability:.1%}" for _, name, probability in row))
 
@@ -44,10 +44,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", nargs="*", type=pathlib.Path)
     parser.add_argument("--model", type=pathlib.Path)
-    parser.add_argument("--labels", type=pathlib.Path, help="one class name per line; default: ImageNet's")
+    parser.add_argument("--class-names", type=pathlib.Path, help="one class name per line; default: ImageNet's")
     options = parser.parse_args()
     if options.model:
-        predict(options.model, read_class_names(options.labels) if options.labels else None, options.photos)
+        predict(options.model, read_class_names(options.class_names) if options.class_names else None, options.photos)
         return
     with tempfile.TemporaryDirectory() as folder:
         predict(*train_small_model(pathlib.Path(folder)))

@@ -83,7 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "int8.tflite"
         calibration = np.stack([data.train[index] for index in range(CALIBRATION_IMAGES)])
-        export.tflite(model, file, dtype="int8", representative_data=calibration)
+        export.tflite(model, file, dtype="int8", data=calibration)
         int8 = dataclasses.replace(evaluate(file, data.validation), **names)
         size = file.stat().st_size
 

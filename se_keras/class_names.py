@@ -152,7 +152,7 @@ def caption(name: str) -> str:
     return line.replace("$", r"\$")
 
 
-def check_class_names(names: Sequence[str], classes: int, *, what: str = "`labels`") -> tuple[str, ...]:
+def check_class_names(names: Sequence[str], classes: int, *, what: str = "`class_names`") -> tuple[str, ...]:
     """Rejects names unless there is a different one for each class.
 
     Args:
@@ -192,43 +192,43 @@ def check_class_names(names: Sequence[str], classes: int, *, what: str = "`label
 
 
 def decode_predictions(
-    probabilities: Any, top: int = 5, labels: Sequence[str] | None = None
+    probabilities: Any, top: int = 5, class_names: Sequence[str] | None = None
 ) -> list[list[tuple[str, str, float]]]:
     """Decodes the predictions of a network into the names of the most probable classes.
 
     Args:
-        probabilities: Array of shape (batch, classes), with values from 0 to 1. With two `labels`, also
+        probabilities: Array of shape (batch, classes), with values from 0 to 1. With two `class_names`, also
             of shape (batch, 1): the probability p of the second class, from one sigmoid output;
             the first class gets 1 - p.
         top: Number of classes per row, at least 1.
-        labels: Class names in the order of the network's outputs. Defaults to
+        class_names: Class names in the order of the network's outputs. Defaults to
             ImageNet's 1,000 in sorted-WNID order.
 
     Returns:
         For each row, triples (WNID, name, probability), most probable first. With
-        `labels`, the first element of a triple is the class index as a string.
+        `class_names`, the first element of a triple is the class index as a string.
 
     Raises:
         ValueError: The shape is different, values are NaN or not from 0 to 1 (the message names the
-            rows), `labels` do not fit the number of classes or repeat a name, or `top` < 1.
+            rows), `class_names` do not fit the number of classes or repeat a name, or `top` < 1.
 
     Example:
 
     >>> decode_predictions(np.eye(1000)[:1], top=1)
     [[('n01440764', 'tench', 1.0)]]
-    >>> decode_predictions([[0.25]], labels=["cat", "dog"])
+    >>> decode_predictions([[0.25]], class_names=["cat", "dog"])
     [[('0', 'cat', 0.75), ('1', 'dog', 0.25)]]
     """
     import keras
 
     values = keras.ops.convert_to_numpy(probabilities)
     top = check_count("top", top)
-    if values.ndim == 2 and values.shape[1] == 1 and labels is not None and not isinstance(labels, str):
-        check_class_names(labels, 2)
+    if values.ndim == 2 and values.shape[1] == 1 and class_names is not None and not isinstance(class_names, str):
+        check_class_names(class_names, 2)
         values = np.concatenate([1 - values, values], axis=1)
-    pairs = imagenet_labels() if labels is None else _numbered(labels, values)
+    pairs = imagenet_classes() if class_names is None else _numbered(class_names, values)
     if values.ndim != 2 or values.shape[1] != len(pairs):
-        remedy = " Pass the names of your own classes as `labels`." if labels is None else ""
+        remedy = " Pass the names of your own classes as `class_names`." if class_names is None else ""
         raise ValueError(
             f"`probabilities` must have shape (batch, {len(pairs)}), one column per class; "
             f"received shape {values.shape}.{remedy}"
@@ -238,8 +238,8 @@ def decode_predictions(
     return [[(*pairs[i], float(row[i])) for i in best] for row, best in zip(values, order, strict=True)]
 
 
-def _numbered(labels: Sequence[str], values: np.ndarray) -> tuple[tuple[str, str], ...]:
-    names = check_class_names(labels, values.shape[1] if values.ndim == 2 else len(labels))
+def _numbered(class_names: Sequence[str], values: np.ndarray) -> tuple[tuple[str, str], ...]:
+    names = check_class_names(class_names, values.shape[1] if values.ndim == 2 else len(class_names))
     return tuple((str(index), name) for index, name in enumerate(names))
 
 
@@ -254,7 +254,7 @@ def _check_probabilities(values: np.ndarray) -> None:
 
 
 @functools.cache
-def imagenet_labels() -> tuple[tuple[str, str], ...]:
+def imagenet_classes() -> tuple[tuple[str, str], ...]:
     """Returns ImageNet's 1,000 classes.
 
     Returns:

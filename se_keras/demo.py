@@ -19,7 +19,7 @@ from se_keras.blocks.excitation import SEConfig
 from se_keras.class_names import NAMES_FILE, write_class_names
 from se_keras.errors import check_count
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
-from se_keras.export.tflite import tflite_targets
+from se_keras.export.to_tflite import tflite_targets
 from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of, replacing
 from se_keras.models.registry import create_model
 from se_keras.training.sources import Sample, load_sample
@@ -204,16 +204,16 @@ def _export_and_compare(model: keras.Model, data: Sample, output: pathlib.Path) 
     with replacing(output / "model.keras", overwrite=True) as temporary:
         model.save(temporary)
     reloaded = keras.models.load_model(output / "model.keras")
-    labels = data.class_names
-    export.saved_model(model, output / "saved_model", labels=labels, overwrite=True)
+    class_names = data.class_names
+    export.saved_model(model, output / "saved_model", class_names=class_names, overwrite=True)
     served = tf.saved_model.load(str(output / "saved_model")).signatures["serving_default"]
-    export.tflite(model, output / "model.tflite", labels=labels, overwrite=True)
+    export.tflite(model, output / "model.tflite", class_names=class_names, overwrite=True)
     export.tflite(
         model,
         output / "model_int8.tflite",
         dtype="int8",
-        representative_data=load_sample().x_train,
-        labels=labels,
+        data=load_sample().x_train,
+        class_names=class_names,
         overwrite=True,
     )
     runs = {

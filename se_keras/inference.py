@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 from se_keras.class_names import check_class_names, decode_predictions
 from se_keras.errors import check_count
 from se_keras.preprocessing import preprocess
+from se_keras.progress import tracked
 from se_keras.surgery.outputs import scores_of
 
 
@@ -18,10 +19,10 @@ def classify(
     model: keras.Model,
     images: Sequence[Any],
     *,
-    labels: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     top: int = 5,
     batch_size: int = 32,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    verbose: str | int = "auto",
 ) -> list[list[tuple[str, str, float]]]:
     """Returns the names of the most probable classes of images.
 
@@ -30,26 +31,26 @@ def classify(
             one output is the probability of the second of two classes; several sigmoids stay
             independent.
         images: Paths, PIL images, or RGB arrays (0 to 255), of any sizes.
-        labels: Class names in the order of the outputs; two for one output. Default:
+        class_names: Class names in the order of the outputs; two for one output. Default:
             ImageNet's.
         top: Number of classes per image, at least 1.
         batch_size: Number of images per batch, at least 1.
-        progress: Wraps the iteration over batches, for example to show a progress bar.
+        verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Returns:
         For each image, triples (WNID or index, name, probability), most probable first.
 
     Raises:
         FileNotFoundError: A path does not exist.
-        ValueError: An image cannot be read (the message names it), the labels do not fit the model, or
+        ValueError: An image cannot be read (the message names it), the class names do not fit the model, or
             the outputs are not probabilities (the message gives the number of the image).
     """
     batch_size = check_count("batch_size", batch_size)
     scores = scores_of(model)
-    if labels is not None:
-        check_class_names(labels, scores.classes)
+    if class_names is not None:
+        check_class_names(class_names, scores.classes)
     answers: list[np.ndarray] = [np.zeros((0, scores.classes), "float32")]
-    for start in progress(range(0, len(images), batch_size)):
+    for start in tracked(range(0, len(images), batch_size), "Classifying", verbose=verbose):
         batch = preprocess(images[start : start + batch_size], model)
         answers.append(keras.ops.convert_to_numpy(scores.probabilities(model.predict_on_batch(batch))))
-    return decode_predictions(np.concatenate(answers), top=top, labels=labels)
+    return decode_predictions(np.concatenate(answers), top=top, class_names=class_names)

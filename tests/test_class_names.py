@@ -12,7 +12,7 @@ from se_keras.class_names import (
     check_class_names,
     class_names_in,
     class_names_text,
-    imagenet_labels,
+    imagenet_classes,
     read_class_names,
     write_class_names,
 )
@@ -96,12 +96,12 @@ def test_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("names", "classes", "message"),
     [
-        ("abc", 3, "must be a sequence of strings; received `labels` as one string, 'abc'"),
-        (["a", 1], 2, "`labels` have 1 for class 1"),
+        ("abc", 3, "must be a sequence of strings; received `class_names` as one string, 'abc'"),
+        (["a", 1], 2, "`class_names` have 1 for class 1"),
         (["a", "\udcff"], 2, "string that UTF-8 can encode"),
-        (["a", "b"], 3, r"one name for each of the 3 classes; received 2 \(`labels`\)"),
-        (["a"], 2, r"received 1 \(`labels`\)\. One output column .* second of two classes, and takes two"),
-        (["a", "b", "a"], 3, "`labels` have 'a' for the classes 0, 2"),
+        (["a", "b"], 3, r"one name for each of the 3 classes; received 2 \(`class_names`\)"),
+        (["a"], 2, r"received 1 \(`class_names`\)\. One output column .* second of two classes, and takes two"),
+        (["a", "b", "a"], 3, "`class_names` have 'a' for the classes 0, 2"),
     ],
 )
 def test_names_that_do_not_fit_are_refused(names, classes, message):
@@ -119,8 +119,8 @@ def test_caption_shows_a_name_as_it_is():
 # Answers.
 
 
-def test_imagenet_labels_are_a_thousand_in_sorted_order():
-    labels = imagenet_labels()
+def test_imagenet_classes_are_a_thousand_in_sorted_order():
+    labels = imagenet_classes()
     wnids = [wnid for wnid, _ in labels]
     assert len(labels) == len(set(wnids)) == 1000
     assert wnids == sorted(wnids)
@@ -145,7 +145,7 @@ def test_decode_predictions_sorts_and_cuts():
 
 def test_decode_predictions_with_labels_of_ones_own():
     probabilities = keras.ops.convert_to_tensor([[0.25, 0.5, 0.25]])
-    assert decode_predictions(probabilities, labels=["cat", "dog", "eel"], top=9) == [
+    assert decode_predictions(probabilities, class_names=["cat", "dog", "eel"], top=9) == [
         [("1", "dog", 0.5), ("0", "cat", 0.25), ("2", "eel", 0.25)]
     ]
 
@@ -157,8 +157,8 @@ def test_decode_predictions_with_labels_of_ones_own():
         ((1000,), {}, r"must have shape \(batch, 1000\).*received shape \(1000,\)"),
         (
             (2, 3),
-            {"labels": ["a", "b"]},
-            r"one name for each of the 3 classes; received 2 \(`labels`\)\.$",
+            {"class_names": ["a", "b"]},
+            r"one name for each of the 3 classes; received 2 \(`class_names`\)\.$",
         ),
         ((2, 1000), {"top": 0}, r"`top` must be an integer of at least 1; received top=0"),
     ],
@@ -169,10 +169,10 @@ def test_bad_predictions_are_refused(shape, options, message):
 
 
 def test_one_column_is_the_second_of_two_classes():
-    rows = decode_predictions(np.array([[0.75], [0.0]], "float32"), labels=["cat", "dog"])
+    rows = decode_predictions(np.array([[0.75], [0.0]], "float32"), class_names=["cat", "dog"])
     assert rows == [[("1", "dog", 0.75), ("0", "cat", 0.25)], [("0", "cat", 1.0), ("1", "dog", 0.0)]]
     with pytest.raises(ValueError, match="One output column is the probability of the second of two classes"):
-        decode_predictions(np.zeros((1, 1)), labels=["dog"])
+        decode_predictions(np.zeros((1, 1)), class_names=["dog"])
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_what_is_no_probability_gets_no_name(value, message):
     values = np.full((5, 2), 0.5)
     values[[2, 4], 1] = value
     with pytest.raises(ValueError, match=message):
-        decode_predictions(values, labels=["cat", "dog"])
+        decode_predictions(values, class_names=["cat", "dog"])
 
 
 def test_no_rows_have_no_answers():
-    assert decode_predictions(np.zeros((0, 2)), labels=["cat", "dog"]) == []
+    assert decode_predictions(np.zeros((0, 2)), class_names=["cat", "dog"]) == []

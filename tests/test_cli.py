@@ -363,7 +363,16 @@ def tflite_file(model_file):
 
 
 def test_export_writes_verifies_and_reports(capsys, model_file, tmp_path, labels):
-    arguments = ["export", model_file, "--format", "saved_model", "--labels", labels, "--output", tmp_path / "saved"]
+    arguments = [
+        "export",
+        model_file,
+        "--format",
+        "saved_model",
+        "--class-names",
+        labels,
+        "--output",
+        tmp_path / "saved",
+    ]
     code, out, err = run(capsys, *arguments, "--report", tmp_path / "report")
     assert (code, err) == (0, "")
     assert "TensorFlow" in out
@@ -379,11 +388,11 @@ def test_export_takes_the_labels_beside_the_model_or_says_that_there_are_none(ca
     arguments = ["export", file, "--format", "tflite", "--output", tmp_path / "out.tflite", "--json", "--overwrite"]
     code, _, err = run(capsys, *arguments)
     assert code == 0
-    assert "--labels FILE names them" in err
+    assert "--class-names FILE names them" in err
     (tmp_path / "labels.txt").write_text("dog\neel\nfox\n")
     code, _, err = run(capsys, *arguments)
     assert (code, err) == (0, "")
-    assert json.loads((tmp_path / "out.json").read_text())["labels"] == ["dog", "eel", "fox"]
+    assert json.loads((tmp_path / "out.json").read_text())["class_names"] == ["dog", "eel", "fox"]
 
 
 @pytest.mark.slow
@@ -423,8 +432,11 @@ def test_export_of_a_network_without_weights(capsys, tmp_path):
     ("arguments", "reason"),
     [
         (["se_resnet20", "--format", "onnx", "--dtype", "fp16"], "--dtype and --input-type are for --format tflite"),
-        (["se_resnet20", "--weights", "none", "--format", "tflite", "--dtype", "int8"], "representative_data"),
-        (["se_resnet20", "--weights", "none", "--format", "onnx", "--labels", "labels.txt"], "each of the 10 classes"),
+        (["se_resnet20", "--weights", "none", "--format", "tflite", "--dtype", "int8"], "needs `data`"),
+        (
+            ["se_resnet20", "--weights", "none", "--format", "onnx", "--class-names", "labels.txt"],
+            "each of the 10 classes",
+        ),
         (["nowhere.keras", "--format", "tflite"], "There is no model file"),
     ],
 )

@@ -30,6 +30,7 @@ BASE = {
     "file_kinds",
     "array_files",
     "native_output",
+    "progress",
     "scores",
     "class_names",
     "model_files",
@@ -44,6 +45,7 @@ ALLOWED = {
     "file_kinds": set(),
     "array_files": {"file_kinds"},
     "native_output": set(),
+    "progress": set(),
     "scores": set(),
     "class_names": {"errors", "files"},
     "with_keras": set(),  # imports the layers by their name, when Keras is there
@@ -131,6 +133,7 @@ def outside_functions(tree):
 # Optional: none of them may be needed to import the package.
 OPTIONAL = {
     "ai_edge_litert",
+    "flatbuffers",
     "huggingface_hub",
     "jax",
     "matplotlib",
@@ -191,6 +194,12 @@ def test_forbidden_constructs_are_seen():
     ):
         assert list(faults(ast.parse(line))), line
     assert list(faults(ast.parse("from keras import ops\nsorted(x, key=lambda y: y)"))) == []
+
+
+@pytest.mark.parametrize("file", TREES)
+def test_private_parts_of_tensorflow_are_used_in_one_module(file):
+    private = re.findall(r"\btensorflow\.(?:\w+\.)*python\b|\._experimental\w*", (PACKAGE / file).read_text())
+    assert not private or file == "export/tensorflow_internals.py", private
 
 
 def test_no_module_is_a_junk_drawer():

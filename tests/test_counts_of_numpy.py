@@ -97,5 +97,5 @@ def test_functions_take_them():
     images = np.zeros((4, 32, 32, 3), "uint8")
     gates = collect_gates(se_keras.SEResNet20(), images, batch_size=TWO, bins=EIGHT, samples=TWO)
     assert gates.images == 4
-    rows = se_keras.decode_predictions([[0.5, 0.25, 0.25]], TWO, labels=["a", "b", "c"])
+    rows = se_keras.decode_predictions([[0.5, 0.25, 0.25]], TWO, class_names=["a", "b", "c"])
     assert len(rows[0]) == 2

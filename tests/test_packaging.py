@@ -11,7 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import se_keras
-from se_keras.export.onnx import ROUTES
+from se_keras.export.to_onnx import ROUTES
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml")
 

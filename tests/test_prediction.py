@@ -70,7 +70,7 @@ def test_answers_are_those_of_classify(model, photos, tmp_path, ending):
     assert (done.classified, done.broken, done.broken_list, done.resumed, done.added) == (20, 0, None, 0, 0)
     assert [row["file"] for row in rows] == NAMES
     assert list(rows[0]) == ["file", "id_1", "label_1", "probability_1", "id_2", "label_2", "probability_2"]
-    expected = classify(model, [photos / name for name in NAMES], labels=LABELS, top=2)
+    expected = classify(model, [photos / name for name in NAMES], class_names=LABELS, top=2)
     for row, ((first, label, probability), (_, second_label, _)) in zip(rows, expected, strict=True):
         assert (row["id_1"], row["label_1"], row["label_2"]) == (first, label, second_label)
         assert float(row["probability_1"]) == pytest.approx(probability, rel=1e-4)

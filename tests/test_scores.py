@@ -153,7 +153,7 @@ def test_saved_model_serves_every_class(models, photos, tmp_path, name):
     tf = pytest.importorskip("tensorflow")
     _, kind, classes = ENDS[name]
     names = NAMES[:classes]
-    path = export.saved_model(models[name], tmp_path / "saved", labels=names)
+    path = export.saved_model(models[name], tmp_path / "saved", class_names=names)
     loaded = tf.saved_model.load(str(path))
     expected = expected_of(models[name], kind, photos[1])
     contents = [png(image) for image in photos[1]]
@@ -176,10 +176,10 @@ def png(image):
 @pytest.mark.parametrize("name", CONSUMED)
 def test_tflite_file_says_what_its_output_is(models, photos, tmp_path, name):
     _, kind, classes = ENDS[name]
-    path = export.tflite(models[name], tmp_path / "m.tflite", labels=NAMES[:classes])
+    path = export.tflite(models[name], tmp_path / "m.tflite", class_names=NAMES[:classes])
     assert json.loads(path.with_suffix(".json").read_text("utf-8"))["output"] == kind
-    assert json.loads(path.with_suffix(".json").read_text("utf-8"))["labels"] == list(NAMES[:classes])
-    assert read_metadata(path.read_bytes()).labels == NAMES[:classes]
+    assert json.loads(path.with_suffix(".json").read_text("utf-8"))["class_names"] == list(NAMES[:classes])
+    assert read_metadata(path.read_bytes()).class_names == NAMES[:classes]
     assert TFLiteRunner(path).kind == kind
     report = export.verify(path, models[name], data=photos[1], labels=[0, 1, 1], repeats=0, gpu_images=0)
     assert report.passed, report.failures
@@ -195,8 +195,8 @@ def test_photos_are_named_one_by_one_and_by_the_folder(models, photos, tmp_path,
     _, kind, classes = ENDS[name]
     folder, pixels = photos
     names = NAMES[:classes]
-    expected = decode_predictions(expected_of(models[name], kind, pixels), labels=names)
-    found = classify(models[name], [folder / f"{number}.png" for number in range(3)], labels=names)
+    expected = decode_predictions(expected_of(models[name], kind, pixels), class_names=names)
+    found = classify(models[name], [folder / f"{number}.png" for number in range(3)], class_names=names)
     assert [[row[:2] for row in rows] for rows in found] == [[row[:2] for row in rows] for rows in expected]
     np.testing.assert_allclose(
         [[p for *_, p in rows] for rows in found], [[p for *_, p in r] for r in expected], atol=1e-5
@@ -212,10 +212,10 @@ def test_one_name_for_one_output_is_refused_everywhere(models, photos, tmp_path,
     folder, pixels = photos
     model, rule = models[name], "One output column is the probability of the second of two classes"
     for consumer in (
-        lambda: export.saved_model(model, tmp_path / "saved", labels=["dog"]),
-        lambda: export.tflite(model, tmp_path / "m.tflite", labels=["dog"]),
-        lambda: export.onnx(model, tmp_path / "m.onnx", labels=["dog"]),
-        lambda: classify(model, pixels, labels=["dog"]),
+        lambda: export.saved_model(model, tmp_path / "saved", class_names=["dog"]),
+        lambda: export.tflite(model, tmp_path / "m.tflite", class_names=["dog"]),
+        lambda: export.onnx(model, tmp_path / "m.onnx", class_names=["dog"]),
+        lambda: classify(model, pixels, class_names=["dog"]),
         lambda: predict_folder(model, folder, tmp_path / "a.csv", labels=["dog"]),
     ):
         with pytest.raises(ValueError, match=rule):
@@ -225,7 +225,7 @@ def test_one_name_for_one_output_is_refused_everywhere(models, photos, tmp_path,
 
 def test_onnx_file_says_what_its_output_is(models, tmp_path):
     pytest.importorskip("tf2onnx")
-    path = export.onnx(models["one_sigmoid"], tmp_path / "m.onnx", labels=["cat", "dog"])
+    path = export.onnx(models["one_sigmoid"], tmp_path / "m.onnx", class_names=["cat", "dog"])
     runner = OnnxRunner(path)
     assert runner.kind == "probability"
     assert json.loads(runner.session.get_modelmeta().custom_metadata_map["class_names"]) == ["cat", "dog"]
@@ -235,11 +235,11 @@ def test_answers_that_are_no_probabilities_are_not_named(models, photos, tmp_pat
     model = built(OTHERS["tanh"])
     model.layers[-1].bias.assign([-5, 0, 0])
     with pytest.raises(ValueError, match="Probabilities must be between 0 and 1; row 0"):
-        classify(model, photos[1], labels=NAMES)
+        classify(model, photos[1], class_names=NAMES)
     broken = keras.models.clone_model(models["dense"])
     broken.layers[-1].bias.assign([np.nan, 0, 0])
     with pytest.raises(ValueError, match=r"row 0 has nan \(and 2 more rows\)"):
-        classify(broken, photos[1], labels=NAMES)
+        classify(broken, photos[1], class_names=NAMES)
     done = predict_folder(broken, photos[0], tmp_path / "all.csv", labels=NAMES)
     assert (done.classified, done.broken) == (0, 3)
 

@@ -48,7 +48,7 @@ WORK = """
     assert np.mean(changed) > 0.9
     probabilities = model.predict(inputs, verbose=0)
     assert probabilities.shape == (8, 3)
-    assert len(se_keras.decode_predictions(probabilities, labels=["a", "b", "c"], top=1)) == 8
+    assert len(se_keras.decode_predictions(probabilities, class_names=["a", "b", "c"], top=1)) == 8
 
     layer = model.get_layer("stage3_block1_se")
     features = se_keras.feature_extractor(model, ["stage3_block1_bn2"])(inputs)["stage3_block1_bn2"]

@@ -36,7 +36,7 @@ function showError(error) {
 }
 
 function showAnswer(probabilities) {
-  const top = topClasses(probabilities, classifier.labels);
+  const top = topClasses(probabilities, classifier.classNames);
   const list = element("answer");
   while (list.children.length < top.length) list.append(answerRow());
   top.forEach(({ label, probability }, i) => {

@@ -86,7 +86,7 @@ export class Classifier {
     this.accelerator = compiled.options.accelerator;
     this.input = inputOf(compiled.getInputDetails()[0], sidecar.input ?? {});
     this.classes = classCount(compiled.getOutputDetails()[0].shape.at(-1), sidecar.output);
-    this.labels = labelsOf(this.classes, sidecar.labels ?? []);
+    this.classNames = classNamesOf(this.classes, sidecar.class_names ?? []);
   }
 
   /**
@@ -120,8 +120,8 @@ export class Classifier {
 }
 
 /** Returns the most probable classes, most probable first. */
-export function topClasses(probabilities, labels, count = 5) {
-  return Array.from(probabilities, (probability, i) => ({ label: labels[i], probability }))
+export function topClasses(probabilities, classNames, count = 5) {
+  return Array.from(probabilities, (probability, i) => ({ label: classNames[i], probability }))
     .sort((a, b) => b.probability - a.probability)
     .slice(0, count);
 }
@@ -154,10 +154,10 @@ function inputOf({ shape, dtype }, { height, width, range = [0, 255], crop_pct: 
   return { height: modelHeight, width: modelWidth, shape: dimensions, dtype, range, crop, interpolation };
 }
 
-function labelsOf(classes, labels) {
-  if (labels.length === classes) return labels;
-  if (labels.length > 0) {
-    throw new Error(`model.json names ${labels.length} classes, and model.tflite has ${classes}. Export it again.`);
+function classNamesOf(classes, names) {
+  if (names.length === classes) return names;
+  if (names.length > 0) {
+    throw new Error(`model.json names ${names.length} classes, and model.tflite has ${classes}. Export it again.`);
   }
   return Array.from({ length: classes }, (_, i) => `Class ${i}`);
 }

@@ -6,7 +6,7 @@ import argparse
 import os
 
 from se_keras import export
-from se_keras.cli.console import FittingTable, bar, console, print_json
+from se_keras.cli.console import FittingTable, console, print_json
 from se_keras.export.runtime import RUNTIMES
 from se_keras.models.registry import create_model
 
@@ -28,7 +28,6 @@ def run(options: argparse.Namespace) -> int:
         repeats=options.repeats,
         warmups=options.warmups,
         gpu=tflite_files if options.gpu else (),
-        progress=bar("Timing"),
     )
     if options.json:
         print_json([row.to_dict() for row in rows])

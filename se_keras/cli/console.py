@@ -262,6 +262,14 @@ def status(text: str) -> contextlib.AbstractContextManager[Any]:
     return progress_console.status(progress_console.render_str(text))
 
 
+@contextlib.contextmanager
+def bar_on_stderr(title: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """What `se_keras.progress.shown_by` takes: a bar on standard error."""
+    with progress_bars() as bars:
+        task = bars.add_task(title, total=total)
+        yield lambda: bars.advance(task)
+
+
 def bar(title: str) -> Callable[[Iterable[int]], Iterator[int]]:
     """What the library takes as `progress`: a bar with this title."""
 

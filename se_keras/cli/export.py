@@ -16,7 +16,7 @@ from se_keras.cli.console import progress_console, status
 from se_keras.cli.images import refuse_broken
 from se_keras.cli.models import load_file, published
 from se_keras.cli.verify import check_report, print_report
-from se_keras.export.tflite import CALIBRATED, tflite_targets
+from se_keras.export.to_tflite import CALIBRATED, tflite_targets
 from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of
 from se_keras.images.folders import parts_of
 from se_keras.models.registry import create_model
@@ -61,28 +61,28 @@ def _model_to_export(options: argparse.Namespace) -> keras.Model:
     return published(options.model, **shape)
 
 
-def _labels(model: keras.Model, options: argparse.Namespace) -> list[str] | None:
-    names = class_names_for(options.model, model, options.labels)
+def _class_names(model: keras.Model, options: argparse.Namespace) -> list[str] | None:
+    names = class_names_for(options.model, model, options.class_names)
     if not names:
-        progress_console.print("no class names go into the export; --labels FILE names them, one per line")
+        progress_console.print("no class names go into the export; --class-names FILE names them, one per line")
     return list(names) or None
 
 
 def _write_export(
     model: keras.Model, target: pathlib.Path, calibration: str | os.PathLike | None, options: argparse.Namespace
 ) -> None:
-    labels = _labels(model, options)
+    class_names = _class_names(model, options)
     if options.format == "saved_model":
-        export.saved_model(model, target, labels=labels, overwrite=options.overwrite)
+        export.saved_model(model, target, class_names=class_names, overwrite=options.overwrite)
     elif options.format == "onnx":
-        export.onnx(model, target, labels=labels, overwrite=options.overwrite)
+        export.onnx(model, target, class_names=class_names, overwrite=options.overwrite)
     else:
         export.tflite(
             model,
             target,
             dtype=options.dtype,
-            representative_data=calibration,
+            data=calibration,
             input_type=options.input_type or "float32",
-            labels=labels,
+            class_names=class_names,
             overwrite=options.overwrite,
         )

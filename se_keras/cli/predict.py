@@ -11,9 +11,9 @@ from typing import Any
 
 import keras
 
-from se_keras.class_names import NAMES_FILE, imagenet_labels
+from se_keras.class_names import NAMES_FILE, imagenet_classes
 from se_keras.cli.class_names import class_names_for
-from se_keras.cli.console import FittingTable, bar, console, print_json, progress_bars, progress_console
+from se_keras.cli.console import FittingTable, console, print_json, progress_bars, progress_console
 from se_keras.cli.models import load
 from se_keras.images.reading import Faults, separated
 from se_keras.inference import classify
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     for path, reason in faults:
         progress_console.print(f"no answer for '{os.fspath(path)}': {reason}")
     paths = [options.images[index] for index in readable]
-    predictions = classify(model, paths, labels=labels, top=options.top, progress=bar("Classifying"))
+    predictions = classify(model, paths, class_names=labels, top=options.top)
     if options.json:
         print_json(_json_rows(paths, predictions, faults))
     elif paths:
@@ -140,7 +140,7 @@ def _labels(options: argparse.Namespace, model: keras.Model) -> list[str] | None
     preprocessing_of(model)  # says what is wrong before any image is read
     names = class_names_for(options.model, model, options.labels)
     classes = scores_of(model).classes
-    if not names and classes != len(imagenet_labels()):
+    if not names and classes != len(imagenet_classes()):
         raise ValueError(
             f"The model has {classes} classes of its own. Name them with --labels FILE, one per line; a {NAMES_FILE} "
             "beside the model is taken if it has as many."

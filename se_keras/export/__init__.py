@@ -1,12 +1,12 @@
 """Exports, each written under a temporary name and renamed when complete, and their verification."""
 
-from se_keras.export.benchmark import Measurement, benchmark
-from se_keras.export.onnx import onnx
+from se_keras.export.latency import Measurement, benchmark
 from se_keras.export.report import Limits, Report
 from se_keras.export.report_figures import write_report
-from se_keras.export.saved_model import saved_model
-from se_keras.export.tflite import tflite
-from se_keras.export.verify import verify
+from se_keras.export.to_onnx import onnx
+from se_keras.export.to_saved_model import saved_model
+from se_keras.export.to_tflite import tflite
+from se_keras.export.verification import verify
 
 __all__ = [
     "Limits",

@@ -6,6 +6,7 @@ of an export, and reads some tensors after others have overwritten them. Here th
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import pathlib
@@ -18,11 +19,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.export import flatbuffer
 from se_keras.export.images import check_range, left_out, preparation_of, real_images, takes_pixels
 from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.tensorflow_internals import schema_module
+from se_keras.export.tflite_file import holds_data, packed, read_model
 
-FLOAT32 = 0  # of a tensor's type
 LEAST_IMAGES = 100
 MOST_IMAGES = 200
 MOST_BYTES = 256 * 2**20  # of tensors kept at a time to find their ranges
@@ -79,27 +80,6 @@ def calibrate(model: keras.Model, data: Any, *, least: int = LEAST_IMAGES) -> Ca
     return Calibration(found, low, high)
 
 
-def calibrated(converter: Any, batches: Sequence[np.ndarray]) -> bytes:
-    """Converts to a float `.tflite` file with the range of each tensor, ready for `mlir_quantize`.
-
-    The converter's own pass over the first batch allocates the ranges. TensorFlow's `QuantizationDebugger` also stops
-    it there and quantizes afterwards; neither step has a public name.
-
-    Args:
-        converter: A `tf.lite.TFLiteConverter` set up to quantize to 8 bits.
-        batches: Arrays of the input's shape, at least one.
-
-    Returns:
-        The content of the file.
-
-    Raises:
-        ValueError: As in `with_ranges`.
-    """
-    converter.representative_dataset = lambda: iter([[batches[0]]])
-    converter._experimental_calibrate_only = True
-    return with_ranges(converter.convert(), batches)
-
-
 def with_ranges(content: bytes, batches: Sequence[np.ndarray]) -> bytes:
     """Records the minimum and maximum of each tensor over all batches in a float `.tflite` file.
 
@@ -114,43 +94,50 @@ def with_ranges(content: bytes, batches: Sequence[np.ndarray]) -> bytes:
     Raises:
         ValueError: The values of a tensor are not finite.
     """
-    tensors = _computed_tensors(content)
-    low, high = np.concatenate([_ranges(content, part, batches) for part in _parts(tensors)]).T
+    model = read_model(content)
+    tensors = model.subgraphs[0].tensors
+    computed = [index for index, tensor in enumerate(tensors) if _is_computed_float(tensor, model.buffers)]
+    parts = _parts(computed, [4 * int(np.prod(tensors[index].shape, dtype=np.int64)) for index in computed])
+    low, high = np.concatenate([_ranges(model, part, batches) for part in parts]).T
     unbounded = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))
     if len(unbounded):
-        names = [tensors[number]["name"] for number in unbounded[:3]]
+        names = [tensors[computed[number]].name.decode() for number in unbounded[:3]]
         raise ValueError(
-            f"An integer file needs finite activations; on `representative_data` these tensors are not finite: "
+            f"An integer file needs finite activations; on `data` these tensors are not finite: "
             f"{', '.join(names)}. Check the model's weights."
         )
-    edited = bytearray(content)
-    for tensor, least, greatest in zip(tensors, low, high, strict=True):
-        for bound, value in zip(tensor["bounds"], (least, greatest), strict=False):
-            edited[bound] = value.astype("<f4").tobytes()
-    return bytes(edited)
+    for index, least, greatest in zip(computed, low, high, strict=True):
+        stated = tensors[index].quantization
+        if stated is not None and stated.min is not None and stated.max is not None:
+            stated.min, stated.max = np.array([least], "float32"), np.array([greatest], "float32")
+    return packed(model)
 
 
-def _parts(tensors: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Splits the tensors into groups that fit into memory; most networks need one."""
-    parts: list[list[dict[str, Any]]] = []
+def _is_computed_float(tensor: Any, buffers: Sequence[Any]) -> bool:
+    return tensor.type == schema_module().TensorType.FLOAT32 and not holds_data(buffers[tensor.buffer])
+
+
+def _parts(indexes: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
+    """Splits tensors of these sizes into groups that fit into memory; most networks need one."""
+    parts: list[list[int]] = []
     left = 0
-    for tensor in tensors:
-        if not parts or tensor["bytes"] > left:
+    for index, size in zip(indexes, sizes, strict=True):
+        if not parts or size > left:
             parts.append([])
             left = MOST_BYTES
-        parts[-1].append(tensor)
-        left -= tensor["bytes"]
+        parts[-1].append(index)
+        left -= size
     return parts
 
 
-def _ranges(content: bytes, tensors: Sequence[dict[str, Any]], batches: Sequence[np.ndarray]) -> np.ndarray:
+def _ranges(model: Any, indexes: Sequence[int], batches: Sequence[np.ndarray]) -> np.ndarray:
     """Returns minima and maxima, shape (tensors, 2)."""
-    ranges: np.ndarray = np.full((len(tensors), 2), (np.inf, -np.inf), np.float32)
+    ranges: np.ndarray = np.full((len(indexes), 2), (np.inf, -np.inf), np.float32)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         path = pathlib.Path(folder, "calibration.tflite")
-        path.write_bytes(_giving_out(content, [tensor["index"] for tensor in tensors]))
+        path.write_bytes(packed(_giving_out(model, indexes)))
         runner = TFLiteRunner(path, threads=os.cpu_count() or 1)
-        values = [runner.interpreter.tensor(tensor["index"]) for tensor in tensors]
+        values = [runner.interpreter.tensor(index) for index in indexes]
         for batch in batches:
             runner.run_one(batch)
             low, high = np.array(list(pool.map(_extremes, values)), np.float32).T
@@ -163,39 +150,9 @@ def _extremes(value: Callable[[], np.ndarray]) -> tuple[float, float]:
     return array.min(), array.max()
 
 
-def _computed_tensors(content: bytes) -> list[dict[str, Any]]:
-    """Returns the float tensors that are not constants: index, name, size, and the place of their range if stated."""
-    buffers = flatbuffer.read_root(content, "Model")["buffers"]
-    found = []
-    for index, position in enumerate(_graph(content)["tensors"]):
-        tensor = {"type": FLOAT32, "buffer": 0, **flatbuffer.read(content, position, "Tensor")}
-        if tensor["type"] == FLOAT32 and not _holds_data(content, buffers[tensor["buffer"]]):
-            size = 4 * int(np.prod(tensor.get("shape", ()), dtype=np.int64))
-            found.append({"index": index, "name": tensor["name"], "bytes": size, "bounds": _bounds(content, tensor)})
-    return found
-
-
-def _holds_data(content: bytes, position: int) -> bool:
-    buffer = flatbuffer.read(content, position, "Buffer")
-    if "data" not in buffer:
-        return "offset" in buffer
-    data = flatbuffer.span(content, buffer["data"])
-    return data.stop > data.start
-
-
-def _bounds(content: bytes, tensor: dict[str, Any]) -> list[slice]:
-    if "quantization" not in tensor:
-        return []
-    stated = flatbuffer.read(content, tensor["quantization"], "QuantizationParameters")
-    return [flatbuffer.span(content, stated[bound], "float") for bound in ("min", "max") if bound in stated]
-
-
-def _giving_out(content: bytes, indexes: Sequence[int]) -> bytes:
+def _giving_out(model: Any, indexes: Sequence[int]) -> Any:
     """Returns the model with these tensors as its outputs: no others survive a run."""
-    inner = [index for index in indexes if index not in _graph(content)["inputs"]]
-    position = flatbuffer.read_root(content, "Model")["subgraphs"][0]
-    return flatbuffer.with_vector(content, position, "SubGraph", "outputs", inner)
-
-
-def _graph(content: bytes) -> dict[str, Any]:
-    return flatbuffer.read(content, flatbuffer.read_root(content, "Model")["subgraphs"][0], "SubGraph")
+    graph, whole = copy.copy(model.subgraphs[0]), copy.copy(model)
+    graph.outputs = np.array([index for index in indexes if index not in graph.inputs], "int32")
+    whole.subgraphs = [graph, *model.subgraphs[1:]]
+    return whole

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import os
 import pathlib
-import struct
 from collections.abc import Iterator
 from typing import Any
 
-from se_keras.errors import missing_package
 from se_keras.export.runtime import format_of
+from se_keras.export.tensorflow_internals import schema_module
+from se_keras.export.tflite_file import damage_reported, holds_data, read_model
 
 TARGETS = {
     "cpu": "LiteRT with its built-in operations",
@@ -172,15 +171,9 @@ def read_tflite(path: str | os.PathLike) -> TFLiteGraph:
     """
     if format_of(path) != "tflite":
         raise ValueError(f"The file {os.fspath(path)!r} is not a .tflite file; it lacks TFL3 in bytes 4 to 7.")
-    schema = _schema()
-    try:
-        model = schema.ModelT.InitFromPackedBuf(pathlib.Path(path).read_bytes(), 0)
-        return _graph(model, schema)
-    except (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
-        raise ValueError(
-            f"The file {os.fspath(path)!r} begins like a .tflite file but is damaged or cut short ({error}). Export or "
-            "download it again."
-        ) from error
+    model = read_model(pathlib.Path(path).read_bytes(), source=path)
+    with damage_reported(path):
+        return _graph(model, schema_module())
 
 
 def _graph(model: Any, schema: Any) -> TFLiteGraph:
@@ -213,10 +206,9 @@ def _graph(model: Any, schema: Any) -> TFLiteGraph:
 
 def _tensor(index: int, tensor: Any, buffers: Any, dtypes: dict[int, str]) -> Tensor:
     buffer = buffers[tensor.buffer]
-    constant = (buffer.data is not None and len(buffer.data) > 0) or buffer.size > 0
     shape = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
     shape = () if shape is None else tuple(int(size) for size in shape)
-    return Tensor(index, (tensor.name or b"").decode(errors="replace"), shape, dtypes[tensor.type], constant)
+    return Tensor(index, (tensor.name or b"").decode(errors="replace"), shape, dtypes[tensor.type], holds_data(buffer))
 
 
 def _is_float_inside(operations: list[Operation]) -> bool:
@@ -318,15 +310,3 @@ def _open_or_batched(graph: TFLiteGraph, target: str) -> Iterator[Refusal]:
             yield Refusal(target, tensor.name, f"leaves its shape {tensor.shape} open; export with a fixed size")
         elif tensor.shape and tensor.shape[0] != 1:
             yield Refusal(target, tensor.name, f"takes {tensor.shape[0]} images at once; export with batch 1")
-
-
-@functools.cache
-def _schema() -> Any:
-    try:
-        from ai_edge_litert import schema_py_generated as schema
-    except ImportError:
-        try:
-            from tensorflow.lite.python import schema_py_generated as schema
-        except ImportError as error:
-            raise missing_package("ai_edge_litert", "litert", "Reading a .tflite file") from error
-    return schema

@@ -6,20 +6,20 @@ files that it names, appended to the model.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from se_keras.class_names import NAMES_FILE, check_class_names, class_names_in, class_names_text
-from se_keras.export import flatbuffer
+from se_keras.export import metadata_tables
+from se_keras.export.tensorflow_internals import schema_module
+from se_keras.export.tflite_file import damage_reported, packed, read_model
 
-ENTRY = "TFLITE_METADATA"
-MODEL_IDENTIFIER, METADATA_IDENTIFIER = b"TFL3", b"M001"
+ENTRY = b"TFLITE_METADATA"
 PARSER_VERSION = "1.0.0"  # the first version of the schema, which has all fields written here
 AXIS_LABELS, VALUE_LABELS = 2, 3  # kinds of an associated file: names of the columns; of 0 and 1 in a single column
 COLOR_SPACES = {3: 1, 1: 2}  # RGB and gray, by channels
@@ -34,7 +34,7 @@ class ClassifierMetadata:
     Args:
         name: Name of the model.
         description: Description of the model.
-        labels: Class names in the order of the outputs; empty if the file has none.
+        class_names: Class names in the order of the outputs; empty if the file has none.
         mean: Value subtracted from a pixel of 0 to 255: one value, or one per channel; empty
             if the file does not state it.
         std: Divisor of the difference; as many values as `mean`.
@@ -42,7 +42,7 @@ class ClassifierMetadata:
 
     name: str
     description: str
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -50,7 +50,7 @@ class ClassifierMetadata:
 def add_classifier_metadata(
     model: bytes,
     *,
-    labels: Sequence[str],
+    class_names: Sequence[str],
     mean: float | Sequence[float],
     std: float | Sequence[float],
     name: str,
@@ -58,14 +58,14 @@ def add_classifier_metadata(
 ) -> bytes:
     """Adds to a TFLite model the metadata with which MediaPipe's `ImageClassifier` can run it.
 
-    The model's own bytes follow unchanged after the new beginning. MediaPipe accepts a float32 input, which it
+    The model's tables and weights are unchanged. MediaPipe accepts a float32 input, which it
     fills with (pixel - mean) / std, or a uint8 input, which it fills with the pixels regardless of its quantization
     parameters; it rejects int8 and int16 inputs, and a batch other than 1.
 
     Args:
         model: Content of a `.tflite` file with one input of shape (batch, height, width, 3 or 1)
             and one output of shape (batch, classes). Existing metadata are replaced.
-        labels: Class names in the order of the outputs; two for an output of one column, which
+        class_names: Class names in the order of the outputs; two for an output of one column, which
             is the probability or logit of the second class. MediaPipe shows no names for such a file.
         mean: Value to subtract from a pixel of 0 to 255: one value, or one per channel. 0 for
             a network that contains its preprocessing.
@@ -78,16 +78,15 @@ def add_classifier_metadata(
         Content of a `.tflite` file with exactly the same outputs.
 
     Raises:
-        ImportError: The package `flatbuffers` is not installed.
+        ImportError: Neither `ai_edge_litert` nor TensorFlow is installed.
         ValueError: Not a TFLite model of one image and one vector of scores, class names that do
             not fit the output, or invalid normalization values.
     """
-    content = _without_own_head(_split(model)[0])
-    head = _model(content)
-    image, scores = _classifier_tensors(content, head)
-    columns = int(scores["shape"][-1])
-    labels = check_class_names(labels, 2 if columns == 1 else columns)
-    channels = int(image["shape"][-1])
+    content = read_model(_split(model)[0])
+    image, scores = _classifier_tensors(content)
+    columns = int(scores.shape[-1])
+    class_names = check_class_names(class_names, 2 if columns == 1 else columns)
+    channels = int(image.shape[-1])
     statement = _statement(
         image,
         normalization=_normalization(mean, std, channels),
@@ -96,7 +95,8 @@ def add_classifier_metadata(
         name=name,
         description=description,
     )
-    return _with_labels(_with_head(content, head, statement), labels)
+    _state(content, statement)
+    return _with_names(packed(content), class_names)
 
 
 def read_metadata(model: bytes) -> ClassifierMetadata | None:
@@ -109,21 +109,21 @@ def read_metadata(model: bytes) -> ClassifierMetadata | None:
         The metadata, or None if there are none.
 
     Raises:
-        ImportError: The package `flatbuffers` is not installed.
+        ImportError: Neither `ai_edge_litert` nor TensorFlow is installed.
         ValueError: The content is not a TFLite model, or is damaged.
     """
     content, files = _split(model)
-    with _damage_reported():
-        statement = _statement_span(content)
-        if statement is None:
-            return None
-        fields = flatbuffer.read_root(content[statement], "ModelMetadata")
+    buffer = _statement_buffer(read_model(content))
+    if buffer is None:
+        return None
+    with damage_reported():
+        fields = metadata_tables.read(buffer.data.tobytes())
     subgraph: dict[str, Any] = next(iter(fields.get("subgraph_metadata", [])), {})
     normalization = _normalization_in(subgraph)
     return ClassifierMetadata(
         name=fields.get("name", ""),
         description=fields.get("description", ""),
-        labels=_labels_in(subgraph, files),
+        class_names=_names_in(subgraph, files),
         mean=tuple(map(float, normalization.get("mean", ()))),
         std=tuple(map(float, normalization.get("std", ()))),
     )
@@ -132,21 +132,8 @@ def read_metadata(model: bytes) -> ClassifierMetadata | None:
 # Reading.
 
 
-@contextlib.contextmanager
-def _damage_reported() -> Iterator[None]:
-    try:
-        yield
-    except (LookupError, ValueError) as error:
-        raise ValueError(f"The TFLite model is truncated or damaged ({error}). Export it again.") from error
-
-
 def _split(model: bytes) -> tuple[bytes, dict[str, bytes]]:
     """Returns the flatbuffer, and the files of the archive after it by name."""
-    if model[4:8] != MODEL_IDENTIFIER:
-        raise ValueError(
-            f"A TFLite model must have {MODEL_IDENTIFIER!r} in bytes 4 to 7; received {len(model)} bytes with "
-            f"{bytes(model[4:8])!r} there. Pass the content of a .tflite file."
-        )
     try:
         with zipfile.ZipFile(io.BytesIO(model)) as archive:
             entries = archive.infolist()
@@ -156,48 +143,21 @@ def _split(model: bytes) -> tuple[bytes, dict[str, bytes]]:
         return model, {}
 
 
-def _model(content: bytes) -> dict[str, Any]:
-    """Reads the root table of a model, and checks that metadata can be added to it."""
-    with _damage_reported():
-        model = flatbuffer.read_root(content, "Model")
-        unknown = flatbuffer.unknown_fields(content, "Model")
-        buffers = [flatbuffer.read(content, position, "Buffer") for position in model["buffers"]]
-        needed = max(
-            (flatbuffer.span(content, buffer["data"]).stop for buffer in buffers if "data" in buffer), default=0
-        )
-        if needed > len(content):
-            raise ValueError(f"has {len(content)} of at least {needed} bytes")
-    if unknown:
-        raise ValueError(
-            f"The model has fields that this version of se_keras does not know (numbers {unknown}) and would lose. "
-            "Update se_keras, or omit the metadata."
-        )
-    if any(buffer.get("offset", 0) > 1 for buffer in buffers):
-        raise ValueError(
-            "The model stores weights after its flatbuffer, as models above 2 GB do, and metadata would move them. "
-            "Omit the metadata."
-        )
-    return model
+def _statement_buffer(model: Any) -> Any:
+    """Returns the buffer of the metadata in a model, or None."""
+    entry = next((entry for entry in model.metadata or () if entry.name == ENTRY), None)
+    return None if entry is None else model.buffers[entry.buffer]
 
 
-def _statement_span(content: bytes) -> slice | None:
-    """Locates the metadata in a model."""
-    model = flatbuffer.read_root(content, "Model")
-    index = next((entry.get("buffer", 0) for entry in model.get("metadata", []) if entry.get("name") == ENTRY), None)
-    if index is None:
-        return None
-    return flatbuffer.span(content, flatbuffer.read(content, model["buffers"][index], "Buffer")["data"])
-
-
-def _classifier_tensors(content: bytes, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads the tensors of the image and the scores, with shape and type."""
-    with _damage_reported():
-        subgraph = flatbuffer.read(content, model["subgraphs"][0], "SubGraph")
-        inputs, outputs = (
-            [flatbuffer.read(content, subgraph["tensors"][index], "Tensor") for index in subgraph[side]]
-            for side in ("inputs", "outputs")
-        )
-    shapes = [[tuple(map(int, tensor.get("shape", ()))) for tensor in tensors] for tensors in (inputs, outputs)]
+def _classifier_tensors(model: Any) -> tuple[Any, Any]:
+    """Returns the tensors of the image and the scores."""
+    with damage_reported():
+        graph = model.subgraphs[0]
+        inputs, outputs = ([graph.tensors[index] for index in side] for side in (graph.inputs, graph.outputs))
+        shapes = [
+            [() if tensor.shape is None else tuple(tensor.shape.tolist()) for tensor in side]
+            for side in (inputs, outputs)
+        ]
     fits = len(inputs) == len(outputs) == 1 and len(shapes[0][0]) == 4 and shapes[0][0][-1] in COLOR_SPACES
     if not fits or not shapes[1][0]:
         raise ValueError(
@@ -205,12 +165,16 @@ def _classifier_tensors(content: bytes, model: dict[str, Any]) -> tuple[dict[str
             f"(batch, classes); received inputs of shapes {shapes[0]} and outputs of shapes {shapes[1]}. Omit the "
             "metadata."
         )
-    if inputs[0].get("type", FLOAT32) not in (FLOAT32, *RANGES):
+    if inputs[0].type not in (FLOAT32, *RANGES):
         raise ValueError(
             "The image of a classifier must be float32, uint8, int8, or int16; received TFLite tensor type "
-            f"{inputs[0]['type']}."
+            f"{inputs[0].type}."
         )
     return inputs[0], outputs[0]
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return () if tensor.shape is None else tuple(tensor.shape.tolist())
 
 
 def _normalization_in(subgraph: dict[str, Any]) -> dict[str, Any]:
@@ -219,13 +183,13 @@ def _normalization_in(subgraph: dict[str, Any]) -> dict[str, Any]:
     return next((fields for kind, fields in options if kind == "NormalizationOptions"), {})
 
 
-def _labels_in(subgraph: dict[str, Any], files: dict[str, bytes]) -> tuple[str, ...]:
+def _names_in(subgraph: dict[str, Any], files: dict[str, bytes]) -> tuple[str, ...]:
     scores: dict[str, Any] = next(iter(subgraph.get("output_tensor_metadata", [])), {})
     files_of = [file for file in scores.get("associated_files", []) if file.get("type") in (AXIS_LABELS, VALUE_LABELS)]
     names = [file.get("name", "") for file in files_of]
     if not names:
         return ()
-    with _damage_reported():
+    with damage_reported():
         return tuple(class_names_in(files[names[0]], names[0]))
 
 
@@ -249,7 +213,7 @@ def _normalization(mean: float | Sequence[float], std: float | Sequence[float], 
 
 
 def _statement(
-    image: dict[str, Any],
+    image: Any,
     *,
     normalization: dict[str, np.ndarray],
     color_space: int,
@@ -258,10 +222,10 @@ def _statement(
     description: str,
 ) -> bytes:
     """Builds the flatbuffer of the metadata."""
-    if image.get("type", FLOAT32) == FLOAT32:
+    if image.type == FLOAT32:
         lowest, highest = ((pixel - normalization["mean"]) / normalization["std"] for pixel in (0, 255))
     else:
-        lowest, highest = ([value] for value in RANGES[image["type"]])
+        lowest, highest = ([value] for value in RANGES[image.type])
     image_metadata = {
         "name": "image",
         "description": "Image to be classified, resized to the size of the input.",
@@ -285,44 +249,23 @@ def _statement(
         ],
         "min_parser_version": PARSER_VERSION,
     }
-    builder = flatbuffer.new_builder()
-    builder.Finish(flatbuffer.write(builder, "ModelMetadata", metadata), METADATA_IDENTIFIER)
-    return bytes(builder.Output())
+    return metadata_tables.write(metadata)
 
 
-def _with_head(content: bytes, model: dict[str, Any], statement: bytes) -> bytes:
-    """Adds the metadata to the model as an additional buffer.
-
-    A table of a flatbuffer may point to anything after it. So a new beginning, with longer lists of buffers and
-    metadata, points into the complete old file: nothing is lost or misaligned, however large it is.
-    """
-    builder = flatbuffer.new_builder()
-    # Written first, so it ends up last: `_without_own_head` finds the old file after it.
-    buffer = flatbuffer.write(builder, "Buffer", {"data": flatbuffer.write_bytes(builder, statement)})
-    # The builder counts backward from its end, where the old file begins.
-    numbers = {"version": model.get("version", 0)}
-    parts = {name: -value for name, value in model.items() if isinstance(value, int) and name not in numbers}
-    lists = {name: [-position for position in model[name]] for name in ("subgraphs", "buffers")}
-    entries = [entry for entry in model.get("metadata", []) if entry.get("name") != ENTRY]
-    entries.append({"name": ENTRY, "buffer": len(lists["buffers"])})
-    head = {**numbers, **parts, **lists, "buffers": [*lists["buffers"], buffer], "metadata": entries}
-    builder.Finish(flatbuffer.write(builder, "Model", head), MODEL_IDENTIFIER)
-    return bytes(builder.Output()) + content
+def _state(model: Any, statement: bytes) -> None:
+    """Puts the metadata into a model, in place of earlier ones."""
+    buffer = _statement_buffer(model)
+    if buffer is None:
+        buffer, entry = schema_module().BufferT(), schema_module().MetadataT()
+        entry.name, entry.buffer = ENTRY, len(model.buffers)
+        model.metadata = [*(model.metadata or ()), entry]
+        model.buffers.append(buffer)
+    buffer.data = np.frombuffer(statement, "uint8")
 
 
-def _without_own_head(content: bytes) -> bytes:
-    """Undoes `_with_head`; returns any other file unchanged."""
-    with _damage_reported():
-        statement = _statement_span(content)
-    if statement is None:
-        return content
-    end = statement.stop + (statement.start - statement.stop) % flatbuffer.ALIGNMENT
-    return content[end:] if content[end + 4 : end + 8] == MODEL_IDENTIFIER else content
-
-
-def _with_labels(content: bytes, labels: Sequence[str]) -> bytes:
+def _with_names(content: bytes, class_names: Sequence[str]) -> bytes:
     file = io.BytesIO()
     file.write(content)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # readers map the files and cannot decompress
-        archive.writestr(zipfile.ZipInfo(NAMES_FILE), class_names_text(labels))
+        archive.writestr(zipfile.ZipInfo(NAMES_FILE), class_names_text(class_names))
     return file.getvalue()

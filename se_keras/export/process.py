@@ -15,8 +15,6 @@ import numpy as np
 from se_keras.errors import one_of
 from se_keras.export.runtime import RUNTIMES, format_of
 
-# `runpy` runs `worker.py` without adding its folder, which contains an onnx.py, to the import path.
-_START = "import runpy, sys; sys.path[:] = [p for p in sys.path if p]; runpy.run_path(sys.argv[1], run_name='__main__')"
 # Chromium's and Chrome's software driver, which computes on the CPU in place of a GPU.
 SOFTWARE_DRIVERS = (
     "/usr/lib/chromium/vk_swiftshader_icd.json",
@@ -62,7 +60,7 @@ class Worker:
             environment["KERAS_BACKEND"] = keras.backend.backend()
             known = {"sys_path": sys.path, "custom_objects": _custom_objects()}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _START, os.fspath(here / "worker.py")],
+            [sys.executable, os.fspath(here / "worker.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.messages,

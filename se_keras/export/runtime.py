@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from se_keras.errors import missing_package, one_of
+from se_keras.export.tensorflow_internals import interpreter_module
+from se_keras.export.tflite_file import is_tflite
 from se_keras.file_kinds import described
 from se_keras.native_output import native_output_held
 from se_keras.scores import SIGNATURES, kind_described, kind_named
@@ -76,7 +78,7 @@ def format_of(path: str | os.PathLike) -> str:
         raise ValueError(f"The folder {os.fspath(path)!r} is not a SavedModel: it holds no file saved_model.pb.")
     with open(path, "rb") as file:
         head = file.read(8)
-    if head[4:8] == b"TFL3":
+    if is_tflite(head):
         return "tflite"
     if path.suffix == ".keras" and head[:2] == b"PK":
         return "keras"
@@ -386,22 +388,3 @@ def answer_among(names: Sequence[str]) -> str:
         The first of `ANSWERS` that is among them, else the first name.
     """
     return next((name for name in ANSWERS if name in names), names[0])
-
-
-def interpreter_module() -> Any:
-    """Imports the module of TFLite's interpreter, from `ai_edge_litert` or else from TensorFlow.
-
-    Returns:
-        A module with `Interpreter` and `OpResolverType`.
-
-    Raises:
-        ImportError: Neither is installed.
-    """
-    try:
-        from ai_edge_litert import interpreter
-    except ImportError:
-        try:
-            from tensorflow.lite.python import interpreter
-        except ImportError as error:
-            raise missing_package("ai_edge_litert", "litert", "Running a .tflite file") from error
-    return interpreter

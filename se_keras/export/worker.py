@@ -41,7 +41,7 @@ def _import_runtime(setup: dict[str, Any]) -> None:
             package.__path__ = [os.path.join(setup["root"], *name.split("."))]
             sys.modules[name] = package
     if setup["runtime"] in ("tflite", "tflite_gpu"):
-        from se_keras.export.runtime import interpreter_module
+        from se_keras.export.tensorflow_internals import interpreter_module
 
         interpreter_module()
     elif setup["runtime"] == "onnx":
@@ -114,4 +114,5 @@ def _memory() -> int:
 
 
 if __name__ == "__main__":
+    sys.path.pop(0)  # the folder of this file, whose modules belong to the package
     main()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from se_keras.class_names import check_class_names, imagenet_labels
+from se_keras.class_names import check_class_names, imagenet_classes
 from se_keras.errors import check_count, one_of
 from se_keras.prediction import cluster, local
 from se_keras.prediction.classifier import Question
@@ -165,7 +165,7 @@ def _class_names(model: keras.Model, labels: Sequence[str] | None) -> list[str]:
     classes = scores_of(model).classes
     if labels is not None:
         return list(check_class_names(labels, classes))
-    names = [name for _, name in imagenet_labels()]
+    names = [name for _, name in imagenet_classes()]
     if len(names) != classes:
         raise ValueError(
             f"The model has {classes} classes of its own, and not the {len(names):,} of ImageNet. Pass their names as "

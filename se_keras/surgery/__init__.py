@@ -1,6 +1,6 @@
 """Graph rewriting: functional models rewritten to compute the same answers with less work."""
 
-from se_keras.surgery.deploy import Change, Deployment, deploy, in_float32, stage_squeezes, without_dead_blocks
+from se_keras.surgery.deploy import Change, Deployment, deploy
 from se_keras.surgery.insert import insert_squeeze_excite
 from se_keras.surgery.positions import Position, find_positions
 from se_keras.surgery.prune import Pruned, prune_gates, pruning_curve
@@ -15,10 +15,7 @@ __all__ = [
     "PruningReport",
     "deploy",
     "find_positions",
-    "in_float32",
     "insert_squeeze_excite",
     "prune_gates",
     "pruning_curve",
-    "stage_squeezes",
-    "without_dead_blocks",
 ]

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras import layers
 
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery.constant_gates import constant_gates
-from se_keras.surgery.dead_blocks import dead_blocks
 from se_keras.surgery.fold import ALWAYS_TRAINS, BATCH_NORMS, fold_batch_norms
 from se_keras.surgery.graph import Call, Graph, build_model, read_graph
 from se_keras.surgery.hoist import hoist_squeezes
 from se_keras.surgery.layer_facts import hides_layers, is_functional, layers_inside, shown_with_weights
 from se_keras.surgery.repeated import rewritten_inside
-from se_keras.surgery.stage import open_blocks, stage_pools
 
 # Layers that pass their input through at inference.
 TRAINING_ONLY = (
@@ -108,15 +103,23 @@ def deploy(model: keras.Model) -> Deployment:
     >>> sum(change.action == "hoisted" for change in changes)
     16
     """
-    graph, changes = _deployed(read_graph(model))
-    return Deployment(build_model(graph), tuple(changes))
+    graph, changes = deployed(read_graph(model))
+    return Deployment(build_model(graph), changes)
 
 
-def _deployed(graph: Graph) -> tuple[Graph, list[Change]]:
+def deployed(graph: Graph) -> tuple[Graph, tuple[Change, ...]]:
+    """Rewrites a graph for inference, as `deploy` does with a model.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        The new graph, and the changes.
+    """
     inside: list[Change] = []
 
     def rewrite(inner: Graph, name: str) -> Graph:
-        inner, found = _deployed(inner)
+        inner, found = deployed(inner)
         inside.extend(dataclasses.replace(change, layer=f"{name}/{change.layer}") for change in found)
         return inner
 
@@ -126,13 +129,13 @@ def _deployed(graph: Graph) -> tuple[Graph, list[Change]]:
     graph, folded, not_folded = fold_batch_norms(graph)
     graph, hoisted, not_hoisted = hoist_squeezes(graph)
     kept = [*not_removed, *not_folded, *not_hoisted]
-    return graph, [
+    return graph, (
         *inside,
         *(Change(name, "removed") for name in removed),
         *(Change(norm.name, "folded", layer.name) for norm, layer in folded),
         *(Change(se.name, "hoisted", layer.name) for se, layer in hoisted),
         *(Change(call.name, "kept", reason) for call, reason in kept),
-    ]
+    )
 
 
 def _closed_layers(graph: Graph) -> list[Any]:
@@ -171,63 +174,3 @@ def _without_training_only(graph: Graph) -> tuple[Graph, list[str], list[tuple[C
     calls = [call for call in calls if not call.always_trains]
     aliases = {id(call.outputs[0]): call.inputs[0] for call in calls}
     return graph.rewritten({call: [] for call in calls}, aliases), [call.name for call in calls], kept
-
-
-def in_float32(model: keras.Model) -> keras.Model:
-    """Returns the same model with every layer computing in float32, whatever its dtype policy.
-
-    Args:
-        model: A functional model, or a built sequential one.
-
-    Returns:
-        A new functional model with the same weights.
-
-    Raises:
-        ValueError: As in `deploy`; or Keras quantized a layer, whose answers would differ in float32.
-    """
-    return build_model(read_graph(model), dtype="float32")
-
-
-def stage_squeezes(model: keras.Model, names: Collection[str] | None = None) -> keras.Model:
-    """Splits means over a whole map into exact average pools with small windows.
-
-    A GPU may add the positions of a map in half precision, where a sum above 65,504 is
-    infinite: for 56x56 positions a mean of 21 is enough. The sums of small windows stay small.
-
-    Args:
-        model: A functional model, or a built sequential one.
-        names: Names of the `SqueezeExcite` and `GlobalAveragePooling2D` layers to split. None
-            selects all. Squeezes other than the mean, and maps of at most 8x8 or of unknown size,
-            stay as they are.
-
-    Returns:
-        A new functional model with the same answers up to rounding.
-
-    Raises:
-        ValueError: As in `deploy`.
-    """
-    return build_model(_staged(read_graph(model), names))
-
-
-def _staged(graph: Graph, names: Collection[str] | None) -> Graph:
-    graph = rewritten_inside(graph, lambda inner, _: _staged(inner, names))
-    graph, opened = open_blocks(graph, names)
-    return stage_pools(graph, None if names is None else {*names, *opened})
-
-
-def without_dead_blocks(model: keras.Model, images: np.ndarray) -> keras.Model:
-    """Replaces the gates of SE blocks whose units are all off with constants, as quantization would anyway.
-
-    Args:
-        model: A functional model, or a built sequential one.
-        images: Images like those the model will see, in the range of its input.
-
-    Returns:
-        A new functional model with the same answers on these images, or `model` itself if no block
-        is dead.
-
-    Raises:
-        ValueError: As in `deploy`.
-    """
-    gates = dead_blocks(model, images)
-    return build_model(constant_gates(read_graph(model), gates)) if gates else model

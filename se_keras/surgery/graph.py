@@ -273,21 +273,42 @@ def _nodes(inputs: Iterable[Any], outputs: Iterable[Any]) -> list[Any]:
     return list(ordered.values())
 
 
-def build_model(graph: Graph, *, dtype: str | None = None, copier: Copier | None = None) -> keras.Model:
+def in_float32(graph: Graph) -> Graph:
+    """Copies every layer of a graph to compute in float32, whatever its dtype policy.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        A new graph with the same weights.
+
+    Raises:
+        ValueError: A layer cannot be copied; or Keras quantized it, and its answers would differ in float32.
+    """
+    copier = new_copier(dtype="float32")
+    return graph.rewritten(
+        {
+            call: [dataclasses.replace(call, operation=copier.layer(call.operation), is_new=True)]
+            for call in graph.calls
+        },
+        {},
+    )
+
+
+def build_model(graph: Graph, *, copier: Copier | None = None) -> keras.Model:
     """Builds a model from a graph, with copied layers in the same state.
 
     Args:
         graph: The graph.
-        dtype: The floating-point dtype in which all layers compute, such as "float32". None keeps each layer's own.
         copier: The copier of the layers, for several models that share them. None makes a new one.
 
     Returns:
         A functional model that shares no weights with the one the graph was read from.
 
     Raises:
-        ValueError: A layer cannot be copied, or not in `dtype`. The message names it.
+        ValueError: A layer cannot be copied. The message names it.
     """
-    copier = new_copier(dtype=dtype) if copier is None else copier
+    copier = new_copier() if copier is None else copier
     names: set[str] = set()
     tensors: dict[int, Any] = {}
     for x in keras.tree.flatten(graph.inputs):
@@ -309,7 +330,7 @@ def new_copier(*, dtype: str | None = None, replaced: Mapping[int, Any] | None =
     """Returns a copier of layers that also copies the functional models in them.
 
     Args:
-        dtype: As in `build_model`.
+        dtype: The floating-point dtype in which the copies compute. None keeps that of each layer.
         replaced: Maps the id of a layer to its replacement.
 
     Returns:

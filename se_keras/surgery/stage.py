@@ -15,8 +15,26 @@ from se_keras.layers import SqueezeExcite
 from se_keras.surgery.fold import float64
 from se_keras.surgery.graph import Call, Graph
 from se_keras.surgery.hoist import new_call, opened, takes_mask
+from se_keras.surgery.repeated import rewritten_inside
 
 LARGEST_WINDOW = 8
+
+
+def staged(graph: Graph, names: Collection[str] | None = None) -> Graph:
+    """Splits means over a whole map into exact average pools with small windows.
+
+    Args:
+        graph: The graph.
+        names: Names of the `SqueezeExcite` and `GlobalAveragePooling2D` layers to split. None
+            selects all. Squeezes other than the mean, and maps of at most 8x8 or of unknown size,
+            stay as they are.
+
+    Returns:
+        A new graph with the same answers up to rounding.
+    """
+    graph = rewritten_inside(graph, lambda inner, _: staged(inner, names))
+    graph, opened_pools = open_blocks(graph, names)
+    return stage_pools(graph, None if names is None else {*names, *opened_pools})
 
 
 def open_blocks(graph: Graph, names: Collection[str] | None = None) -> tuple[Graph, list[str]]:

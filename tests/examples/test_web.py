@@ -98,9 +98,9 @@ def save_exact_photo(path):
     return np.asarray(piece)
 
 
-def write_sidecar(folder, *, labels=LABELS, dtype="float32"):
+def write_sidecar(folder, *, class_names=LABELS, dtype="float32"):
     pixels = {"height": 32, "width": 32, "dtype": dtype, "range": [0, 255], "crop_pct": 0.875}
-    content = {"labels": labels, "input": {**pixels, "interpolation": "bicubic"}, "output": "probabilities"}
+    content = {"class_names": class_names, "input": {**pixels, "interpolation": "bicubic"}, "output": "probabilities"}
     (folder / "model.json").write_text(json.dumps(content))
 
 
@@ -254,7 +254,7 @@ def test_file_that_is_no_image_is_named(browser, address, page, model, tmp_path)
 
 
 def test_side_car_of_another_model_is_refused(browser, address, page, model):
-    write_sidecar(page, labels=LABELS[:3])
+    write_sidecar(page, class_names=LABELS[:3])
     browser.get(address)
     wait_for(browser, lambda b: "names 3 classes, and model.tflite has 10" in b.find_element("id", "status").text)
 

@@ -7,9 +7,10 @@ import pytest
 from se_keras import SqueezeExcite
 from se_keras.export import calibration as module
 from se_keras.export.calibration import Calibration, with_ranges
-from se_keras.export.runtime import interpreter_module
-from se_keras.export.saved_model import write_archive
-from se_keras.export.tflite import converted
+from se_keras.export.tensorflow_internals import interpreter_module
+from se_keras.export.tflite_file import read_model
+from se_keras.export.to_saved_model import write_archive
+from se_keras.export.to_tflite import converted
 
 
 @pytest.fixture(scope="module")
@@ -99,4 +100,5 @@ def test_values_that_are_not_finite_are_named(model, calibration):
 
 def test_ranges_of_a_file_without_any_stay_absent(model):
     content = converted(model, "fp32", None, "float32", 1)
-    assert with_ranges(content, [np.zeros((1, 16, 16, 3), "float32")]) == content
+    ranged = read_model(with_ranges(content, [np.zeros((1, 16, 16, 3), "float32")]))
+    assert not any(tensor.quantization and tensor.quantization.max for tensor in ranged.subgraphs[0].tensors)

@@ -67,5 +67,5 @@ def test_points_of_integers_are_right(strides, tmp_path, rng):
     inputs = keras.Input((16, 16, 8))
     model = keras.Model(inputs, keras.layers.Conv2D(8, 1, strides=strides)(inputs))
     data = rng.normal(0, 3, (120, 16, 16, 8))
-    path = export.tflite(model, tmp_path / "model.tflite", dtype="int8", representative_data=data)
+    path = export.tflite(model, tmp_path / "model.tflite", dtype="int8", data=data)
     assert difference_on_gpu(path, (16, 16, 8)) < 0.03

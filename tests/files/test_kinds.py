@@ -76,7 +76,7 @@ def test_side_files_are_told_by_their_names_within(tmp_path):
     (tmp_path / "a.json").write_text('{"dtype": "fp32", "shape": [1]}')
     (tmp_path / "a.csv").write_text("file,error,more\n")
     assert json_with("dtype", "shape").obstacle(tmp_path / "a.json") == ""
-    assert json_with("dtype", "labels").obstacle(tmp_path / "a.json")
+    assert json_with("dtype", "class_names").obstacle(tmp_path / "a.json")
     (tmp_path / "a.json").write_text("[]")
     assert json_with("dtype").obstacle(tmp_path / "a.json")
     assert table_of("file", "error").obstacle(tmp_path / "a.csv") == ""

@@ -171,7 +171,7 @@ def test_graph_says_which_formats_it_has_no_decoder_for():
 
 
 def test_served_model_answers_what_it_can(model, tmp_path):
-    loaded = tf.saved_model.load(str(export.saved_model(model, tmp_path / "saved", labels=["all", "other"])))
+    loaded = tf.saved_model.load(str(export.saved_model(model, tmp_path / "saved", class_names=["all", "other"])))
     serve = loaded.signatures["serve_bytes"]
     good = SOUND["plain.jpg"]
     answer = {name: tensor.numpy() for name, tensor in serve(image_bytes=tf.constant([good, b"hello", good])).items()}

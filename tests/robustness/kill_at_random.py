@@ -98,8 +98,8 @@ CONVERT = ["convert", "source.safetensors", "--model", "se_resnet20", "--overwri
 COMMANDS = {
     "train": Command(cli(*TRAIN), ("run",), resuming),
     "predict": Command(cli(*PREDICT, "--output", "answers.csv"), ("answers.csv", "answers.broken.csv")),
-    "export saved_model": Command(exporting(export.saved_model, "saved", labels=["a", "b", "c"]), ("saved",)),
-    "export tflite": Command(exporting(export.tflite, "m.tflite", labels=["a", "b", "c"]), ("m.tflite", "m.json")),
+    "export saved_model": Command(exporting(export.saved_model, "saved", class_names=["a", "b", "c"]), ("saved",)),
+    "export tflite": Command(exporting(export.tflite, "m.tflite", class_names=["a", "b", "c"]), ("m.tflite", "m.json")),
     "export onnx": Command(exporting(export.onnx, "m.onnx"), ("m.onnx",)),
     "convert keras": Command(cli(*CONVERT, "--to", "c.keras"), ("c.keras",)),
     "convert h5": Command(cli(*CONVERT, "--to", "c.weights.h5"), ("c.weights.h5",)),

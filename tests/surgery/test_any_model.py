@@ -16,8 +16,8 @@ from rewriting import randomized
 from se_keras import export, insert_squeeze_excite, model_info
 from se_keras.analysis import collect_gates
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery import deploy, find_positions, in_float32, prune_gates
-from se_keras.surgery.graph import build_model, read_graph
+from se_keras.surgery import deploy, find_positions, prune_gates
+from se_keras.surgery.graph import build_model, in_float32, read_graph
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Not all gates",
@@ -250,11 +250,11 @@ def test_batch_norms_of_every_step_are_folded():
 def test_quantized_layers_are_not_computed_in_float32(name):
     layer = CASES[name].refused["tflite"]
     with pytest.raises(ValueError, match=rf"'{layer}' .* was quantized by Keras \({name}\)"):
-        in_float32(built(name))
+        in_float32(read_graph(built(name)))
 
 
 def test_half_precision_inside_wrappers_becomes_float32():
-    single = in_float32(built("bfloat16"))
+    single = build_model(in_float32(read_graph(built("bfloat16"))))
     assert {v.dtype for v in single.weights} == {"float32"}
     assert {layer.compute_dtype for layer in single._flatten_layers(include_self=False)} == {"float32"}
 

@@ -12,7 +12,10 @@ from small_networks import answers, shortened
 
 import se_keras
 from se_keras import SEConfig, SqueezeExcite
-from se_keras.surgery import Change, Deployment, deploy, in_float32, stage_squeezes
+from se_keras.surgery import Change, Deployment, deploy
+from se_keras.surgery.deploy import deployed as deployed_graph
+from se_keras.surgery.graph import build_model, in_float32, read_graph
+from se_keras.surgery.stage import staged
 
 QUICK = ("se_resnet20", "se_bn_inception")
 HOISTED = {  # blocks that follow a plain 1x1 convolution which does not narrow the map
@@ -215,7 +218,7 @@ def test_half_precision_policies(policy):
     deployed, changes = deploy(model)
     assert list(actions(changes).values()).count("hoisted") == 5
     assert deployed.get_layer("stage2_block1_conv1").compute_dtype == policy.removeprefix("mixed_")
-    single = deploy(in_float32(model)).model
+    single = build_model(deployed_graph(in_float32(read_graph(model)))[0])
     assert single.get_layer("stage2_block1_conv1").compute_dtype == "float32"
     # Half precision itself is this far off.
     bound = 0.05 if policy == "mixed_float16" else 0.4
@@ -232,7 +235,9 @@ def test_other_backends(backend, run_warm):
         from rewriting import actions, randomized, relative_difference
         from se_keras import SqueezeExcite
         from se_keras.layers import GroupedConv2D
-        from se_keras.surgery import deploy, stage_squeezes
+        from se_keras.surgery import deploy
+        from se_keras.surgery.graph import build_model, read_graph
+        from se_keras.surgery.stage import staged
 
         images = keras.Input((16, 16, 8))
         x = layers.BatchNormalization(name="bn1")(GroupedConv2D(8, 3, groups=4, use_bias=False)(images))
@@ -241,7 +246,7 @@ def test_other_backends(backend, run_warm):
         deployed, changes = deploy(model)
         assert actions(changes) == {"bn1": "folded", "bn2": "folded", "se": "hoisted"}
         assert relative_difference(model, deployed) < 1e-5
-        assert relative_difference(model, stage_squeezes(deployed)) < 1e-5
+        assert relative_difference(model, build_model(staged(read_graph(deployed)))) < 1e-5
         """,
         backend,
     )
@@ -253,25 +258,25 @@ def test_staged_squeezes_compute_the_same(size):
     y = SqueezeExcite(4, name="se")(layers.Conv2D(16, 3, padding="same", activation="relu")(images))
     model = randomized(keras.Model(images, layers.GlobalAveragePooling2D(name="pooled")(y)))
     for names in (None, ["se"], ["pooled"]):
-        staged = stage_squeezes(model, names)
-        pools = [layer.name for layer in staged.layers if isinstance(layer, layers.AveragePooling2D)]
+        split = build_model(staged(read_graph(model), names))
+        pools = [layer.name for layer in split.layers if isinstance(layer, layers.AveragePooling2D)]
         assert {pool.split("_stage")[0] for pool in pools} == {
             None: {"se_squeeze", "pooled"},
             "se": {"se_squeeze"},
             "pooled": {"pooled"},
         }[names if names is None else names[0]]
-        assert relative_difference(model, staged) < 1e-5
+        assert relative_difference(model, split) < 1e-5
 
 
 def test_staged_squeeze_stays_finite_where_half_precision_overflows():
     images = keras.Input((112, 112, 1), dtype="float16")
     plain = keras.Model(images, layers.GlobalAveragePooling2D(dtype="float16")(images))
-    staged = stage_squeezes(plain)
-    values = [layer for layer in staged.layers if isinstance(layer, layers.AveragePooling2D)]
+    split = build_model(staged(read_graph(plain)))
+    values = [layer for layer in split.layers if isinstance(layer, layers.AveragePooling2D)]
     x = np.full((1, 112, 112, 1), 1000.0, "float16")
     assert 1000.0 * 112 * 112 > 65504  # what a GPU that adds in float16 has to hold
     assert all(1000.0 * np.prod(layer.pool_size) < 65504 for layer in values)
-    assert float(staged(x)[0, 0]) == pytest.approx(1000.0, rel=0.01)
+    assert float(split(x)[0, 0]) == pytest.approx(1000.0, rel=0.01)
 
 
 def test_changes_read_as_sentences():

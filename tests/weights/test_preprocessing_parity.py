@@ -13,7 +13,7 @@ from formula import fill
 from small_networks import answers
 
 import se_keras
-from se_keras.class_names import imagenet_labels
+from se_keras.class_names import imagenet_classes
 from se_keras.images.record import Preprocessing
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
@@ -74,6 +74,6 @@ def test_file_to_top_five(trained, golden):
     images = preprocess(PHOTO, Preprocessing(interpolation="bicubic"))
     logits = answers(model, images)
     probabilities = np.exp(logits) / np.exp(logits).sum()
-    labels = imagenet_labels()
+    labels = imagenet_classes()
     expected = [labels[index][1] for index in np.argsort(-golden[f"logits/{name}"])[:5]]
     assert [label for _, label, _ in se_keras.decode_predictions(probabilities)[0]] == expected

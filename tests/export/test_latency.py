@@ -1,5 +1,6 @@
 """Timing side by side: the settings, the turns, and what is refused. Numbers are only checked for being there."""
 
+import contextlib
 import json
 
 import keras
@@ -8,7 +9,8 @@ import pytest
 
 from se_keras import export
 from se_keras.export.process import RuntimeRefusedError, Worker
-from se_keras.export.verify import speed_of
+from se_keras.export.verification import speed_of
+from se_keras.progress import shown_by
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +23,16 @@ def test_every_setting_of_every_contestant(other, model, file):
     rounds = []
     contestants = {"other": {"tflite": file, "keras": model}[other], "tflite": file}
 
-    def progress(items):
-        rounds.append(list(items))
-        return rounds[-1]
+    @contextlib.contextmanager
+    def display(title, total):
+        rounds.append(total)
+        yield lambda: None
 
-    rows = export.benchmark(contestants, threads=(1, 2), batch_sizes=(1, 3), repeats=2, warmups=1, progress=progress)
+    with shown_by(display):
+        rows = export.benchmark(contestants, threads=(1, 2), batch_sizes=(1, 3), repeats=2, warmups=1)
     settings = [(row.speed.threads, row.speed.batch, row.name) for row in rows]
     assert settings == [(t, b, name) for t in (1, 2) for b in (1, 3) for name in contestants]
-    assert rounds == [[0, 1, 2]] * 4
+    assert rounds == [3] * 4
     for row in rows:
         assert isinstance(row, export.Measurement)
         assert row.speed.runtime == (other if row.name == "other" else "tflite")

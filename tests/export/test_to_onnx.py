@@ -12,8 +12,8 @@ from small_networks import shortened
 
 import se_keras
 from se_keras import export
-from se_keras.export.onnx import OPSET, ROUTES
 from se_keras.export.structure import structure_of
+from se_keras.export.to_onnx import OPSET, ROUTES
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
 pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")

@@ -18,7 +18,7 @@ from se_keras.export.exportable import check_graph, check_numbers_only, layers_i
 from se_keras.export.inference_form import inference_form
 from se_keras.files import replacing
 from se_keras.native_output import native_output_held
-from se_keras.surgery import in_float32
+from se_keras.surgery.graph import build_model, in_float32, read_graph
 from se_keras.surgery.outputs import scores_of
 
 OPSET = 17  # of 2022: ONNX Runtime 1.12 and later; from 18 on, the squeeze is no longer a GlobalAveragePool
@@ -52,7 +52,7 @@ def onnx(
     model: keras.Model,
     path: str | os.PathLike,
     *,
-    labels: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     opset: int | None = None,
     overwrite: bool = False,
 ) -> pathlib.Path:
@@ -65,19 +65,19 @@ def onnx(
     Args:
         model: A functional or sequential model with one input.
         path: The file to write, ending in .onnx.
-        labels: Class names in the order of the outputs; two names for a single sigmoid or logit.
+        class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
         opset: ONNX opset. Default: 17, or 18 on JAX, the lowest there; tf2onnx supports at most 18.
         overwrite: Whether to replace an existing ONNX model.
 
     Returns:
         The file. Its input is named "images", its output "output_0". Its metadata properties are
-        "output", a key of `se_keras.scores.SIGNATURES`, and with `labels` "class_names", a JSON list.
+        "output", a key of `se_keras.scores.SIGNATURES`, and with `class_names` "class_names", a JSON list.
 
     Raises:
         FileExistsError: The file exists, and `overwrite` is False or it is not an ONNX model.
         ImportError: The extra "onnx", on JAX "onnx-jax", on Torch "onnx-torch", is not installed.
         ValueError: `path` does not end in .onnx; the model has several inputs or a vocabulary, or is subclassed, not
-            built, or quantized by Keras; `labels` do not fit the outputs; ONNX lacks an operation; or the opset is
+            built, or quantized by Keras; `class_names` do not fit the outputs; ONNX lacks an operation; or the opset is
             not supported.
     """
     path = pathlib.Path(path)
@@ -89,8 +89,8 @@ def onnx(
         raise ValueError(f"A model to export must have one input; {model.name!r} has {len(model.inputs)}.")
     scores = scores_of(model)
     properties = {"output": scores.kind}
-    if labels is not None:
-        properties["class_names"] = json.dumps(check_class_names(labels, scores.classes))
+    if class_names is not None:
+        properties["class_names"] = json.dumps(check_class_names(class_names, scores.classes))
     route = ROUTES[one_of("backend to write an .onnx file on", keras.backend.backend(), ROUTES)]
     opset = route.opset if opset is None else opset
     if opset < route.least:
@@ -99,7 +99,7 @@ def onnx(
             f"support earlier opsets; received opset={opset}."
         )
     _require(route)
-    deployed = inference_form(in_float32(model))
+    deployed = inference_form(build_model(in_float32(read_graph(model))))
     images = deployed.inputs[0]
     spec = keras.InputSpec(shape=images.shape, dtype=keras.backend.standardize_dtype(images.dtype), name="images")
     with replacing(path, overwrite=overwrite) as target:

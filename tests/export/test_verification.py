@@ -20,7 +20,7 @@ from se_keras.export.process import RuntimeRefusedError, Worker
 from se_keras.export.report import LIMITS, Agreement, Limits, Report
 from se_keras.export.runtime import TFLiteRunner, dequantized, format_of, open_runner, quantized
 from se_keras.export.structure import size_of, structure_of
-from se_keras.export.verify import compare
+from se_keras.export.verification import compare
 from se_keras.images.record import Preprocessing
 
 QUICK = {"gpu_images": 0, "repeats": 0}
@@ -352,7 +352,7 @@ def int8_file(tmp_path_factory):
     model = keras.Model(inputs, keras.layers.Dense(6, activation="softmax")(x))
     images = np.random.default_rng(0).integers(0, 256, (128, 16, 16, 3), "uint8")
     path = tmp_path_factory.mktemp("int8") / "model.tflite"
-    export.tflite(model, path, dtype="int8", representative_data=images, input_type="uint8")
+    export.tflite(model, path, dtype="int8", data=images, input_type="uint8")
     return model, path
 
 

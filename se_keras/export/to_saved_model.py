@@ -34,7 +34,7 @@ def saved_model(
     model: keras.Model,
     path: str | os.PathLike,
     *,
-    labels: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     deploy: bool = True,
     top: int = 5,
     preprocessing: Preprocessing | None = None,
@@ -51,7 +51,7 @@ def saved_model(
       network of this package. Cast uint8 pixels; do not divide them.
     - "serve_bytes": maps `image_bytes`, a vector of whole JPEG, PNG, BMP, or GIF files ({"b64": ...} in
       a REST request), to "probabilities" (batch, classes), the `top` most probable classes as "labels"
-      and "scores" (batch, top), best first, and "status" (batch,). Without `labels`, "labels" are the
+      and "scores" (batch, top), best first, and "status" (batch,). Without `class_names`, "labels" are the
       class indices as text. Logits pass through a softmax; one sigmoid (or logit) is the probability p
       of the second of two classes, and the first gets 1 - p; several sigmoids stay independent. Each
       image is decoded, turned upright, resized, and cropped as in `preprocess`, within the same limits.
@@ -73,13 +73,13 @@ def saved_model(
     Args:
         model: A functional or built sequential model with one input and one output.
         path: The folder to write.
-        labels: Class names, in the order of the model's outputs; for a single sigmoid or logit two
-            names, in the order of the labels 0 and 1. Names must be unique.
+        class_names: Class names, in the order of the model's outputs; for a single sigmoid or logit two
+            names, in the order of the integer labels 0 and 1. Names must be unique.
         deploy: True for inference: the model goes through `surgery.deploy`, has no trainable
             variables and no "serve_train", and computes the same with `training=True`. False for
             fine-tuning: batch normalization and dropout obey `training`, and the variables that are
             trainable in `model` are trainable.
-        top: Number of labels that "serve_bytes" returns, at least 1; limited to the number of classes.
+        top: Number of class names that "serve_bytes" returns, at least 1; limited to the number of classes.
         preprocessing: How "serve_bytes" resizes, crops, and normalizes for a model built without its
             preprocessing. By default, such a model gets pixels from 0 to 255, with both sides
             stretched to its input size.
@@ -98,7 +98,7 @@ def saved_model(
     top = check_count("top", top)
     _check_single_tensors(model)
     scores = scores_of(model)
-    labels = None if labels is None else _checked_labels(model, scores, labels)
+    class_names = None if class_names is None else _checked_names(model, scores, class_names)
     photos = _photos(model, scores, preprocessing)
     served = inference_form(model) if deploy else model
     with (
@@ -109,9 +109,9 @@ def saved_model(
         loaded, predict = _reusable(served, is_trainable=not deploy)
         signatures = _image_signatures(served, SIGNATURES[scores.kind], predict)
         if photos is not None:
-            signatures["serve_bytes"] = _bytes_signature(scores, predict, photos, labels, top)
-        if labels is not None:
-            loaded.labels = _labels_asset(pathlib.Path(scratch), labels)
+            signatures["serve_bytes"] = _bytes_signature(scores, predict, photos, class_names, top)
+        if class_names is not None:
+            loaded.labels = _names_asset(pathlib.Path(scratch), class_names)
         _save(loaded, signatures, target)
         write_warm_up(target, model.name, _warm_up_requests(model, signatures, photos))
     _warn_of_compiled_functions(pathlib.Path(path))
@@ -168,11 +168,11 @@ def _check_single_tensors(model: keras.Model) -> None:
         )
 
 
-def _checked_labels(model: keras.Model, scores: Scores, labels: Sequence[str]) -> tuple[str, ...]:
+def _checked_names(model: keras.Model, scores: Scores, class_names: Sequence[str]) -> tuple[str, ...]:
     shape = tuple(model.outputs[0].shape)
     if len(shape) != 2:
-        raise ValueError(f"`labels` require outputs of shape (batch, classes); {model.name!r} has {shape}.")
-    return check_class_names(labels, scores.classes)
+        raise ValueError(f"`class_names` require outputs of shape (batch, classes); {model.name!r} has {shape}.")
+    return check_class_names(class_names, scores.classes)
 
 
 def _photos(model: keras.Model, scores: Scores, preprocessing: Preprocessing | None) -> Photos | None:
@@ -286,7 +286,9 @@ def _image_signatures(model: keras.Model, name: str, predict: Any) -> dict[str, 
     return signatures
 
 
-def _bytes_signature(scores: Scores, predict: Any, photos: Photos, labels: tuple[str, ...] | None, top: int) -> Any:
+def _bytes_signature(
+    scores: Scores, predict: Any, photos: Photos, class_names: tuple[str, ...] | None, top: int
+) -> Any:
     import tensorflow as tf
 
     def serve_bytes(image_bytes: Any) -> dict[str, Any]:
@@ -297,11 +299,11 @@ def _bytes_signature(scores: Scores, predict: Any, photos: Photos, labels: tuple
         images = tf.cond(tf.equal(count, 0), lambda: tf.ensure_shape(blank, images.shape), lambda: images)
         probabilities = scores.probabilities(predict(images)["output"])[:count]
         best, indices = tf.math.top_k(probabilities, min(top, scores.classes))
-        names = tf.constant(labels or [str(index) for index in range(scores.classes)])
+        shown = tf.constant(class_names or [str(index) for index in range(scores.classes)])
         is_whole = tf.equal(status, "")[:, None]
         return {
             "probabilities": tf.where(is_whole, probabilities, math.nan),
-            "labels": tf.where(is_whole, tf.gather(names, indices), ""),
+            "labels": tf.where(is_whole, tf.gather(shown, indices), ""),
             "scores": tf.where(is_whole, best, math.nan),
             "status": status,
         }
@@ -310,11 +312,11 @@ def _bytes_signature(scores: Scores, predict: Any, photos: Photos, labels: tuple
     return tf.function(serve_bytes, input_signature=[spec], autograph=False)
 
 
-def _labels_asset(folder: pathlib.Path, labels: Sequence[str]) -> Any:
+def _names_asset(folder: pathlib.Path, class_names: Sequence[str]) -> Any:
     import tensorflow as tf
 
     file = folder / NAMES_FILE
-    write_class_names(file, labels)
+    write_class_names(file, class_names)
     return tf.saved_model.Asset(os.fspath(file))
 
 

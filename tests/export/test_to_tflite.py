@@ -17,7 +17,7 @@ from se_keras.export.gpu_form import gpu_form, joined_groups
 from se_keras.export.inspect_tflite import read_tflite
 from se_keras.export.metadata import read_metadata
 from se_keras.export.runtime import TFLiteRunner
-from se_keras.export.tflite import describe
+from se_keras.export.to_tflite import describe
 from se_keras.training.sources import load_sample
 
 LABELS = [f"class {number}" for number in range(10)]
@@ -102,7 +102,7 @@ def test_smaller_files_agree(dtype, difference, share, trained, fp32, tmp_path):
     sample = load_sample()
     full = fp32("trained")
     data = sample.x_train[:120] if "int" in dtype else None
-    path = export.tflite(trained, tmp_path / "model.tflite", dtype=dtype, representative_data=data)
+    path = export.tflite(trained, tmp_path / "model.tflite", dtype=dtype, data=data)
     assert path.stat().st_size < share * full.stat().st_size
     expected = answers(trained, sample.x_test[:100])
     found = TFLiteRunner(path)(sample.x_test[:100])
@@ -138,7 +138,7 @@ def test_integer_inputs_take_pixels_as_they_are(input_type, zero, trained, tmp_p
         tmp_path / "model.tflite",
         dtype="int8",
         input_type=input_type,
-        representative_data=sample.x_train[:120],
+        data=sample.x_train[:120],
     )
     runner = TFLiteRunner(path)
     assert runner.input["dtype"] == np.dtype(input_type).type
@@ -154,7 +154,7 @@ def test_dead_blocks_become_constants(small, tmp_path):
     block.reduce_bias.assign(block.reduce_bias - 1e4)
     block.expand_bias.assign(np.linspace(-1, 1, 16))
     images = np.random.default_rng(0).integers(0, 256, (120, 32, 32, 3)).astype("uint8")
-    path = export.tflite(model, tmp_path / "model.tflite", dtype="int8", representative_data=images)
+    path = export.tflite(model, tmp_path / "model.tflite", dtype="int8", data=images)
     assert ready(TFLiteRunner(path)).count("LOGISTIC") < 3
     difference = TFLiteRunner(path)(images[:20]) - answers(model, images[:20])
     assert np.abs(difference).max() < 0.05
@@ -208,8 +208,8 @@ def test_squeeze_is_staged_where_half_precision_would_overflow(tmp_path):
     quiet = layers.GlobalAveragePooling2D(keepdims=True, name="quiet")(layers.Rescaling(0.01)(images))
     model = keras.Model(images, layers.Flatten()(layers.Add()([squeezed, quiet])))
     data = np.full((4, 32, 32, 3), 200, "float32")
-    for representative_data, pools in ((None, 0), (data, 1)):
-        path = export.tflite(model, tmp_path / "m.tflite", representative_data=representative_data, overwrite=True)
+    for given, pools in ((None, 0), (data, 1)):
+        path = export.tflite(model, tmp_path / "m.tflite", data=given, overwrite=True)
         assert ready(TFLiteRunner(path)).count("AVERAGE_POOL_2D") == pools
 
 
@@ -224,10 +224,10 @@ def test_half_precision_models_are_exported_in_single(tmp_path):
 
 
 def test_labels_go_into_the_file_and_beside_it(small, tmp_path):
-    path = export.tflite(small, tmp_path / "model.tflite", labels=LABELS)
-    assert read_metadata(path.read_bytes()).labels == tuple(LABELS)
+    path = export.tflite(small, tmp_path / "model.tflite", class_names=LABELS)
+    assert read_metadata(path.read_bytes()).class_names == tuple(LABELS)
     beside = json.loads(path.with_suffix(".json").read_text("utf-8"))
-    assert beside["labels"] == LABELS
+    assert beside["class_names"] == LABELS
     assert beside["shape"] == [1, 32, 32, 3]
     assert beside["output"] == "probabilities"
     assert beside["input"]["range"] == [0, 255]
@@ -237,7 +237,7 @@ def test_labels_go_into_the_file_and_beside_it(small, tmp_path):
 def test_description_of_a_foreign_model():
     images = keras.Input((8, 8, 3))
     model = keras.Model(images, layers.Dense(2)(layers.Flatten()(images)))
-    found = describe(model, dtype="fp32", input_type="float32", labels=None, calibration=None)
+    found = describe(model, dtype="fp32", input_type="float32", class_names=None, calibration=None)
     assert found["output"] == "logits"
     assert found["input"]["range"] is None
     assert found["calibration"] is None
@@ -261,7 +261,7 @@ def test_calibration_reports_what_it_saw(small):
 )
 def test_poor_calibration_data_is_refused(data, message, small, tmp_path):
     with pytest.raises(ValueError, match=message):
-        export.tflite(small, tmp_path / "model.tflite", dtype="int8", representative_data=data)
+        export.tflite(small, tmp_path / "model.tflite", dtype="int8", data=data)
     assert os.listdir(tmp_path) == []
 
 
@@ -269,10 +269,10 @@ def test_poor_calibration_data_is_refused(data, message, small, tmp_path):
     ("options", "message"),
     [
         ({"dtype": "int4"}, "int8"),
-        ({"dtype": "int8"}, "needs representative_data"),
+        ({"dtype": "int8"}, "needs `data`"),
         ({"input_type": "uint8"}, "Integer inputs require dtype='int8'"),
         ({"squeeze": "sum"}, "mean"),
-        ({"labels": ["one"]}, "each of the 10 classes; received 1"),
+        ({"class_names": ["one"]}, "each of the 10 classes; received 1"),
     ],
 )
 def test_wrong_arguments(options, message, small, tmp_path):

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -17,7 +17,8 @@ from se_keras.export.process import RuntimeRefusedError, Worker
 from se_keras.export.report import Speed
 from se_keras.export.runtime import format_of
 from se_keras.export.structure import size_of, structure_of
-from se_keras.export.verify import speed_of
+from se_keras.export.verification import speed_of
+from se_keras.progress import tracked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ def benchmark(
     repeats: int = 30,
     warmups: int = 5,
     gpu: Sequence[str] = (),
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    verbose: str | int = "auto",
 ) -> list[Measurement]:
     """Times exported files and Keras models side by side.
 
@@ -70,7 +71,7 @@ def benchmark(
         repeats: Timed calls in each setting, at least 1.
         warmups: Untimed calls before them, at least 1.
         gpu: Names of `.tflite` contestants to time in LiteRT's GPU runtime instead.
-        progress: Wraps the iteration over rounds, for example to show a progress bar.
+        verbose: "auto" or 1 to show a progress bar per setting, 0 to show nothing.
 
     Returns:
         A `Measurement` for each setting and contestant.
@@ -91,7 +92,9 @@ def benchmark(
         for count in threads:
             with _workers(files, count, gpu) as workers:
                 for batch in batch_sizes:
-                    seconds = _take_turns(workers, batch, progress(range(warmups + repeats)), warmups)
+                    title = f"Timing, {count} threads, batch {batch}"
+                    rounds = tracked(range(warmups + repeats), title, verbose=verbose)
+                    seconds = _take_turns(workers, batch, rounds, warmups)
                     found += [
                         _measurement(name, files[name], workers[name], count, batch, seconds[name]) for name in files
                     ]

@@ -17,7 +17,7 @@ import numpy as np
 
 from se_keras.class_names import check_class_names
 from se_keras.errors import check_count, missing_package, one_of
-from se_keras.export.calibration import LEAST_IMAGES, Calibration, calibrate, calibrated, takes_pixels
+from se_keras.export.calibration import LEAST_IMAGES, Calibration, calibrate, takes_pixels, with_ranges
 from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text
 from se_keras.export.gpu_form import gpu_form
 from se_keras.export.headroom import headroom_of_model
@@ -25,11 +25,15 @@ from se_keras.export.images import preparation_of
 from se_keras.export.inference_form import inference_form
 from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
-from se_keras.export.saved_model import write_archive
+from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
+from se_keras.export.to_saved_model import write_archive
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.native_output import native_output_held
-from se_keras.surgery import in_float32, stage_squeezes, without_dead_blocks
+from se_keras.surgery.constant_gates import constant_gates
+from se_keras.surgery.dead_blocks import dead_blocks
+from se_keras.surgery.graph import build_model, in_float32, read_graph
 from se_keras.surgery.outputs import scores_of
+from se_keras.surgery.stage import staged
 
 DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
 SQUEEZES = ("auto", "mean", "staged")
@@ -43,9 +47,9 @@ def tflite(
     path: str | os.PathLike,
     *,
     dtype: str = "fp32",
-    representative_data: Any = None,
+    data: Any = None,
     input_type: str = "float32",
-    labels: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     batch_size: int = 1,
     squeeze: str = "auto",
     overwrite: bool = False,
@@ -65,18 +69,18 @@ def tflite(
             activations; "int8_weights": weights only, computation in float; "dynamic": 8-bit
             weights, activations quantized at run time (loses accuracy in many networks with
             SE: verify); "int16x8": 8-bit weights, 16-bit activations.
-        representative_data: For "int8" and "int16x8": at least 100 different images like those
+        data: For "int8" and "int16x8": at least 100 different images like those
             the model will see: a folder, an array of shape (n, height, width, channels), or a
             `tf.data` pipeline, in the range 0 to 255 for the networks of this package. At most
             200 are used. Other dtypes use it only for `squeeze="auto"`.
         input_type: Input dtype of an int8 file: "float32", "uint8", or "int8". Otherwise "float32".
-        labels: Class names in the order of the outputs; two names for a single sigmoid or logit.
+        class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             They are written to the description, and to the file as metadata, with which
             MediaPipe's ImageClassifier can load it.
         batch_size: Images per call, at least 1. GPUs run only files with batch 1.
         squeeze: How to compute the mean over a map: "mean", in one operation; "staged", as exact
             average pools over small windows, whose sums cannot overflow on a GPU in half
-            precision; "auto": "staged" for sums close to that limit on `representative_data`,
+            precision; "auto": "staged" for sums close to that limit on `data`,
             else "mean".
         overwrite: Whether to replace an existing TFLite model and the description next to it.
 
@@ -101,29 +105,31 @@ def tflite(
     check_numbers_only(model, "A .tflite file")
     batch_size = check_count("batch_size", batch_size)
     shape = _fixed_input_shape(model)
-    labels = None if labels is None else check_class_names(labels, scores_of(model).classes)
+    class_names = None if class_names is None else check_class_names(class_names, scores_of(model).classes)
     if input_type != "float32" and dtype != "int8":
         raise ValueError(f"Integer inputs require dtype='int8'; received input_type={input_type!r}, dtype={dtype!r}.")
-    if dtype in CALIBRATED and representative_data is None:
+    if dtype in CALIBRATED and data is None:
         raise ValueError(
-            f"dtype={dtype!r} needs representative_data: at least {LEAST_IMAGES} different images like those the model "
+            f"dtype={dtype!r} needs `data`: at least {LEAST_IMAGES} different images like those the model "
             "will see, as a folder, an array, or a tf.data pipeline."
         )
     final = pathlib.Path(path)
     with replacing_together(tflite_targets(path), overwrite=overwrite) as (target, beside):
         calibration = None
-        if representative_data is not None:
-            calibration = calibrate(model, representative_data, least=LEAST_IMAGES if dtype in CALIBRATED else 1)
+        if data is not None:
+            calibration = calibrate(model, data, least=LEAST_IMAGES if dtype in CALIBRATED else 1)
         deployed = _prepared(model, dtype, squeeze, calibration)
         if dtype == "int8_weights":
             content = _quantized_weights(converted(deployed, "fp32", None, "float32", batch_size))
         else:
             content = converted(deployed, dtype, calibration, input_type, batch_size)
-        if labels is not None:
-            content = add_classifier_metadata(content, labels=labels, mean=0.0, std=1.0, name=model.name)
+        if class_names is not None:
+            content = add_classifier_metadata(content, class_names=class_names, mean=0.0, std=1.0, name=model.name)
         target.write_bytes(content)
         _check_loads(target)
-        description = describe(model, dtype=dtype, input_type=input_type, labels=labels, calibration=calibration)
+        description = describe(
+            model, dtype=dtype, input_type=input_type, class_names=class_names, calibration=calibration
+        )
         beside.write_text(json.dumps({**description, "shape": [batch_size, *shape]}, indent=1) + "\n", "utf-8")
     return final
 
@@ -151,7 +157,7 @@ def describe(
     *,
     dtype: str,
     input_type: str,
-    labels: Sequence[str] | None,
+    class_names: Sequence[str] | None,
     calibration: Calibration | None,
 ) -> dict[str, Any]:
     """Describes the input and output of an exported file, as written next to it.
@@ -160,7 +166,7 @@ def describe(
         model: The exported model.
         dtype: One of `DTYPES`.
         input_type: One of `INPUT_TYPES`.
-        labels: Class names, or None.
+        class_names: Class names, or None.
         calibration: The calibration images, or None.
 
     Returns:
@@ -171,7 +177,7 @@ def describe(
         "dtype": dtype,
         "input": {**_image_facts(model), "dtype": input_type, "range": [0, 255] if takes_pixels(model) else None},
         "output": scores_of(model).kind,
-        "labels": list(labels) if labels is not None else None,
+        "class_names": list(class_names) if class_names is not None else None,
         "calibration": None
         if calibration is None
         else {"images": len(calibration.images), "range": [calibration.low, calibration.high]},
@@ -205,17 +211,18 @@ def _fixed_input_shape(model: keras.Model) -> tuple[int, ...]:
 
 
 def _prepared(model: keras.Model, dtype: str, squeeze: str, calibration: Calibration | None) -> keras.Model:
-    single = in_float32(model)
+    single = build_model(in_float32(read_graph(model)))
     if calibration is not None and dtype in CALIBRATED:
-        single = without_dead_blocks(single, calibration.images)
+        gates = dead_blocks(single, calibration.images)
+        single = build_model(constant_gates(read_graph(single), gates)) if gates else single
     deployed = gpu_form(inference_form(single))
     if squeeze == "staged":
-        return stage_squeezes(deployed)
+        return build_model(staged(read_graph(deployed)))
     if squeeze == "mean" or calibration is None:
         return deployed
     found = headroom_of_model(deployed, calibration.images[:32])
     near = [entry.name for entry in found if entry.ratio < SAFE_RATIO]
-    return stage_squeezes(deployed, near) if near else deployed
+    return build_model(staged(read_graph(deployed), near)) if near else deployed
 
 
 def converted(
@@ -249,10 +256,9 @@ def converted(
         batches = _batches(calibration, batch_size)
         with _named_operations(model):
             if dtype == "int8":
-                from tensorflow.lite.python.convert import mlir_quantize
-
                 outer = tf.dtypes.as_dtype(input_type)
-                return mlir_quantize(calibrated(converter, batches), input_data_type=outer, output_data_type=outer)
+                content = with_ranges(converted_with_ranges(converter, batches[0]), batches)
+                return quantized_to_8_bits(content, input_data_type=outer, output_data_type=outer)
             if dtype in CALIBRATED:
                 converter.representative_dataset = lambda: ([batch] for batch in batches)
             return converter.convert()
@@ -265,7 +271,7 @@ def _check_loads(path: pathlib.Path) -> None:
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"The converted file does not load: {error}. If it is quantized, the outputs of a layer were nearly "
-            "constant on representative_data; pass photos like those the model was trained on."
+            "constant on `data`; pass photos like those the model was trained on."
         ) from error
 
 

@@ -20,7 +20,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 import se_keras
 from se_keras import export
 from se_keras.export.image_bytes import decoded, exif_orientation, resized_and_cropped, stretched
-from se_keras.export.saved_model import pooled_output, write_archive
+from se_keras.export.to_saved_model import pooled_output, write_archive
 from se_keras.export.warm_up import WARM_UP_FILE
 from se_keras.layers import SqueezeExcite
 from se_keras.scores import SIGNATURES
@@ -53,12 +53,12 @@ def grouped():
 
 @pytest.fixture(scope="module")
 def deployed(small, tmp_path_factory):
-    return export.saved_model(small, tmp_path_factory.mktemp("saved") / "deployed", labels=NAMES)
+    return export.saved_model(small, tmp_path_factory.mktemp("saved") / "deployed", class_names=NAMES)
 
 
 @pytest.fixture(scope="module")
 def tunable(small, tmp_path_factory):
-    return export.saved_model(small, tmp_path_factory.mktemp("saved") / "tunable", labels=NAMES, deploy=False)
+    return export.saved_model(small, tmp_path_factory.mktemp("saved") / "tunable", class_names=NAMES, deploy=False)
 
 
 @pytest.fixture(scope="module")
@@ -430,7 +430,7 @@ def test_serve_bytes_equals_preprocess_and_the_model(tunable, small):
     np.testing.assert_allclose(served["probabilities"], expected, atol=5e-3)
     probabilities = served["probabilities"].numpy()
     for row, (labels, scores) in enumerate(zip(served["labels"].numpy(), served["scores"].numpy(), strict=True)):
-        best = se_keras.decode_predictions(probabilities[row : row + 1], labels=NAMES)[0]
+        best = se_keras.decode_predictions(probabilities[row : row + 1], class_names=NAMES)[0]
         assert [label.decode() for label in labels] == [name for _, name, _ in best]
         np.testing.assert_allclose(scores, [score for *_, score in best])
 
@@ -530,7 +530,7 @@ def test_labels_are_an_asset(deployed):
 
 
 def test_folder_can_be_moved(small, tmp_path):
-    path = export.saved_model(small, tmp_path / "first", labels=NAMES)
+    path = export.saved_model(small, tmp_path / "first", class_names=NAMES)
     shutil.move(path, tmp_path / "second")
     loaded = tf.saved_model.load(str(tmp_path / "second"))
     assert loaded.labels.asset_path.numpy().decode() == str(tmp_path / "second" / "assets" / "labels.txt")
@@ -599,7 +599,7 @@ def test_existing_folder_is_kept_unless_told_otherwise(small, tmp_path):
     with pytest.raises(FileExistsError, match="Pass overwrite=True to replace it"):
         export.saved_model(small, target)
     export.saved_model(small, target, overwrite=True)
-    export.saved_model(small, target, labels=NAMES, overwrite=True)  # with all that an export has
+    export.saved_model(small, target, class_names=NAMES, overwrite=True)  # with all that an export has
     export.saved_model(small, target, overwrite=True)
     assert sorted(os.listdir(target)) == ["assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"]
     assert os.listdir(tmp_path) == ["saved"]
@@ -609,7 +609,7 @@ def test_failure_leaves_nothing(small, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError("No space left on device")
 
-    module = importlib.import_module("se_keras.export.saved_model")
+    module = importlib.import_module("se_keras.export.to_saved_model")
     monkeypatch.setattr(module, "write_warm_up", full)
     with pytest.raises(OSError, match="No space left"):
         export.saved_model(small, tmp_path / "saved")
@@ -623,12 +623,12 @@ def test_failure_leaves_nothing(small, tmp_path, monkeypatch):
         ([], "each of the 10 classes; received 0"),
         ("airplane", "must be a sequence of strings.*'airplane'"),
         ([*NAMES[:-1], NAMES[0]], "'airplane' for the classes 0, 9"),
-        ([*NAMES[:-1], 3], "`labels` have 3 for class 9"),
+        ([*NAMES[:-1], 3], "`class_names` have 3 for class 9"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(labels, message, small, tmp_path):
     with pytest.raises(ValueError, match=message):
-        export.saved_model(small, tmp_path / "saved", labels=labels)
+        export.saved_model(small, tmp_path / "saved", class_names=labels)
     assert os.listdir(tmp_path) == []
 
 

@@ -1,0 +1,69 @@
+"""The only module that uses private parts of TensorFlow, and the runtime's own parts that replace some of them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from se_keras.errors import missing_package
+
+
+def interpreter_module() -> Any:
+    """Imports the module of TFLite's interpreter, from `ai_edge_litert` or else from TensorFlow.
+
+    Returns:
+        A module with `Interpreter` and `OpResolverType`.
+
+    Raises:
+        ImportError: Neither is installed.
+    """
+    return _first_installed("interpreter", "Running a .tflite file")
+
+
+def schema_module() -> Any:
+    """Imports the classes of the tables of a `.tflite` file; source, result, and error as in `interpreter_module`."""
+    return _first_installed("schema_py_generated", "Reading a .tflite file")
+
+
+def _first_installed(module: str, purpose: str) -> Any:
+    for package in ("ai_edge_litert", "tensorflow.lite.python"):
+        try:
+            return importlib.import_module(f"{package}.{module}")
+        except ImportError as error:
+            reason = error
+    raise missing_package("ai_edge_litert", "litert", purpose) from reason
+
+
+def converted_with_ranges(converter: Any, batch: np.ndarray) -> bytes:
+    """Converts to a float `.tflite` file with the range of each tensor on one batch, ready for `quantized_to_8_bits`.
+
+    TensorFlow's `QuantizationDebugger` also stops the converter there and quantizes afterwards; neither step has a
+    public name.
+
+    Args:
+        converter: A `tf.lite.TFLiteConverter` set up to quantize to 8 bits.
+        batch: An array of the input's shape.
+
+    Returns:
+        The content of the file.
+    """
+    converter.representative_dataset = lambda: iter([[batch]])
+    converter._experimental_calibrate_only = True
+    return converter.convert()
+
+
+def quantized_to_8_bits(content: bytes, **options: Any) -> bytes:
+    """Quantizes a float `.tflite` file that holds the range of each tensor.
+
+    Args:
+        content: The content of the file.
+        **options: Options of `mlir_quantize`, such as `input_data_type`.
+
+    Returns:
+        The content of the quantized file.
+    """
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    return mlir_quantize(content, **options)

@@ -1,0 +1,101 @@
+"""Reading and writing of `.tflite` files, with the schema classes of the runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from se_keras.export.tensorflow_internals import schema_module
+
+IDENTIFIER = b"TFL3"
+ALIGNMENT = 16  # bytes, of weights, as the schema requires
+ROOM = 2**20  # bytes for everything but the weights; the builder makes more when it needs more
+
+
+def is_tflite(head: bytes) -> bool:
+    """Returns whether bytes are the beginning of a `.tflite` file."""
+    return head[4:8] == IDENTIFIER
+
+
+def read_model(content: bytes, *, source: str | os.PathLike = "") -> Any:
+    """Reads a `.tflite` file.
+
+    Args:
+        content: The content of the file, possibly followed by other bytes.
+        source: The file, for messages.
+
+    Returns:
+        A `ModelT` of the runtime's schema, whose vectors of numbers are views into `content`.
+
+    Raises:
+        ImportError: Neither `ai_edge_litert` nor TensorFlow is installed.
+        ValueError: The content is not a TFLite model, or is damaged.
+    """
+    if not is_tflite(content):
+        raise ValueError(
+            f"A TFLite model must have {IDENTIFIER!r} in bytes 4 to 7; received {len(content)} bytes with "
+            f"{bytes(content[4:8])!r} there. Pass the content of a .tflite file."
+        )
+    with damage_reported(source):
+        return schema_module().ModelT.InitFromPackedBuf(content, 0)
+
+
+@contextlib.contextmanager
+def damage_reported(source: str | os.PathLike = "") -> Iterator[None]:
+    """Converts errors on the content of a `.tflite` file into a `ValueError` that says so.
+
+    Args:
+        source: The file, for the message.
+
+    Raises:
+        ValueError: The content is damaged.
+    """
+    try:
+        yield
+    except (LookupError, OverflowError, TypeError, ValueError, AttributeError, struct.error) as error:
+        name = f" {os.fspath(source)!r}" if source else ""
+        raise ValueError(
+            f"The TFLite model{name} is damaged or cut short ({error}). Export or download it again."
+        ) from error
+
+
+def holds_data(buffer: Any) -> bool:
+    """Returns whether a file holds the values of a buffer, inside its flatbuffer or after it."""
+    return (buffer.data is not None and len(buffer.data) > 0) or buffer.size > 0
+
+
+def packed(model: Any) -> bytes:
+    """Writes a model as a `.tflite` file.
+
+    Args:
+        model: A `ModelT`.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        ValueError: The model stores weights after its flatbuffer.
+    """
+    import flatbuffers
+
+    class Builder(flatbuffers.Builder):
+        """A builder that aligns weights as the schema requires, which generated Python code does not."""
+
+        def CreateNumpyVector(self, x: np.ndarray) -> int:
+            self.Prep(ALIGNMENT, x.nbytes)
+            return super().CreateNumpyVector(x)
+
+    if any(buffer.offset > 1 for buffer in model.buffers):
+        raise ValueError(
+            "The model stores weights after its flatbuffer, as models above 2 GB do, and a change would lose them. "
+            "Export it without class names."
+        )
+    weights = sum(buffer.data.nbytes for buffer in model.buffers if buffer.data is not None)
+    builder = Builder(weights + ROOM)
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(memoryview(builder.Bytes)[builder.Head() :])
