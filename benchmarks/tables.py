@@ -31,6 +31,8 @@ def models_table() -> str:
     titles = ("Builder", "Name", "Input", "Parameters", "without SE", "GMACs", "without SE", "Weights (top-1, %)")
     lines = [f"| {' | '.join(titles)} |", "| --- | --- | --: | --: | --: | --: | --: | --- |"]
     for identifier, network in NETWORKS.items():
+        if identifier in _newer():
+            continue
         with_se, plain = (model_info(create_model(identifier, **options)).total for options in ({}, {"se": None}))
         size = network.preprocessing.size
         lines.append(
@@ -38,6 +40,33 @@ def models_table() -> str:
             f"| {with_se.macs / 1e9:.3f} | {plain.macs / 1e9:.3f} | {_weights(identifier)} |"
         )
     return "\n".join(lines)
+
+
+def newer_table() -> str:
+    """Returns one row per network that timm has, of after the paper."""
+    import se_keras
+    from se_keras.catalog import known_networks
+
+    builders = [name for name in se_keras.__all__ if callable(getattr(se_keras, name)) and name != "SqueezeExcite"]
+    parameters = {name: inspect.signature(getattr(se_keras, name)).parameters for name in builders}
+    names = {found["name"].default: name for name, found in parameters.items() if "include_top" in found}
+    lines = [
+        "| Builder | Name | Input | Parameters | GMACs | Weights (top-1, %) |",
+        "| --- | --- | --: | --: | --: | --- |",
+    ]
+    for identifier, facts in known_networks().items():
+        if identifier in _newer():
+            lines.append(
+                f"| `{names[identifier]}` | `{identifier}` | {facts.size} | {facts.parameters:,} "
+                f"| {facts.macs / 1e9:.3f} | {_weights(identifier)} |"
+            )
+    return "\n".join(lines)
+
+
+def _newer() -> set[str]:
+    from se_keras.weights import timm_table
+
+    return {record.model for record in timm_table.read_records()}
 
 
 def _weights(identifier: str) -> str:
@@ -157,6 +186,92 @@ FAMILIES = {
         "SEPreResNet164",
         "SEWideResNet16_8",
     ),
+    "SE-ResNeXt-AA": (
+        "SEResNeXtAA101D_32x8d",
+        "SEResNeXtAA201D_32x8d",
+    ),
+    "ResNet-RS": (
+        "ResNetRS50",
+        "ResNetRS101",
+        "ResNetRS152",
+        "ResNetRS200",
+        "ResNetRS270",
+        "ResNetRS350",
+        "ResNetRS420",
+    ),
+    "RegNetY": (
+        "RegNetY002",
+        "RegNetY004",
+        "RegNetY006",
+        "RegNetY008",
+        "RegNetY008_TV",
+        "RegNetY016",
+        "RegNetY032",
+        "RegNetY040",
+        "RegNetY064",
+        "RegNetY080",
+        "RegNetY080_TV",
+        "RegNetY120",
+        "RegNetY160",
+        "RegNetY320",
+        "RegNetY640",
+        "RegNetY1280",
+    ),
+    "MobileNetV3": (
+        "MobileNetV3Small050",
+        "MobileNetV3Small075",
+        "MobileNetV3Small",
+        "MobileNetV3Large",
+        "MobileNetV3Large150D",
+        "TFMobileNetV3Small075",
+        "TFMobileNetV3Small",
+        "TFMobileNetV3Large075",
+        "TFMobileNetV3Large",
+    ),
+    "EfficientNet": (
+        "EfficientNetB0",
+        "EfficientNetB1",
+        "EfficientNetB2",
+        "EfficientNetB3",
+        "EfficientNetB4",
+        "EfficientNetB5",
+        "TFEfficientNetB0",
+        "TFEfficientNetB1",
+        "TFEfficientNetB2",
+        "TFEfficientNetB3",
+        "TFEfficientNetB4",
+        "TFEfficientNetB5",
+        "TFEfficientNetB6",
+        "TFEfficientNetB7",
+        "TFEfficientNetB8",
+    ),
+    "EfficientNetV2": (
+        "EfficientNetV2RWT",
+        "EfficientNetV2RWS",
+        "EfficientNetV2RWM",
+        "TFEfficientNetV2B0",
+        "TFEfficientNetV2B1",
+        "TFEfficientNetV2B2",
+        "TFEfficientNetV2B3",
+        "TFEfficientNetV2S",
+        "TFEfficientNetV2M",
+        "TFEfficientNetV2L",
+    ),
+    "LCNet, TinyNet, SE-MNASNet, FBNetV3": (
+        "SEMNASNet075",
+        "SEMNASNet100",
+        "LCNet050",
+        "LCNet075",
+        "LCNet100",
+        "TinyNetA",
+        "TinyNetB",
+        "TinyNetC",
+        "TinyNetD",
+        "TinyNetE",
+        "FBNetV3B",
+        "FBNetV3D",
+        "FBNetV3G",
+    ),
 }
 
 
@@ -170,14 +285,19 @@ def families_table() -> str:
         networks = {inspect.signature(getattr(se_keras, builder)).parameters["name"].default for builder in builders}
         accuracies = sorted(record.top1 for record in RECORDS.values() if record.model in networks)
         span = f"{accuracies[0]:.2f} to {accuracies[-1]:.2f}" if len(accuracies) > 1 else "".join(map(str, accuracies))
-        names = ", ".join(f"`{builder}`" for builder in builders)
-        lines.append(f"| {family} | {names} | {len(accuracies) or 'none'} | {span} |")
+        lines.append(f"| {family} | {_shown(builders)} | {len(accuracies) or 'none'} | {span} |")
     return "\n".join(lines)
+
+
+def _shown(builders: tuple[str, ...]) -> str:
+    if len(builders) > 8:
+        return f"`{builders[0]}` to `{builders[-1]}` ({len(builders)})"
+    return ", ".join(f"`{builder}`" for builder in builders)
 
 
 PAGES = {
     "README.md": {"families": families_table},
-    "docs/networks.md": {"models": models_table},
+    "docs/networks.md": {"models": models_table, "newer": newer_table},
     "docs/benchmarks.md": {
         "grouped": grouped_sentence,
         "costs": costs_table,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
+from se_keras.models import inverted, regnet
 from se_keras.models.registry import NETWORKS
 
 # One network of each skeleton, and of each unit of the residual skeletons; the smallest of its kind.
@@ -39,10 +41,37 @@ RESIDUAL = (
     "senet154",
     "se_inception_resnet_v2",
 )
+# timm's networks of after the paper, and of these one for each rule for widths, depths, units, and stems. The others
+# differ in numbers only, and are tested with SE_KERAS_ALL_NETWORKS=1 (minutes).
+NEWER = (
+    *inverted.NETWORKS,
+    *regnet.NETWORKS,
+    *(name for name in NETWORKS if name.startswith(("resnetrs", "seresnextaa"))),
+)
+NEWER_QUICK = ("mobilenetv3_small_050", "regnety_002", "tinynet_e")
+NEWER_VARIANTS = (
+    "efficientnet_b1",
+    "efficientnetv2_rw_m",
+    "fbnetv3_b",
+    "lcnet_075",
+    "mobilenetv3_large_150d",
+    "regnety_008",
+    "regnety_008_tv",
+    "resnetrs50",
+    "semnasnet_075",
+    "seresnextaa101d_32x8d",
+    "tf_efficientnet_b2",
+    "tf_efficientnetv2_b3",
+    "tf_mobilenetv3_large_075",
+    "tinynet_c",
+)
+NEWER_TESTED = NEWER if os.environ.get("SE_KERAS_ALL_NETWORKS") else (*NEWER_QUICK, *NEWER_VARIANTS)
+PAPER = tuple(name for name in NETWORKS if name not in NEWER)
+
 CIFAR = tuple(name for name, network in NETWORKS.items() if network.classes == 10)
 
 
-def networks(names: Iterable[str] = NETWORKS, quick: Iterable[str] = QUICK) -> list[Any]:
+def networks(names: Iterable[str] = PAPER, quick: Iterable[str] = QUICK) -> list[Any]:
     """Parameters for `pytest.mark.parametrize`: the names, those that are not in `quick` marked slow."""
     quick = set(quick)
     return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]

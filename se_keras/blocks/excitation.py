@@ -29,9 +29,10 @@ class SEConfig:
         use_bias: Whether the projections have biases. The released networks have them, those of
             the paper's ablations do not.
         position: "standard": the network's own, which in residual networks is on the branch after its
-            last batch normalization, before the addition. "pre": on the branch's input; the shortcut bypasses it. "post": after the
-            addition and its ReLU. "identity": on the shortcut. "conv3x3": after the branch's
-            first 3x3 convolution, batch normalization, and ReLU (Tables 14 and 15).
+            last batch normalization, before the addition. "pre": on the branch's input; the shortcut
+            bypasses it. "post": after the addition and its ReLU. "identity": on the shortcut.
+            "conv3x3": after the branch's first 3x3 convolution, batch normalization, and ReLU
+            (Tables 14 and 15).
         stages: Stages with SE blocks, from 1 to 5, by resolution (Table 13). In the ImageNet
             networks, stage 2 is at 1/4 of the input's size and stage 5 at 1/32. The CIFAR
             networks have stages 2 to 4, at full size, 1/2, and 1/4. None: all stages of the
@@ -90,6 +91,11 @@ class SEConfig:
         missing = {field.name for field in dataclasses.fields(self) if getattr(self, field.name) is None}
         return dataclasses.replace(self, **{name: getattr(own, name) for name in missing})
 
+    @property
+    def reduction_or_16(self) -> int:
+        """Returns the reduction, or the paper's where the config states none."""
+        return 16 if self.reduction is None else self.reduction
+
     def at_stage(self, stage: int) -> SEConfig | None:
         """Returns this config if the given stage (1 to 5) has SE blocks, else None."""
         return self if self.stages is None or stage in self.stages else None
@@ -123,7 +129,7 @@ def squeeze_width(channels: int, se: SEConfig) -> int:
     Raises:
         ValueError: `reduction` exceeds `channels`.
     """
-    reduction = se.completed().reduction
+    reduction = se.reduction_or_16
     if reduction > channels:
         raise ValueError(
             f"`reduction` must not exceed the channels of any block; received reduction={reduction} for a block of "
@@ -150,14 +156,21 @@ def excite(x: Any, se: SEConfig | None, name: str, *, position: str = "standard"
     """
     if se is None or se.position != position:
         return x
-    se = se.completed()
-    return SqueezeExcite(
-        se.reduction,
-        squeeze_channels=units or squeeze_width(channels_of(x), se),
-        squeeze=se.squeeze,
-        activation=se.activation,
-        gate_activation=se.gate_activation,
-        gate_init=se.gate_init,
-        use_bias=se.use_bias,
-        name=name,
-    )(x)
+    return new_block(se, units or squeeze_width(channels_of(x), se), name=name)(x)
+
+
+def new_block(se: SEConfig, units: int, **arguments: Any) -> SqueezeExcite:
+    """Returns an SE block.
+
+    Args:
+        se: Its config, without position and stages.
+        units: Its number of units.
+        **arguments: Further arguments of `SqueezeExcite`.
+
+    Returns:
+        The layer, not built.
+    """
+    complete = se.completed()
+    names = ("squeeze", "activation", "gate_activation", "gate_init", "use_bias")
+    config = {name: getattr(complete, name) for name in names}
+    return SqueezeExcite(se.reduction_or_16, squeeze_channels=units, **config, **arguments)

@@ -93,7 +93,7 @@ def regnet_unit(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any
     """
     branch = conv_norm_act(x, shape.reduce_width, 1, name=f"{name}_{{}}1")
     branch = conv_norm_act(branch, shape.width, 3, name=f"{name}_{{}}2", strides=shape.strides, groups=shape.groups)
-    branch = excite(branch, se, f"{name}_se", units=se and squeeze_width(channels_of(x), se))
+    branch = excite(branch, se, f"{name}_se", units=None if se is None else squeeze_width(channels_of(x), se))
     branch = conv_norm_act(branch, shape.filters, 1, name=f"{name}_{{}}3", activation=None)
     return _merge(x, branch, shape, None, name)
 

@@ -103,9 +103,9 @@ class InvertedSpec:
 
     def units(self, before: int, expanded: int, se: SEConfig | None) -> int | None:
         """Returns the number of units of an SE block, by the channels of its block's input and in its middle."""
-        if se is None or se.reduction is None:
+        if se is None:
             return None
-        size = self.units_from(before, expanded) / se.reduction
+        size = self.units_from(before, expanded) / se.reduction_or_16
         divisor = se.squeeze_divisor or self.units_divisor
         return max(1, round(size)) if divisor == 1 else divisible(size, divisor, least_fill=self.least_fill)
 

@@ -80,12 +80,17 @@ def regnet(x: Any, spec: RegNetSpec, se: SEConfig | None) -> Any:
     return x
 
 
+_ABOUT = (
+    "Widths by a linear rule, and SE after the 3x3 convolutions, sized by the block's input. Reference: Radosavovic et "
+    "al., arXiv 2003.13678; structure as in timm{}."
+)
+
+
 def _row(name: str, *numbers: Any, in_groups: Callable[[int, int], int] = nearest_groups) -> Network:
     depth, initial_width, slope, multiplier, group_width = numbers
     return Network(
         title=f"RegNetY-{name}",
-        about=f"Widths by a linear rule, and SE after the 3x3 convolutions (reduction 4 of the block's input). "
-        f"Reference: Radosavovic et al., arXiv 2003.13678; structure as in timm{_TORCHVISION if in_groups is divisible else ''}.",
+        about=_ABOUT.format(", with torchvision's rule for the widths" if in_groups is divisible else ""),
         skeleton=regnet,
         spec=RegNetSpec(
             depth=depth,
@@ -99,8 +104,6 @@ def _row(name: str, *numbers: Any, in_groups: Callable[[int, int], int] = neares
         own_se=SEConfig(reduction=4, activation="relu", gate_activation="sigmoid"),
     )
 
-
-_TORCHVISION = ", with torchvision's rule for the widths"
 
 NETWORKS: dict[str, Network] = {
     "regnety_002": _row("200MF", 13, 24, 36.44, 2.49, 8),

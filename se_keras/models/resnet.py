@@ -220,7 +220,7 @@ def _antialiased(
     """Describes one of timm's networks in which averages over 2x2 positions take the place of every stride."""
     network = _timm(
         title,
-        f"{_DEEP} Averages over 2x2 positions take the place of the strides in the bottlenecks and of the stem's pooling.",
+        f"{_DEEP} Averages over 2x2 positions replace the strides of the bottlenecks and the pooling of the stem.",
         num_blocks=num_blocks,
         stem=stem,
         average_shortcut=True,

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from se_keras.blocks.excitation import SEConfig, squeeze_width
+from se_keras.blocks.excitation import SEConfig, new_block, squeeze_width
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.graph import Call, Graph, build_model, new_copier, read_graph, read_nested_graph
 from se_keras.surgery.layer_facts import is_functional, repeated_model
@@ -105,7 +105,7 @@ class _Insertion:
         self.producers = {key: call for flat in graphs for key, call in flat.producers().items()}
         self.flat_calls = {id(call.record): call for flat in graphs for call in flat.calls}
         self.records = {id(position.call.record) for position in positions if position.call is not None}
-        self.se = se.completed()
+        self.se = se
         self.copier = new_copier()  # several nested models may share a layer
         self.blocks: dict[int, SqueezeExcite] = {}
         self.models: dict[int, keras.Model] = {}
@@ -164,23 +164,12 @@ class _Insertion:
                 f"SE needs a known number of channels; {call.name!r} returns shape {tuple(tensor.shape)} with "
                 f"data_format={layout!r}. Give the model's input a fixed number of channels."
             )
-        return SqueezeExcite(
-            self.se.reduction,
-            squeeze_channels=_width(channels, self.se),
-            squeeze=self.se.squeeze,
-            activation=self.se.activation,
-            gate_activation=self.se.gate_activation,
-            gate_init=self.se.gate_init,
-            use_bias=self.se.use_bias,
-            data_format=layout,
-            dtype=_policy_for(call),
-            name=name,
-        )
+        return new_block(self.se, _width(channels, self.se), data_format=layout, dtype=_policy_for(call), name=name)
 
 
 def _width(channels: int, se: SEConfig) -> int:
     if se.squeeze_divisor is None:
-        return max(channels // se.reduction, min(LEAST_WIDTH, channels))
+        return max(channels // se.reduction_or_16, min(LEAST_WIDTH, channels))
     return squeeze_width(channels, se)
 
 

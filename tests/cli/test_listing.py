@@ -7,6 +7,7 @@ import json
 import pathlib
 
 import pytest
+from cases import NEWER_TESTED, PAPER
 
 import se_keras
 import se_keras_cli
@@ -44,11 +45,11 @@ def test_catalog_names_every_network_and_recipe():
     assert [recipe.name for recipe in known_recipes()] == list(RECIPES)
 
 
-QUICK = {"se_resnet20", "se_mobilenet"}
+QUICK = {"se_resnet20", "se_mobilenet", "mobilenetv3_small_050"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in sorted(NETWORKS)]
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in (*PAPER, *NEWER_TESTED)]
 )
 def test_catalog_states_what_a_network_costs(name):
     facts = known_networks()[name]

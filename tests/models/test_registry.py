@@ -6,6 +6,7 @@ import inspect
 import textwrap
 
 import pytest
+from cases import NEWER
 
 import se_keras
 from se_keras import create_model, get_preprocessing, list_models, list_weights
@@ -13,7 +14,7 @@ from se_keras.models import registry
 from se_keras.models.registry import NETWORKS
 from se_keras.weights.published import DEFAULT_TAGS
 
-NAMES = [
+OF_THE_PAPER = [
     "se_bn_inception",
     "se_inception_resnet_v2",
     "se_inception_v3",
@@ -44,6 +45,9 @@ NAMES = [
     "se_wide_resnet16_8",
     "senet154",
 ]
+
+
+NAMES = sorted((*OF_THE_PAPER, *NEWER))
 
 
 def test_list_models_names_every_network_once_and_sorted():
@@ -96,7 +100,7 @@ def test_create_model_has_random_weights_by_default():
     assert (first.get_weights()[0] != second.get_weights()[0]).any()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_THE_PAPER)
 def test_preprocessing_fits_the_network(name):
     record, network = get_preprocessing(name), NETWORKS[name]
     inception = ("se_inception_v3", "se_inception_resnet_v2")
