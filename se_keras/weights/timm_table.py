@@ -58,8 +58,7 @@ def _provenance(tag: str) -> str:
 def read_records() -> Iterator[WeightsRecord]:
     """Yields the records in the table."""
     with (
-        importlib.resources.files("se_keras")
-        .joinpath("data", "timm_checkpoints.csv")
+        importlib.resources.files("se_keras") / "data" / "timm_checkpoints.csv"
         .open("r", encoding="utf-8") as file
     ):
         yield from map(_record, csv.DictReader(file))
