@@ -47,14 +47,16 @@ def parser() -> argparse.ArgumentParser:
     return main_parser
 
 
-def _add_arguments(parser: argparse._ActionsContainer, entries: Sequence[Entry]) -> None:
+def _add_arguments(parser: argparse.ArgumentParser, entries: Sequence[Entry]) -> None:
     for entry in entries:
         if isinstance(entry, Argument):
-            parser.add_argument(entry.name, **entry.settings)
+            add, arguments = parser.add_argument, [entry]
         elif isinstance(entry, OneOf):
-            _add_arguments(parser.add_mutually_exclusive_group(required=True), entry.arguments)
+            add, arguments = parser.add_mutually_exclusive_group(required=True).add_argument, entry.arguments
         else:
-            _add_arguments(parser.add_argument_group(entry.title, entry.description), entry.arguments)
+            add, arguments = parser.add_argument_group(entry.title, entry.description).add_argument, entry.arguments
+        for name, settings in arguments:
+            add(name, **settings)
 
 
 def _held_back(verbose: bool) -> contextlib.AbstractContextManager[None]:

@@ -17,7 +17,7 @@ class Argument(NamedTuple):
 class OneOf(NamedTuple):
     """Arguments of which exactly one must be given."""
 
-    arguments: Sequence[Argument]
+    arguments: list[Argument]
 
 
 class Group(NamedTuple):
@@ -25,7 +25,7 @@ class Group(NamedTuple):
 
     title: str
     description: str
-    arguments: Sequence[Argument]
+    arguments: list[Argument]
 
 
 Entry = Argument | OneOf | Group
