@@ -10,7 +10,7 @@ INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable
 # The model that `make web` shows; a .keras file of your own, with a labels.txt beside it: make web MODEL=model.keras
 MODEL ?= demo_output/model.keras
 
-.PHONY: demo web test test-slow test-oldest lint format benchmarks docs package clean
+.PHONY: demo web test test-slow test-oldest test-newest lint format benchmarks docs package clean
 
 demo: $(VENV)/.demo
 	$(BIN)/se-keras demo --output demo_output
@@ -36,6 +36,12 @@ test-oldest:
 	$(MAKE) VENV=.venv-oldest .venv-oldest/.oldest
 	.venv-oldest/bin/python -m pytest -n 2 -m "not slow" -W default tests/layers tests/blocks tests/training \
 		tests/export/test_calibration.py tests/export/test_inference_form.py
+
+# The newest of everything, with Keras as of last night: what will break next. Packages are fetched anew every time.
+test-newest:
+	rm -f .venv-newest/.newest
+	$(MAKE) VENV=.venv-newest .venv-newest/.newest
+	.venv-newest/bin/python -m pytest -n 2 --dist loadfile -m "not slow" -W default
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -63,11 +69,12 @@ benchmarks: $(VENV)/.dev
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-# What a release uploads, into dist.
+# What a release uploads, into dist; then the wheel is installed into an empty environment and tried there.
 package: $(VENV)/.package
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tests/try_wheel.py dist/*.whl
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
@@ -94,6 +101,14 @@ $(VENV)/.oldest: $(VENV)/.made pyproject.toml
 	$(INSTALL) ".[tensorflow,jax,litert,train,weights,plots]" "tensorflow==2.18.*" "keras==3.12.*" pytest pytest-xdist
 	touch $@
 
+# Keras' nightly build is another package with the same modules, so that the two cannot be installed together.
+$(VENV)/.newest: $(VENV)/.made pyproject.toml
+	-$(BIN)/python -m pip uninstall --quiet --yes keras keras-nightly
+	$(INSTALL) ".[dev]" --upgrade --upgrade-strategy eager
+	$(BIN)/python -m pip uninstall --quiet --yes keras
+	$(BIN)/python -m pip install --quiet --pre --upgrade keras-nightly
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-oldest build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache
 	rm -rf examples/web/node_modules examples/web/public

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -42,11 +43,14 @@ class Contestant:
                 raise RuntimeError(f"{' '.join(map(str, command))} did not start. It ended with:\n{last}")
 
     def __call__(self) -> float:
-        """Returns the seconds of one call."""
+        """Returns the seconds of one call; NaN if the process has ended."""
         time.sleep(0.05)  # threads of some runtimes keep spinning after a call, which slows down the next one
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+            return float(self.process.stdout.readline())
+        except (OSError, ValueError):  # a broken pipe, or an empty answer
+            return math.nan
 
     def close(self) -> None:
         """Ends the process."""
@@ -63,7 +67,7 @@ def answer(make: Callable[[], Callable[[], object]], *, warmups: int, settling: 
     Args:
         make: Returns the function to call.
         warmups: Calls before the first timed call.
-        settling: Calls before each timed call, as in `timing.interleaved`.
+        settling: Calls before each timed call, as in `se_keras.timing.stopwatch`.
         parts: Divisor of the seconds of a call that repeats its work.
     """
     answers = os.fdopen(os.dup(1), "w")
@@ -108,19 +112,17 @@ def take_turns(runs: Mapping[Name, Contestant], *, rounds: int) -> dict[Name, li
     Returns:
         The seconds of each call, by name. Contestants whose process ended early are skipped and named.
     """
-    seconds: dict[Name, list[float]] = {name: [] for name in runs}
+    from se_keras.timing import interleaved  # the workers, which also import this module, may lack se_keras
+
     try:
-        for _ in range(rounds):
-            for name in list(seconds):
-                try:
-                    seconds[name].append(runs[name]())
-                except (OSError, ValueError):  # a broken pipe, or an empty answer
-                    del seconds[name]
-                    _leave_out(name, "its process ended")
+        seconds = interleaved(runs, rounds=rounds, warmups=0)
     finally:
         for run in runs.values():
             run.close()
-    return seconds
+    ended = [name for name, taken in seconds.items() if any(map(math.isnan, taken))]
+    for name in ended:
+        _leave_out(name, "its process ended")
+    return {name: taken for name, taken in seconds.items() if name not in ended}
 
 
 def _leave_out(name: Hashable, reason: str) -> None:

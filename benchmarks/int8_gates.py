@@ -30,13 +30,10 @@ from se_keras.export.calibration import Calibration, calibrate, with_ranges
 from se_keras.export.inspect_tflite import Operation, read_tflite
 from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
+from se_keras.export.tflite_form import tflite_form
 from se_keras.export.to_saved_model import write_archive
 from se_keras.export.to_tflite import converted
 from se_keras.native_output import native_output_held
-from se_keras.surgery.constant_gates import constant_gates
-from se_keras.surgery.dead_blocks import dead_blocks
-from se_keras.surgery.deploy import deployed
-from se_keras.surgery.graph import build_model, read_graph
 
 NETWORK = "se_resnet20.cifar10"
 IMAGES = 200
@@ -94,8 +91,7 @@ def main() -> int:
     images, labels = data["x_test"][: options.images], data["y_test"][: options.images].ravel()
     model = se_keras.create_model(NETWORK)
     calibration = calibrate(model, data["x_train"][:IMAGES])
-    graph, _ = deployed(constant_gates(read_graph(model), dead_blocks(model, calibration.images)))
-    network = build_model(graph)
+    network = tflite_form(model, calibration.images, squeeze="mean", is_quantized=True)
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "model.tflite")

@@ -8,10 +8,12 @@ import os
 import pathlib
 import platform
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from se_keras.timing import interleaved as in_turns
+from se_keras.timing import stopwatch
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 
@@ -19,28 +21,9 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 def interleaved(
     contestants: Mapping[str, Callable[[], Any]], *, rounds: int, warmups: int = 1, settling: int = 0
 ) -> dict[str, list[float]]:
-    """Calls each contestant in turn, round after round.
-
-    Args:
-        contestants: Functions to time, by name.
-        rounds: Timed rounds, at least 1.
-        warmups: Untimed rounds before them.
-        settling: Untimed calls before each timed call. Without them, a short call would find the
-            data of other contestants in the caches.
-
-    Returns:
-        The seconds of each timed call, by name.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(warmups + rounds):
-        for name, run in contestants.items():
-            for _ in range(settling):
-                run()
-            started = time.perf_counter()
-            run()
-            if number >= warmups:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
+    """Times functions in turn, with `settling` untimed calls before each, as `se_keras.timing.interleaved` does."""
+    timers = {name: stopwatch(run, settling=settling) for name, run in contestants.items()}
+    return in_turns(timers, rounds=rounds, warmups=warmups)
 
 
 def summary(seconds: Mapping[str, list[float]], *, reference: str) -> dict[str, dict[str, float]]:

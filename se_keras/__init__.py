@@ -124,7 +124,7 @@ if typing.TYPE_CHECKING:
     from se_keras.surgery.insert import insert_squeeze_excite
     from se_keras.weights.files import save_safetensors
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "blocks.excitation": ("SEConfig",),

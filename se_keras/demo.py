@@ -22,6 +22,7 @@ from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.export.to_tflite import tflite_targets
 from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of, replacing
 from se_keras.models.registry import create_model
+from se_keras.timing import interleaved, stopwatch
 from se_keras.training.sources import Sample, load_sample
 
 # New classes, which the bundled network was not trained to distinguish.
@@ -239,13 +240,8 @@ def _compared(name: str, path: pathlib.Path, run: Any, data: Sample, expected: n
     )
 
 
-def _latency(run: Any, image: np.ndarray, repeats: int = 20) -> float:
-    seconds = []
-    for _ in range(repeats + 3):
-        started = time.perf_counter()
-        run(image)
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[3:])
+def _latency(run: Any, image: np.ndarray) -> float:
+    return statistics.median(interleaved({"": stopwatch(lambda: run(image))}, rounds=20, warmups=3)[""])
 
 
 def _size(path: pathlib.Path) -> int:

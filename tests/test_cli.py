@@ -222,7 +222,9 @@ def test_unknown_model_suggests_names(capsys):
 
 
 def test_predict_agrees_with_the_model(capsys, model_file, photo, labels):
-    code, out, _ = run(capsys, "predict", photo, photo, "--model", model_file, "--labels", labels, "--top", 2, "--json")
+    code, out, _ = run(
+        capsys, "predict", photo, photo, "--model", model_file, "--class-names", labels, "--top", 2, "--json"
+    )
     assert code == 0
     rows = json.loads(out)
     model = keras.models.load_model(model_file)
@@ -233,7 +235,7 @@ def test_predict_agrees_with_the_model(capsys, model_file, photo, labels):
 
 
 def test_predict_table(capsys, model_file, photo, labels):
-    code, out, _ = run(capsys, "predict", photo, "--model", model_file, "--labels", labels)
+    code, out, _ = run(capsys, "predict", photo, "--model", model_file, "--class-names", labels)
     assert code == 0
     assert "bee" in out
     assert "%" in out
@@ -245,7 +247,7 @@ def test_predict_shows_names_and_labels_as_they_are(capsys, model_file, photo, t
     folder = tmp_path / "rich[/old]"
     folder.mkdir(parents=True)
     names = [shutil.copy(photo, folder / name) for name in ("IMG[copy].jpg", "a\x1b[31mred.jpg")]
-    code, out, err = run(capsys, "predict", *names, "--model", model_file, "--labels", labels)
+    code, out, err = run(capsys, "predict", *names, "--model", model_file, "--class-names", labels)
     assert code == 0
     assert "\x1b" not in err
     assert "se-keras predict:" not in err
@@ -257,7 +259,7 @@ def test_predict_shows_names_and_labels_as_they_are(capsys, model_file, photo, t
 def test_predict_names_the_unreadable_file(capsys, model_file, labels, tmp_path, content):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(content)
-    code, out, err = run(capsys, "predict", broken, "--model", model_file, "--labels", labels)
+    code, out, err = run(capsys, "predict", broken, "--model", model_file, "--class-names", labels)
     assert (code, out) == (1, "")
     assert str(broken) in err
 
@@ -267,7 +269,7 @@ def test_predict_answers_the_files_that_can_be_read(capsys, model_file, photo, l
     (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
     (tmp_path / "line\nbreak.jpg").write_bytes(b"")
     paths = [tmp_path / "notes.txt", photo, tmp_path / "gone.jpg", tmp_path / "line\nbreak.jpg"]
-    code, out, err = run(capsys, "predict", *paths, "--model", model_file, "--labels", labels, "--json")
+    code, out, err = run(capsys, "predict", *paths, "--model", model_file, "--class-names", labels, "--json")
     assert code == 1
     rows = json.loads(out)
     assert [row["image"] for row in rows if "predictions" in row] == [str(photo)]
@@ -310,7 +312,7 @@ def test_predict_with_a_missing_model(capsys, photo):
 def test_predict_needs_labels_for_own_classes(capsys, model_file, photo):
     code, _, err = run(capsys, "predict", photo, "--model", model_file)
     assert code == 1
-    assert "--labels" in err
+    assert "--class-names" in err
 
 
 def test_labels_beside_the_model_are_taken(capsys, photo, labels, tmp_path):
@@ -321,7 +323,7 @@ def test_labels_beside_the_model_are_taken(capsys, photo, labels, tmp_path):
     code, out, _ = run(capsys, "predict", photo, "--model", file, "--json")
     assert code == 0
     assert {row["label"] for row in json.loads(out)[0]["predictions"]} == {"dog", "eel", "fox"}
-    code, out, _ = run(capsys, "predict", photo, "--model", file, "--labels", labels, "--json")
+    code, out, _ = run(capsys, "predict", photo, "--model", file, "--class-names", labels, "--json")
     assert {row["label"] for row in json.loads(out)[0]["predictions"]} == {"ant", "bee", "cat"}
     (tmp_path / "run/labels.txt").write_text("of\nanother\nmodel\naltogether\n")
     assert run(capsys, "predict", photo, "--model", file)[0] == 1
@@ -349,7 +351,7 @@ def test_predict_on_a_folder_says_how(capsys, model_file, photo):
 def test_predict_refuses_labels_that_do_not_fit(capsys, model_file, photo, tmp_path):
     labels = tmp_path / "two.txt"
     labels.write_text("ant\nbee\n")
-    code, _, err = run(capsys, "predict", photo, "--model", model_file, "--labels", labels)
+    code, _, err = run(capsys, "predict", photo, "--model", model_file, "--class-names", labels)
     assert code == 1
     assert "3 classes" in err
     assert "3 classes; received 2 (the names in" in err

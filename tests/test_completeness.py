@@ -31,6 +31,7 @@ BASE = {
     "array_files",
     "native_output",
     "progress",
+    "timing",
     "scores",
     "class_names",
     "model_files",
@@ -46,6 +47,7 @@ ALLOWED = {
     "array_files": {"file_kinds"},
     "native_output": set(),
     "progress": set(),
+    "timing": {"progress"},
     "scores": set(),
     "class_names": {"errors", "files"},
     "with_keras": set(),  # imports the layers by their name, when Keras is there

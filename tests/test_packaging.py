@@ -97,3 +97,11 @@ def test_extras_that_are_named_anywhere_exist():
 def test_the_tests_get_every_extra_that_runs():
     (own,) = (entry for entry in map(Requirement, PROJECT["optional-dependencies"]["dev"]) if entry.extras)
     assert EXTRAS.keys() - own.extras == {"all", "dev", "docs", "torch"}
+
+
+def test_the_version_is_the_same_everywhere():
+    cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE)[1]
+    released = re.search(
+        r"^## \[(\d.*?)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+    )[1]
+    assert se_keras.__version__ == cited == released

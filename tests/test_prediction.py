@@ -421,7 +421,17 @@ def arguments(model, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model.save("model.keras")
     (tmp_path / "labels.txt").write_text("\n".join(LABELS))
-    return ["predict", "--model", "model.keras", "--labels", "labels.txt", "--input", "photos", "--output", "out.csv"]
+    return [
+        "predict",
+        "--model",
+        "model.keras",
+        "--class-names",
+        "labels.txt",
+        "--input",
+        "photos",
+        "--output",
+        "out.csv",
+    ]
 
 
 def test_command_writes_and_sums_up(capsys, arguments, photos):

@@ -138,11 +138,11 @@ def _print_summary(done: FolderPrediction, total: int, seconds: float) -> None:
 def _labels(options: argparse.Namespace, model: keras.Model) -> list[str] | None:
     """The names of the classes; None: ImageNet's."""
     preprocessing_of(model)  # says what is wrong before any image is read
-    names = class_names_for(options.model, model, options.labels)
+    names = class_names_for(options.model, model, options.class_names)
     classes = scores_of(model).classes
     if not names and classes != len(imagenet_classes()):
         raise ValueError(
-            f"The model has {classes} classes of its own. Name them with --labels FILE, one per line; a {NAMES_FILE} "
-            "beside the model is taken if it has as many."
+            f"The model has {classes} classes of its own. Name them with --class-names FILE, one per line; a "
+            f"{NAMES_FILE} beside the model is taken if it has as many."
         )
     return list(names) or None

@@ -12,7 +12,7 @@ from se_keras import export
 from se_keras.cli.console import print_lines, status
 from se_keras.cli.images import refuse_broken
 from se_keras.cli.models import load_file, published
-from se_keras.export.report import LIMITS, Limits
+from se_keras.export.agreement import LIMITS, Limits
 from se_keras.export.report_figures import report_targets
 from se_keras.export.runtime import format_of
 from se_keras.export.structure import structure_of

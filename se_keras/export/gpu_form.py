@@ -12,13 +12,13 @@ import numpy as np
 from keras import layers
 
 from se_keras.layers import GroupedConv2D
-from se_keras.surgery.graph import Call, Graph, build_model, new_layer, read_graph, remade
+from se_keras.surgery.graph import Call, Graph, new_layer, remade
 from se_keras.surgery.repeated import rewritten_inside
 
 LEAST_GROUP = 4  # channels: GPU vectors hold four
 
 
-def gpu_form(model: keras.Model) -> keras.Model:
+def gpu_form(graph: Graph) -> Graph:
     """Rewrites average pools that count a padded border, and grouped convolutions with narrow groups.
 
     LiteRT's GPU runtime merges padding and pool, and then divides by the number of positions inside
@@ -27,19 +27,12 @@ def gpu_form(model: keras.Model) -> keras.Model:
     groups are joined, with zeros between them.
 
     Args:
-        model: A functional model, or a sequential model that has been built.
+        graph: The graph.
 
     Returns:
-        A new functional model with the same outputs up to rounding; `model` itself if there is
-        nothing to rewrite. Groups that cannot be joined to multiples of four are unchanged.
+        A graph with the same outputs up to rounding. Groups that cannot be joined to multiples of four are unchanged.
     """
-    graph = read_graph(model)
-    rewritten = _rewritten(graph)
-    return model if rewritten is graph else build_model(rewritten)
-
-
-def _rewritten(graph: Graph) -> Graph:
-    graph = rewritten_inside(graph, lambda inner, _: _rewritten(inner))
+    graph = rewritten_inside(graph, lambda inner, _: gpu_form(inner))
     producers = graph.producers()
     replacements = {}
     for call in graph.calls:
@@ -47,7 +40,7 @@ def _rewritten(graph: Graph) -> Graph:
             replacements[call] = [_convolution(call)]
         elif type(call.operation) in (GroupedConv2D, layers.Conv2D) and joined_groups(call.operation) > 1:
             replacements[call] = [_with_wider_groups(call)]
-    return graph.rewritten(replacements, {}) if replacements else graph
+    return graph.rewritten(replacements, {})
 
 
 def _counts_padding(call: Call, producers: dict[int, Call]) -> bool:

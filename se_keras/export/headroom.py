@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -95,21 +96,66 @@ def headroom_of_model(model: keras.Model, images: np.ndarray) -> tuple[Headroom,
     Returns:
         One entry for each layer that averages at least ten positions, in the order of the model.
     """
-    layers = [layer for layer in model.layers if _averages(layer)]
+    return headroom_of_squeezes(observed_squeezes(model, images))
+
+
+def headroom_of_squeezes(squeezes: Iterable[Squeeze]) -> tuple[Headroom, ...]:
+    """Returns the headroom of squeezes over at least ten positions, as in `headroom_of_model`."""
+    entries = (Headroom(squeeze.name, squeeze.positions, squeeze.largest_sum) for squeeze in squeezes)
+    return tuple(entry for entry in entries if entry.positions >= LEAST_POSITIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Squeeze:
+    """A squeeze or global pool of a Keras model, observed on images.
+
+    Args:
+        name: Name of the layer.
+        positions: Number of positions it averages.
+        means: Its mean for each image, shape (n, channels).
+        largest_sum: As in `Headroom`.
+    """
+
+    name: str
+    positions: int
+    means: np.ndarray
+    largest_sum: float
+
+
+def observed_squeezes(
+    model: keras.Model, images: np.ndarray, names: Collection[str] | None = None
+) -> tuple[Squeeze, ...]:
+    """Runs a Keras model on images, and observes its squeezes and global pools.
+
+    Args:
+        model: A functional model.
+        images: The images, in the scale of its input.
+        names: Names of the layers to observe. None selects all.
+
+    Returns:
+        One entry for each layer, in the order of the model.
+    """
+    layers = [layer for layer in model.layers if _averages(layer) and (names is None or layer.name in names)]
     if not layers:
         return ()
     inner = keras.Model(model.inputs[0], [layer.input for layer in layers])
-    found: dict[str, Headroom] = {}
+    parts = []
     for start in range(0, len(images), IMAGES_AT_ONCE):
-        maps = inner.predict_on_batch(images[start : start + IMAGES_AT_ONCE])
-        for layer, values in zip(layers, maps if isinstance(maps, list | tuple) else [maps], strict=True):
-            values = np.asarray(values, "float32")
-            values = values if layer.data_format == "channels_last" else np.moveaxis(values, 1, -1)
-            window = values.shape[1:3]
-            before = found[layer.name].largest_sum if layer.name in found else 0.0
-            largest = max(before, _largest_sum(values, window))
-            found[layer.name] = Headroom(layer.name, int(np.prod(window)), largest)
-    return tuple(entry for entry in found.values() if entry.positions >= LEAST_POSITIONS)
+        maps = keras.tree.flatten(inner.predict_on_batch(images[start : start + IMAGES_AT_ONCE]))
+        parts.append([_squeeze(layer, values) for layer, values in zip(layers, maps, strict=True)])
+    return tuple(_joined(pieces) for pieces in zip(*parts, strict=True))
+
+
+def _squeeze(layer: Any, values: np.ndarray) -> Squeeze:
+    values = np.asarray(values, "float32")
+    values = values if layer.data_format == "channels_last" else np.moveaxis(values, 1, -1)
+    window = values.shape[1:3]
+    return Squeeze(layer.name, int(np.prod(window)), values.mean((1, 2)), _largest_sum(values, window))
+
+
+def _joined(pieces: Sequence[Squeeze]) -> Squeeze:
+    means = np.concatenate([piece.means for piece in pieces])
+    return dataclasses.replace(pieces[0], means=means, largest_sum=max(piece.largest_sum for piece in pieces))
 
 
 def _averages(layer: Any) -> bool:

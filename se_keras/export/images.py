@@ -36,6 +36,11 @@ class ImageSet:
     folders: int | None = None
     broken: tuple[tuple[str, str], ...] = ()
 
+    def first(self, count: int) -> ImageSet:
+        """Returns the set with only its first `count` images, and their labels."""
+        labels = None if self.labels is None else self.labels[:count]
+        return ImageSet(self.name, self.images[:count], labels)
+
 
 def random_images(shape: Sequence[int], count: int) -> ImageSet:
     """Generates noise images: half with independent pixels, half with large patches, since photos have both.

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
 from se_keras.export.images import random_images
-from se_keras.surgery import deploy
+from se_keras.surgery.deploy import deploy, deployed
+from se_keras.surgery.graph import Graph, build_model, in_float32, read_graph
+from se_keras.surgery.layer_facts import layers_inside
+
+Pass = Callable[[Graph], Graph]
 
 OPEN_SIZE = 128  # for models that take any size: above the minimum of every network
 LARGEST_DIFFERENCE = 1e-3  # relative to the largest output; rounding through 150 layers stays far below
@@ -15,10 +22,7 @@ SHAKEN_DIFFERENCE = 50  # times that effect, where this is more
 
 
 def inference_form(model: keras.Model) -> keras.Model:
-    """Applies `surgery.deploy`, and compares both forms on two random images.
-
-    The outputs may differ by 1e-3 of the largest output. In some untrained networks, merely rounding the input changes
-    the outputs more; there they may differ by 50 times that change.
+    """Applies `surgery.deploy`, and compares both forms.
 
     Args:
         model: A functional or sequential model with one input.
@@ -27,17 +31,59 @@ def inference_form(model: keras.Model) -> keras.Model:
         The deployed model.
 
     Raises:
-        ValueError: The outputs of the two forms differ, which is a bug in this package. Also as in `deploy`.
+        ValueError: As in `check_same`, and as in `deploy`.
     """
-    deployed = deploy(model).model
+    form = deploy(model).model
+    check_same(form, model)
+    return form
+
+
+def float32_form(model: keras.Model, *passes: Pass) -> tuple[Graph, keras.Model]:
+    """Builds the deployed form of a model in float32, and compares both forms.
+
+    Args:
+        model: A functional or sequential model with one input.
+        *passes: Further passes over the deployed graph, each exact up to rounding.
+
+    Returns:
+        The graph of the model itself in float32, and the form.
+
+    Raises:
+        ValueError: As in `check_same`, as in `deploy`, and for a layer that Keras quantized.
+    """
+    graph = in_float32(read_graph(model))
+    form = build_model(rewritten(graph, *passes))
+    check_same(form, build_model(graph) if _computes_in_half(model) else model)
+    return graph, form
+
+
+def rewritten(graph: Graph, *passes: Pass) -> Graph:
+    """Returns the deployed form of a graph after further passes, as in `float32_form`."""
+    graph, _ = deployed(graph)
+    return functools.reduce(lambda graph, one: one(graph), passes, graph)
+
+
+def check_same(form: keras.Model, model: keras.Model) -> None:
+    """Compares two forms of a model on two random images; a model that computes in half precision is not compared.
+
+    The outputs may differ by 1e-3 of the largest output. In some untrained networks, merely rounding the input changes
+    the outputs more; there they may differ by 50 times that change.
+
+    Args:
+        form: The deployed form.
+        model: The model.
+
+    Raises:
+        ValueError: The outputs of the two forms differ, which is a bug in this package.
+    """
     shape = [size if size is not None else OPEN_SIZE for size in model.inputs[0].shape[1:]]
     if len(shape) != 3 or _computes_in_half(model):
-        return deployed
+        return
     images = random_images(shape, 2).images
     answers = _answers(model, images)
-    difference = _difference(_answers(deployed, images), answers)
+    difference = _difference(_answers(form, images), answers)
     if difference <= LARGEST_DIFFERENCE:
-        return deployed
+        return
     # Logits of a random network can reach tens of thousands, and their softmax amplifies the last bit of rounding.
     signs = np.random.default_rng(0).choice([-ROUNDING, ROUNDING], images.shape)
     shaken = _difference(_answers(model, (images * (1 + signs)).astype(images.dtype)), answers)
@@ -47,7 +93,6 @@ def inference_form(model: keras.Model) -> keras.Model:
             "largest output, so it is not written. Please report the model; deploy=False exports it unchanged, where "
             "the format has that option."
         )
-    return deployed
 
 
 def _answers(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
@@ -66,4 +111,4 @@ def relative_difference(answer: np.ndarray, reference: np.ndarray) -> float:
 
 
 def _computes_in_half(model: keras.Model) -> bool:
-    return any(layer.compute_dtype in ("float16", "bfloat16") for layer in model.layers)
+    return any(getattr(layer, "compute_dtype", "") in ("float16", "bfloat16") for layer in layers_inside(model))

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from se_keras.errors import check_count
 from se_keras.export.process import RuntimeRefusedError, Worker
-from se_keras.export.report import Speed
 from se_keras.export.runtime import format_of
+from se_keras.export.speed import Speed, speed_of
 from se_keras.export.structure import size_of, structure_of
-from se_keras.export.verification import speed_of
-from se_keras.progress import tracked
+from se_keras.timing import interleaved
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,8 @@ def benchmark(
             with _workers(files, count, gpu) as workers:
                 for batch in batch_sizes:
                     title = f"Timing, {count} threads, batch {batch}"
-                    rounds = tracked(range(warmups + repeats), title, verbose=verbose)
-                    seconds = _take_turns(workers, batch, rounds, warmups)
+                    timers = {name: functools.partial(worker.time, batch) for name, worker in workers.items()}
+                    seconds = interleaved(timers, rounds=repeats, warmups=warmups, title=title, verbose=verbose)
                     found += [
                         _measurement(name, files[name], workers[name], count, batch, seconds[name]) for name in files
                     ]
@@ -126,18 +126,6 @@ def _workers(files: Mapping[str, pathlib.Path], threads: int, gpu: Sequence[str]
                 raise RuntimeRefusedError(f"{name!r} cannot be timed: {refusal}") from refusal
             workers[name] = stack.enter_context(worker)
         yield workers
-
-
-def _take_turns(
-    workers: Mapping[str, Worker], batch: int, rounds: Iterable[int], warmups: int
-) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in workers}
-    for number in rounds:
-        for name, worker in workers.items():
-            taken = worker.time(batch)
-            if number >= warmups:
-                seconds[name].append(taken)
-    return seconds
 
 
 def _measurement(

@@ -9,30 +9,11 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
+from se_keras.export.agreement import LIMITS, Agreement, Limits
 from se_keras.export.headroom import Headroom
 from se_keras.export.inspect_tflite import TARGETS, Refusal
 from se_keras.export.runtime import RUNTIMES
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Limits for an export; None disables a check.
-
-    Args:
-        relative_error: Largest allowed difference of a logit, as a fraction of the largest logit.
-        top1_agreement: Minimum share of images with the same most probable class.
-        accuracy_drop: Largest allowed drop in accuracy, as a fraction of 1.
-        headroom: Minimum ratio of the largest half-precision number to the largest sum of a
-            squeeze, for files meant for a GPU.
-    """
-
-    relative_error: float | None = None
-    top1_agreement: float | None = None
-    accuracy_drop: float | None = None
-    headroom: float | None = 2.0
-
+from se_keras.export.speed import Speed
 
 # Figures next to the Markdown file, with their titles; `report_figures` draws them.
 FIGURES = {
@@ -40,115 +21,6 @@ FIGURES = {
     "headroom": "Half-precision headroom of every squeeze",
     "latency": "Time of every run",
 }
-
-# By precision. Integer files are judged by their classes, not by the error of their outputs.
-LIMITS = {
-    "fp32": Limits(relative_error=1e-4, top1_agreement=0.99, accuracy_drop=0.002),
-    "fp16": Limits(relative_error=1e-2, top1_agreement=0.99, accuracy_drop=0.002),
-    "int8": Limits(top1_agreement=0.98, accuracy_drop=0.005),
-    "int8_weights": Limits(top1_agreement=0.98, accuracy_drop=0.005),
-    "dynamic": Limits(top1_agreement=0.98, accuracy_drop=0.005),
-    "int16x8": Limits(top1_agreement=0.98, accuracy_drop=0.005),
-}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """A comparison of a file's outputs with the reference's on the same images.
-
-    Args:
-        images: "random" or "real".
-        count: Number of images.
-        runtime: A key of `RUNTIMES`: where the file ran.
-        quantity: "logits" (also recovered from probabilities, up to a common shift),
-            "probabilities", or "outputs".
-        max_error: The largest difference.
-        mean_error: The mean difference.
-        relative_error: The largest difference divided by the largest value of the reference.
-        top1_agreement: Share of images with the same most probable class, or None if the
-            output is not a vector of classes.
-        top5_agreement: Mean share of common classes among the five most probable, or None.
-        reference_accuracy: Share of images that the reference classifies correctly, if labeled.
-        accuracy: Share of images that the file classifies correctly, if labeled.
-        answers: The compared values of the reference and of the file, each of shape
-            (n, classes); for figures, not for JSON.
-    """
-
-    images: str
-    count: int
-    runtime: str
-    quantity: str
-    max_error: float
-    mean_error: float
-    relative_error: float
-    top1_agreement: float | None = None
-    top5_agreement: float | None = None
-    reference_accuracy: float | None = None
-    accuracy: float | None = None
-    answers: tuple[np.ndarray, np.ndarray] | None = dataclasses.field(default=None, repr=False, compare=False)
-
-    def failures(self, limits: Limits, *, judge_classes: bool) -> Iterator[str]:
-        """Yields the violations of the limits.
-
-        Args:
-            limits: The limits.
-            judge_classes: Whether the images are meaningful for classes.
-
-        Yields:
-            One sentence per violation.
-        """
-        where = f"{RUNTIMES[self.runtime]}, {self.count} {self.images} images"
-        if not math.isfinite(self.max_error):
-            yield f"{where}: the outputs of the file are not finite."
-            return
-        if limits.relative_error is not None and self.relative_error > limits.relative_error:
-            yield (
-                f"{where}: the {self.quantity} may differ by {limits.relative_error:.2g} of the largest; they differ "
-                f"by {self.relative_error:.2g}."
-            )
-        if not judge_classes:
-            return
-        least = limits.top1_agreement
-        if self.top1_agreement is not None and least is not None and self.top1_agreement < least:
-            yield f"{where}: at least {least:.1%} must have the same top class; {self.top1_agreement:.1%} have it."
-        drop = self.accuracy_drop
-        if drop is not None and limits.accuracy_drop is not None and drop > limits.accuracy_drop:
-            most = 100 * limits.accuracy_drop
-            yield f"{where}: the accuracy may drop by {most:.2f} points; it drops by {100 * drop:.2f}."
-
-    @property
-    def accuracy_drop(self) -> float | None:
-        """Returns the drop in accuracy from the reference to the file, as a fraction of 1; None without labels."""
-        if self.accuracy is None or self.reference_accuracy is None:
-            return None
-        return self.reference_accuracy - self.accuracy
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Speed:
-    """Time and memory of a call, measured in a new process after a warm-up.
-
-    Args:
-        runtime: A key of `RUNTIMES`.
-        threads: CPU threads.
-        batch: Images per call.
-        runs: Number of timed runs.
-        median: Median of the runs in seconds.
-        least: Minimum of the runs in seconds.
-        quartiles: First and third quartiles of the runs in seconds.
-        peak_memory: Bytes that opening and running the file added to its idle runtime.
-        seconds: Seconds of each run, in order.
-    """
-
-    runtime: str
-    threads: int
-    batch: int
-    runs: int
-    median: float
-    least: float
-    quartiles: tuple[float, float]
-    peak_memory: int
-    seconds: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from se_keras.errors import missing_package
+from se_keras.export.agreement import Agreement
 from se_keras.export.headroom import Headroom
-from se_keras.export.report import FIGURES, Agreement, Report, Speed, short_name
+from se_keras.export.report import FIGURES, Report, short_name
 from se_keras.export.runtime import RUNTIMES
+from se_keras.export.speed import Speed
 from se_keras.files import FIGURE, Kind, json_with, replacing_together, text_of
 
 # Okabe and Ito's colors, safe for color-blind readers.

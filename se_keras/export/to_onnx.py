@@ -15,10 +15,9 @@ import keras
 from se_keras.class_names import check_class_names
 from se_keras.errors import missing_package, one_of
 from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text
-from se_keras.export.inference_form import inference_form
+from se_keras.export.inference_form import float32_form
 from se_keras.files import replacing
 from se_keras.native_output import native_output_held
-from se_keras.surgery.graph import build_model, in_float32, read_graph
 from se_keras.surgery.outputs import scores_of
 
 OPSET = 17  # of 2022: ONNX Runtime 1.12 and later; from 18 on, the squeeze is no longer a GlobalAveragePool
@@ -99,7 +98,7 @@ def onnx(
             f"support earlier opsets; received opset={opset}."
         )
     _require(route)
-    deployed = inference_form(build_model(in_float32(read_graph(model))))
+    _, deployed = float32_form(model)
     images = deployed.inputs[0]
     spec = keras.InputSpec(shape=images.shape, dtype=keras.backend.standardize_dtype(images.dtype), name="images")
     with replacing(path, overwrite=overwrite) as target:

@@ -19,27 +19,20 @@ from se_keras.class_names import check_class_names
 from se_keras.errors import check_count, missing_package, one_of
 from se_keras.export.calibration import LEAST_IMAGES, Calibration, calibrate, takes_pixels, with_ranges
 from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text
-from se_keras.export.gpu_form import gpu_form
-from se_keras.export.headroom import headroom_of_model
 from se_keras.export.images import preparation_of
-from se_keras.export.inference_form import inference_form
 from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.runtime import TFLiteRunner, require_tensorflow
 from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
+from se_keras.export.tflite_form import tflite_form
 from se_keras.export.to_saved_model import write_archive
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.native_output import native_output_held
-from se_keras.surgery.constant_gates import constant_gates
-from se_keras.surgery.dead_blocks import dead_blocks
-from se_keras.surgery.graph import build_model, in_float32, read_graph
 from se_keras.surgery.outputs import scores_of
-from se_keras.surgery.stage import staged
 
 DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
 SQUEEZES = ("auto", "mean", "staged")
 INPUT_TYPES = ("float32", "uint8", "int8")
 CALIBRATED = ("int8", "int16x8")
-SAFE_RATIO = 2.0  # minimum ratio of the largest half-precision number to the largest observed sum
 
 
 def tflite(
@@ -118,7 +111,8 @@ def tflite(
         calibration = None
         if data is not None:
             calibration = calibrate(model, data, least=LEAST_IMAGES if dtype in CALIBRATED else 1)
-        deployed = _prepared(model, dtype, squeeze, calibration)
+        images = None if calibration is None else calibration.images
+        deployed = tflite_form(model, images, squeeze=squeeze, is_quantized=dtype in CALIBRATED)
         if dtype == "int8_weights":
             content = _quantized_weights(converted(deployed, "fp32", None, "float32", batch_size))
         else:
@@ -208,21 +202,6 @@ def _fixed_input_shape(model: keras.Model) -> tuple[int, ...]:
             "`input_shape` that states height and width, and load the weights into it."
         )
     return shape
-
-
-def _prepared(model: keras.Model, dtype: str, squeeze: str, calibration: Calibration | None) -> keras.Model:
-    single = build_model(in_float32(read_graph(model)))
-    if calibration is not None and dtype in CALIBRATED:
-        gates = dead_blocks(single, calibration.images)
-        single = build_model(constant_gates(read_graph(single), gates)) if gates else single
-    deployed = gpu_form(inference_form(single))
-    if squeeze == "staged":
-        return build_model(staged(read_graph(deployed)))
-    if squeeze == "mean" or calibration is None:
-        return deployed
-    found = headroom_of_model(deployed, calibration.images[:32])
-    near = [entry.name for entry in found if entry.ratio < SAFE_RATIO]
-    return build_model(staged(read_graph(deployed), near)) if near else deployed
 
 
 def converted(

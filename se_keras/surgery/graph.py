@@ -280,19 +280,18 @@ def in_float32(graph: Graph) -> Graph:
         graph: The graph.
 
     Returns:
-        A new graph with the same weights.
+        A new graph with the same weights, and with a name of its own for every layer.
 
     Raises:
         ValueError: A layer cannot be copied; or Keras quantized it, and its answers would differ in float32.
     """
-    copier = new_copier(dtype="float32")
-    return graph.rewritten(
-        {
-            call: [dataclasses.replace(call, operation=copier.layer(call.operation), is_new=True)]
-            for call in graph.calls
-        },
-        {},
-    )
+    copier, names = new_copier(dtype="float32"), set[str]()
+    replacements = {}
+    for call in graph.calls:
+        layer = copier.layer(call.operation, name=_free_name(call.operation.name, names))
+        names.add(layer.name)
+        replacements[call] = [dataclasses.replace(call, operation=layer, is_new=True)]
+    return graph.rewritten(replacements, {})
 
 
 def build_model(graph: Graph, *, copier: Copier | None = None) -> keras.Model:

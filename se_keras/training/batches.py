@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,8 +13,12 @@ import numpy as np
 from se_keras.errors import missing_package
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocess
-from se_keras.training.augment import BatchTransform, RandomAreaCrop, Transform
-from se_keras.training.sources import ImageSource
+from se_keras.training.augment import RandomAreaCrop
+from se_keras.training.distribute import ALONE, Processes
+from se_keras.training.recipes import Recipe
+from se_keras.training.sources import Data, ImageSource
+
+EVALUATION_BATCH = 128
 
 
 class _Indices:
@@ -30,7 +35,7 @@ class _Indices:
 
 
 def check_batches(source: ImageSource, batch_size: int) -> None:
-    """Checks in advance whether `training_batches` can make batches.
+    """Checks in advance whether `shuffled` can make batches.
 
     Args:
         source: The images.
@@ -48,113 +53,159 @@ def check_batches(source: ImageSource, batch_size: int) -> None:
         )
 
 
-def training_batches(
-    source: ImageSource,
-    prepared: Preprocessing,
+def fit_data(
+    data: Data,
+    preprocessing: Preprocessing,
+    recipe: Recipe,
     *,
-    batch_size: int,
+    seed: int = 0,
+    start: tuple[int, int] = (0, 0),
+    processes: Processes = ALONE,
+    threads: int = 2,
+) -> dict[str, Any]:
+    """Returns training and validation images as arguments of `model.fit`.
+
+    Training images are shuffled and augmented. Each epoch has its own order and its own augmentation; images that do
+    not fill a whole batch are left out of that epoch. The pixels of a step depend only on the seed, the epoch, and the
+    step, with any number of threads and on every backend. Validation images are resized and cropped.
+
+    Args:
+        data: The images, from `open_data`.
+        preprocessing: The preprocessing of the model.
+        recipe: Its batch size and transforms are used.
+        seed: Seed of the order and the augmentation; an integer, at least 0.
+        start: Completed epochs, and completed steps in the next epoch. Keras cannot start within an epoch: with
+            completed steps, the first epoch of this `fit` has only the remaining ones.
+        processes: The value of `distribute.join` or `distribute.mirrored`. With several devices, validation images
+            have weights: compile the model with `weighted_metrics` instead of `metrics`.
+        threads: Number of threads that read ahead.
+
+    Returns:
+        A dictionary with `x`, `validation_data`, `steps_per_epoch`, `validation_steps`, `initial_epoch`, and `shuffle`.
+        Images have shape (batch, height, width, 3), uint8, 0 to 255 (float32 after mixup); labels are one-hot,
+        float32, shape (batch, classes).
+
+    Raises:
+        ImportError: Grain is not installed.
+        ValueError: There are fewer images than a batch takes, or the processes cannot share a batch evenly.
+
+    Example:
+
+        data = open_data("photos")
+        recipe = get_recipe("finetune")
+        model.fit(**fit_data(data, preprocessing_of(model), recipe), epochs=5)
+    """
+    epoch, step = start
+    steps = len(data.train) // recipe.batch_size
+    shard = (processes.index, processes.count)
+    train = shuffled(
+        data.train, preprocessing, recipe, seed=seed, start=epoch * steps + step, shard=shard, threads=threads
+    )
+    shared = {"batch_size": math.ceil(EVALUATION_BATCH / processes.devices) * processes.devices, "threads": threads}
+    if processes.devices == 1:
+        validation = in_order(data.validation, preprocessing, epochs=None, **shared)
+    else:
+        validation = in_equal_parts(data.validation, preprocessing, epochs=None, shard=shard, **shared)
+    return {
+        "x": for_fit(train),
+        "validation_data": for_fit(validation),
+        "steps_per_epoch": steps - step,
+        "validation_steps": math.ceil(len(data.validation) / shared["batch_size"]),
+        "initial_epoch": epoch,
+        "shuffle": False,
+    }
+
+
+def shuffled(
+    source: ImageSource,
+    preprocessing: Preprocessing,
+    recipe: Recipe,
+    *,
     seed: int,
-    transforms: Sequence[Transform] = (),
-    batch_transforms: Sequence[BatchTransform] = (),
-    epochs: int = 1,
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
     threads: int = 2,
 ) -> Any:
-    """Returns shuffled, augmented batches in an order determined by the seed alone.
-
-    Each epoch has its own order and its own augmentation; images that do not fill a whole batch are
-    left out of that epoch. The pixels of step k are the same whatever was read before, with any
-    number of threads, and on every backend.
+    """Returns endless batches as described in `fit_data`.
 
     Args:
         source: The images.
-        prepared: The size (and, without a random crop among the transforms, the resizing) of the result.
-        batch_size: Images per batch, over all shards.
-        seed: An integer, at least 0.
-        transforms: Transforms of each image, in order.
-        batch_transforms: Transforms of each batch and its one-hot labels.
-        epochs: Number of epochs.
+        preprocessing: Size of the result, and resizing if the recipe has no random crop.
+        recipe: Its batch size and transforms are used.
+        seed: See `fit_data`.
         start: First step, counted over all epochs.
         shard: The part of every batch to read here, and the number of parts.
         threads: Number of threads that read ahead.
 
     Returns:
-        A Grain dataset of (images, labels): images of shape (batch, height, width, 3), uint8 (float32 after
-        mixup), and one-hot labels of shape (batch, classes), float32.
+        A Grain dataset of (images, labels).
 
     Raises:
         ValueError: There are fewer images than a batch takes, or the shards do not divide the batch evenly.
     """
-    check_batches(source, batch_size)
-    grain = _grain()
+    check_batches(source, recipe.batch_size)
     part, parts = shard
-    if batch_size % parts:
-        raise ValueError(f"{parts} processes must share a batch evenly; received batch_size={batch_size}.")
-    size = prepared.height_width
+    share = _share(recipe.batch_size, parts)
+    transforms = [_of_size(transform, preprocessing.height_width) for transform in recipe.transforms]
     crops = any(isinstance(transform, RandomAreaCrop) for transform in transforms)
-    steps = [
-        dataclasses.replace(transform, size=size)
-        if isinstance(transform, RandomAreaCrop) and transform.size is None
-        else transform
-        for transform in transforms
-    ]
     one_hot: np.ndarray = np.eye(len(source.class_names), dtype=np.float32)
 
     def read(index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        image = source[index]
-        if not crops:
-            image = fitted(image, prepared)
-        for step in steps:
-            image = step(image, rng)
+        image = source[index] if crops else fitted(source[index], preprocessing)
+        for transform in transforms:
+            image = transform(image, rng)
         return image, one_hot[source.labels[index]]
 
     def change(batch: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        images, labels = batch
-        for step in batch_transforms:
-            images, labels = step(images, labels, rng)
-        return images, labels
+        for transform in recipe.batch_transforms:
+            batch = transform(*batch, rng)
+        return batch
 
-    whole = len(source) // batch_size * batch_size
-    dataset = grain.MapDataset.source(_Indices(len(source))).seed(seed).shuffle()[:whole].random_map(read)
-    dataset = dataset[part::parts].batch(batch_size // parts, drop_remainder=True)
-    if batch_transforms:
+    whole = len(source) // recipe.batch_size * recipe.batch_size
+    dataset = _grain().MapDataset.source(_Indices(len(source))).seed(seed).shuffle()[:whole].random_map(read)
+    dataset = dataset[part::parts].batch(share, drop_remainder=True)
+    if recipe.batch_transforms:
         dataset = dataset.random_map(change)
-    dataset = dataset.repeat(epochs)[start:]
-    return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+    return _read_ahead(dataset.repeat()[start:], threads)
 
 
-def evaluation_batches(
-    source: ImageSource, prepared: Preprocessing, *, batch_size: int = 128, epochs: int = 1, threads: int = 2
+def _of_size(transform: Any, size: tuple[int, int]) -> Any:
+    """Returns a transform whose result has the network's input size, unless it states its own."""
+    if isinstance(transform, RandomAreaCrop) and transform.size is None:
+        return dataclasses.replace(transform, size=size)
+    return transform
+
+
+def in_order(
+    source: ImageSource,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int = EVALUATION_BATCH,
+    epochs: int | None = 1,
+    threads: int = 2,
 ) -> Any:
     """Returns all images in order, resized and cropped for the network.
 
     Args:
         source: The images.
-        prepared: Size, crop, and interpolation.
+        preprocessing: Size, crop, and interpolation.
         batch_size: Images per batch; the last batch of an epoch may be smaller.
-        epochs: Number of epochs.
+        epochs: Number of epochs; None repeats them endlessly.
         threads: Number of threads that read ahead.
 
     Returns:
-        A Grain dataset of (images, labels) as in `training_batches`.
+        A Grain dataset of (images, labels) as in `fit_data`.
     """
-    grain = _grain()
-    one_hot: np.ndarray = np.eye(len(source.class_names), dtype=np.float32)
-
-    def read(index: int) -> tuple[np.ndarray, np.ndarray]:
-        return fitted(source[index], prepared), one_hot[source.labels[index]]
-
-    dataset = grain.MapDataset.source(_Indices(len(source))).map(read).batch(batch_size).repeat(epochs)
-    return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+    dataset = _grain().MapDataset.source(_Indices(len(source))).map(_reader(source, preprocessing))
+    return _read_ahead(dataset.batch(batch_size).repeat(epochs), threads)
 
 
-def evaluation_parts(
+def in_equal_parts(
     source: ImageSource,
-    prepared: Preprocessing,
+    preprocessing: Preprocessing,
     *,
     batch_size: int,
-    epochs: int = 1,
+    epochs: int | None = 1,
     shard: tuple[int, int] = (0, 1),
     threads: int = 2,
 ) -> Any:
@@ -165,34 +216,45 @@ def evaluation_parts(
 
     Args:
         source: The images.
-        prepared: Size, crop, and interpolation.
+        preprocessing: Size, crop, and interpolation.
         batch_size: Images per batch, over all shards.
-        epochs: Number of epochs.
+        epochs: Number of epochs; None repeats them endlessly.
         shard: The part of every batch to read here, and the number of parts.
         threads: Number of threads that read ahead.
 
     Returns:
-        A Grain dataset of (images, labels, weights): the first two as in `training_batches`, weights
+        A Grain dataset of (images, labels, weights): the first two as in `fit_data`, weights
         of shape (batch,), float32.
 
     Raises:
         ValueError: The shards do not divide the batch evenly.
     """
-    grain = _grain()
     part, parts = shard
-    if batch_size % parts:
-        raise ValueError(f"{parts} processes must share a batch evenly; received batch_size={batch_size}.")
-    images = len(source)
+    share, images, labeled = _share(batch_size, parts), len(source), _reader(source, preprocessing)
     rows = -(-images // batch_size) * batch_size
-    one_hot: np.ndarray = np.eye(len(source.class_names), dtype=np.float32)
 
     def read(row: int) -> tuple[np.ndarray, np.ndarray, np.float32]:
-        index = min(row, images - 1)
-        weight = np.float32(rows / images if row < images else 0.0)
-        return fitted(source[index], prepared), one_hot[source.labels[index]], weight
+        return *labeled(min(row, images - 1)), np.float32(rows / images if row < images else 0.0)
 
-    dataset = grain.MapDataset.source(_Indices(rows)).map(read)[part::parts].batch(batch_size // parts).repeat(epochs)
-    return dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+    dataset = _grain().MapDataset.source(_Indices(rows)).map(read)
+    return _read_ahead(dataset[part::parts].batch(share).repeat(epochs), threads)
+
+
+def _share(batch_size: int, parts: int) -> int:
+    if batch_size % parts:
+        raise ValueError(f"{parts} processes must share a batch evenly; received batch_size={batch_size}.")
+    return batch_size // parts
+
+
+def _reader(source: ImageSource, preprocessing: Preprocessing) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """Returns a function from a position in the source to an image of the network's size and its one-hot label."""
+    one_hot: np.ndarray = np.eye(len(source.class_names), dtype=np.float32)
+    return lambda index: (fitted(source[index], preprocessing), one_hot[source.labels[index]])
+
+
+def _read_ahead(dataset: Any, threads: int) -> Any:
+    options = _grain().ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    return dataset.to_iter_dataset(options)
 
 
 def for_fit(batches: Any) -> Any:
@@ -203,7 +265,7 @@ def for_fit(batches: Any) -> Any:
     that tuning. Other backends read Grain datasets directly.
 
     Args:
-        batches: A dataset that the functions above return.
+        batches: A Grain dataset of batches.
 
     Returns:
         A `tf.data.Dataset` on TensorFlow, else the same dataset.
@@ -221,19 +283,19 @@ def for_fit(batches: Any) -> Any:
     return dataset.prefetch(2).with_options(options)
 
 
-def fitted(image: np.ndarray, prepared: Preprocessing) -> np.ndarray:
+def fitted(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Returns an image at a network's input size, resized and cropped if it has another size.
 
     Args:
         image: An RGB image, uint8, 0 to 255, shape (height, width, 3).
-        prepared: Size, crop, and interpolation.
+        preprocessing: Size, crop, and interpolation.
 
     Returns:
-        An RGB image, uint8, 0 to 255, shape (*prepared.height_width, 3).
+        An RGB image, uint8, 0 to 255, shape (*preprocessing.height_width, 3).
     """
-    if image.shape[:2] == prepared.height_width:
+    if image.shape[:2] == preprocessing.height_width:
         return image
-    return preprocess(image, prepared)[0].astype(np.uint8)
+    return preprocess(image, preprocessing)[0].astype(np.uint8)
 
 
 def _grain() -> Any:

@@ -17,7 +17,7 @@ from se_keras.files import json_with, replacing
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocessing_of
 from se_keras.scores import Scores
-from se_keras.training.batches import evaluation_batches
+from se_keras.training.batches import EVALUATION_BATCH, in_order
 from se_keras.training.sources import ImageSource
 
 METRICS = json_with("images", "accuracy", "by_class", "confusion")
@@ -113,8 +113,8 @@ def evaluate(
     classes = len(images.class_names)
     confusion: np.ndarray = np.zeros((classes, classes), np.int64)
     among_five = 0
-    batches = iter(evaluation_batches(images, prepared, threads=threads))
-    for _ in progress(range(-(-len(images) // 128))):
+    batches = iter(in_order(images, prepared, threads=threads))
+    for _ in progress(range(-(-len(images) // EVALUATION_BATCH))):
         batch, labels = next(batches)
         answers = _probabilities(runner, batch)
         if answers.shape[-1] != classes:

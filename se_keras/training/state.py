@@ -19,7 +19,7 @@ from se_keras.training.recipes import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
-class Position:
+class Progress:
     """The progress of a run.
 
     Args:
@@ -27,14 +27,17 @@ class Position:
         epoch: Completed epochs in this phase.
         step: Completed steps in the current epoch.
         history: Metrics of every completed epoch, over all phases.
-        best: Best validation accuracy so far, a fraction of 1; None before the first validation.
     """
 
     phase: int = 0
     epoch: int = 0
     step: int = 0
     history: tuple[dict[str, float], ...] = ()
-    best: float | None = None
+
+    @property
+    def best(self) -> float | None:
+        """Returns the best validation accuracy so far, a fraction of 1; None before the first validation."""
+        return max((row["val_accuracy"] for row in self.history if "val_accuracy" in row), default=None)
 
 
 def state_variables(model: keras.Model) -> list[Any]:
@@ -51,20 +54,20 @@ def state_variables(model: keras.Model) -> list[Any]:
     return [*own, *model.optimizer.variables, *model.metrics_variables]
 
 
-def save_state(path: str | os.PathLike, model: keras.Model, position: Position) -> None:
+def save_state(path: str | os.PathLike, model: keras.Model, progress: Progress) -> None:
     """Writes the state of a run.
 
     Args:
         path: The file; it is replaced atomically, so a crash leaves the old one.
         model: See `state_variables`.
-        position: The progress of the run.
+        progress: The progress of the run.
 
     Raises:
         OSError: The file could not be written.
     """
     arrays = {f"{index}:{variable.path}": _value(variable) for index, variable in enumerate(state_variables(model))}
     with replacing(path, overwrite=True) as temporary:
-        save_file(arrays, temporary, metadata={"position": json.dumps(dataclasses.asdict(position))})
+        save_file(arrays, temporary, metadata={"position": json.dumps(dataclasses.asdict(progress))})
 
 
 def _value(variable: Any) -> np.ndarray:
@@ -72,14 +75,14 @@ def _value(variable: Any) -> np.ndarray:
     return np.array(keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable)), order="C")
 
 
-def read_position(path: str | os.PathLike) -> Position:
+def read_progress(path: str | os.PathLike) -> Progress:
     """Reads the progress of the run in a file.
 
     Args:
         path: A file that `save_state` wrote.
 
     Returns:
-        The position.
+        The progress.
 
     Raises:
         ValueError: The file is damaged.
@@ -87,19 +90,19 @@ def read_position(path: str | os.PathLike) -> Position:
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             content = json.loads((file.metadata() or {})["position"])
-        return _position(content)
+        return _progress(content)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
 
 
-def _position(content: dict[str, Any]) -> Position:
-    position = Position(**{**content, "history": tuple(content["history"])})
-    counts = (position.phase, position.epoch, position.step)
+def _progress(content: dict[str, Any]) -> Progress:
+    progress = Progress(**{**content, "history": tuple(content["history"])})
+    counts = (progress.phase, progress.epoch, progress.step)
     if not all(isinstance(count, int) and count >= 0 for count in counts):
         raise ValueError(f"phase, epoch, and step are {counts}")
-    if not all(isinstance(row, dict) and "val_accuracy" in row for row in position.history):
-        raise ValueError("its history has an epoch without validation accuracy")
-    return position
+    if not all(isinstance(row, dict) for row in progress.history):
+        raise ValueError("its history has an epoch without metrics")
+    return progress
 
 
 def _damaged(path: str | os.PathLike, error: Exception) -> ValueError:
@@ -109,20 +112,22 @@ def _damaged(path: str | os.PathLike, error: Exception) -> ValueError:
     )
 
 
-def check_position(position: Position, recipe: Recipe, path: str | os.PathLike) -> None:
-    """Checks whether a run with a recipe can be in a position.
+def check_progress(progress: Progress, recipe: Recipe, path: str | os.PathLike) -> None:
+    """Checks whether a run with a recipe can have made a progress.
 
     Args:
-        position: The position that `read_position` returned.
+        progress: The progress that `read_progress` returned.
         recipe: The recipe of the run.
         path: The file, for the message.
 
     Raises:
-        ValueError: The recipe has no such phase, or fewer epochs in it.
+        ValueError: The recipe has no such phase, or fewer epochs in it; or an epoch was not validated.
     """
-    if position.phase >= len(recipe.phases) or position.epoch > recipe.phases[position.phase].epochs:
-        place = f"epoch {position.epoch} of phase {position.phase + 1}"
+    if progress.phase >= len(recipe.phases) or progress.epoch > recipe.phases[progress.phase].epochs:
+        place = f"epoch {progress.epoch} of phase {progress.phase + 1}"
         raise _damaged(path, ValueError(f"recipe {recipe.name!r} has no {place}"))
+    if not all("val_accuracy" in row for row in progress.history):
+        raise _damaged(path, ValueError("its history has an epoch without validation accuracy"))
 
 
 def restore_state(path: str | os.PathLike, variables: Sequence[Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from se_keras import export
 from se_keras.export.process import RuntimeRefusedError, Worker
-from se_keras.export.verification import speed_of
+from se_keras.export.speed import speed_of
 from se_keras.progress import shown_by
 
 

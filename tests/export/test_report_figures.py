@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from se_keras import export
+from se_keras.export.agreement import LIMITS, Limits, compare
 from se_keras.export.headroom import Headroom
 from se_keras.export.images import random_images
-from se_keras.export.report import FIGURES, LIMITS, Limits, Report
+from se_keras.export.report import FIGURES, Report
 from se_keras.export.report_figures import MOST_POINTS, draw_answers, draw_headroom, draw_latency, report_figures
-from se_keras.export.verification import compare, speed_of
+from se_keras.export.speed import speed_of
 
 pytest.importorskip("matplotlib")
 SECONDS = [0.002, 0.004, 0.003, 0.05, 0.003]

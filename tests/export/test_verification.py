@@ -13,14 +13,14 @@ from PIL import Image
 from small_networks import answers, shortened
 
 from se_keras import export
+from se_keras.export.agreement import LIMITS, Agreement, Limits, compare
 from se_keras.export.headroom import LARGEST_HALF, headroom_of_model, headroom_of_tflite
 from se_keras.export.images import check_range, preparation_of, random_images, real_images
 from se_keras.export.inspect_tflite import Operation, Tensor, TFLiteGraph, read_tflite, refusals
 from se_keras.export.process import RuntimeRefusedError, Worker
-from se_keras.export.report import LIMITS, Agreement, Limits, Report
+from se_keras.export.report import Report
 from se_keras.export.runtime import TFLiteRunner, dequantized, format_of, open_runner, quantized
 from se_keras.export.structure import size_of, structure_of
-from se_keras.export.verification import compare
 from se_keras.images.record import Preprocessing
 
 QUICK = {"gpu_images": 0, "repeats": 0}
@@ -195,9 +195,12 @@ def test_preparation_serves_models_without_their_own(tmp_path, rng):
     path = export.tflite(model, tmp_path / "model.tflite")
     images = rng.uniform(0, 255, (4, 32, 32, 3))
     seen = []
-    report = export.verify(path, model, data=images, prepare=lambda x: seen.append(x) or x / 255, **QUICK)
+    report = export.verify(path, model, data=images, preprocessing=lambda x: seen.append(x) or x / 255, **QUICK)
     assert report.passed
     np.testing.assert_allclose(seen[1], images, rtol=1e-6)
+    record = Preprocessing(size=32, mean=(0.0,) * 3, std=(1.0,) * 3)
+    again = export.verify(path, model, data=images, preprocessing=record, **QUICK)
+    assert again.agreements == report.agreements
 
 
 # Damaged and foreign files.

@@ -93,7 +93,7 @@ def resuming() -> int:
 
 TRAIN = ["train", "--model", "model.keras", "--data", "data.npz", "--recipe", "cifar", "--epochs", "3"]
 TRAIN += ["--batch-size", "8", "--save-every", "0.0001", "--out", "run"]
-PREDICT = ["predict", "--model", "model.keras", "--labels", "labels.txt", "--input", "photos"]
+PREDICT = ["predict", "--model", "model.keras", "--class-names", "labels.txt", "--input", "photos"]
 CONVERT = ["convert", "source.safetensors", "--model", "se_resnet20", "--overwrite"]
 COMMANDS = {
     "train": Command(cli(*TRAIN), ("run",), resuming),

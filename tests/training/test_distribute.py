@@ -21,10 +21,10 @@ import pytest
 
 from se_keras.images.record import Preprocessing
 from se_keras.training import distribute
-from se_keras.training.batches import evaluation_parts
+from se_keras.training.batches import in_equal_parts
 from se_keras.training.distribute import Processes, ProcessFailedError
 from se_keras.training.sources import ArraySource, load_sample
-from se_keras.training.state import read_position
+from se_keras.training.state import read_progress
 
 PROGRAM = pathlib.Path(__file__).with_name("tiny_training.py")
 NEEDS_JAX = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
@@ -123,7 +123,7 @@ def test_failure_of_another_process_ends_process_0_after_its_turn():
 def test_weights_of_shared_validation_give_the_mean_over_the_images(images):
     sample = load_sample()
     source = ArraySource(sample.x_test[:images], sample.y_test[:images], sample.class_names)
-    batches = list(evaluation_parts(source, SIZE, batch_size=8))
+    batches = list(in_equal_parts(source, SIZE, batch_size=8))
     assert {len(weights) for _, _, weights in batches} == {8}
     value = np.concatenate([pixels.mean((1, 2, 3)) for pixels, _, _ in batches])
     weights = np.concatenate([weights for _, _, weights in batches])
@@ -136,8 +136,8 @@ def test_weights_of_shared_validation_give_the_mean_over_the_images(images):
 def test_processes_share_each_batch_of_a_validation():
     sample = load_sample()
     source = ArraySource(sample.x_test[:21], sample.y_test[:21], sample.class_names)
-    whole = list(evaluation_parts(source, SIZE, batch_size=8))
-    parts = [list(evaluation_parts(source, SIZE, batch_size=8, shard=(part, 2))) for part in range(2)]
+    whole = list(in_equal_parts(source, SIZE, batch_size=8))
+    parts = [list(in_equal_parts(source, SIZE, batch_size=8, shard=(part, 2))) for part in range(2)]
     for batch, *shares in zip(whole, *parts, strict=True):
         for content, *contents in zip(batch, *shares, strict=True):
             assert all(len(share) == 4 for share in contents)
@@ -148,7 +148,7 @@ def test_processes_share_each_batch_of_a_validation():
 def test_validation_batch_that_processes_cannot_share_is_refused():
     sample = load_sample()
     with pytest.raises(ValueError, match="3 processes must share"):
-        evaluation_parts(ArraySource(sample.x_test, sample.y_test), SIZE, batch_size=8, shard=(0, 3))
+        in_equal_parts(ArraySource(sample.x_test, sample.y_test), SIZE, batch_size=8, shard=(0, 3))
 
 
 # Several devices and processes. `tiny_training.py` trains for twenty steps.
@@ -242,7 +242,7 @@ def test_processes_and_devices_on_jax_train_as_one_does(start, start_two, tmp_pa
     assert time.monotonic() - died < 60
     assert survivor.returncode != 0
     assert "ProcessFailedError" in errors
-    assert read_position(folder / "state.safetensors").epoch == 1
+    assert read_progress(folder / "state.safetensors").epoch == 1
     shutil.copytree(folder, tmp_path / "one left")
     resumed, _ = (results_of(process)[0] for process in start_two(folder, resume=True))
     # The other machine may not come back: one process goes on with what two began.
@@ -263,7 +263,7 @@ def test_processes_stop_together_when_one_is_told_to(start_two, tmp_path):
         _, errors = process.communicate(timeout=600)
         assert process.returncode == -signal.SIGINT, errors[-4000:]
         assert "KeyboardInterrupt" in errors
-    position = read_position(tmp_path / "state.safetensors")
+    position = read_progress(tmp_path / "state.safetensors")
     assert (position.epoch, position.step, len(position.history)) == (1, 0, 1)
 
 
@@ -286,7 +286,7 @@ def test_state_under_mirrored_devices_is_restored_with_its_metrics(run_python, t
         import os
         import keras, numpy as np, tensorflow as tf
         from se_keras.training import distribute
-        from se_keras.training.state import Position, restore_state, save_state, state_variables
+        from se_keras.training.state import Progress, restore_state, save_state, state_variables
 
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -294,7 +294,7 @@ def test_state_under_mirrored_devices_is_restored_with_its_metrics(run_python, t
             model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
             model.compile("sgd", "mse", weighted_metrics=["mae"])
             model.fit(np.ones((4, 3)), np.ones((4, 2)), batch_size=4, verbose=0)
-            save_state(os.environ["FILE"], model, Position())
+            save_state(os.environ["FILE"], model, Progress())
             before = model.get_metrics_result()
             model.reset_metrics()
             restore_state(os.environ["FILE"], state_variables(model))

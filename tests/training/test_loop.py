@@ -17,7 +17,8 @@ from se_keras.errors import InUseError
 from se_keras.layers import BatchNormalization, ImagePreprocessing, SqueezeExcite
 from se_keras.training import state
 from se_keras.training.augment import Mixup, PadAndCrop, RandomFlip
-from se_keras.training.loop import TrainingDivergedError, train
+from se_keras.training.callbacks import TrainingDivergedError
+from se_keras.training.loop import train
 from se_keras.training.recipes import Phase, Recipe
 from se_keras.training.run_folder import check_new, claimed, read_run, versions
 from se_keras.training.sources import ArraySource, Data, load_sample
@@ -167,7 +168,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(data, tmp_
 
     with pytest.raises(TrainingDivergedError, match=r"became nan in step 3 of epoch 2.*lower learning rate"):
         train(tiny_model(), data, recipe(), tmp_path / "run", callbacks=[At(STEPS + 2, spoil)])
-    assert state.read_position(tmp_path / "run/state.safetensors").epoch == 1
+    assert state.read_progress(tmp_path / "run/state.safetensors").epoch == 1
     result = train(tiny_model(), data, recipe(), tmp_path / "run", resume=True)
     assert len(result.history) == 3
 
@@ -189,7 +190,7 @@ def test_a_full_disk_while_saving_leaves_the_state_before(data, tmp_path, monkey
     ):
         train(tiny_model(), data, recipe(), tmp_path / "run")
     monkeypatch.undo()
-    assert state.read_position(tmp_path / "run/state.safetensors").epoch == 1
+    assert state.read_progress(tmp_path / "run/state.safetensors").epoch == 1
     assert len(train(tiny_model(), data, recipe(), tmp_path / "run", resume=True).history) == 3
 
 
@@ -199,7 +200,7 @@ def test_a_full_disk_at_the_first_state_claims_no_earlier_one(data, tmp_path, mo
 
     monkeypatch.setattr(state, "save_file", full)
     with pytest.raises(OSError, match=r"state.safetensors' could not be written: No space left.*nothing was there"):
-        state.save_state(tmp_path / "state.safetensors", compiled(), state.Position())
+        state.save_state(tmp_path / "state.safetensors", compiled(), state.Progress())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -231,6 +232,7 @@ POSITIONS = {
     "no history": '{"phase": 0}',
     "other names": '{"phases": 0, "history": []}',
     "history of something else": '{"history": [1]}',
+    "no validation": '{"history": [{"loss": 1.0}]}',
     "another recipe's": '{"phase": 7, "history": []}',
     "too far": '{"epoch": 2, "history": []}',
 }

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from se_keras.images.record import Preprocessing
-from se_keras.training.batches import training_batches
+from se_keras.training.batches import shuffled
+from se_keras.training.recipes import get_recipe
 from se_keras.training.sources import open_data
 from se_keras.training.tfds_images import TFDSSource
 from se_keras.training.tfrecord import RecordSource
@@ -81,7 +82,9 @@ def test_a_set_is_prepared_and_read_in_any_order(sets):
     assert len(data.validation) == 4
     again = open_data("tfds/tiny_photos", progress=None)  # labels are kept, so that nothing is read
     assert again.train.fingerprint == data.train.fingerprint
-    images, labels = next(iter(training_batches(data.train, Preprocessing(size=8), batch_size=8, seed=0)))
+    images, labels = next(
+        iter(shuffled(data.train, Preprocessing(size=8), get_recipe("cifar").with_batch_size(8), seed=0))
+    )
     assert images.shape == (8, 8, 8, 3)
     assert labels.sum(axis=0).tolist() == [4, 4]
 

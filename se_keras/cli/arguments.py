@@ -1,0 +1,350 @@
+"""The arguments of every command, as tables. Nothing here imports Keras: help and usage errors come at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+
+class Argument(NamedTuple):
+    """The name of an argument, and what `add_argument` takes for it."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+class OneOf(NamedTuple):
+    """Arguments of which exactly one must be given."""
+
+    arguments: list[Argument]
+
+
+class Group(NamedTuple):
+    """Arguments that the help shows together, under a title and a description."""
+
+    title: str
+    description: str
+    arguments: list[Argument]
+
+
+Entry = Argument | OneOf | Group
+
+
+class Command(NamedTuple):
+    """A command: one line for the help, in lower case, a command line, and the arguments in the order of the help."""
+
+    summary: str
+    example: str
+    arguments: Sequence[Entry]
+
+
+def fraction(text: str) -> float:
+    """Parses a number from 0 to 1."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1; received {text!r}")
+    return value
+
+
+def positive(text: str) -> float:
+    """Parses a finite number above 0."""
+    value = _number(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0; received {text!r}")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def natural(text: str) -> int:
+    """Parses an integer of at least 0."""
+    return _integer(text, least=0)
+
+
+def count(text: str) -> int:
+    """Parses an integer of at least 1."""
+    return _integer(text, least=1)
+
+
+def _integer(text: str, *, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least {least}; received {text!r}")
+    return int(text)
+
+
+def _option(name: str, help: str, type: Callable[[str], Any] | None = None, **settings: Any) -> Argument:
+    """An argument with a value; the help states a default that is a text or a number."""
+    default = settings.get("default")
+    shown = f" (default: {default})" if default and not isinstance(default, list) else ""
+    return Argument(name, {"help": (help + shown).strip(), "type": type, **settings})
+
+
+def _switch(name: str, help: str, **settings: Any) -> Argument:
+    return Argument(name, {"help": help, "action": "store_true", **settings})
+
+
+_DATA = _option("--data", "as in `se-keras train`", required=True)
+_SIZE = _option("--size", "height and width of the input in pixels", count)
+_OVERWRITE = _switch("--overwrite", "replace an existing file")
+_STRICT = _switch("--strict", "fail on unreadable files")
+
+_HELD_BACK = [
+    _option("--split", "", choices=("validation", "train"), default="validation"),
+    _option(
+        "--validation-split",
+        "fraction to hold back if there is no validation part (default: from run.json next to the model, else 0.2)",
+        fraction,
+    ),
+]
+_VERDICT = [
+    _option("--report", "folder for report.json and report.md"),
+    _option(
+        "--target",
+        "target that must accept the file; may be repeated",
+        choices=("cpu", "gpu", "edgetpu", "serving"),
+        action="append",
+        default=[],
+    ),
+    _option("--threads", "CPU threads for timing", count, default=1),
+    _option("--images", "most photos to use", count, default=256),
+    _switch("--strict", "fail on unreadable photos"),
+    _option("--max-relative-error", "limit for the logits (default: by dtype)", fraction),
+    _option("--min-top1-agreement", "fraction of the photos (default: by dtype)", fraction),
+    _option("--max-accuracy-drop", "as a fraction of 1 (default: by dtype)", fraction),
+]
+
+SHARED = [
+    _switch("--verbose", "show the framework's own messages and error traces"),
+    _switch("--json", "print JSON instead of a table"),
+]
+"""What every command takes."""
+
+LOADING = _option(
+    "--import",
+    "Python module with your own layers that a .keras file contains; may be repeated",
+    dest="imports",
+    metavar="MODULE",
+    action="append",
+    default=[],
+)
+"""What every command takes that loads the user's own models."""
+
+_LIST = [
+    _option("pattern", "shell-style filter, such as 'se_resnet*'", nargs="?", default="*"),
+    _switch("--weights", "list the published weights"),
+    _option("--sort", "order of the weights (default: name)", choices=("name", "accuracy", "parameters", "macs")),
+]
+_INFO = [
+    LOADING,
+    _option("model", "a network's name, a .keras file, or published weights (model.tag)"),
+    _SIZE,
+    _switch("--plain", "show the same network without SE"),
+]
+_FOLDER_TO_PREDICT = [
+    _option("--output", "the table to write: .parquet or .csv", metavar="FILE"),
+    _option("--batch-size", "images per batch", count, default=32),
+    _switch("--overwrite", "replace an existing output"),
+    _option("--engine", "this process (the default), or a Ray cluster (see RAY_ADDRESS)", choices=("local", "ray")),
+    _option("--workers", "most tasks on the cluster (default: one per CPU)", count),
+    _option("--gpus-per-worker", "GPUs per task, may be a fraction (default: none)", positive),
+]
+_IMAGES = [
+    _option("images", "image files", nargs="*", default=[]),
+    _option("--input", "a folder with any number of images, including subfolders", metavar="FOLDER"),
+]
+_PREDICT: list[Entry] = [
+    LOADING,
+    OneOf(_IMAGES),
+    _option("--model", "a .keras file, or a published checkpoint (model.tag)", required=True),
+    _option("--class-names", "text file, one name per line (default: labels.txt next to the model, else ImageNet's)"),
+    _option("--top", "number of classes per image", count, default=5),
+    Group(
+        "with --input",
+        "Unreadable files are listed next to the output.\nAfter an interruption, the same command continues.",
+        _FOLDER_TO_PREDICT,
+    ),
+]
+_CONVERT = [
+    _option("checkpoint", "published weights (model.tag), or a file"),
+    _option("--to", "file to write: .keras, .weights.h5, or .safetensors", required=True),
+    _option("--model", "the network that a file belongs to (see `se-keras list`)"),
+    _OVERWRITE,
+]
+_RESULT = [
+    _option("--recipe", "name of a recipe (default: finetune, which needs --weights)"),
+    _option("--weights", "initial weights: a checkpoint's tag or a file (default: random)"),
+    _switch("--plain", "train the same network without SE", default=None),
+    _option("--reduction", "reduction of the SE blocks (default: the network's)", count),
+    _SIZE,
+    _option("--epochs", "epochs (default: the recipe's); phases keep proportions", count),
+    _option("--batch-size", "images per step (default: the recipe's); learning rates change in proportion", count),
+    _option("--seed", "seed of weights, order, and augmentation (default: 0)", natural),
+    _option(
+        "--precision", "Keras' dtype policy (default: float32)", choices=("float32", "mixed_bfloat16", "mixed_float16")
+    ),
+    _option("--validation-split", "fraction to hold back from a folder without val/ (default: 0.2)", fraction),
+    _switch("--strict", "fail on unreadable files", default=None),
+]
+_SEVERAL_DEVICES = [
+    _option("--distribute", "processes on JAX; GPUs of one machine on TensorFlow", choices=("jax", "mirrored")),
+    _option("--coordinator", "address at which process 0 listens (jax)", metavar="HOST:PORT"),
+    _option("--process-id", "number of this process, from 0 (jax)", natural, metavar="I"),
+    _option("--num-processes", "number of processes (jax)", count, metavar="N"),
+    _option("--devices", "devices, such as GPU:0 GPU:1 (mirrored; default: all)", nargs="+"),
+]
+_TRAIN: list[Entry] = [
+    LOADING,
+    _option("--model", "a network's name, or a .keras file"),
+    _option(
+        "--data",
+        "folder with one folder of images per class (or train/ and val/), folder of TFRecord files, .npz file, "
+        "cifar10, cifar100, tfds/NAME (TensorFlow Datasets), or sample",
+    ),
+    _option("--out", "folder of the run; it must not contain another run"),
+    _option("--resume", "resume the run in this folder, with its own settings", metavar="FOLDER"),
+    _switch("--recipes", "list the recipes with their sources and results"),
+    Group("settings that determine the result", "Kept in the run's folder; --resume reads them from there.", _RESULT),
+    Group("several devices or machines", "See docs/training-on-several-machines.md.", _SEVERAL_DEVICES),
+    _option("--patience", "stop after this many epochs without improvement", count),
+    _option("--save-every", "minutes between saves within an epoch", positive, default=10),
+    _option("--threads", "threads that read images", count, default=2),
+    _switch("--tensorboard", "write logs for TensorBoard into the run's folder"),
+]
+_EVALUATE = [
+    LOADING,
+    _option("model", "a .keras file, an exported file, or published weights (model.tag)"),
+    _DATA,
+    *_HELD_BACK,
+    _STRICT,
+    _option("--threads", "CPU threads", count, default=2),
+    _option("--report", "folder for metrics.json and confusion.png", metavar="FOLDER"),
+    _option("--min-accuracy", "exit with 1 below this fraction of 1", fraction),
+]
+_INSERT = [
+    LOADING,
+    _option("model", "a .keras file of a functional or sequential model, or published weights (model.tag)"),
+    _option("--to", "the .keras file to write", metavar="FILE"),
+    _option("--where", "auto, or a regular expression for layer names", default="auto"),
+    _switch("--list", "only list the positions of the blocks"),
+    _option("--reduction", "reduction of the blocks (default: 16; 4 suits fewer than 128 channels)", count),
+    _switch("--freeze-base", "set all other layers to trainable=False, which training preserves"),
+    _OVERWRITE,
+]
+_ANALYZE = [
+    LOADING,
+    _option("model", "a .keras file, or published weights (model.tag)"),
+    _DATA,
+    _option("--out", "folder for figures, their numbers as .csv, and gates.npz", required=True),
+    *_HELD_BACK,
+    _option("--images", "most images to use, evenly spaced (default: all)", count),
+    _switch("--prune", "also measure what constant gates would save and cost"),
+    _STRICT,
+    _switch("--overwrite", "replace existing files"),
+]
+_EXPORT = [
+    LOADING,
+    _option("model", "a network's name, published weights (model.tag), or a .keras file"),
+    _option("--format", "", choices=("saved_model", "tflite", "onnx"), required=True),
+    _option(
+        "--dtype",
+        "number format of a .tflite file; int8 and int16x8 need --data",
+        choices=("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8"),
+        default="fp32",
+    ),
+    _option("--input-type", "input dtype of an int8 file (default: float32)", choices=("float32", "uint8", "int8")),
+    _option("--weights", "weights of a network given without a tag; none: random", choices=("imagenet", "none")),
+    _option("--size", "height and width of a network's input in pixels", count),
+    _option("--class-names", "text file, one name per line (default: labels.txt next to the model)"),
+    _option("--data", "folder of photos; with train and val in it, calibrates with one and verifies on the other"),
+    _option("--output", "file or folder to write (default: out/model.tflite, out/model.onnx, out/saved_model)"),
+    _switch("--overwrite", "replace an existing file or folder"),
+    *_VERDICT,
+]
+_VERIFY = [
+    LOADING,
+    _option("file", "a SavedModel folder, or a .tflite, .onnx, or .keras file, made here or elsewhere"),
+    _option("--model", "model to compare with: a .keras file, model.tag, or another exported file"),
+    _option("--data", "folder of photos, with or without subfolders per class"),
+    *_VERDICT,
+]
+_BENCHMARK = [
+    LOADING,
+    _option("models", "exported files and folders, .keras files, or network names", nargs="+"),
+    _option("--threads", "CPU threads (default: 1)", count, nargs="+", default=[1]),
+    _option("--batch-sizes", "images per batch (default: 1)", count, nargs="+", default=[1]),
+    _option("--repeats", "timed runs", count, default=30),
+    _option("--warmups", "warmup runs", count, default=5),
+    _switch("--gpu", "time .tflite files in LiteRT's GPU runtime"),
+]
+_DEMO = [
+    _option("--output", "folder to write to", default="demo_output"),
+    _option("--epochs", "epochs of the adaptation", count, default=20),
+]
+
+COMMANDS = {
+    "list": Command(
+        "list the networks, or their published weights",
+        'se-keras list "se_resnet*"\n  se-keras list --weights --sort accuracy',
+        _LIST,
+    ),
+    "info": Command(
+        "show the structure of a network, or the record of its weights", "se-keras info se_resnet50", _INFO
+    ),
+    "predict": Command(
+        "classify image files, or all images in a folder",
+        "se-keras predict photo.jpg --model demo_output/model.keras --top 3\n"
+        "  se-keras predict --input photos --output labels.parquet --model se_resnet50",
+        _PREDICT,
+    ),
+    "convert": Command(
+        "convert a checkpoint to a file that Keras loads",
+        "se-keras convert SE-ResNet-50.caffemodel --model se_resnet50 --to model.keras",
+        _CONVERT,
+    ),
+    "train": Command(
+        "train a network with a recipe, or resume a stopped run",
+        "se-keras train --model se_resnet50 --weights imagenet --data photos --recipe finetune --out runs/photos\n"
+        "  se-keras train --resume runs/photos",
+        _TRAIN,
+    ),
+    "evaluate": Command(
+        "measure the accuracy of a model or an exported file on labeled images",
+        "se-keras evaluate runs/photos/model.keras --data photos",
+        _EVALUATE,
+    ),
+    "insert": Command(
+        "insert SE blocks into a saved model, whose answers stay the same until it is trained",
+        "se-keras insert model.keras --to with_se.keras",
+        _INSERT,
+    ),
+    "analyze": Command(
+        "analyze the gates of a network on labeled images",
+        "se-keras analyze se_resnet20.cifar10 --data sample --out figures",
+        _ANALYZE,
+    ),
+    "export": Command(
+        "export a model for servers, phones, or ONNX Runtime, and verify the file",
+        "se-keras export se_resnet50 --format tflite --dtype int8 --data photos --output out/model.tflite",
+        _EXPORT,
+    ),
+    "verify": Command(
+        "run an exported file in its own runtime and compare it with its model; exit with 1 if it fails",
+        "se-keras verify out/model.tflite --model model.keras --data photos --report out/report",
+        _VERIFY,
+    ),
+    "benchmark": Command(
+        "time exported files and models side by side",
+        "se-keras benchmark out/model.tflite out/model.onnx se_resnet50 --threads 1 2 --batch-sizes 1 8",
+        _BENCHMARK,
+    ),
+    "demo": Command(
+        "classify, adapt, export, and compare on bundled images", "se-keras demo --output demo_output", _DEMO
+    ),
+}
+"""The commands by name, in the order of the help."""

@@ -1,0 +1,213 @@
+"""Agreement of a file's outputs with those of its reference, and the limits for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from se_keras.export.images import ImageSet
+from se_keras.export.runtime import RUNTIMES
+
+LEAST_PROBABILITY = 1e-12  # runtimes differ in when they flush smaller ones to zero
+QUANTITIES = {"logits": "logits", "logit": "logits", "probabilities": "probabilities"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits for an export; None disables a check.
+
+    Args:
+        relative_error: Largest allowed difference of a logit, as a fraction of the largest logit.
+        top1_agreement: Minimum share of images with the same most probable class.
+        accuracy_drop: Largest allowed drop in accuracy, as a fraction of 1.
+        headroom: Minimum ratio of the largest half-precision number to the largest sum of a
+            squeeze, for files meant for a GPU.
+    """
+
+    relative_error: float | None = None
+    top1_agreement: float | None = None
+    accuracy_drop: float | None = None
+    headroom: float | None = 2.0
+
+
+# By precision. Integer files are judged by their classes, not by the error of their outputs.
+LIMITS = {
+    "fp32": Limits(relative_error=1e-4, top1_agreement=0.99, accuracy_drop=0.002),
+    "fp16": Limits(relative_error=1e-2, top1_agreement=0.99, accuracy_drop=0.002),
+    "int8": Limits(top1_agreement=0.98, accuracy_drop=0.005),
+    "int8_weights": Limits(top1_agreement=0.98, accuracy_drop=0.005),
+    "dynamic": Limits(top1_agreement=0.98, accuracy_drop=0.005),
+    "int16x8": Limits(top1_agreement=0.98, accuracy_drop=0.005),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """A comparison of a file's outputs with the reference's on the same images.
+
+    Args:
+        images: "random" or "real".
+        count: Number of images.
+        runtime: A key of `RUNTIMES`: where the file ran.
+        quantity: "logits" (also recovered from probabilities, up to a common shift),
+            "probabilities", or "outputs".
+        max_error: The largest difference.
+        mean_error: The mean difference.
+        relative_error: The largest difference divided by the largest value of the reference.
+        top1_agreement: Share of images with the same most probable class, or None if the
+            output is not a vector of classes.
+        top5_agreement: Mean share of common classes among the five most probable, or None.
+        reference_accuracy: Share of images that the reference classifies correctly, if labeled.
+        accuracy: Share of images that the file classifies correctly, if labeled.
+        answers: The compared values of the reference and of the file, each of shape
+            (n, classes); for figures, not for JSON.
+    """
+
+    images: str
+    count: int
+    runtime: str
+    quantity: str
+    max_error: float
+    mean_error: float
+    relative_error: float
+    top1_agreement: float | None = None
+    top5_agreement: float | None = None
+    reference_accuracy: float | None = None
+    accuracy: float | None = None
+    answers: tuple[np.ndarray, np.ndarray] | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    def failures(self, limits: Limits, *, judge_classes: bool) -> Iterator[str]:
+        """Yields the violations of the limits.
+
+        Args:
+            limits: The limits.
+            judge_classes: Whether the images are meaningful for classes.
+
+        Yields:
+            One sentence per violation.
+        """
+        where = f"{RUNTIMES[self.runtime]}, {self.count} {self.images} images"
+        if not math.isfinite(self.max_error):
+            yield f"{where}: the outputs of the file are not finite."
+            return
+        if limits.relative_error is not None and self.relative_error > limits.relative_error:
+            yield (
+                f"{where}: the {self.quantity} may differ by {limits.relative_error:.2g} of the largest; they differ "
+                f"by {self.relative_error:.2g}."
+            )
+        if not judge_classes:
+            return
+        least = limits.top1_agreement
+        if self.top1_agreement is not None and least is not None and self.top1_agreement < least:
+            yield f"{where}: at least {least:.1%} must have the same top class; {self.top1_agreement:.1%} have it."
+        drop = self.accuracy_drop
+        if drop is not None and limits.accuracy_drop is not None and drop > limits.accuracy_drop:
+            most = 100 * limits.accuracy_drop
+            yield f"{where}: the accuracy may drop by {most:.2f} points; it drops by {100 * drop:.2f}."
+
+    @property
+    def accuracy_drop(self) -> float | None:
+        """Returns the drop in accuracy from the reference to the file, as a fraction of 1; None without labels."""
+        if self.accuracy is None or self.reference_accuracy is None:
+            return None
+        return self.reference_accuracy - self.accuracy
+
+
+def compare(
+    expected: np.ndarray,
+    found: np.ndarray,
+    part: ImageSet,
+    *,
+    runtime: str,
+    dtype: str,
+    kind: str = "output",
+    greatest: float | None = None,
+) -> Agreement:
+    """Compares two arrays of outputs.
+
+    Args:
+        expected: The reference's outputs, shape (n, classes) or any other with n rows.
+        found: The file's outputs, of the same shape.
+        part: The images they belong to, with or without labels.
+        runtime: A key of `RUNTIMES`.
+        dtype: Precision of the file; logits are not recovered from integers.
+        kind: Kind of outputs, a key of `se_keras.scores.SIGNATURES`. A single column of a
+            probability or logit is judged as two classes.
+        greatest: The reference's largest logit, which vanishing probabilities do not reveal.
+
+    Returns:
+        An `Agreement`.
+
+    Raises:
+        ValueError: The shapes differ, or a label is not a class.
+    """
+    if expected.shape != found.shape:
+        raise ValueError(
+            f"The file and the model must have outputs of the same shape; received shapes {found.shape} and "
+            f"{expected.shape}. Pass the model that the file was exported from."
+        )
+    expected, found = _with_two_classes(expected, kind), _with_two_classes(found, kind)
+    quantity, expected_values, found_values = _comparable(expected, found, dtype, kind)
+    error = np.abs(expected_values - found_values)
+    own = float(np.abs(expected_values).max())
+    greatest = max(own, greatest) if greatest is not None and quantity == "logits" else own
+    is_classes = expected.ndim == 2 and expected.shape[1] > 1
+    top1 = float((expected.argmax(-1) == found.argmax(-1)).mean()) if is_classes else None
+    accuracy = _accuracies(part.labels, expected, found) if is_classes and part.labels is not None else (None, None)
+    return Agreement(
+        images=part.name,
+        count=len(expected),
+        runtime=runtime,
+        quantity=quantity,
+        max_error=float(error.max()),
+        mean_error=float(error.mean()),
+        relative_error=float(error.max()) / max(greatest, 1e-12),
+        top1_agreement=top1,
+        top5_agreement=_top5(expected, found) if is_classes and expected.shape[1] > 5 else None,
+        reference_accuracy=accuracy[0],
+        accuracy=accuracy[1],
+        answers=(expected_values, found_values),
+    )
+
+
+def _with_two_classes(values: np.ndarray, kind: str) -> np.ndarray:
+    """Expands a single column to one column for each of two classes; returns other outputs unchanged."""
+    if kind == "probability":
+        return np.concatenate([1 - values, values], axis=1)
+    return np.concatenate([-values, values], axis=1) / 2 if kind == "logit" else values
+
+
+def _comparable(expected: np.ndarray, found: np.ndarray, dtype: str, kind: str) -> tuple[str, np.ndarray, np.ndarray]:
+    """Recovers the logits of a softmax where possible, because probabilities near 0 or 1 hide errors."""
+    expected, found = expected.astype("float64"), found.astype("float64")
+    if kind in ("probability", "independent_probabilities"):  # near 1, a sigmoid has rounded its logit away
+        return "probabilities", expected, found
+    if not (_is_probabilities(expected) and _is_probabilities(found)):
+        return QUANTITIES.get(kind, "outputs"), expected, found
+    if dtype in ("int8", "int16x8"):
+        return "probabilities", expected, found
+    logits = [np.log(np.maximum(values, LEAST_PROBABILITY)) for values in (expected, found)]
+    return "logits", *(values - values.mean(-1, keepdims=True) for values in logits)
+
+
+def _is_probabilities(values: np.ndarray) -> bool:
+    is_rows = values.ndim == 2 and values.shape[1] > 1
+    return bool(is_rows and values.min() >= 0 and np.allclose(values.sum(-1), 1, atol=0.05))
+
+
+def _top5(expected: np.ndarray, found: np.ndarray) -> float:
+    best = [np.argsort(-values, axis=-1, kind="stable")[:, :5] for values in (expected, found)]
+    return float(np.mean([len(np.intersect1d(*rows)) / 5 for rows in zip(*best, strict=True)]))
+
+
+def _accuracies(labels: np.ndarray, expected: np.ndarray, found: np.ndarray) -> tuple[float, float]:
+    classes = expected.shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"`labels` must be between 0 and {classes - 1}, for the model's {classes} classes; received "
+            f"{labels.min()} to {labels.max()}."
+        )
+    return float((expected.argmax(-1) == labels).mean()), float((found.argmax(-1) == labels).mean())

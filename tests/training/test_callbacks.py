@@ -1,0 +1,85 @@
+"""Training with `model.fit`, our data, and our callbacks: resumed after an epoch, it ends with the same bits."""
+
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from test_loop import At, data, log_of, recipe, tiny_model, weights_of  # noqa: F401
+
+import se_keras
+from se_keras.preprocessing import preprocessing_of
+from se_keras.training import EvaluateAverage, KeepBest, SaveRun, StopEarly, fit_data, make_optimizer, train
+
+GUIDE = pathlib.Path(__file__).parents[2] / "docs/transfer-learning.md"
+
+
+def fit(model, images, folder, *, epochs=3, average=None, patience=9, others=()):
+    plan = recipe(epochs, average=average)
+    run = SaveRun(folder)
+    arguments = fit_data(images, preprocessing_of(model), plan, start=(run.epoch, 0))
+    model.compile(
+        make_optimizer(plan, plan.phases[0], arguments["steps_per_epoch"]),
+        "categorical_crossentropy",
+        weighted_metrics=["accuracy"],
+    )
+    own = [run, KeepBest(run), *([EvaluateAverage()] if average else []), StopEarly(run, patience=patience)]
+    model.fit(**arguments, epochs=epochs, callbacks=[*own, *others], verbose=0)
+    return run
+
+
+def fail(model):
+    raise MemoryError("no room")
+
+
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_resumed_after_an_epoch_and_as_train_does(average, data, tmp_path):  # noqa: F811
+    keras.utils.set_random_seed(0)
+    model = tiny_model()
+    expected = train(model, data, recipe(average=average), tmp_path / "expected", verbose=0)
+    with pytest.raises(MemoryError):
+        fit(tiny_model(), data, tmp_path / "run", average=average, others=[At(9, fail)])
+    again = tiny_model()
+    run = fit(again, data, tmp_path / "run", average=average)
+    for a, b in zip(weights_of(model), weights_of(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert log_of(tmp_path / "run") == log_of(tmp_path / "expected")
+    assert run.progress.best == expected.best
+    best = keras.models.load_model(tmp_path / "run/best.keras")
+    for a, b in zip(
+        weights_of(keras.models.load_model(tmp_path / "expected/best.keras")), weights_of(best), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_stops_early_also_by_the_epochs_before_it_was_resumed(data, tmp_path):  # noqa: F811
+    class Worse(keras.callbacks.Callback):
+        def on_test_end(self, logs=None):
+            logs["accuracy"] = 0.5
+
+    worse = [Worse()]
+    assert fit(tiny_model(), data, tmp_path / "run", epochs=2, others=worse).epoch == 2
+    run = fit(tiny_model(), data, tmp_path / "run", epochs=6, patience=4, others=worse)
+    assert StopEarly(run, patience=4).is_stale or run.epoch == 6
+    with pytest.raises(ValueError, match="patience"):
+        StopEarly(run, patience=0)
+
+
+def test_the_guide_runs(tmp_path, monkeypatch):
+    """The part of the guide with our data and callbacks, on ten photos and a small network."""
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    code = next(block for block in blocks if "SaveRun" in block)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(se_keras, "SEResNet50", lambda classes: tiny_model(classes), raising=False)
+    exec(code, {})
+    exec(code, {})  # the run is complete, and is resumed without effect
+    written = {path.name for path in (tmp_path / "runs/photos").iterdir()}
+    assert {"best.keras", "log.csv", "state.safetensors"} <= written
+    assert keras.models.load_model(tmp_path / "photos.keras").output_shape == (None, 2)
