@@ -57,11 +57,8 @@ def _provenance(tag: str) -> str:
 
 def read_records() -> Iterator[WeightsRecord]:
     """Yields the records in the table."""
-    with (
-        importlib.resources.files("se_keras") / "data" / "timm_checkpoints.csv"
-        .open("r", encoding="utf-8") as file
-    ):
-        yield from map(_record, csv.DictReader(file))
+    table = importlib.resources.files("se_keras") / "data" / "timm_checkpoints.csv"
+    yield from map(_record, csv.DictReader(table.read_text("utf-8").splitlines()))
 
 
 def _record(row: Mapping[str, str]) -> WeightsRecord:

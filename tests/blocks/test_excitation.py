@@ -12,7 +12,7 @@ from se_keras.blocks.excitation import POSITIONS, excite, squeeze_width
 
 
 def test_defaults_are_the_released_networks():
-    assert dataclasses.asdict(SEConfig()) == {
+    assert dataclasses.asdict(SEConfig().completed()) == {
         "reduction": 16,
         "squeeze": "avg",
         "activation": "relu",
@@ -23,6 +23,12 @@ def test_defaults_are_the_released_networks():
         "squeeze_divisor": None,
         "gate_init": "default",
     }
+
+
+def test_a_network_completes_what_a_config_does_not_state():
+    own = SEConfig(reduction=4, activation="silu", gate_activation="hard_sigmoid")
+    assert SEConfig().completed(own) == own
+    assert SEConfig(reduction=8, squeeze="max").completed(own) == dataclasses.replace(own, reduction=8, squeeze="max")
 
 
 def test_representation_shows_what_was_changed():
