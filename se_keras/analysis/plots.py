@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from se_keras.analysis.gates import image_gates
-from se_keras.analysis.record import BlockGates, Gates
+from se_keras.analysis.results import BlockGates, Gates
 from se_keras.analysis.tables import (
     Rows,
     chosen_blocks,
@@ -128,14 +128,14 @@ def plot_image(
 
 
 def plot_pruning(
-    reports: Sequence[PruningReport], path: str | os.PathLike, *, data: str = "images", overwrite: bool = False
+    reports: Sequence[PruningReport], path: str | os.PathLike, *, title: str = "images", overwrite: bool = False
 ) -> list[pathlib.Path]:
     """Draws the savings and costs of pruning at several bounds.
 
     Args:
         reports: Reports of `pruning_curve`, in the order of their bounds; at least one.
         path: The PNG file; a CSV file of the same name is written next to it.
-        data: Description of the images for the title.
+        title: Description of the images.
         overwrite: Whether to replace existing files.
 
     Returns:
@@ -148,7 +148,7 @@ def plot_pruning(
     """
     if not reports:
         raise ValueError("`reports` must have at least one report; received none.")
-    return _written([pathlib.Path(path)], [(_pruning(reports, data), pruning_table(reports))], overwrite)
+    return _written([pathlib.Path(path)], [(_pruning(reports, title), pruning_table(reports))], overwrite)
 
 
 def figure_targets(paths: Sequence[pathlib.Path]) -> dict[str | os.PathLike, Kind]:
@@ -187,12 +187,12 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")  # without pyplot: no state, no window
 
 
-def _title(what: str, network: str, data: str, images: int) -> str:
-    return f"{what}\n{network}, {data}, {images:,} images"
+def _title(what: str, network: str, title: str, images: int) -> str:
+    return f"{what}\n{network}, {title}, {images:,} images"
 
 
 def _about(what: str, gates: Gates) -> str:
-    return _title(what, gates.network, gates.data, gates.images)
+    return _title(what, gates.network, gates.title, gates.images)
 
 
 def _profiles(gates: Gates, blocks: Sequence[BlockGates], classes: Sequence[int], channels: int) -> Any:
@@ -304,7 +304,7 @@ def _image(
 ) -> Any:
     figure = _figure(3.4 + 1.5 * top, 1.0 + 1.75 * len(blocks))
     what = f"Most amplified channels{f': {title}' if title else ''}"
-    figure.suptitle(_about(what, gates).replace(gates.data, f"means over {gates.data}"))
+    figure.suptitle(_about(what, gates).replace(gates.title, f"means over {gates.title}"))
     grid = figure.add_gridspec(len(blocks), top + 2)
     picture = figure.add_subplot(grid[:, :2])
     picture.imshow(_visible(np.asarray(image)))
@@ -339,11 +339,11 @@ def _visible(image: np.ndarray) -> np.ndarray:
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
 
-def _pruning(reports: Sequence[PruningReport], data: str) -> Any:
+def _pruning(reports: Sequence[PruningReport], title: str) -> Any:
     first = reports[0]
     places = np.arange(len(reports))
     figure = _figure(max(6.4, 1.1 * len(reports) + 2), 6.8)
-    figure.suptitle(_title("Pruning of SE blocks with constant gates", first.network, data, first.images))
+    figure.suptitle(_title("Pruning of SE blocks with constant gates", first.network, title, first.images))
     upper, lower = figure.subplots(2, 1, sharex=True)
     if first.accuracy is not None:
         upper.axhline(100 * first.accuracy[0], color="0.4", linestyle=":", label="accuracy before")

@@ -3,84 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-from keras import layers
 
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery.fold import ALWAYS_TRAINS, BATCH_NORMS, fold_batch_norms
-from se_keras.surgery.graph import Call, Graph, build_model, read_graph
+from se_keras.surgery.calls import Graph
+from se_keras.surgery.change import Change
+from se_keras.surgery.fold import ALWAYS_TRAINS, fold_batch_norms
+from se_keras.surgery.graph import build_model, read_graph
 from se_keras.surgery.hoist import hoist_squeezes
 from se_keras.surgery.layer_facts import hides_layers, is_functional, layers_inside, shown_with_weights
+from se_keras.surgery.layer_types import BATCH_NORMS, TRAINING_ONLY
 from se_keras.surgery.repeated import rewritten_inside
 
-# Layers that pass their input through at inference.
-TRAINING_ONLY = (
-    "ActivityRegularization",
-    "AlphaDropout",
-    "Dropout",
-    "GaussianDropout",
-    "GaussianNoise",
-    "RandomBrightness",
-    "RandomColorDegeneration",
-    "RandomColorJitter",
-    "RandomContrast",
-    "RandomElasticTransform",
-    "RandomErasing",
-    "RandomFlip",
-    "RandomGaussianBlur",
-    "RandomGrayscale",
-    "RandomHue",
-    "RandomInvert",
-    "RandomPerspective",
-    "RandomPosterization",
-    "RandomRotation",
-    "RandomSaturation",
-    "RandomSharpness",
-    "RandomShear",
-    "RandomTranslation",
-    "RandomZoom",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-    "SpatialDropout3D",
-)
 
-
-@dataclasses.dataclass(frozen=True)
-class Change:
-    """A record of what `deploy` did with one layer.
-
-    Args:
-        layer: Its name.
-        action: "folded" (a batch normalization, into the layer in `detail`), "hoisted" (a squeeze, before the
-            layer in `detail`), "removed" (it does nothing at inference), or "kept" (for the reason in `detail`).
-        detail: The name of the other layer, or the reason.
-    """
-
-    layer: str
-    action: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.action} {self.layer}" + (f": {self.detail}" if self.detail else "")
-
-
-class Deployment(NamedTuple):
-    """The result of `deploy`: the new model, and a `Change` for each layer that was considered."""
-
-    model: keras.Model
-    changes: tuple[Change, ...]
-
-
-def deploy(model: keras.Model) -> Deployment:
+def deploy(model: keras.Model) -> keras.Model:
     """Rewrites a model for inference; its answers equal `model(x, training=False)` up to rounding.
 
     Batch normalization is folded into the preceding convolution or dense layer. The squeeze of an
     SE block reads the narrow input of the preceding 1x1 convolution. Dropout and augmentation are
     removed. Nested models are expanded, and models in `TimeDistributed` are rewritten in place.
-    Preprocessing stays. Each step is taken only where it is exact and saves work; layers that are
-    kept are listed with the reason. Works on every backend.
+    Preprocessing stays. Each step is taken only where it is exact and saves work; `find_changes`
+    lists the steps, and why a layer is kept. Works on every backend.
 
     Reference: arXiv 1709.01507v4, equations 2 to 4: the squeeze is a mean, so it commutes with
     any operation that is affine at each position.
@@ -90,8 +35,8 @@ def deploy(model: keras.Model) -> Deployment:
             changed and shares nothing with the result.
 
     Returns:
-        The new functional model with the same name, inputs, and outputs, and the changes. Do not
-        train it: its batch normalization is gone.
+        A new functional model with the same name, inputs, and outputs. Do not train it: its batch
+        normalization is gone.
 
     Raises:
         ValueError: The model is subclassed, or sequential without an input shape; or a layer
@@ -99,12 +44,33 @@ def deploy(model: keras.Model) -> Deployment:
 
     Example:
 
-    >>> deployed, changes = deploy(SEResNet50(weights=None))
-    >>> sum(change.action == "hoisted" for change in changes)
+    >>> deployed = deploy(SEResNet50(weights=None))
+    >>> any(isinstance(layer, keras.layers.BatchNormalization) for layer in deployed.layers)
+    False
+    """
+    graph, _ = deployed(read_graph(model))
+    return build_model(graph)
+
+
+def find_changes(model: keras.Model) -> tuple[Change, ...]:
+    """Finds what `deploy` changes in a model, and what it keeps and why.
+
+    Args:
+        model: As in `deploy`.
+
+    Returns:
+        A `Change` for each layer that `deploy` considers.
+
+    Raises:
+        ValueError: As in `deploy`.
+
+    Example:
+
+    >>> sum(change.action == "hoisted" for change in find_changes(SEResNet50(weights=None)))
     16
     """
-    graph, changes = deployed(read_graph(model))
-    return Deployment(build_model(graph), changes)
+    _, changes = deployed(read_graph(model))
+    return changes
 
 
 def deployed(graph: Graph) -> tuple[Graph, tuple[Change, ...]]:
@@ -116,26 +82,19 @@ def deployed(graph: Graph) -> tuple[Graph, tuple[Change, ...]]:
     Returns:
         The new graph, and the changes.
     """
-    inside: list[Change] = []
+    changes: list[Change] = []
 
     def rewrite(inner: Graph, name: str) -> Graph:
         inner, found = deployed(inner)
-        inside.extend(dataclasses.replace(change, layer=f"{name}/{change.layer}") for change in found)
+        changes.extend(dataclasses.replace(change, layer=f"{name}/{change.layer}") for change in found)
         return inner
 
     graph = rewritten_inside(graph, rewrite)
-    inside += [Change(layer.name, "kept", _what_is_left(layer)) for layer in _closed_layers(graph)]
-    graph, removed, not_removed = _without_training_only(graph)
-    graph, folded, not_folded = fold_batch_norms(graph)
-    graph, hoisted, not_hoisted = hoist_squeezes(graph)
-    kept = [*not_removed, *not_folded, *not_hoisted]
-    return graph, (
-        *inside,
-        *(Change(name, "removed") for name in removed),
-        *(Change(norm.name, "folded", layer.name) for norm, layer in folded),
-        *(Change(se.name, "hoisted", layer.name) for se, layer in hoisted),
-        *(Change(call.name, "kept", reason) for call, reason in kept),
-    )
+    changes += [Change(layer.name, "kept", _what_is_left(layer)) for layer in _closed_layers(graph)]
+    for rewriting in (_without_training_only, fold_batch_norms, hoist_squeezes):
+        graph, found = rewriting(graph)
+        changes += found
+    return graph, tuple(sorted(changes, key=lambda change: change.action == "kept"))
 
 
 def _closed_layers(graph: Graph) -> list[Any]:
@@ -162,15 +121,17 @@ def _what_is_left(layer: Any) -> str:
     )
 
 
-def _without_training_only(graph: Graph) -> tuple[Graph, list[str], list[tuple[Call, str]]]:
-    types = tuple(getattr(layers, name) for name in TRAINING_ONLY if hasattr(layers, name))
+def _without_training_only(graph: Graph) -> tuple[Graph, list[Change]]:
     calls = [
         call
         for call in graph.calls
-        if type(call.operation) in types
+        if type(call.operation) in TRAINING_ONLY
         and call.inputs[0].dtype == call.outputs[0].dtype  # augmentation may convert integers to floats
     ]
-    kept = [(call, ALWAYS_TRAINS) for call in calls if call.always_trains]
-    calls = [call for call in calls if not call.always_trains]
-    aliases = {id(call.outputs[0]): call.inputs[0] for call in calls}
-    return graph.rewritten({call: [] for call in calls}, aliases), [call.name for call in calls], kept
+    removed = [call for call in calls if not call.always_trains]
+    aliases = {id(call.outputs[0]): call.inputs[0] for call in removed}
+    changes = [
+        Change(call.name, "kept", ALWAYS_TRAINS) if call.always_trains else Change(call.name, "removed")
+        for call in calls
+    ]
+    return graph.rewritten({call: [] for call in removed}, aliases), changes

@@ -12,8 +12,8 @@ import numpy as np
 from keras import layers
 
 from se_keras.layers import SqueezeExcite
+from se_keras.surgery.calls import Call, Graph
 from se_keras.surgery.fold import float64
-from se_keras.surgery.graph import Call, Graph
 from se_keras.surgery.hoist import new_call, opened, takes_mask
 from se_keras.surgery.repeated import rewritten_inside
 
