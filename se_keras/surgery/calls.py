@@ -119,7 +119,8 @@ class Graph:
             return f"{call.name!r} is shared by several calls"
         return why_weights_are_fixed(call.operation)
 
-    def masked(self) -> set[int]:
+    @functools.cached_property
+    def _masked(self) -> set[int]:
         """Returns the ids of the tensors that may come with a mask."""
         found: set[int] = set()
         for call in self.calls:
@@ -127,6 +128,10 @@ class Graph:
             if call.has_mask or passes_on:
                 found.update(id(x) for x in call.outputs)
         return found
+
+    def takes_mask(self, call: Call) -> bool:
+        """Returns whether a call may get a mask."""
+        return call.kwargs.get("mask") is not None or id(call.inputs[0]) in self._masked
 
     def rewritten(self, replacements: Mapping[Call, Sequence[Call]], aliases: Mapping[int, Any]) -> Graph:
         """Returns the graph with some calls replaced.

@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers
 
 from se_keras.surgery.calls import Call, Graph
-from se_keras.surgery.change import Change
+from se_keras.surgery.change import Change, find_targets
 from se_keras.surgery.graph import new_layer, remade
 from se_keras.surgery.layer_types import (
     AVERAGE_POOLINGS,
@@ -56,19 +56,11 @@ def fold_batch_norms(graph: Graph) -> tuple[Graph, list[Change]]:
     Returns:
         The new graph, and the change of each batch normalization.
     """
-    replacements: dict[Call, Sequence[Call]] = {}
-    aliases: dict[int, Any] = {}
-    changes = []
-    for call in graph.calls:
-        if type(call.operation) not in BATCH_NORMS:
-            continue
-        target = _target(graph, call)
-        if isinstance(target, str):
-            changes.append(Change(call.name, "kept", target))
-            continue
-        replacements |= {target: [scaled(target, *affine_of(call.operation))], call: []}
-        aliases[id(call.outputs[0])] = call.inputs[0]
-        changes.append(Change(call.name, "folded", target.name))
+    targets, changes = find_targets(graph, BATCH_NORMS, _target, "folded")
+    replacements: dict[Call, Sequence[Call]] = {norm: [] for norm in targets}
+    for norm, target in targets.items():
+        replacements[target] = [scaled(target, *affine_of(norm.operation))]
+    aliases = {id(norm.outputs[0]): norm.inputs[0] for norm in targets}
     return graph.rewritten(replacements, aliases), changes
 
 

@@ -20,7 +20,7 @@ from keras import layers
 
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Call, Graph
-from se_keras.surgery.change import Change
+from se_keras.surgery.change import Change, find_targets
 from se_keras.surgery.fold import float64
 from se_keras.surgery.graph import new_layer
 from se_keras.surgery.layer_types import CONVOLUTION_OF_RANK, GLOBAL_AVERAGE_OF_RANK, is_linear
@@ -35,32 +35,16 @@ def hoist_squeezes(graph: Graph) -> tuple[Graph, list[Change]]:
     Returns:
         The new graph, and the change of each SE block.
     """
-    masked = graph.masked()
-    replacements: dict[Call, Sequence[Call]] = {}
-    changes = []
-    for call in graph.calls:
-        if type(call.operation) is not SqueezeExcite:
-            continue
-        convolution = _convolution_before(graph, call)
-        if takes_mask(call, masked):
-            convolution = "its input comes with a mask, which excludes positions from the mean"
-        if isinstance(convolution, str):
-            changes.append(Change(call.name, "kept", convolution))
-        else:
-            replacements[call] = _hoisted(call, convolution)
-            changes.append(Change(call.name, "hoisted", convolution.name))
-    return graph.rewritten(replacements, {}), changes
-
-
-def takes_mask(call: Call, masked: set[int]) -> bool:
-    """Returns whether a call may get a mask, given the tensors that may come with one."""
-    return call.kwargs.get("mask") is not None or id(call.inputs[0]) in masked
+    targets, changes = find_targets(graph, [SqueezeExcite], _convolution_before, "hoisted")
+    return graph.rewritten({se: _hoisted(se, convolution) for se, convolution in targets.items()}, {}), changes
 
 
 def _convolution_before(graph: Graph, se: Call) -> Call | str:
     """Returns the convolution that the squeeze of a block can precede, or the reason why there is none."""
     if se.operation.squeeze != "avg":
         return f"squeeze={se.operation.squeeze!r} does not commute with a convolution"
+    if graph.takes_mask(se):
+        return "its input comes with a mask, which excludes positions from the mean"
     call = graph.sole_producer(se.inputs[0])
     if isinstance(call, str):
         return call

@@ -22,7 +22,6 @@ from se_keras.timing import interleaved, stopwatch
 # Deviations this small come from the order of sums within a batch, not from the image.
 ROUNDING = 1e-6
 DEFAULT_BOUNDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
-OBSERVING = "Observing gates"
 
 
 def prune_gates(
@@ -73,11 +72,8 @@ def prune_gates(
     _check_bounds([bound])
     graph = read_graph(model)
     probe = _probe(graph, blocks)
-    observer = build_model(dataclasses.replace(probe.graph, outputs=list(probe.gates)))
-    moments = _moments(probe)
-    for _, outputs, _ in forward(observer, data, batch_size=batch_size, title=OBSERVING, verbose=verbose):
-        _add(moments, outputs)
-    small, _ = _without_constant_gates(graph, probe, moments, bound, blocks)
+    seen = _observed(probe, data, None, batch_size, verbose)
+    small, _ = _without_constant_gates(graph, probe, seen.moments, bound, blocks)
     return small
 
 
@@ -136,7 +132,7 @@ def pruning_curve(
         small, changes = _without_constant_gates(graph, probe, seen.moments, bound, blocks)
         classes = None
         if seen.classes is not None:
-            passed = forward(small, data, batch_size=batch_size, title=f"Pruned with bound {bound:g}", verbose=verbose)
+            passed = forward(small, data, batch_size=batch_size, title=f"Measuring bound {bound:g}", verbose=verbose)
             classes = np.concatenate([outputs[0].argmax(1) for _, outputs, _ in passed])
         found.append(
             PruningReport(
@@ -167,15 +163,6 @@ def _probe(graph: Graph, blocks: Collection[str] | None) -> Probe:
     return probe
 
 
-def _moments(probe: Probe) -> list[Moments]:
-    return [Moments(gate.shape[-1]) for gate in probe.gates]
-
-
-def _add(moments: Sequence[Moments], outputs: Sequence[np.ndarray]) -> None:
-    for block, gates in zip(moments, outputs, strict=False):
-        block.add(gates.astype("float64"))
-
-
 class _Observed(NamedTuple):
     """The result of one pass over the data: moments of each block's gates, and answers and labels of the images."""
 
@@ -188,13 +175,13 @@ class _Observed(NamedTuple):
 def _observed(probe: Probe, data: Any, labels: Any, batch_size: int, verbose: str | int) -> _Observed:
     answers = keras.tree.flatten(probe.graph.outputs)
     observer = build_model(dataclasses.replace(probe.graph, outputs=[*probe.gates, *answers]))
-    moments = _moments(probe)
+    moments = [Moments(gate.shape[-1]) for gate in probe.gates]
     is_classifier = len(answers) == 1 and len(answers[0].shape) == 2 and answers[0].shape[1] > 1
     classes, given, one_image = [], [], None
-    for inputs, outputs, truth in forward(
-        observer, data, labels, batch_size=batch_size, title=OBSERVING, verbose=verbose
-    ):
-        _add(moments, outputs)
+    batches = forward(observer, data, labels, batch_size=batch_size, title="Observing gates", verbose=verbose)
+    for inputs, outputs, truth in batches:
+        for block, gates in zip(moments, outputs, strict=False):
+            block.add(gates.astype("float64"))
         if one_image is None:
             one_image = keras.tree.map_structure(lambda x: x[:1], inputs)
         if is_classifier:

@@ -14,7 +14,7 @@ from keras import layers
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Call, Graph
 from se_keras.surgery.fold import float64
-from se_keras.surgery.hoist import new_call, opened, takes_mask
+from se_keras.surgery.hoist import new_call, opened
 from se_keras.surgery.repeated import rewritten_inside
 
 LARGEST_WINDOW = 8
@@ -48,12 +48,11 @@ def open_blocks(graph: Graph, names: Collection[str] | None = None) -> tuple[Gra
         The new graph, and the names of its pooling layers that now compute the squeeze.
     """
     replacements, pools = {}, []
-    masked = graph.masked()
     for call in graph.calls:
         block = call.operation
         if type(block) is not SqueezeExcite or (names is not None and block.name not in names):
             continue
-        if block.squeeze == "avg" and len(call.inputs[0].shape) == 4 and not takes_mask(call, masked):
+        if block.squeeze == "avg" and len(call.inputs[0].shape) == 4 and not graph.takes_mask(call):
             kernel = float64(block.reduce_kernel)
             bias = float64(block.reduce_bias) if block.use_bias else np.zeros(kernel.shape[1])
             replacements[call] = opened(call, call.inputs[0], kernel, bias)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from se_keras import SqueezeExcite
 from se_keras.analysis import BlockGates, Gates, collect_gates, image_gates, plot_gates, plot_image, plot_pruning
-from se_keras.analysis.plots import COLORS
+from se_keras.analysis.drawing import COLORS
 from se_keras.analysis.tables import chosen_blocks, evenly, stage_of
 from se_keras.surgery import GateChange, PruningReport
 
