@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from se_keras.surgery import Change
-from se_keras.surgery.deploy import deployed
+from se_keras.surgery.deployment import deployed
 from se_keras.surgery.graph import build_model, read_graph
 
 

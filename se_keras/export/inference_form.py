@@ -10,7 +10,7 @@ import numpy as np
 
 from se_keras.export.images import random_images
 from se_keras.surgery.calls import Graph
-from se_keras.surgery.deploy import deploy, deployed
+from se_keras.surgery.deployment import deploy, deployed
 from se_keras.surgery.graph import build_model, in_float32, read_graph
 from se_keras.surgery.layer_facts import layers_inside
 

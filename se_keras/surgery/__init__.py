@@ -5,7 +5,7 @@ Functions that rewrite a model return the new model. What they do is found befor
 """
 
 from se_keras.surgery.change import Change
-from se_keras.surgery.deploy import deploy, find_changes
+from se_keras.surgery.deployment import deploy, find_changes
 from se_keras.surgery.insert import insert_squeeze_excite
 from se_keras.surgery.positions import Position, find_positions
 from se_keras.surgery.prune import prune_gates, pruning_curve

@@ -46,7 +46,7 @@ def read_nested_graph(model: keras.Model) -> Graph:
         ValueError: As in `read_graph`.
     """
     inputs, outputs = _ends(model)
-    calls = [_recorded(node) for node in _nodes(model.inputs, model.outputs)]
+    calls = [_call_of(node) for node in _nodes(model.inputs, model.outputs)]
     return Graph(inputs, outputs, tuple(calls), model.name)
 
 
@@ -63,7 +63,7 @@ def _ends(model: keras.Model) -> tuple[Any, Any]:
     return model._inputs_struct, model._outputs_struct
 
 
-def _recorded(node: Any) -> Call:
+def _call_of(node: Any) -> Call:
     args, kwargs = node.arguments.args, dict(node.arguments.kwargs)
     kept = {name: value for name, value in kwargs.items() if not _came_with_inputs(name, value, args, kwargs)}
     has_mask = any(getattr(x, "_keras_mask", None) is not None for x in node.outputs)
@@ -83,7 +83,7 @@ def _calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
     calls: list[Call] = []
     renames: dict[int, Any] = {}
     for node in _nodes(inputs, outputs):
-        call = _recorded(node)
+        call = _call_of(node)
         args, kwargs = _renamed((call.args, dict(call.kwargs)), renames)
         call = dataclasses.replace(call, args=args, kwargs=kwargs)
         if is_functional(node.operation) and len(node.operation.inputs) == len(call.inputs):
@@ -148,7 +148,7 @@ def _nodes(inputs: Iterable[Any], outputs: Iterable[Any]) -> list[Any]:
             ordered[id(node)] = node
         else:
             pending.append((tensor, True))
-            pending += [(x, False) for x in reversed(_recorded(node).inputs)]
+            pending += [(x, False) for x in reversed(_call_of(node).inputs)]
     return list(ordered.values())
 
 

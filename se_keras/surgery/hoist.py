@@ -73,10 +73,10 @@ def _hoisted(se: Call, convolution: Call) -> list[Call]:
     bias = float64(layer.bias) @ reduce if layer.use_bias else np.zeros(reduce.shape[1])
     if block.use_bias:
         bias = bias + float64(block.reduce_bias)
-    return opened(se, convolution.inputs[0], before @ reduce, bias)
+    return expanded(se, convolution.inputs[0], before @ reduce, bias)
 
 
-def opened(se: Call, source: Any, reduce_kernel: np.ndarray, reduce_bias: np.ndarray) -> list[Call]:
+def expanded(se: Call, source: Any, reduce_kernel: np.ndarray, reduce_bias: np.ndarray) -> list[Call]:
     """Expands an SE block with a mean squeeze into ordinary layers: pooling, two 1x1 convolutions, and a product.
 
     Args:

@@ -97,10 +97,10 @@ def _hidden_blocks(graph: Graph) -> str:
         for layer in holders.values()
     }
     found = [f"{count} in {shown(layer)}" for count, layer in counts.values() if count]
-    opened = [layer for count, layer in counts.values() if count and repeated_model(layer) is not None]
+    repeated = [layer for count, layer in counts.values() if count and repeated_model(layer) is not None]
     if not found:
         return ""
-    hint = f" Pass {_way_into(opened[0])} and its own inputs." if opened else ""
+    hint = f" Pass {_way_into(repeated[0])} and its own inputs." if repeated else ""
     return f"SE blocks inside other layers are not read ({', '.join(found)}).{hint}"
 
 

@@ -13,7 +13,7 @@ from small_networks import answers, shortened
 import se_keras
 from se_keras import SEConfig, SqueezeExcite
 from se_keras.surgery import Change, deploy
-from se_keras.surgery.deploy import deployed as deployed_graph
+from se_keras.surgery.deployment import deployed as deployed_graph
 from se_keras.surgery.graph import build_model, in_float32, read_graph
 from se_keras.surgery.stage import staged
 
