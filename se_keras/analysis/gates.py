@@ -61,7 +61,7 @@ def collect_gates(
     Example:
 
     >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3))
-    >>> gates = collect_gates(SEResNet20(), images, labels=[0, 1] * 4, class_names=["cat", "dog"])
+    >>> gates = collect_gates(SEResNet20(), images, labels=[0, 1] * 4, class_names=["cat", "dog"], verbose=0)
     >>> gates.block("stage2_block1_se").mean.shape
     (2, 16)
     """
