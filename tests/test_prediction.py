@@ -253,7 +253,7 @@ def test_an_end_between_the_output_and_the_removal_of_the_job(model, photos, tmp
         assert (done.classified, done.broken, done.broken_list.name) == (19, 1, "labels.broken.csv")
         assert output.read_bytes() == before
         assert names_in(tmp_path) == ["labels.broken.csv", "labels.csv", "photos"]
-    with pytest.raises(FileExistsError, match=r"labels.csv' exists already"):
+    with pytest.raises(FileExistsError, match=r"labels.csv' already exists"):
         predict(model, photos, output)
 
 
@@ -262,7 +262,9 @@ def test_lists_of_broken_files_are_not_shared_and_not_replaced_unasked(model, ph
     mine = tmp_path / "labels.broken.csv"
     mine.write_text("precious,list\n")
     for overwrite in (False, True):
-        with pytest.raises(FileExistsError, match=r"labels.broken.csv' is a file of .*'file', 'error' from an earlier"):
+        with pytest.raises(
+            FileExistsError, match=r"labels.broken.csv' is a file of .*'file', 'error' can be replaced there"
+        ):
             predict(model, photos, tmp_path / "labels.csv", overwrite=overwrite)
     assert names_in(tmp_path) == ["labels.broken.csv", "photos"]
     (photos / "05.png").write_bytes(b"")
@@ -270,7 +272,7 @@ def test_lists_of_broken_files_are_not_shared_and_not_replaced_unasked(model, ph
     assert done.broken_list == tmp_path / "labels.parquet.broken.csv"
     assert mine.read_text() == "precious,list\n"
     mine.write_text("file,error\nold.png,broken\n")
-    with pytest.raises(FileExistsError, match=r"labels.broken.csv' exists already"):
+    with pytest.raises(FileExistsError, match=r"labels.broken.csv' already exists"):
         predict(model, photos, tmp_path / "labels.csv")
     assert [row["file"] for row in rows_of(mine)] == ["old.png"]
 
@@ -365,7 +367,7 @@ def test_what_exists_is_kept(model, photos, tmp_path):
     output = tmp_path / "labels.csv"
     for content, reason in (
         ("file,id_1,label_1,probability_1\n", "overwrite=True"),
-        ("file,mine\n", "is ever replaced"),
+        ("file,mine\n", "can be replaced there"),
     ):
         output.write_text(content)
         with pytest.raises(FileExistsError, match=reason):

@@ -93,7 +93,7 @@ def predict_folder(
 
     Raises:
         FileNotFoundError: There is no such folder.
-        FileExistsError: The output or the list of files without an answer exists already.
+        FileExistsError: The output or the list of files without an answer already exists.
         ValueError: The folder holds no image, labels that do not fit the model, another ending
             of the output, or unfinished work of another model, folder, or setting (the
             differences are listed), or whose list of files is damaged.
