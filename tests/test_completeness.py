@@ -55,7 +55,7 @@ ALLOWED = {
     "model_files": {"file_kinds"},
     "layers": {"errors"},
     "blocks": {"errors", "layers"},
-    "images": {"errors", "files"},
+    "images": {"errors", "files", "progress"},
     "preprocessing": {"errors", "layers", "images"},
     "weights": {"errors", "files", "file_kinds", "images", "preprocessing"},
     "models": {*BASE, "weights", "surgery"},
