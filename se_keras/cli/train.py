@@ -19,7 +19,6 @@ from se_keras.cli.console import console, print_json, progress_bars, progress_co
 from se_keras.cli.models import check_file, load_file
 from se_keras.errors import one_of
 from se_keras.files import replacing, text_of
-from se_keras.models.checkpoints import find_record
 from se_keras.models.registry import NETWORKS, create_model
 from se_keras.training.distribute import ALONE, Processes, join, mirrored
 from se_keras.training.evaluate import evaluate, write_metrics
@@ -41,6 +40,7 @@ from se_keras.training.run_folder import (
     read_run,
 )
 from se_keras.training.sources import Data, open_data
+from se_keras.weights.find import find_record
 
 DEFAULTS: dict[str, Any] = {
     "recipe": "finetune",

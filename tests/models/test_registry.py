@@ -135,8 +135,8 @@ def test_preprocessing_of_a_model_and_of_an_unknown_checkpoint():
 
 
 def test_default_weights_are_published_ones():
-    builders = [value for name, value in vars(se_keras).items() if name in se_keras.__all__ and name.startswith("SE")]
-    builders = [value for value in builders if inspect.isfunction(value)]
+    exported = [getattr(se_keras, name) for name in se_keras.__all__ if name.startswith("SE")]
+    builders = [value for value in exported if inspect.isfunction(value)]
     assert len(builders) == len(NAMES)
     for builder in builders:
         parameters = inspect.signature(builder).parameters
