@@ -10,7 +10,7 @@ INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable
 # The model that `make web` shows; a .keras file of your own, with a labels.txt beside it: make web MODEL=model.keras
 MODEL ?= demo_output/model.keras
 
-.PHONY: demo web test test-slow test-oldest test-newest lint format benchmarks docs package clean
+.PHONY: demo web test test-slow test-oldest install-oldest test-newest lint format benchmarks docs package clean
 
 demo: $(VENV)/.demo
 	$(BIN)/se-keras demo --output demo_output
@@ -29,13 +29,15 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # The oldest Keras and TensorFlow that are supported, where their own code is relied on most.
-test-oldest:
+test-oldest: install-oldest
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow" -W default tests/layers tests/blocks \
+		tests/models tests/surgery tests/training tests/export/test_calibration.py tests/export/test_inference_form.py
+
+install-oldest:
 	$(MAKE) VENV=.venv-oldest .venv-oldest/.oldest
-	.venv-oldest/bin/python -m pytest -n 2 -m "not slow" -W default tests/layers tests/blocks tests/training \
-		tests/export/test_calibration.py tests/export/test_inference_form.py
 
 # The newest of everything, with Keras as of last night: what will break next. Packages are fetched anew every time.
 test-newest:

@@ -51,7 +51,7 @@ def jax_inference(form: str, network: str, batch: int, size: int) -> Run:
 
     model = _keras_model(network, size)
     if form in ("deployed", "frozen"):
-        model = deploy(model).model
+        model = deploy(model)
     # Convolutions compute in bfloat16; float32 kernels would be converted in every call.
     weights, others = (
         [variable.value.astype(jnp.bfloat16) if len(variable.shape) == 4 else variable.value for variable in group]

@@ -37,8 +37,8 @@ REFERENCE = "without SE"
 
 def forms(name: str) -> dict[str, keras.Model]:
     plain, with_se = (se_keras.create_model(name, weights=None, se=se) for se in (None, se_keras.SEConfig()))
-    folded, _, _ = fold_batch_norms(read_graph(with_se))
-    return {REFERENCE: deploy(plain).model, "SE hoisted": deploy(with_se).model, "SE folded": build_model(folded)}
+    folded, _ = fold_batch_norms(read_graph(with_se))
+    return {REFERENCE: deploy(plain), "SE hoisted": deploy(with_se), "SE folded": build_model(folded)}
 
 
 def time_files(name: str, dtype: str, folder: pathlib.Path) -> dict[str, dict[str, float]]:

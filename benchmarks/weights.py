@@ -24,11 +24,12 @@ import resource, sys, time
 import se_keras
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
-from se_keras.weights.load import convert_file
+from se_keras.weights.convert import assign, convert
+from se_keras.weights.readers import read_tensors
 model = assemble({model!r}, NETWORKS[{model!r}], Options(input_shape=(None, None, 3)))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before, started = peak(), time.perf_counter()
-convert_file(model, {path!r}, "timm_legacy")
+assign(model, convert(read_tensors({path!r}), model, "timm_legacy"))
 print(time.perf_counter() - started, peak() - before)
 """
 
@@ -67,8 +68,8 @@ def time_conversion(model: str, folder: pathlib.Path) -> dict[str, float]:
 def time_loading(folder: pathlib.Path) -> dict[str, dict[str, float]]:
     import se_keras
     from se_keras.weights.files import save_safetensors
-    from se_keras.weights.load import load_own
-    from se_keras.weights.readers import SafetensorsFile
+    from se_keras.weights.find import find_record
+    from se_keras.weights.load import load
 
     model = se_keras.SEResNet50(weights=None)
     ours = save_safetensors(model, folder / "ours.safetensors")
@@ -76,7 +77,7 @@ def time_loading(folder: pathlib.Path) -> dict[str, dict[str, float]]:
     model.save_weights(keras_file)
     contestants = {
         "Keras .weights.h5": lambda: model.load_weights(keras_file),
-        "se_keras .safetensors": lambda: load_own(model, SafetensorsFile(ours)),
+        "se_keras .safetensors": lambda: load(find_record("se_resnet50", ours), model),
     }
     return summary(interleaved(contestants, rounds=9), reference="Keras .weights.h5")
 

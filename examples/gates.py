@@ -38,11 +38,15 @@ def look(model: keras.Model, images: np.ndarray, gates: Gates, labels: np.ndarra
     name = gates.class_names[int(gates.sample_labels[0])]
     files += plot_image(model, images[gates.sample_indices[0]], gates, folder / "image.png", title=name, overwrite=True)
 
-    curve = pruning_curve(
-        model, images, (0.0, 0.02, 1.0), labels, count_macs=lambda m: se_keras.model_info(m).total.macs
+    reports = pruning_curve(
+        model,
+        images,
+        bounds=(0.0, 0.02, 1.0),
+        labels=labels,
+        count_macs=lambda m: se_keras.model_info(m).total.macs,
     )
-    files += plot_pruning([one.report for one in curve], folder / "pruning.png", data=gates.data, overwrite=True)
-    print(curve[-1].report)
+    files += plot_pruning(reports, folder / "pruning.png", title=gates.title, overwrite=True)
+    print(reports[-1])
     print("wrote", ", ".join(sorted(path.name for path in files)))
 
 
@@ -57,11 +61,11 @@ def main() -> None:
     model = keras.models.load_model(options.model) if options.model else train_small_model()
     if options.data:
         arrays = np.load(options.data)
-        images, labels, names, data = arrays["images"], arrays["labels"], None, pathlib.Path(options.data).stem
+        images, labels, names, title = arrays["images"], arrays["labels"], None, pathlib.Path(options.data).stem
     else:
         sample = load_sample()
-        images, labels, names, data = sample.x_test, sample.y_test, sample.class_names, "CIFAR-10 sample"
-    gates = collect_gates(model, images, labels, class_names=names, data=data, samples=1)
+        images, labels, names, title = sample.x_test, sample.y_test, sample.class_names, "CIFAR-10 sample"
+    gates = collect_gates(model, images, labels=labels, class_names=names, title=title, samples=1)
     with tempfile.TemporaryDirectory() as folder:
         look(model, images, gates, labels, options.out or pathlib.Path(folder))
 

@@ -56,7 +56,7 @@ def main() -> None:
     from se_keras.training.evaluate import evaluate
     from se_keras.training.figures import draw_confusion, draw_curves
     from se_keras.training.sources import open_data
-    from se_keras.training.state import read_position
+    from se_keras.training.state import read_progress
     from se_keras.weights.bundled import CIFAR10_CLASSES
 
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -93,7 +93,7 @@ def main() -> None:
     target.mkdir(exist_ok=True)
     shutil.copyfile(options.run / "log.csv", target / "log.csv")
     (target / "run.json").write_text(json.dumps(begun, indent=2) + "\n", "utf-8")
-    history = read_position(options.run / "state.safetensors").history
+    history = read_progress(options.run / "state.safetensors").history
     title = f"{options.name}, seed {facts['seed']}, {len(history)} epochs of CIFAR-10"
     draw_curves({options.name: history}, target / "curves.png", title=title)
     draw_confusion(fp32, target / "confusion.png", title=f"{options.name}: {fp32.images:,} test images, fp32")

@@ -56,7 +56,7 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     from se_keras.cli.class_names import class_names_of
     from se_keras.cli.models import load_file, published
     from se_keras.preprocessing import preprocessing_of
-    from se_keras.surgery import prune_gates, pruning_curve
+    from se_keras.surgery import pruning_curve
     from se_keras.training.run_folder import versions
 
     started = time.perf_counter()
@@ -68,25 +68,26 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     names = class_names_of(options.model)
     names = names if len(names) == len(source.class_names) else source.class_names
     classes = {index: names[index] for index in sorted({int(label) for label in labels})}
-    gates = collect_gates(model, images, labels, class_names=classes, data=title, batch_size=100, samples=1)
+    gates = collect_gates(model, images, labels=labels, class_names=classes, title=title, batch_size=100, samples=1)
     plot_gates(gates, options.out, overwrite=True)
     shown, its_class = images[gates.sample_indices[0]], gates.class_names[int(gates.sample_labels[0])]
     plot_image(model, shown, gates, options.out / "image.png", title=its_class, overwrite=True)
 
     some = evenly_spaced(len(images), options.pruning_images)
     costs = {
+        "labels": labels[some],
         "count_macs": lambda network: se_keras.model_info(network).total.macs,
         "batch_size": 100,
         "timed_calls": options.timed_calls,
     }
-    curve = pruning_curve(model, images[some], BOUNDS, labels[some], **costs)
-    plot_pruning([one.report for one in curve], options.out / "pruning.png", data=title, overwrite=True)
-    reports = {f"{one.report.bound:g}": one.report for one in curve}
+    curve = pruning_curve(model, images[some], bounds=BOUNDS, **costs)
+    plot_pruning(curve, options.out / "pruning.png", title=title, overwrite=True)
+    reports = {f"{report.bound:g}": report for report in curve}
     last_stage = stage_of(gates.blocks[-1].name)
     if last_stage:
         own = [block.name for block in gates.blocks if stage_of(block.name) == last_stage]
-        _, reports[f"{last_stage}, all blocks"] = prune_gates(
-            model, images[some], math.inf, labels[some], blocks=own, **costs
+        (reports[f"{last_stage}, all blocks"],) = pruning_curve(
+            model, images[some], bounds=[math.inf], blocks=own, **costs
         )
     units = unit_activity(model, images, [block.name for block in gates.blocks])
     return {

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-_MOST = 4000  # bytes of it that an error shows
+_MOST = 4000  # bytes that an error shows
 
 
 @contextlib.contextmanager

@@ -24,12 +24,34 @@ if TYPE_CHECKING:
     import se_keras
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it has no effect
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, whose threads would only wait for one another
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+LONGEST = {
+    "test_demo.py",
+    "test_distribute.py",
+    "test_examples.py",
+    "test_kill_at_random.py",
+    "test_prediction.py",
+    "test_two_at_once.py",
+}
+"""Files with tests of half a minute and more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest tests first, so that no worker is left alone with one of them in the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_collection_finish() -> None:
-    """Spares the garbage collector the million objects of the imported modules, every time that it looks."""
+    """Spares the garbage collector the million objects of the imported modules, and looks of which most find nothing.
+
+    Building a network makes a hundred thousand objects that stay.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 10, 5)
 
 
 @pytest.fixture(autouse=True)

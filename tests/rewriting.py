@@ -9,6 +9,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from se_keras.surgery import Change
+from se_keras.surgery.deployment import deployed
+from se_keras.surgery.graph import build_model, read_graph
+
 
 def randomized(model: keras.Model) -> keras.Model:
     """Gives every batch norm and bias of a model values that matter."""
@@ -40,3 +44,9 @@ def relative_difference(model: keras.Model, other: keras.Model, batch: int = 2) 
 def actions(changes) -> dict[str, str]:
     """From the name of each layer to what became of it."""
     return {change.layer: change.action for change in changes}
+
+
+def deployment(model: keras.Model) -> tuple[keras.Model, tuple[Change, ...]]:
+    """The deployed form of a model, and what `find_changes` finds for it."""
+    graph, changes = deployed(read_graph(model))
+    return build_model(graph), changes

@@ -134,7 +134,7 @@ def test_convert_keeps_an_existing_file(capsys, tmp_path):
         code, _, err = run(capsys, *arguments, *options)
         assert code == 1
         assert "--overwrite" not in err
-        assert "Only a Keras model from an earlier time is ever replaced" in err
+        assert "only a Keras model can be replaced there" in err
         assert target.read_text() == "precious"
     target.unlink()
     assert run(capsys, *arguments)[0] == 0

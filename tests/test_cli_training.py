@@ -134,7 +134,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data_file, tmp_path, capsys, monkeyp
     shortened("se_resnet20").save(tmp_path / "short.keras")
     arguments = ["train", "--model", tmp_path / "short.keras", *SHORT[3:], "--data", data_file]
 
-    class Interrupting(loop._Keeper):
+    class Interrupting(loop.SaveRun):
         def on_epoch_begin(self, epoch, logs=None):
             super().on_epoch_begin(epoch, logs)
             signal.raise_signal(signal.SIGINT)

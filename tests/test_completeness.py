@@ -55,9 +55,9 @@ ALLOWED = {
     "model_files": {"file_kinds"},
     "layers": {"errors"},
     "blocks": {"errors", "layers"},
-    "images": {"errors", "files"},
+    "images": {"errors", "files", "progress"},
     "preprocessing": {"errors", "layers", "images"},
-    "weights": {"errors", "files", "file_kinds", "images", "preprocessing"},
+    "weights": {"errors", "files", "file_kinds", "model_files", "images", "preprocessing"},
     "models": {*BASE, "weights", "surgery"},
     # These are given a model and never build one:
     "inference": {*BASE, "surgery"},

@@ -1,5 +1,6 @@
 """Prediction in bulk: the same answers as one by one, whatever lies in the folder, however often it is stopped."""
 
+import contextlib
 import csv
 import json
 import os
@@ -22,6 +23,7 @@ from se_keras.inference import classify
 from se_keras.prediction import local, predict_folder
 from se_keras.prediction.fingerprint import fingerprint
 from se_keras.prediction.job import Job, Settings, opened
+from se_keras.progress import shown_by
 
 LABELS = ["ant", "bee", "cat"]
 NAMES = [f"{index:02}.png" for index in range(20)]
@@ -52,7 +54,7 @@ def rows_of(path):
 
 
 def predict(model, photos, output, **options):
-    return predict_folder(model, photos, output, **{"labels": LABELS, "batch_size": 4, "part_size": 4, **options})
+    return predict_folder(model, photos, output, **{"class_names": LABELS, "batch_size": 4, "part_size": 4, **options})
 
 
 def names_in(folder):
@@ -137,6 +139,24 @@ class StopError(Exception):
     pass
 
 
+def after_each(action):
+    """Calls `action` with the number of files looked at, and of all files of this call."""
+
+    @contextlib.contextmanager
+    def display(title, total):
+        def advance():
+            nonlocal done
+            done += 1
+            action(done, total)
+
+        done = -1
+        if title == "Classifying":
+            advance()
+        yield advance
+
+    return shown_by(display)
+
+
 @pytest.mark.parametrize("stop", [0, 3, 4, 11, 20])
 def test_resumes_with_the_same_result(model, photos, tmp_path, stop, monkeypatch):
     (photos / "05.png").write_bytes(b"")
@@ -148,15 +168,16 @@ def test_resumes_with_the_same_result(model, photos, tmp_path, stop, monkeypatch
             raise StopError
 
     output = tmp_path / "labels.csv"
-    with pytest.raises(StopError):
-        predict(model, photos, output, progress=stopping)
+    with pytest.raises(StopError), after_each(stopping):
+        predict(model, photos, output)
     assert not output.exists()
     (tmp_path / "labels.csv.parts" / "part-00000004.jsonl.partial").write_text('{"file": "16.p')
     seen = []
-    done = predict(model, photos, output, progress=lambda files, total: seen.append(files))
+    with after_each(lambda files, total: seen.append(files)):
+        done = predict(model, photos, output)
     # A part is stored when its last file has been reported.
     assert done.resumed == max(stop - 1, 0) // 4 * 4
-    assert seen == list(range(done.resumed, 21))
+    assert seen == list(range(21 - done.resumed))
     assert output.read_bytes() == whole
     assert names_in(tmp_path) == ["labels.broken.csv", "labels.csv", "photos", "whole.broken.csv", "whole.csv"]
 
@@ -169,8 +190,8 @@ def unfinished(model, photos, tmp_path):
         if files == 9:
             raise StopError
 
-    with pytest.raises(StopError):
-        predict(model, photos, tmp_path / "labels.csv", progress=stopping)
+    with pytest.raises(StopError), after_each(stopping):
+        predict(model, photos, tmp_path / "labels.csv")
     return tmp_path / "labels.csv"
 
 
@@ -253,7 +274,7 @@ def test_an_end_between_the_output_and_the_removal_of_the_job(model, photos, tmp
         assert (done.classified, done.broken, done.broken_list.name) == (19, 1, "labels.broken.csv")
         assert output.read_bytes() == before
         assert names_in(tmp_path) == ["labels.broken.csv", "labels.csv", "photos"]
-    with pytest.raises(FileExistsError, match=r"labels.csv' exists already"):
+    with pytest.raises(FileExistsError, match=r"labels.csv' already exists"):
         predict(model, photos, output)
 
 
@@ -262,7 +283,9 @@ def test_lists_of_broken_files_are_not_shared_and_not_replaced_unasked(model, ph
     mine = tmp_path / "labels.broken.csv"
     mine.write_text("precious,list\n")
     for overwrite in (False, True):
-        with pytest.raises(FileExistsError, match=r"labels.broken.csv' is a file of .*'file', 'error' from an earlier"):
+        with pytest.raises(
+            FileExistsError, match=r"labels.broken.csv' is a file of .*'file', 'error' can be replaced there"
+        ):
             predict(model, photos, tmp_path / "labels.csv", overwrite=overwrite)
     assert names_in(tmp_path) == ["labels.broken.csv", "photos"]
     (photos / "05.png").write_bytes(b"")
@@ -270,7 +293,7 @@ def test_lists_of_broken_files_are_not_shared_and_not_replaced_unasked(model, ph
     assert done.broken_list == tmp_path / "labels.parquet.broken.csv"
     assert mine.read_text() == "precious,list\n"
     mine.write_text("file,error\nold.png,broken\n")
-    with pytest.raises(FileExistsError, match=r"labels.broken.csv' exists already"):
+    with pytest.raises(FileExistsError, match=r"labels.broken.csv' already exists"):
         predict(model, photos, tmp_path / "labels.csv")
     assert [row["file"] for row in rows_of(mine)] == ["old.png"]
 
@@ -280,8 +303,8 @@ def test_resuming_with_another_model_or_setting_is_refused(model, photos, unfini
     other.set_weights([weight + 1 for weight in model.get_weights()])
     with pytest.raises(ValueError, match=r"fingerprint: \w{12}... then, \w{12}... now\nGo on"):
         predict(other, photos, unfinished)
-    with pytest.raises(ValueError, match=r"labels: .*\n  top: 3 then, 1 now\n"):
-        predict(model, photos, unfinished, top=1, labels=["x", "y", "z"])
+    with pytest.raises(ValueError, match=r"class_names: .*\n  top: 3 then, 1 now\n"):
+        predict(model, photos, unfinished, top=1, class_names=["x", "y", "z"])
     assert predict(model, photos, unfinished).resumed == 8
 
 
@@ -307,8 +330,8 @@ def test_a_folder_that_vanishes_is_no_list_of_broken_files(model, photos, tmp_pa
         if files == 1:
             photos.rename(tmp_path / "elsewhere")
 
-    with pytest.raises(FileNotFoundError, match="cannot be found on"):
-        predict(model, photos, tmp_path / "labels.csv", progress=vanishing)
+    with pytest.raises(FileNotFoundError, match="cannot be found on"), after_each(vanishing):
+        predict(model, photos, tmp_path / "labels.csv")
     (tmp_path / "elsewhere").rename(photos)
     assert predict(model, photos, tmp_path / "labels.csv").classified == 20
 
@@ -337,8 +360,8 @@ def test_two_processes_do_not_share_an_output(model, photos, unfinished):
         ({"output": "labels.txt"}, ValueError, "a .parquet or .csv file"),
         ({"output": "."}, ValueError, "a .parquet or .csv file"),
         ({"folder": "nowhere"}, FileNotFoundError, "no folder of images at 'nowhere'"),
-        ({"labels": None}, ValueError, "3 classes of its own, and not the 1,000 of ImageNet. Pass"),
-        ({"labels": ["a", "b"]}, ValueError, "each of the 3 classes; received 2"),
+        ({"class_names": None}, ValueError, "3 classes of its own, and not the 1,000 of ImageNet. Pass"),
+        ({"class_names": ["a", "b"]}, ValueError, "each of the 3 classes; received 2"),
         ({"top": 0}, ValueError, "`top`"),
         ({"batch_size": 0}, ValueError, "`batch_size`"),
         ({"engine": "rai"}, ValueError, "Did you mean 'ray'"),
@@ -347,7 +370,7 @@ def test_two_processes_do_not_share_an_output(model, photos, unfinished):
 )
 def test_faults_are_named_before_anything_is_written(model, photos, tmp_path, options, error, reason, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = {"folder": photos, "output": "labels.csv", "labels": LABELS, **options}
+    options = {"folder": photos, "output": "labels.csv", "class_names": LABELS, **options}
     with pytest.raises(error, match=reason):
         predict_folder(model, **options)
     assert names_in(tmp_path) == ["photos"]
@@ -365,7 +388,7 @@ def test_what_exists_is_kept(model, photos, tmp_path):
     output = tmp_path / "labels.csv"
     for content, reason in (
         ("file,id_1,label_1,probability_1\n", "overwrite=True"),
-        ("file,mine\n", "is ever replaced"),
+        ("file,mine\n", "can be replaced there"),
     ):
         output.write_text(content)
         with pytest.raises(FileExistsError, match=reason):
@@ -449,13 +472,14 @@ def test_command_writes_and_sums_up(capsys, arguments, photos):
 
 def test_interrupted_command_says_where_it_goes_on(capsys, arguments, monkeypatch):
     def interrupted(model, question, job, done, advance):
-        advance(7)
+        for _ in range(7):
+            advance()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(local, "run", interrupted)
         assert se_keras_cli.main(arguments) == 130
-    assert "interrupted at 7 of 20 images" in capsys.readouterr().err
+    assert "interrupted after 7 of 20 images" in capsys.readouterr().err
     assert se_keras_cli.main(arguments) == 0
 
 
@@ -514,15 +538,22 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_twice(many, tmp_path
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_with_130_and_resumes(many, tmp_path):
+def test_ctrl_c_ends_with_130_and_resumes(many, photos, tmp_path):
+    large = photos / "link1000.png"  # and all after it: they take minutes, so that the signal comes before the end
+    large.unlink()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), "uint8")).save(large)
+    for index in range(1001, 3000):
+        (photos / f"link{index:04}.png").unlink()
+        (photos / f"link{index:04}.png").symlink_to(large)
     parts = tmp_path / "out.csv.parts"
     process = command(many, stderr=subprocess.PIPE)
     wait_for(lambda: (parts / "part-00000000.jsonl").exists(), process)
     process.send_signal(signal.SIGINT)
     err = process.communicate()[1]
     assert process.returncode == 130
-    assert "of 3,020 images; the same command goes on there" in err
+    assert "of 3,020 images; run the same command again to resume" in err
     assert "Traceback" not in err
+    shutil.copy(photos / NAMES[0], large)
     process = command(many, stdout=subprocess.PIPE)
     assert "images classified: 3,020" in process.communicate()[0]
 
@@ -534,7 +565,7 @@ def test_memory_does_not_grow_with_the_number_of_images(many, run_python, photos
         import keras, se_keras
         from se_keras.prediction import predict_folder
         model = keras.models.load_model("model.keras", compile=False)
-        rest = predict_folder(model, os.environ["PHOTOS"], os.environ["PHOTOS"] + ".csv", labels=["a", "b", "c"])
+        rest = predict_folder(model, os.environ["PHOTOS"], os.environ["PHOTOS"] + ".csv", class_names=["a", "b", "c"])
         print(rest.classified, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     """
     few = folder_of(tmp_path / "few", NAMES)
@@ -550,23 +581,32 @@ def test_memory_does_not_grow_with_the_number_of_images(many, run_python, photos
 # On a cluster, in processes of their own: Ray keeps threads and warns about much.
 
 LOSING_A_MACHINE = """
+    import contextlib, itertools
     import keras, ray, se_keras
     from ray.cluster_utils import Cluster
     from se_keras.prediction import predict_folder
+    from se_keras.progress import shown_by
 
     machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     ray.init(address=machines.address, log_to_driver=False, logging_level="ERROR")  # to the head: no other is there yet
     workers = [machines.add_node(num_cpus=1) for _ in range(2)]
     killed = []
 
-    def kill_one(files, total):
-        if files >= 60 and not killed:
-            machines.remove_node(workers[1], allow_graceful=False)
-            killed.append(files)
+    @contextlib.contextmanager
+    def display(title, total):
+        files = itertools.count(1)
+
+        def kill_one():
+            if title == "Classifying" and next(files) >= 60 and not killed:
+                machines.remove_node(workers[1], allow_graceful=False)
+                killed.append(True)
+
+        yield kill_one
 
     model = keras.models.load_model("model.keras", compile=False)
-    options = dict(labels=["ant", "bee", "cat"], batch_size=4, part_size=4, engine="ray", progress=kill_one)
-    done = predict_folder(model, "photos", "out.csv", **options)
+    options = dict(class_names=["ant", "bee", "cat"], batch_size=4, part_size=4, engine="ray")
+    with shown_by(display):
+        done = predict_folder(model, "photos", "out.csv", **options)
     print(done.classified, len(killed))
     ray.shutdown()
     machines.shutdown()

@@ -19,12 +19,6 @@ ALLOWED = {
 }
 """The one module for each package."""
 
-TO_MOVE = {
-    "surgery/positions/chosen.py": {"_keras_history"},
-    "export/to_saved_model.py": {"_inbound_nodes"},
-}
-"""What is elsewhere still. Nothing is added here."""
-
 PRIVATE_MODULES = re.compile(r"keras\.src|tensorflow\.(?:\w+\.)*python")
 NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}  # public, in spite of the underscore
 
@@ -62,11 +56,7 @@ def private_names_of(file):
 
 @pytest.mark.parametrize("file", FILES)
 def test_private_names_of_others_are_used_in_one_module(file):
-    assert private_names_of(file) <= ALLOWED.get(file, set()) | TO_MOVE.get(file, set())
-
-
-def test_what_has_moved_is_no_longer_allowed():
-    assert {file: names for file, names in TO_MOVE.items() if file in FILES and names - private_names_of(file)} == {}
+    assert private_names_of(file) <= ALLOWED.get(file, set())
 
 
 @pytest.mark.parametrize(

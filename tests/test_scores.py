@@ -201,7 +201,7 @@ def test_photos_are_named_one_by_one_and_by_the_folder(models, photos, tmp_path,
     np.testing.assert_allclose(
         [[p for *_, p in rows] for rows in found], [[p for *_, p in r] for r in expected], atol=1e-5
     )
-    done = predict_folder(models[name], folder, tmp_path / "all.csv", labels=names, top=1)
+    done = predict_folder(models[name], folder, tmp_path / "all.csv", class_names=names, top=1)
     assert (done.classified, done.broken) == (3, 0)
     lines = (tmp_path / "all.csv").read_text("utf-8").splitlines()[1:]
     assert [line.split(",")[2] for line in lines] == [rows[0][1] for rows in expected]
@@ -216,7 +216,7 @@ def test_one_name_for_one_output_is_refused_everywhere(models, photos, tmp_path,
         lambda: export.tflite(model, tmp_path / "m.tflite", class_names=["dog"]),
         lambda: export.onnx(model, tmp_path / "m.onnx", class_names=["dog"]),
         lambda: classify(model, pixels, class_names=["dog"]),
-        lambda: predict_folder(model, folder, tmp_path / "a.csv", labels=["dog"]),
+        lambda: predict_folder(model, folder, tmp_path / "a.csv", class_names=["dog"]),
     ):
         with pytest.raises(ValueError, match=rule):
             consumer()
@@ -240,7 +240,7 @@ def test_answers_that_are_no_probabilities_are_not_named(models, photos, tmp_pat
     broken.layers[-1].bias.assign([np.nan, 0, 0])
     with pytest.raises(ValueError, match=r"row 0 has nan \(and 2 more rows\)"):
         classify(broken, photos[1], class_names=NAMES)
-    done = predict_folder(broken, photos[0], tmp_path / "all.csv", labels=NAMES)
+    done = predict_folder(broken, photos[0], tmp_path / "all.csv", class_names=NAMES)
     assert (done.classified, done.broken) == (0, 3)
 
 

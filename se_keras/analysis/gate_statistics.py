@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
-from se_keras.analysis.record import BlockGates, Gates
+from se_keras.analysis.results import BlockGates, Gates
 from se_keras.surgery.probe import Moments, Probe
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -88,12 +88,12 @@ class GateStatistics:
                 f"{size / 2**30:.1f} GiB. Pass bins={fitting} or less; bins=0 omits quantiles."
             )
 
-    def result(self, network: str, data: str) -> Gates:
+    def result(self, network: str, title: str) -> Gates:
         """Returns the statistics of all batches.
 
         Args:
             network: Name of the model.
-            data: Description of the images.
+            title: Description of the images.
 
         Returns:
             A `Gates`.
@@ -117,7 +117,7 @@ class GateStatistics:
         arrays = {name: np.split(array, np.cumsum(self._widths)[:-1], axis=-1) for name, array in numbers.items()}
         return Gates(
             network=network,
-            data=data,
+            title=title,
             class_names=tuple(names.values()),
             counts=counts,
             levels=QUANTILES if self._bins else (),

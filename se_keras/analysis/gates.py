@@ -10,23 +10,23 @@ import keras
 import numpy as np
 
 from se_keras.analysis.gate_statistics import GateStatistics
-from se_keras.analysis.record import Gates
+from se_keras.analysis.results import Gates
 from se_keras.errors import check_count
 from se_keras.surgery.graph import build_model, read_graph
-from se_keras.surgery.probe import Progress, forward, probe_gates
+from se_keras.surgery.probe import forward, probe_gates
 
 
 def collect_gates(
     model: keras.Model,
-    images: Any,
-    labels: Any = None,
+    data: Any,
     *,
+    labels: Any = None,
     class_names: Sequence[str] | Mapping[int, str] | None = None,
-    data: str = "images",
+    title: str = "images",
     batch_size: int = 32,
     bins: int = 100,
     samples: int = 0,
-    progress: Progress = iter,
+    verbose: str | int = "auto",
 ) -> Gates:
     """Collects the gates of every SE block over a dataset, in one forward pass and constant memory.
 
@@ -37,19 +37,19 @@ def collect_gates(
     Args:
         model: A functional model with `SqueezeExcite` layers, also in nested models, and its
             preprocessing. It is not changed.
-        images: Images in the scale of the model's input: an array of shape (n, height, width,
+        data: Images in the scale of the model's input: an array of shape (n, height, width,
             channels), a dictionary of arrays for several inputs, a `keras.utils.PyDataset`, a
             `tf.data.Dataset`, or any finite iterable of batches x or (x, labels).
-        labels: Integer labels, shape (n,), or one-hot rows, (n, classes), if `images` has none.
+        labels: Integer labels, shape (n,), or one-hot rows, (n, classes), if `data` has none.
             None: all images belong to one class.
         class_names: Class names in the order of the labels, or a mapping from the labels that occur to
             names. Each class must have images. Default: the labels that occur.
-        data: Description of the images for the titles of figures, such as "CIFAR-10 test".
-        batch_size: Images per batch if `images` is an array; at least 1.
+        title: Description of the images for the titles of figures, such as "CIFAR-10 test".
+        batch_size: Images per batch if `data` is an array; at least 1.
         bins: Histogram bins over the gate's range, at least 1, for computing quantiles; they take
             4 bytes per bin, class, and channel. 0: no quantiles.
         samples: Number of images, sampled at random but reproducibly, whose individual gates are kept.
-        progress: Wraps the iteration over batches, for example to show a progress bar.
+        verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Returns:
         A `Gates`.
@@ -61,7 +61,7 @@ def collect_gates(
     Example:
 
     >>> images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3))
-    >>> gates = collect_gates(SEResNet20(), images, [0, 1] * 4, class_names=["cat", "dog"])
+    >>> gates = collect_gates(SEResNet20(), images, labels=[0, 1] * 4, class_names=["cat", "dog"], verbose=0)
     >>> gates.block("stage2_block1_se").mean.shape
     (2, 16)
     """
@@ -70,9 +70,10 @@ def collect_gates(
     probe = probe_gates(read_graph(model))
     observer = build_model(dataclasses.replace(probe.graph, outputs=list(probe.gates)))
     statistics = GateStatistics(probe, bins, samples, names)
-    for _, outputs, classes in forward(observer, images, labels, batch_size=batch_size, progress=progress):
+    batches = forward(observer, data, labels, batch_size=batch_size, title="Collecting gates", verbose=verbose)
+    for _, outputs, classes in batches:
         statistics.add(outputs, classes)
-    return statistics.result(model.name, data)
+    return statistics.result(model.name, title)
 
 
 class ImageGates(NamedTuple):

@@ -11,8 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.analysis.drawing import COLORS, DASHES, finish, new_figure, title_of, written
 from se_keras.analysis.gates import image_gates
-from se_keras.analysis.record import BlockGates, Gates
+from se_keras.analysis.results import BlockGates, Gates
 from se_keras.analysis.tables import (
     Rows,
     chosen_blocks,
@@ -21,20 +22,11 @@ from se_keras.analysis.tables import (
     evenly,
     image_table,
     profile_table,
-    pruning_table,
     stage_of,
-    write_csv,
 )
 from se_keras.class_names import caption
-from se_keras.errors import check_count, missing_package
-from se_keras.files import Kind, kind_of, replacing_together
-from se_keras.surgery.pruning_report import PruningReport
+from se_keras.errors import check_count
 
-# Okabe and Ito's colors without their yellow, which is invisible on paper, and then three of Paul Tol's.
-COLORS = ("#000000", "#E69F00", "#CC79A7", "#009E73", "#0072B2", "#D55E00", "#56B4E9", "#882255", "#999933", "#332288")
-DASHES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v")
-DOTS_PER_INCH = 200
 GATE_FIGURES = ("profiles", "depth", "classes")
 MOST_LINES = len(COLORS)
 # Minimum upper limits of the axes of `depth`, to avoid magnifying tiny values.
@@ -79,7 +71,7 @@ def plot_gates(
         (_depth(gates), depth_table(gates)),
         (_classes(gates, shown), class_table(gates, shown)),
     ]
-    return _written([pathlib.Path(folder, f"{name}.png") for name in GATE_FIGURES], drawn, overwrite)
+    return written([pathlib.Path(folder, f"{name}.png") for name in GATE_FIGURES], drawn, overwrite)
 
 
 def plot_image(
@@ -124,81 +116,17 @@ def plot_image(
             raise ValueError(f"`gates` must be from this network; {model.name!r} has no block like {block.name!r}.")
     table = image_table(found, shown)
     figure = _image(image, found, gates, shown, table, top, title)
-    return _written([pathlib.Path(path)], [(figure, table)], overwrite)
-
-
-def plot_pruning(
-    reports: Sequence[PruningReport], path: str | os.PathLike, *, data: str = "images", overwrite: bool = False
-) -> list[pathlib.Path]:
-    """Draws the savings and costs of pruning at several bounds.
-
-    Args:
-        reports: Reports of `pruning_curve`, in the order of their bounds; at least one.
-        path: The PNG file; a CSV file of the same name is written next to it.
-        data: Description of the images for the title.
-        overwrite: Whether to replace existing files.
-
-    Returns:
-        Paths of the two files.
-
-    Raises:
-        FileExistsError: A file exists, and `overwrite` is False.
-        ImportError: matplotlib is not installed.
-        ValueError: No report.
-    """
-    if not reports:
-        raise ValueError("`reports` must have at least one report; received none.")
-    return _written([pathlib.Path(path)], [(_pruning(reports, data), pruning_table(reports))], overwrite)
-
-
-def figure_targets(paths: Sequence[pathlib.Path]) -> dict[str | os.PathLike, Kind]:
-    """Returns the files that figures are written to, for `files.check_targets`.
-
-    Args:
-        paths: The PNG files.
-
-    Returns:
-        The paths of the PNG and CSV files, and the kind of each.
-
-    Raises:
-        ValueError: A path does not end in .png.
-    """
-    for path in paths:
-        if path.suffix != ".png":
-            raise ValueError(f"`path` must end in .png; received {os.fspath(path)!r}.")
-    files = [file for path in paths for file in (path, path.with_suffix(".csv"))]
-    return {file: kind_of(file) for file in files}
-
-
-def _written(paths: Sequence[pathlib.Path], drawn: Sequence[tuple[Any, Rows]], overwrite: bool) -> list[pathlib.Path]:
-    targets = figure_targets(paths)
-    with replacing_together(targets, overwrite=overwrite) as temporaries:
-        for (figure, table), picture, numbers in zip(drawn, temporaries[::2], temporaries[1::2], strict=True):
-            figure.savefig(picture, dpi=DOTS_PER_INCH)
-            write_csv(numbers, table)
-    return [pathlib.Path(path) for path in targets]
-
-
-def _figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_package("matplotlib", "plots", "Drawing figures") from error
-    return Figure(figsize=(width, height), layout="constrained")  # without pyplot: no state, no window
-
-
-def _title(what: str, network: str, data: str, images: int) -> str:
-    return f"{what}\n{network}, {data}, {images:,} images"
+    return written([pathlib.Path(path)], [(figure, table)], overwrite)
 
 
 def _about(what: str, gates: Gates) -> str:
-    return _title(what, gates.network, gates.data, gates.images)
+    return title_of(what, gates.network, gates.title, gates.images)
 
 
 def _profiles(gates: Gates, blocks: Sequence[BlockGates], classes: Sequence[int], channels: int) -> Any:
     columns = min(2, len(blocks))
     rows = -(-len(blocks) // columns)
-    figure = _figure(5.6 * columns, 0.9 + 2.3 * rows + 0.5)
+    figure = new_figure(5.6 * columns, 0.9 + 2.3 * rows + 0.5)
     some = "" if len(classes) == len(gates.class_names) else f" ({len(classes)} of {len(gates.class_names)} classes)"
     figure.suptitle(_about(f"Mean gate of each class{some}", gates))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -232,7 +160,7 @@ def _with_margin(limits: tuple[float, float]) -> tuple[float, float]:
 def _depth(gates: Gates) -> Any:
     names = [block.name for block in gates.blocks]
     places = np.arange(len(names))
-    figure = _figure(max(6.4, 2.5 + 0.28 * len(names)), 8.4)
+    figure = new_figure(max(6.4, 2.5 + 0.28 * len(names)), 8.4)
     figure.suptitle(_about("Gates over depth", gates))
     upper, middle, lower = axes = figure.subplots(3, 1, sharex=True)
     upper.set_ylabel("class-specificity:\nshare of the variance\nthat is between classes")
@@ -257,8 +185,7 @@ def _depth(gates: Gates) -> Any:
         ax.set_ylim(0, max(ax.get_ylim()[1], least))
         for line in ax.get_lines():
             line.set_clip_on(line.get_marker() in (None, "None"))  # shows the whole marker at 0
-        ax.grid(alpha=0.3)
-        _legend_above(ax)
+        finish(ax)
         for border in range(1, len(names)):
             if stage_of(names[border]) != stage_of(names[border - 1]):
                 ax.axvline(border - 0.5, color="0.6", linewidth=0.8)
@@ -267,16 +194,10 @@ def _depth(gates: Gates) -> Any:
     return figure
 
 
-def _legend_above(ax: Any) -> None:
-    labels = ax.get_legend_handles_labels()[1]
-    if labels:
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(labels), fontsize="small", frameon=False)
-
-
 def _classes(gates: Gates, blocks: Sequence[BlockGates]) -> Any:
     count = len(gates.class_names)
     height = min(max(0.16 * count, 0.8), 4.5)
-    figure = _figure(9.0, 1.0 + len(blocks) * (height + 0.75))
+    figure = new_figure(9.0, 1.0 + len(blocks) * (height + 0.75))
     figure.suptitle(_about("Mean gate of classes by channels", gates))
     axes = figure.subplots(len(blocks), 1, squeeze=False).ravel()
     for ax, block in zip(axes, blocks, strict=True):
@@ -302,9 +223,9 @@ def _round_step(count: int, most: int) -> int:
 def _image(
     image: np.ndarray, found: Any, gates: Gates, blocks: Sequence[BlockGates], table: Rows, top: int, title: str
 ) -> Any:
-    figure = _figure(3.4 + 1.5 * top, 1.0 + 1.75 * len(blocks))
+    figure = new_figure(3.4 + 1.5 * top, 1.0 + 1.75 * len(blocks))
     what = f"Most amplified channels{f': {title}' if title else ''}"
-    figure.suptitle(_about(what, gates).replace(gates.data, f"means over {gates.data}"))
+    figure.suptitle(_about(what, gates).replace(gates.title, f"means over {gates.title}"))
     grid = figure.add_gridspec(len(blocks), top + 2)
     picture = figure.add_subplot(grid[:, :2])
     picture.imshow(_visible(np.asarray(image)))
@@ -337,36 +258,3 @@ def _visible(image: np.ndarray) -> np.ndarray:
         image = (image - image.min()) / spread * 255
     pixels = np.clip(image, 0, 255).astype("uint8")
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
-
-
-def _pruning(reports: Sequence[PruningReport], data: str) -> Any:
-    first = reports[0]
-    places = np.arange(len(reports))
-    figure = _figure(max(6.4, 1.1 * len(reports) + 2), 6.8)
-    figure.suptitle(_title("Pruning of SE blocks with constant gates", first.network, data, first.images))
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    if first.accuracy is not None:
-        upper.axhline(100 * first.accuracy[0], color="0.4", linestyle=":", label="accuracy before")
-        after = [100 * report.accuracy[1] for report in reports if report.accuracy]
-        upper.plot(places, after, color=COLORS[4], marker="o", label="accuracy after")
-    if first.agreement is not None:
-        same = [100 * (report.agreement or 0.0) for report in reports]
-        upper.plot(places, same, color=COLORS[1], marker="s", linestyle="--", label="same class as before")
-    upper.set_ylabel("% of the images")
-    lower.axhline(100, color="0.4", linestyle=":")
-    for number, (name, label) in enumerate(
-        {"parameters": "parameters", "macs": "multiply-adds", "seconds": "time per image"}.items()
-    ):
-        pairs = [getattr(report, name) for report in reports]
-        if all(pairs):
-            shares = [100 * after / before for before, after in pairs]
-            style = {"color": COLORS[3 + number], "marker": MARKERS[number], "linestyle": DASHES[number]}
-            lower.plot(places, shares, label=label, **style)
-    lower.set_ylabel("% of before")
-    lower.set_xlabel("bound on the standard deviation of a gate\n(pruned SE blocks)")
-    counts = [f"{report.bound:g}\n({len(report.pruned)} of {len(report.changes)})" for report in reports]
-    lower.set_xticks(places, counts)
-    for ax in (upper, lower):
-        ax.grid(alpha=0.3)
-        _legend_above(ax)
-    return figure

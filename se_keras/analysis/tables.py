@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from se_keras.analysis.gates import ImageGates
-from se_keras.analysis.record import BlockGates, Gates
+from se_keras.analysis.results import BlockGates, Gates
 from se_keras.surgery.pruning_report import PruningReport
 
 Rows = tuple[Sequence[str], list[Sequence[Any]]]

@@ -1,4 +1,4 @@
-"""`se-keras analyze`: what the gates of a network do with labeled images."""
+"""`se-keras analyze`: statistics and figures of the gates of a network on labeled images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.analysis.drawing import figure_targets
 from se_keras.analysis.gates import Gates, collect_gates
-from se_keras.analysis.plots import GATE_FIGURES, figure_targets, plot_gates, plot_image, plot_pruning
+from se_keras.analysis.plots import GATE_FIGURES, plot_gates, plot_image
+from se_keras.analysis.pruning_plot import plot_pruning
 from se_keras.class_names import caption
-from se_keras.cli.console import FittingTable, bar, console, print_json
+from se_keras.cli.console import FittingTable, console, print_json
 from se_keras.cli.images import open_images
 from se_keras.cli.models import load
 from se_keras.files import check_targets, kind_of
@@ -23,6 +25,7 @@ from se_keras.images.record import Preprocessing
 from se_keras.models.info import model_info
 from se_keras.preprocessing import preprocessing_of
 from se_keras.surgery.prune import pruning_curve
+from se_keras.surgery.pruning_report import PruningReport
 from se_keras.training.batches import fitted
 from se_keras.training.sources import ImageSource
 
@@ -30,11 +33,11 @@ BATCH_SIZE = 128
 
 
 class _Batches(keras.utils.PyDataset):
-    """Prepared images and their class indices, a batch at a time."""
+    """Preprocessed images and their integer labels, in batches."""
 
-    def __init__(self, images: ImageSource, prepared: Preprocessing, most: int | None) -> None:
+    def __init__(self, images: ImageSource, preprocessing: Preprocessing, most: int | None) -> None:
         super().__init__()
-        self.images, self.prepared = images, prepared
+        self.images, self.preprocessing = images, preprocessing
         count = min(len(images), most or len(images))
         # Over all classes, where a folder lists one after the other.
         self.indices = np.linspace(0, len(images) - 1, count).astype(int)
@@ -47,41 +50,36 @@ class _Batches(keras.utils.PyDataset):
         return np.stack([self.image(i) for i in chosen]), self.images.labels[chosen]
 
     def image(self, index: int) -> np.ndarray:
-        """One prepared image by its index in the source."""
-        return fitted(self.images[int(index)], self.prepared)
+        """Returns a preprocessed image by its index in the source."""
+        return fitted(self.images[int(index)], self.preprocessing)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Collects the gates, prints a line a block, and writes the figures with their numbers."""
+    """Collects the gates, prints one line per block, and writes the figures with their data."""
     folder = pathlib.Path(options.out)
     names = [*GATE_FIGURES, "image", *(["pruning"] if options.prune else [])]
     figures = figure_targets([folder / f"{name}.png" for name in names])
     check_targets({folder / "gates.npz": kind_of("gates.npz"), **figures}, overwrite=options.overwrite)
     model = load(options.model)
-    prepared = preprocessing_of(model)
     data = open_images(options)
     images = data.train if options.split == "train" else data.validation
-    batches = _Batches(images, prepared, options.images)
+    batches = _Batches(images, preprocessing_of(model), options.images)
     gates = collect_gates(
         model,
         batches,
         class_names=data.train.class_names,
-        data=f"{data.name}, {options.split}",
+        title=f"{data.name}, {options.split}",
         samples=1,
-        progress=bar("Collecting gates"),
     )
     files = plot_gates(gates, folder, overwrite=options.overwrite)
     image = batches.image(batches.indices[gates.sample_indices[0]])
     title = caption(gates.class_names[int(gates.sample_labels[0])])
     files += plot_image(model, image, gates, folder / "image.png", title=title, overwrite=options.overwrite)
     gates.save(folder / "gates.npz", overwrite=options.overwrite)
-    reports = []
+    reports: tuple[PruningReport, ...] = ()
     if options.prune:
-        curve = pruning_curve(
-            model, batches, count_macs=lambda network: model_info(network).total.macs, progress=bar("Pruning")
-        )
-        reports = [pruned.report for pruned in curve]
-        files += plot_pruning(reports, folder / "pruning.png", data=gates.data, overwrite=options.overwrite)
+        reports = pruning_curve(model, batches, count_macs=lambda network: model_info(network).total.macs)
+        files += plot_pruning(reports, folder / "pruning.png", title=gates.title, overwrite=options.overwrite)
     rows = _rows(gates)
     written = ["gates.npz", *sorted(file.name for file in files)]
     if options.json:

@@ -9,8 +9,7 @@ import pathlib
 from se_keras.cli.console import console, print_json
 from se_keras.cli.models import published
 from se_keras.files import check_targets, kind_of
-from se_keras.models.checkpoints import lost_without_config
-from se_keras.models.registry import NETWORKS, create_model
+from se_keras.models.registry import create_model, lost_without_config
 from se_keras.weights.files import save_safetensors
 from se_keras.weights.keras_files import KERAS_FILES, save_keras_file
 
@@ -34,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
         save_safetensors(model, target, overwrite=options.overwrite)
     else:
         save_keras_file(model, target, overwrite=options.overwrite)
-    lost = lost_without_config(identifier, NETWORKS[identifier], model) if options.to.endswith(".weights.h5") else ()
+    lost = lost_without_config(identifier, model) if options.to.endswith(".weights.h5") else ()
     size = target.stat().st_size
     if options.json:
         print_json({"file": options.to, "model": model.name, "size": size, "lost": lost})

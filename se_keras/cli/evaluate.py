@@ -10,7 +10,7 @@ import pathlib
 import keras
 
 from se_keras.cli.class_names import names_beside
-from se_keras.cli.console import FittingTable, bar, console, print_json
+from se_keras.cli.console import FittingTable, console, print_json
 from se_keras.cli.images import open_images
 from se_keras.cli.models import load_file, published
 from se_keras.export.runtime import format_of
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     data = open_images(options)
     images = data.train if options.split == "train" else data.validation
     names = _class_names(options.model, images.class_names)  # says what is wrong before anything is computed
-    result = evaluate(model, images, threads=options.threads, progress=bar("Evaluating"))
+    result = evaluate(model, images, threads=options.threads)
     result = dataclasses.replace(result, class_names=names)
     if options.report:
         write_metrics(result, folder / METRICS_FILE)

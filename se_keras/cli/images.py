@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+from typing import Any
 
-from se_keras.cli.console import bar, progress_console
+from se_keras.cli.console import progress_console
 from se_keras.export.images import left_out
 from se_keras.images.folders import image_files, text_of
 from se_keras.images.reading import separated
@@ -17,8 +18,8 @@ from se_keras.training.sources import Data, open_data
 def open_images(options: argparse.Namespace) -> Data:
     """Opens --data with --validation-split, or the one in the run's folder that the model lies in."""
     split = _split_of_run(options.model) if options.validation_split is None else options.validation_split
-    chosen = {} if split is None else {"validation_split": split}
-    data = open_data(options.data, strict=options.strict, progress=bar("Checking images"), **chosen)
+    chosen: dict[str, Any] = {} if split is None else {"validation_split": split}
+    data = open_data(options.data, strict=options.strict, **chosen)
     if data.broken:
         progress_console.print(left_out(data.broken))
     return data
@@ -27,7 +28,7 @@ def open_images(options: argparse.Namespace) -> Data:
 def refuse_broken(folder: str) -> None:
     """Refuses a folder in which a file cannot be read as an image."""
     paths = [os.path.join(folder, name) for name in image_files(folder)]
-    _, faults = separated(paths, bar("Checking images"))
+    _, faults = separated(paths, verbose=1)
     if faults:
         listed = "; ".join(f"{text_of(file)!r}: {reason}" for file, reason in faults[:5])
         raise ValueError(f"{len(faults)} of {len(paths)} files cannot be read as images: {listed}")

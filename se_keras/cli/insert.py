@@ -1,4 +1,4 @@
-"""`se-keras insert`: SE blocks put into a saved model."""
+"""`se-keras insert`: insertion of SE blocks into a saved model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from se_keras.surgery.positions import find_positions
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints where blocks go, and writes the model with them unless only that was asked for."""
+    """Prints the positions of the blocks, and writes the model with them unless only the positions were asked for."""
     if not options.list and not options.to:
-        raise ValueError("Name the file to write with --to FILE.keras, or look at the places only with --list.")
+        raise ValueError("Name the file to write with --to FILE.keras, or only list the positions with --list.")
     if options.to and not options.to.endswith(".keras"):
         raise ValueError(f"--to takes a file that ends in .keras; received {options.to!r}.")
     if options.to:
@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     positions = find_positions(model, options.where)
     rows = [{"layer": p.layer, "reason": p.reason, "obstacle": p.obstacle} for p in positions]
     if not options.json:
-        table = FittingTable("after layer", "because it is", "not, because")
+        table = FittingTable("after layer", "reason", "skipped because")
         for position in positions:
             table.add_row(position.layer, position.reason, position.obstacle)
         console.print(table)
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _write(model: keras.Model, options: argparse.Namespace) -> dict[str, Any]:
-    """Writes the model with SE blocks; says what came of it."""
+    """Writes the model with SE blocks, and returns the file and the numbers of parameters."""
     reduction: dict[str, Any] = {"reduction": options.reduction} if options.reduction else {}
     se = SEConfig(gate_init="identity", **reduction)
     result = insert_squeeze_excite(model, options.where, se=se, freeze_base=options.freeze_base)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
 from se_keras.class_names import NAMES_FILE, imagenet_classes
 from se_keras.cli.class_names import class_names_for
-from se_keras.cli.console import FittingTable, console, print_json, progress_bars, progress_console
+from se_keras.cli.console import FittingTable, bar_on_stderr, console, print_json, progress_console
 from se_keras.cli.models import load
 from se_keras.images.reading import Faults, separated
 from se_keras.inference import classify
 from se_keras.prediction import FolderPrediction, predict_folder
 from se_keras.prediction.merge import check_output
 from se_keras.preprocessing import preprocessing_of
+from se_keras.progress import shown_by
 from se_keras.surgery.outputs import scores_of
 
 
@@ -83,48 +85,56 @@ def _predict_folder(options: argparse.Namespace) -> int:
     check_output(options.output, overwrite=options.overwrite)
     model = load(options.model)
     labels = _labels(options, model)
-    started, looked_at, total = time.monotonic(), 0, 0
-    with progress_bars() as bars:
-        task = bars.add_task("Listing images", total=None)
-
-        def show(files: int, of: int) -> None:
-            nonlocal looked_at, total, task
-            if not total:  # a new bar, or what was done before would count as speed
-                bars.remove_task(task)
-                task = bars.add_task("Classifying", total=of, completed=files)
-            looked_at, total = files, of
-            bars.update(task, completed=files)
-
-        try:
+    started, counter = time.monotonic(), _Counter()
+    try:
+        with shown_by(counter.shown):
             done = predict_folder(
                 model,
                 options.input,
                 options.output,
                 top=options.top,
                 batch_size=options.batch_size,
-                labels=labels,
+                class_names=labels,
                 engine=options.engine or "local",
                 workers=options.workers,
                 gpus_per_worker=options.gpus_per_worker or 0,
                 overwrite=options.overwrite,
-                progress=show,
             )
-        except KeyboardInterrupt:
-            bars.stop()
-            progress_console.print(f"interrupted at {looked_at:,} of {total:,} images; the same command goes on there")
-            return 130
-        finally:
-            if not total:
-                bars.remove_task(task)
+    except KeyboardInterrupt:
+        progress_console.print(
+            f"interrupted after {counter.done:,} of {counter.total:,} images; run the same command again to resume"
+        )
+        return 130
     seconds = time.monotonic() - started
     if options.json:
         print_json({**dataclasses.asdict(done), "seconds": seconds}, default=os.fspath)
     else:
-        _print_summary(done, total, seconds)
+        _print_summary(done, seconds)
     return 0 if done.classified else 1
 
 
-def _print_summary(done: FolderPrediction, total: int, seconds: float) -> None:
+@dataclasses.dataclass
+class _Counter:
+    """A bar for each task, and how far the last one has come."""
+
+    done: int = 0
+    total: int = 0
+
+    @contextlib.contextmanager
+    def shown(self, title: str, total: int | None) -> Iterator[Callable[[], None]]:
+        """Shows a bar on standard error, for `se_keras.progress.shown_by`."""
+        self.done, self.total = 0, total or 0
+        with bar_on_stderr(title, total) as advance:
+
+            def count() -> None:
+                self.done += 1
+                advance()
+
+            yield count
+
+
+def _print_summary(done: FolderPrediction, seconds: float) -> None:
+    total = done.classified + done.broken
     if done.resumed:
         console.print(f"resumed at {done.resumed:,} of {total:,} images")
     speed = (total - done.resumed) / seconds

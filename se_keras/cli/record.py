@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from se_keras.cli.console import console, print_json
 from se_keras.weights.published import RECORDS
-from se_keras.weights.records import BundledFile, HubFile, WebFile, WeightsRecord
+from se_keras.weights.records import WeightsRecord
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,7 +28,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _facts(record: WeightsRecord) -> Iterator[tuple[str, str]]:
-    prepared = record.preprocessing
     excitation = ", without SE" if record.plain else f", reduction {record.reduction}" if record.reduction else ""
     yield "structure", f"{record.model}, lineage {record.lineage or 'official'}{excitation}"
     yield "trained on", record.dataset
@@ -36,14 +35,10 @@ def _facts(record: WeightsRecord) -> Iterator[tuple[str, str]]:
         at = f"{row.size} px, crop {row.crop:g}"
         yield f"accuracy at {at}", f"top-1 {row.top1:.2f} %, top-5 {row.top5:.2f} % ({row.measured_by})"
     yield "size", f"{record.parameters:,} parameters, {record.macs / 1e9:.3g} GMACs"
-    yield "images", f"{prepared.size} px, crop {prepared.crop:g}, {prepared.interpolation}"
-    yield from (("source", _where(source)) for source in record.sources)
+    if record.preprocessing:
+        images = record.preprocessing
+        yield "images", f"{images.size} px, crop {images.crop:g}, {images.interpolation}"
+    yield from (("source", source.where) for source in record.sources)
     yield "license", record.license
     yield "provenance", record.provenance
     yield "not verified", record.unverified
-
-
-def _where(source: BundledFile | HubFile | WebFile) -> str:
-    if isinstance(source, BundledFile):
-        return f"installed with the package: se_keras/data/{source.file}"
-    return source.url if isinstance(source, WebFile) else f"hub: {source.repository}/{source.file}"

@@ -15,11 +15,10 @@ from rich.progress import Progress
 
 from se_keras.blocks.excitation import SEConfig
 from se_keras.class_names import write_class_names
-from se_keras.cli.console import bar, console, print_json, progress_bars, progress_console
+from se_keras.cli.console import console, print_json, progress_bars, progress_console
 from se_keras.cli.models import check_file, load_file
 from se_keras.errors import one_of
 from se_keras.files import replacing, text_of
-from se_keras.models.checkpoints import find_record
 from se_keras.models.registry import NETWORKS, create_model
 from se_keras.training.distribute import ALONE, Processes, join, mirrored
 from se_keras.training.evaluate import evaluate, write_metrics
@@ -41,6 +40,7 @@ from se_keras.training.run_folder import (
     read_run,
 )
 from se_keras.training.sources import Data, open_data
+from se_keras.weights.find import find_record
 
 DEFAULTS: dict[str, Any] = {
     "recipe": "finetune",
@@ -90,7 +90,6 @@ def _data(arguments: dict[str, Any], options: argparse.Namespace) -> Data:
         name,
         validation_split=arguments["validation_split"],
         strict=arguments["strict"],
-        progress=bar("Checking images"),
     )
     near = os.path.relpath(name) if os.path.isabs(name) else name
     return data if near.startswith("..") else dataclasses.replace(data, name=near)
@@ -133,6 +132,7 @@ def _train(
             patience=options.patience,
             save_every=60.0 * options.save_every,
             threads=options.threads,
+            verbose=0,
             callbacks=shown,
             notes={"arguments": arguments},
             processes=processes,
@@ -274,7 +274,7 @@ class _Progress(keras.callbacks.Callback):
 def _summary(
     history: tuple[dict[str, float], ...], data: Data, folder: pathlib.Path, options: argparse.Namespace
 ) -> int:
-    result = evaluate(load_file(os.fspath(folder / FINAL_FILE)), data.validation, progress=bar("Evaluating"))
+    result = evaluate(load_file(os.fspath(folder / FINAL_FILE)), data.validation)
     write_metrics(result, folder / METRICS_FILE)
     write_class_names(folder / LABELS_FILE, data.train.class_names)
     written = [FINAL_FILE, BEST_FILE, LOG_FILE, METRICS_FILE, LABELS_FILE]

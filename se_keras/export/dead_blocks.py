@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from se_keras.layers import SqueezeExcite
+from se_keras.surgery.calls import Graph
 from se_keras.surgery.fold import float64
-from se_keras.surgery.graph import Graph
 
 
 def dead_blocks(

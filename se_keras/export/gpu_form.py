@@ -12,7 +12,8 @@ import numpy as np
 from keras import layers
 
 from se_keras.layers import GroupedConv2D
-from se_keras.surgery.graph import Call, Graph, new_layer, remade
+from se_keras.surgery.calls import Call, Graph
+from se_keras.surgery.graph import new_layer, remade
 from se_keras.surgery.repeated import rewritten_inside
 
 LEAST_GROUP = 4  # channels: GPU vectors hold four
@@ -33,21 +34,20 @@ def gpu_form(graph: Graph) -> Graph:
         A graph with the same outputs up to rounding. Groups that cannot be joined to multiples of four are unchanged.
     """
     graph = rewritten_inside(graph, lambda inner, _: gpu_form(inner))
-    producers = graph.producers()
     replacements = {}
     for call in graph.calls:
-        if _counts_padding(call, producers):
+        if _counts_padding(graph, call):
             replacements[call] = [_convolution(call)]
         elif type(call.operation) in (GroupedConv2D, layers.Conv2D) and joined_groups(call.operation) > 1:
             replacements[call] = [_with_wider_groups(call)]
     return graph.rewritten(replacements, {})
 
 
-def _counts_padding(call: Call, producers: dict[int, Call]) -> bool:
+def _counts_padding(graph: Graph, call: Call) -> bool:
     pool = call.operation
     if type(pool) is not layers.AveragePooling2D or pool.padding != "valid" or len(set(pool.strides)) > 1:
         return False
-    before = producers.get(id(call.inputs[0]))
+    before = graph.producer(call.inputs[0])
     return before is not None and isinstance(before.operation, layers.ZeroPadding2D)
 
 

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from se_keras.export.images import random_images
-from se_keras.surgery.deploy import deploy, deployed
-from se_keras.surgery.graph import Graph, build_model, in_float32, read_graph
+from se_keras.surgery.calls import Graph
+from se_keras.surgery.deployment import deploy, deployed
+from se_keras.surgery.graph import build_model, in_float32, read_graph
 from se_keras.surgery.layer_facts import layers_inside
 
 Pass = Callable[[Graph], Graph]
@@ -33,7 +34,7 @@ def inference_form(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: As in `check_same`, and as in `deploy`.
     """
-    form = deploy(model).model
+    form = deploy(model)
     check_same(form, model)
     return form
 

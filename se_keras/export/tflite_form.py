@@ -11,8 +11,9 @@ from se_keras.export.dead_blocks import dead_blocks
 from se_keras.export.gpu_form import gpu_form
 from se_keras.export.headroom import headroom_of_squeezes, observed_squeezes
 from se_keras.export.inference_form import float32_form, rewritten
+from se_keras.surgery.calls import Graph
 from se_keras.surgery.constant_gates import constant_gates
-from se_keras.surgery.graph import Graph, build_model
+from se_keras.surgery.graph import build_model
 from se_keras.surgery.stage import staged
 
 FIRST_IMAGES = 32  # in most networks, they show that no block is dead and no squeeze near the limit

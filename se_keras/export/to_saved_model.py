@@ -26,6 +26,7 @@ from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
 from se_keras.preprocessing import preprocessing_of
 from se_keras.scores import SIGNATURES, Scores
+from se_keras.surgery.graph import read_nested_graph
 from se_keras.surgery.layer_facts import layers_inside
 from se_keras.surgery.outputs import scores_of
 
@@ -149,12 +150,12 @@ def pooled_output(model: keras.Model) -> Any:
         The symbolic output, of shape (batch, features), of the layer named "pooled", or else of the
         last global pooling; None if there is neither, or the layer is used several times.
     """
-    named = [layer for layer in model.layers if layer.name == "pooled"]
     pooling = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
-    for layer in named or [layer for layer in reversed(model.layers) if isinstance(layer, pooling)]:
-        output = layer.output
-        if len(layer._inbound_nodes) == 1 and keras.backend.is_keras_tensor(output) and len(output.shape) == 2:
-            return output
+    graph = read_nested_graph(model)
+    named = [call for call in graph.calls if call.name == "pooled"]
+    for call in named or [call for call in reversed(graph.calls) if isinstance(call.operation, pooling)]:
+        if graph.times_called(call.operation) == 1 and len(call.outputs) == 1 and len(call.outputs[0].shape) == 2:
+            return call.outputs[0]
     return None
 
 

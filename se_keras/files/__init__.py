@@ -1,13 +1,13 @@
-"""Writing: whole or not at all, one process at a time, and never over what this package did not write.
+"""Writes outputs whole or not at all, one process at a time, and never over what this package did not write.
 
-`replacing` is how every file and folder of this package gets its name. What it promises:
+Every file and folder of this package is written through `replacing`. It promises:
 
-- **Whole.** Contents are written under another name, in a hidden folder beside the target, and are on the disk before
-  they get their own name in one step. A crash, a kill or a power cut leaves the old or the new, never a part.
-- **Ours.** With `overwrite=True` only what is recognized by its content as the same `Kind` of output is replaced, a
-  SavedModel only if nothing else lies in its folder; an empty file or folder may be. Nothing else is ever removed.
-- **One at a time.** The hidden folder holds a lock. A second process on the same target ends with `InUseError`.
-- **Clean.** What a dead process left there is finished or removed by the next one on the same target.
+- **Whole.** An output is written in a hidden folder next to the target, and is on the disk before it gets its name in
+  one step. A crash, a kill, or a power failure leaves the old or the new output, never a part of one.
+- **Ours.** With `overwrite=True`, only an output of the same `Kind` is replaced, recognized by its content: a
+  SavedModel only if its folder holds nothing else. An empty file or folder may be replaced. Nothing else is removed.
+- **One at a time.** The hidden folder holds a lock. A second process with the same target ends with `InUseError`.
+- **Clean.** The next process with the same target finishes or removes what a dead process left there.
 
 A symbolic link is followed: what it points to is replaced, and the link stays.
 """

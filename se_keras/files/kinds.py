@@ -1,4 +1,4 @@
-"""What a file or folder is, told from its content, so that nothing else is replaced."""
+"""Kinds of outputs, recognized by their content, so that nothing else is replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import stat
 import zipfile
 from collections.abc import Callable
 
-_START = 1 << 16  # bytes of a text that are looked at
+_START = 1 << 16  # bytes of a text that are read
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
@@ -22,7 +22,7 @@ class Kind:
     """A kind of output.
 
     Args:
-        name: As a noun phrase, for messages.
+        name: A noun phrase, for messages.
         recognizes: Whether a file that is not empty, or a folder, holds this kind.
         is_folder: Whether it is a folder.
     """
@@ -32,7 +32,7 @@ class Kind:
     is_folder: bool = False
 
     def obstacle(self, path: pathlib.Path) -> str:
-        """Says why what exists at a path must not be replaced by this kind.
+        """Returns why what exists at a path must not be replaced by this kind.
 
         Args:
             path: Something that exists; a link is not followed.
@@ -88,7 +88,7 @@ def _is_onnx(path: pathlib.Path) -> bool:
 
 
 def _text(path: pathlib.Path) -> str | None:
-    """The beginning of a text in UTF-8; None for anything else."""
+    """Returns the beginning of a text in UTF-8; None for anything else."""
     start = _start(path, _START)
     try:
         text = start.decode("utf-8", "strict")
@@ -131,7 +131,7 @@ def _is_saved_model(folder: pathlib.Path) -> bool:
 
 
 def _are_assets(paths: set[str], description: pathlib.Path) -> bool:
-    """Whether files are tables and the like of a layer, whose names the description of a SavedModel holds."""
+    """Returns whether files are assets of layers, such as vocabularies, that the description of a SavedModel names."""
     names = [path.removeprefix("assets/") for path in paths]
     content = description.read_bytes()
     return all("/" not in name and len(name) > 3 and name.encode() in content for name in names)
@@ -161,13 +161,13 @@ _KINDS = {
 
 
 def kind_of(path: str | os.PathLike) -> Kind:
-    """Returns the kind of file that the end of a name stands for.
+    """Returns the kind of file that a suffix stands for.
 
     Args:
-        path: A file to write.
+        path: The file to write.
 
     Raises:
-        ValueError: No kind of output has this ending.
+        ValueError: No kind of output has this suffix.
     """
     suffix = pathlib.Path(path).suffix
     if suffix not in _KINDS:
@@ -176,10 +176,10 @@ def kind_of(path: str | os.PathLike) -> Kind:
 
 
 def json_with(*keys: str) -> Kind:
-    """Returns the kind of a JSON file that holds an object with certain keys, and perhaps more.
+    """Returns the kind of a JSON file that holds an object with certain keys, and possibly more.
 
     Args:
-        keys: Names that it has at the top.
+        keys: Keys at the top level.
     """
 
     def recognizes(path: pathlib.Path) -> bool:
@@ -203,8 +203,8 @@ def text_of(pattern: str, *, name: str) -> Kind:
     """Returns the kind of a text whose first line has a certain form.
 
     Args:
-        pattern: A regular expression for the whole line.
-        name: What such a text is, as a noun phrase for messages.
+        pattern: A regular expression that matches the whole line.
+        name: A noun phrase, for messages.
     """
 
     def recognizes(path: pathlib.Path) -> bool:

@@ -1,4 +1,4 @@
-"""Locks between processes, which the system frees however a process ends."""
+"""Locks between processes, which the system releases however a process ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import filelock
 
 from se_keras.errors import InUseError
 
-# A lock file that is removed just now looks taken for a moment.
+# A lock file looks taken for a moment while it is being removed.
 _PATIENCE = 0.3
 _ATTEMPTS = 100
 
@@ -22,16 +22,16 @@ def locked(file: pathlib.Path, subject: str | os.PathLike, *, patience: float = 
     """Holds a lock while a block runs.
 
     Args:
-        file: The lock file. Its folder is made if need be; the file is removed in the end.
+        file: The lock file. Its folder is created if necessary; the file is removed in the end.
         subject: What is locked, for the message.
-        patience: Seconds to wait for another process; -1: for as long as it takes.
+        patience: Seconds to wait for another process; -1 waits as long as it takes.
 
     Yields:
         Nothing.
 
     Raises:
         InUseError: Another process, or another thread of this one, holds the lock.
-        FileExistsError: The lock file's name is taken by something that is no lock, or a file is where its folder goes.
+        FileExistsError: Something that is not a lock has the lock file's name, or a file is where its folder belongs.
     """
     refuse_no_folder(file, subject)
     _refuse_strangers(file, subject)
@@ -39,7 +39,7 @@ def locked(file: pathlib.Path, subject: str | os.PathLike, *, patience: float = 
     try:
         yield
     finally:
-        # Removed while it is held: who has opened it meanwhile sees that it is gone, and makes a new one.
+        # Removed while it is held: a process that has opened it meanwhile sees that it is gone, and creates a new one.
         try:
             with contextlib.suppress(OSError):
                 file.unlink()
@@ -54,11 +54,11 @@ def refuse_no_folder(file: pathlib.Path, subject: str | os.PathLike) -> None:
     """Refuses a path that goes through a file.
 
     Args:
-        file: What shall be written; its folder need not exist.
+        file: What is to be written; its folder need not exist.
         subject: The path as it was given, for the message.
 
     Raises:
-        FileExistsError: Something that is no folder is where one would be made.
+        FileExistsError: Something other than a folder is where one would be created.
     """
     for above in file.absolute().parents:
         # One look at each, because another process may remove the folder of a lock at any moment.
@@ -66,12 +66,12 @@ def refuse_no_folder(file: pathlib.Path, subject: str | os.PathLike) -> None:
             if stat.S_ISDIR(above.stat().st_mode):
                 return
             raise FileExistsError(
-                f"{os.fspath(subject)!r} cannot be written: {os.fspath(above)!r} is no folder. Choose another path."
+                f"{os.fspath(subject)!r} cannot be written: {os.fspath(above)!r} is not a folder. Choose another path."
             )
 
 
 def _refuse_strangers(file: pathlib.Path, subject: str | os.PathLike) -> None:
-    """A lock of ours is an empty file; taking another one would empty and remove it."""
+    """Refuses a file that is not empty: locks are, and taking the file as one would empty and remove it."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         found = file.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_size:
@@ -88,7 +88,7 @@ def _acquired(file: pathlib.Path, subject: str | os.PathLike, patience: float) -
             file.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=patience, poll_interval=0.02)
             break
-        except (FileNotFoundError, FileExistsError):  # another process has just removed the folder, or made it
+        except (FileNotFoundError, FileExistsError):  # another process has just removed or created the folder
             if attempt == _ATTEMPTS - 1:
                 raise
         except filelock.Timeout as error:

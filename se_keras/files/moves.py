@@ -1,4 +1,4 @@
-"""Steps that a crash cannot split: giving a finished file or folder its name, and getting it onto the disk."""
+"""Steps that a crash cannot split: renaming a finished file or folder, and getting it onto the disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM
 
 
 def exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Lets two files or folders change places in one step.
+    """Exchanges two files or folders in one step.
 
     Args:
         one: A path at which something exists.
@@ -29,7 +29,7 @@ def exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
 
 
 def move_if_free(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Renames a file or folder unless something exists at the target, which is seen in the same step.
+    """Renames a file or folder unless something exists at the target, checked in the same step.
 
     Args:
         source: What to rename.
@@ -49,7 +49,7 @@ def move_if_free(source: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def _renamed(source: pathlib.Path, target: pathlib.Path, how: int) -> bool:
-    """Renames by Linux' own call, which knows more than rename(2)."""
+    """Renames with Linux' renameat2, which can do more than rename(2); returns False where there is none."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
     if call is None:
         return False
@@ -73,7 +73,7 @@ def _linked(source: pathlib.Path, target: pathlib.Path) -> bool:
 
 
 def sync(path: pathlib.Path) -> None:
-    """Waits until a file, or all of a folder, is on the disk, so that it outlives a power cut.
+    """Waits until a file, or all of a folder, is on the disk, so that it survives a power failure.
 
     Args:
         path: What was written.
@@ -91,7 +91,7 @@ def sync_names(folder: pathlib.Path) -> None:
     """Waits until the names in a folder are on the disk.
 
     Args:
-        folder: In which something was made or renamed.
+        folder: Where something was created or renamed.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -109,7 +109,7 @@ def sync_names(folder: pathlib.Path) -> None:
 
 
 def signature(path: str | os.PathLike) -> list[int] | None:
-    """Returns what a file or folder keeps when it is renamed, and loses when it is replaced or changed.
+    """Returns numbers that stay when a file or folder is renamed, and change when it is replaced or modified.
 
     Args:
         path: Where to look; a link is not followed.

@@ -1,4 +1,4 @@
-"""Replacing files and folders: see the package's own description."""
+"""Replaces files and folders, as the package's docstring promises."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _DISK_IS_FULL = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFB
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike, *, overwrite: bool, kind: Kind | None = None) -> Iterator[pathlib.Path]:
-    """Gives a temporary path to write to, and lets the final one have it when the block ends without an error.
+    """Yields a temporary path, and moves what was written there to the final one if the block ends without an error.
 
     Args:
         path: The final path of a file or folder. A link is followed.
         overwrite: Whether an output of the same kind that exists there may be replaced.
-        kind: What is written; default: as the end of the name says.
+        kind: What is written. None: what the suffix of the name stands for.
 
     Yields:
         The path to write to, of the same name; nothing exists there yet.
@@ -37,7 +37,7 @@ def replacing(path: str | os.PathLike, *, overwrite: bool, kind: Kind | None = N
     Raises:
         FileExistsError: Something exists at `path`, and `overwrite` is False or it is of another kind.
         InUseError: Another process is writing there.
-        OSError: The disk is full, or the like; the message names `path`, where all is as it was.
+        OSError: The disk is full, for example; the message names `path`, which is unchanged.
     """
     with replacing_together({path: kind or kind_of(path)}, overwrite=overwrite) as (temporary,):
         yield temporary
@@ -47,16 +47,16 @@ def replacing(path: str | os.PathLike, *, overwrite: bool, kind: Kind | None = N
 
 @contextlib.contextmanager
 def replacing_together(targets: Targets, *, overwrite: bool) -> Iterator[list[pathlib.Path]]:
-    """Replaces several files or folders as `replacing` does: all of them, or none.
+    """Replaces several files or folders as `replacing` does, all of them or none.
 
     If this process dies between two of them, the next one that writes the same targets finishes the work.
 
     Args:
-        targets: The final paths, and what is written to each; messages name the first.
+        targets: The final paths and the kind of each; messages name the first.
         overwrite: As in `replacing`.
 
     Yields:
-        The paths to write to, in order. A target for which nothing is written stays as it is.
+        The paths to write to, in the same order. A target for which nothing is written stays as it is.
 
     Raises:
         FileExistsError: As in `replacing`; none of the targets has changed.
@@ -88,7 +88,7 @@ def check_targets(targets: Targets, *, overwrite: bool) -> None:
 
 
 def finish_targets(targets: Targets) -> None:
-    """Finishes or clears what a process that died left beside targets; nothing else changes.
+    """Finishes or removes what a process that died left next to targets; changes nothing else.
 
     Args:
         targets: As in `replacing_together`.
@@ -104,7 +104,7 @@ def finish_targets(targets: Targets) -> None:
 
 @contextlib.contextmanager
 def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Writes a file into a folder of which the caller has the lock, and in which every file is its own.
+    """Yields a temporary path for a file in a folder that the caller has locked and that holds only its own files.
 
     Args:
         path: The file; it is replaced when the block ends without an error.
@@ -113,7 +113,7 @@ def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
         The path to write to.
 
     Raises:
-        OSError: The disk is full, or the like; the message names `path`, which is as it was.
+        OSError: The disk is full, for example; the message names `path`, which is unchanged.
     """
     partial = path.with_name(f"{path.name}.partial")
     with _failures_named(path, _full_disk):
@@ -125,7 +125,7 @@ def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @dataclasses.dataclass(frozen=True)
 class _Place:
-    """Where something goes: the path as it was given, the one without links, and what is written there."""
+    """A target: the path as given, the same path without links, and what is written there."""
 
     given: str | os.PathLike
     final: pathlib.Path
@@ -137,7 +137,7 @@ class _Place:
 
     @property
     def temporary(self) -> pathlib.Path:
-        # Writers go by the ending, which what a link points to may lack.
+        # Writers go by the suffix, which the file that a link points to may lack.
         ending = pathlib.Path(self.given).suffix
         return self.working / "new" / (self.final.name.removesuffix(ending) + ending)
 
@@ -160,7 +160,7 @@ def _places(targets: Targets) -> list[_Place]:
 
 @contextlib.contextmanager
 def _claimed(places: Sequence[_Place]) -> Iterator[None]:
-    """Holds the locks of all places; what was left there is finished first, and all is cleared in the end."""
+    """Holds the locks of all places; finishes first what was left there, and clears everything in the end."""
     with contextlib.ExitStack() as locks:
         with _failures_named(places[0].given, _any_refusal):
             for place in sorted(places, key=lambda place: place.working):
@@ -215,14 +215,14 @@ def _refuse_strangers(place: _Place, path: pathlib.Path) -> None:
     found = place.kind.obstacle(path)
     if found:
         raise FileExistsError(
-            f"{os.fspath(place.given)!r} is {found}. Only {place.kind.name} from an earlier time is ever replaced. "
-            "Choose another path, or move away what is there."
+            f"{os.fspath(place.given)!r} is {found}; only {place.kind.name} can be replaced there. Choose another "
+            "path, or move away what is there."
         )
 
 
 def _exists(place: _Place) -> FileExistsError:
     return FileExistsError(
-        f"{os.fspath(place.given)!r} exists already. Pass overwrite=True to replace it; on the command line, add "
+        f"{os.fspath(place.given)!r} already exists. Pass overwrite=True to replace it; on the command line, add "
         "--overwrite."
     )
 
@@ -243,7 +243,7 @@ def _put_in_place(places: Sequence[_Place], overwrite: bool) -> None:
 
 
 def _set_mode(place: _Place) -> None:
-    """Gives the rights of what is replaced, or else those that the process gives every new file."""
+    """Sets the permissions of what is replaced, or else those that the process gives every new file."""
     if os.path.lexists(place.final):
         place.temporary.chmod(stat.S_IMODE(place.final.stat().st_mode))
     elif not place.kind.is_folder:
@@ -260,7 +260,7 @@ def _put(place: _Place, overwrite: bool, undo: contextlib.ExitStack) -> None:
         undo.callback(os.rename, final, temporary)
     elif exchange(temporary, final):
         undo.callback(exchange, temporary, final)
-        _refuse_strangers(place, temporary)  # that came between the last look and this step
+        _refuse_strangers(place, temporary)  # that appeared after the last check
     elif place.kind.is_folder:
         place.old.parent.mkdir(exist_ok=True)
         final.rename(place.old)
@@ -272,7 +272,7 @@ def _put(place: _Place, overwrite: bool, undo: contextlib.ExitStack) -> None:
 
 
 def _write_journal(places: Sequence[_Place]) -> None:
-    """Notes what is about to be put in place, all of which is whole: `_finish` does the rest if this process dies."""
+    """Notes what is about to be put in place, all of it complete: `_finish` does the rest if this process dies."""
     entries = [[os.fspath(place.final), signature(place.temporary), signature(place.final)] for place in places]
     with whole(places[0].working / _JOURNAL) as partial:
         partial.write_text(json.dumps(entries), "utf-8")
@@ -296,19 +296,21 @@ def _finish(place: _Place, claimed: Sequence[_Place]) -> None:
 
 @contextlib.contextmanager
 def _failures_named(path: str | os.PathLike, reason_of: Callable[[Exception], str]) -> Iterator[None]:
-    """Turns a refusal by the system into one line that names the target."""
+    """Converts an error of the system into one line that names the target."""
     try:
         yield
     except Exception as error:
         reason = reason_of(error)
         if not reason:
             raise
-        state = "what was there is unchanged" if os.path.lexists(path) else "nothing was there before, and nothing is"
+        state = (
+            "what was there is unchanged" if os.path.lexists(path) else "nothing was there before, and nothing is now"
+        )
         raise OSError(f"{os.fspath(path)!r} could not be written: {reason}; {state}.") from error
 
 
 def _full_disk(error: Exception) -> str:
-    """What a writer says of a full disk, whose own class of exception it may be."""
+    """Describes a full disk, which writers report with various classes; "" for any other error."""
     texts = {code: os.strerror(code) for code in _DISK_IS_FULL}
     found = texts.get(getattr(error, "errno", None) or 0) or next((t for t in texts.values() if t in str(error)), "")
     return f"{found}. Make room and try again" if found else ""

@@ -10,7 +10,7 @@ import concurrent.futures
 import io
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from se_keras.images.limits import size_fault
 from se_keras.images.pixels import as_rgb, to_rgb
+from se_keras.progress import tracked
 
 # Pillow's names. EPS is not included, because Pillow passes it to Ghostscript whatever the file's name.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -81,20 +82,19 @@ def fault(file: str | os.PathLike | BinaryIO) -> str | None:
     return _attempt(file, _drafted)[1]
 
 
-def separated(
-    files: Sequence[str | os.PathLike[str]], progress: Callable[[Iterable], Iterable] = iter
-) -> tuple[list[int], Faults]:
+def separated(files: Sequence[str | os.PathLike[str]], *, verbose: str | int = 0) -> tuple[list[int], Faults]:
     """Separates files that can be read as images from those that cannot.
 
     Args:
         files: Paths.
-        progress: Wraps the iterable of files while they are checked.
+        verbose: "auto" or 1 to show a progress bar, 0 to show none.
 
     Returns:
         Positions of the readable files; and the other files, each with the reason.
     """
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        reasons = [running.result() for running in progress([pool.submit(fault, file) for file in files])]
+        running = [pool.submit(fault, file) for file in files]
+        reasons = [check.result() for check in tracked(running, "Checking images", verbose=verbose)]
     readable = [index for index, reason in enumerate(reasons) if reason is None]
     return readable, tuple((file, reason) for file, reason in zip(files, reasons, strict=True) if reason is not None)
 

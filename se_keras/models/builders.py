@@ -6,9 +6,9 @@ from typing import Any, Protocol
 import keras
 
 from se_keras.blocks.excitation import SEConfig
-from se_keras.models.checkpoints import ALIAS
-from se_keras.models.registry import NETWORKS, create_model
-from se_keras.weights.published import DEFAULT_TAGS, RECORDS
+from se_keras.models.network import Options
+from se_keras.models.registry import NETWORKS, build
+from se_keras.weights.published import ALIAS, ALIASES, DEFAULT_TAGS, RECORDS
 
 
 class Builder(Protocol):
@@ -77,14 +77,15 @@ Example:
 def _tags(identifier: str) -> str:
     """Returns the tags of a network's published checkpoints, for its docstring."""
     tags = ", ".join(record.tag for record in RECORDS.values() if record.model == identifier) or "none exists"
-    return f"{tags}; {ALIAS!r} is {DEFAULT_TAGS[identifier]}" if identifier in DEFAULT_TAGS else tags
+    aliases = [f"{alias!r} is {by_model[identifier]}" for alias, by_model in ALIASES.items() if identifier in by_model]
+    return f"{tags}; {', '.join(aliases)}" if aliases else tags
 
 
 def _builder(function_name: str, identifier: str) -> Builder:
     network = NETWORKS[identifier]
     default_weights = ALIAS if identifier in DEFAULT_TAGS else None
 
-    def build(
+    def builder(
         include_top: bool = True,
         weights: str | os.PathLike | None = default_weights,
         input_tensor: Any = None,
@@ -98,10 +99,8 @@ def _builder(function_name: str, identifier: str) -> Builder:
         include_preprocessing: bool = True,
         dropout: float | None = None,
     ) -> keras.Model:
-        return create_model(
-            identifier,
+        options = Options(
             include_top=include_top,
-            weights=weights,
             input_tensor=input_tensor,
             input_shape=input_shape,
             pooling=pooling,
@@ -112,9 +111,10 @@ def _builder(function_name: str, identifier: str) -> Builder:
             include_preprocessing=include_preprocessing,
             dropout=dropout,
         )
+        return build(identifier, weights, options)
 
-    build.__name__ = build.__qualname__ = function_name
-    build.__doc__ = _DOCSTRING.format(
+    builder.__name__ = builder.__qualname__ = function_name
+    builder.__doc__ = _DOCSTRING.format(
         title=network.title,
         about=network.about,
         weights=default_weights,
@@ -126,7 +126,7 @@ def _builder(function_name: str, identifier: str) -> Builder:
         positions=", ".join(network.positions),
         dropout=network.dropout,
     )
-    return build
+    return builder
 
 
 SEResNet18 = _builder("SEResNet18", "se_resnet18")

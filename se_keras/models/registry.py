@@ -9,13 +9,17 @@ from typing import Any
 
 import keras
 
+from se_keras.blocks.excitation import SEConfig
 from se_keras.errors import one_of
 from se_keras.images.record import Preprocessing
 from se_keras.models import inception, inverted, mobile, regnet, resnet, vgg
-from se_keras.models.checkpoints import build, find_record
-from se_keras.models.network import Network, Options
-from se_keras.preprocessing import preprocessing_of
+from se_keras.models.network import Network, Options, assemble
+from se_keras.preprocessing import preprocessing_of, stored_preprocessing
+from se_keras.weights.find import find_record
+from se_keras.weights.load import load
 from se_keras.weights.published import RECORDS
+from se_keras.weights.records import WeightsRecord
+from se_keras.weights.structure import LINEAGES, fingerprint_of
 
 
 def _union(*tables: dict[str, Network]) -> dict[str, Network]:
@@ -63,18 +67,64 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
         if weights is not None:
             raise ValueError(f"{model!r} already names weights; also received weights={weights!r}. Pass only one.")
         weights = tag
-    network = NETWORKS[one_of("model", identifier, NETWORKS)]
-    _check_options(options)
-    return build(identifier, network, weights, Options(**options))
-
-
-def _check_options(options: dict[str, Any]) -> None:
-    known = ("weights", *(field.name for field in dataclasses.fields(Options)))
-    for name in options:
+    one_of("model", identifier, NETWORKS)
+    known = [field.name for field in dataclasses.fields(Options)]
+    for name in options.keys() - set(known):
         try:
-            one_of("argument of create_model", name, known)
+            one_of("argument of create_model", name, ("weights", *known))
         except ValueError as error:
             raise TypeError(str(error)) from None
+    return build(identifier, weights, Options(**options))
+
+
+def build(identifier: str, weights: str | os.PathLike | None, options: Options) -> keras.Model:
+    """Builds a network in the structure that its weights were trained in, and fills it with them.
+
+    Args:
+        identifier: The network's registry name.
+        weights: None (random initialization), a tag, "imagenet" for the default tag, or the path of a file.
+        options: The builder's arguments.
+
+    Returns:
+        A functional model.
+
+    Raises:
+        ValueError: The weights do not exist or do not fit, or an option does not fit the network.
+        DownloadError: A published checkpoint could not be downloaded.
+    """
+    network = NETWORKS[identifier]
+    if weights is None:
+        return assemble(identifier, network, options)
+    record = find_record(identifier, weights)
+    network = dataclasses.replace(network, preprocessing=record.preprocessing or network.preprocessing)
+    options = dataclasses.replace(options, se=_se_of(record, options.se))
+    lineage = record.lineage if record.lineage in network.lineages else None
+    model = assemble(identifier, network, options, lineage=lineage)
+    load(record, model)
+    return model
+
+
+def _se_of(record: WeightsRecord, se: SEConfig | None) -> SEConfig | None:
+    """Returns the SE configuration that a checkpoint was trained with; the caller's, if a file does not state it."""
+    if record.plain is None:
+        return se
+    if record.plain:
+        if se not in (None, SEConfig()):
+            raise ValueError(f"{record.tag!r} has no SE blocks; received se={se!r} as well. Leave it out.")
+        return None
+    if se is None:
+        plain = [repr(other.tag) for other in RECORDS.values() if other.plain and other.model == record.model]
+        remedy = f"weights={' or '.join(plain)}" if plain else "weights=None"
+        raise ValueError(
+            f"{record.tag!r} has SE blocks; received se=None as well. For the plain network pass {remedy}."
+        )
+    trained = SEConfig(reduction=record.reduction or se.reduction)
+    if dataclasses.replace(se, squeeze_divisor=None) not in (SEConfig(), trained):
+        raise ValueError(
+            f"The SE blocks of {record.tag!r} are the network's own with reduction {trained.reduction}; received "
+            f"se={se!r}. Leave it out, or pass weights=None."
+        )
+    return dataclasses.replace(se, reduction=trained.reduction)
 
 
 def list_models(pattern: str | None = None) -> list[str]:
@@ -134,4 +184,23 @@ def get_preprocessing(model: str | keras.Model) -> Preprocessing:
         return preprocessing_of(model)
     identifier, _, tag = model.partition(".")
     network = NETWORKS[one_of("model", identifier, NETWORKS)]
-    return find_record(identifier, tag).preprocessing if tag else network.preprocessing
+    stated = find_record(identifier, tag).preprocessing if tag else None
+    return stated or network.preprocessing
+
+
+def lost_without_config(identifier: str, model: keras.Model) -> tuple[str, ...]:
+    """Returns what a file of weights alone (`.weights.h5`) loses of a model: where it differs from its network.
+
+    Args:
+        identifier: The network's registry name.
+        model: A model of this network, for example one with published weights.
+
+    Returns:
+        Those of "preprocessing" and "structure" that would fall back to the network's own.
+    """
+    network = NETWORKS[identifier]
+    differing = {
+        "preprocessing": stored_preprocessing(model) != network.preprocessing,
+        "structure": network.lineages.get(LINEAGES.get(fingerprint_of(model), ""), network.spec) != network.spec,
+    }
+    return tuple(name for name, differs in differing.items() if differs)

@@ -30,13 +30,13 @@ class Question:
 
     Args:
         folder: Where the images lie.
-        labels: Names of the classes; None: ImageNet's.
+        class_names: Names of the classes; None uses ImageNet's.
         top: How many classes an image.
         batch_size: How many images at a time.
     """
 
     folder: str
-    labels: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None
     top: int
     batch_size: int
 
@@ -99,7 +99,7 @@ def _answers(
     images = [image for _, image in batch if not isinstance(image, str)]
     probabilities = answer(np.concatenate(images)) if images else np.zeros((0, 1), "float32")
     is_finite = np.isfinite(probabilities).all(axis=1)
-    named = decode_predictions(probabilities[is_finite], question.top, question.labels) if images else []
+    named = decode_predictions(probabilities[is_finite], question.top, question.class_names) if images else []
     answers = zip(is_finite, is_finite.cumsum() - 1, strict=True)
     for name, image in batch:
         if isinstance(image, str):

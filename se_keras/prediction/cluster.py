@@ -31,7 +31,7 @@ def run(
     question: Question,
     job: Job,
     done: Collection[int],
-    advance: Callable[[int], object],
+    advance: Callable[[], None],
     *,
     workers: int | None,
     gpus_per_worker: float,
@@ -43,7 +43,7 @@ def run(
         question: What to ask about each image.
         job: Where the files are listed and the answers go.
         done: Numbers of the parts that are complete.
-        advance: Called with a number of files that have been looked at.
+        advance: Called for each file of a part that is done.
         workers: How many tasks at most at the same time; None: as many as the cluster has CPUs.
         gpus_per_worker: GPUs, or the share of one, that a task holds.
 
@@ -68,7 +68,8 @@ def run(
             try:
                 for row in dataset.iter_rows():
                     job.write(row["part"], row["lines"])
-                    advance(job.files_in([row["part"]]))
+                    for _ in range(job.files_in([row["part"]])):
+                        advance()
             except ray.exceptions.RayError as error:
                 raise RuntimeError(f"Ray could not finish the work: {error}") from error
 

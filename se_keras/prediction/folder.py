@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 
@@ -19,6 +20,7 @@ from se_keras.prediction.fingerprint import fingerprint
 from se_keras.prediction.job import Settings, opened, result_of
 from se_keras.prediction.merge import check_output, job_folder, merge, output_targets
 from se_keras.preprocessing import preprocessing_of
+from se_keras.progress import steps
 from se_keras.surgery.outputs import scores_of
 
 
@@ -51,13 +53,13 @@ def predict_folder(
     *,
     top: int = 5,
     batch_size: int = 32,
-    labels: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     engine: str = "local",
     workers: int | None = None,
     gpus_per_worker: float = 0,
     part_size: int = 256,
     overwrite: bool = False,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    verbose: str | int = "auto",
 ) -> FolderPrediction:
     """Classifies every image of a folder and its subfolders, in memory that does not grow with their number.
 
@@ -76,7 +78,7 @@ def predict_folder(
             .parquet file in `<name>.broken.csv`.
         top: How many classes an image, at least 1; at most all are written.
         batch_size: How many images at a time, at least 1.
-        labels: Names of the classes in the order of the outputs; two for one output. Default:
+        class_names: Names of the classes in the order of the outputs; two for one output. Default:
             ImageNet's.
         engine: "local": this process. "ray": Ray Data (`pip install 'se_keras[ray]'`) on the
             cluster that Ray is connected to or finds (`RAY_ADDRESS`), else on one that it starts
@@ -86,15 +88,15 @@ def predict_folder(
         part_size: How many files are computed anew at most after an interruption (a worker).
         overwrite: Whether an earlier output is replaced, and the list of files without an answer beside it. A file of
             one of these names that holds something else never is. Unfinished work is resumed anyway.
-        progress: Called with the number of files looked at so far and of all files.
+        verbose: "auto" or 1 to show a progress bar, 0 to show none.
 
     Returns:
         The counts and the paths of what was written.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        FileExistsError: The output or the list of files without an answer exists already.
-        ValueError: The folder holds no image, labels that do not fit the model, another ending
+        FileExistsError: The output or the list of files without an answer already exists.
+        ValueError: The folder holds no image, class names that do not fit the model, another ending
             of the output, or unfinished work of another model, folder, or setting (the
             differences are listed), or whose list of files is damaged.
         ImportError: A package that the output or engine needs is not installed.
@@ -109,36 +111,32 @@ def predict_folder(
     check_output(output, overwrite=overwrite)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of images at {os.fspath(folder)!r}.")
-    names = _class_names(model, labels)
+    names = _class_names(model, class_names)
     settings = Settings(
         folder=os.fspath(folder.resolve()),
         model=model.name,
         fingerprint=fingerprint(model),
-        labels=hashlib.sha256(json.dumps(names).encode()).hexdigest(),
+        class_names=hashlib.sha256(json.dumps(names).encode()).hexdigest(),
         top=min(top, len(names)),
         part_size=part_size,
     )
-    with opened(job_folder(output), settings) as job:
+    with contextlib.ExitStack() as stack:
+        with steps("Listing images", None, verbose=verbose):
+            job = stack.enter_context(opened(job_folder(output), settings))
         made = result_of(job.path, output)
         done = set(job.indices) if made else job.done()
         question = Question(
             folder=settings.folder,
-            labels=None if labels is None else tuple(labels),
+            class_names=None if class_names is None else tuple(class_names),
             top=settings.top,
             batch_size=min(batch_size, part_size, job.count),
         )
-        looked_at = resumed = job.files_in(done)
-        progress(looked_at, job.count)
-
-        def advance(files: int) -> None:
-            nonlocal looked_at
-            looked_at += files
-            progress(looked_at, job.count)
-
-        if made is None and engine == "ray":
-            cluster.run(model, question, job, done, advance, workers=workers, gpus_per_worker=gpus_per_worker)
-        elif made is None:
-            local.run(model, question, job, done, advance)
+        resumed = job.files_in(done)
+        with steps("Classifying", job.count - resumed, verbose=verbose) as advance:
+            if made is None and engine == "ray":
+                cluster.run(model, question, job, done, advance, workers=workers, gpus_per_worker=gpus_per_worker)
+            elif made is None:
+                local.run(model, question, job, done, advance)
         classified, broken = made or merge(job, output, overwrite=overwrite)
         job.remove()
     broken_list = list(output_targets(output))[1]
@@ -160,15 +158,15 @@ def _check_engine(engine: str, workers: int | None, gpus_per_worker: float) -> N
         cluster.import_ray()
 
 
-def _class_names(model: keras.Model, labels: Sequence[str] | None) -> list[str]:
+def _class_names(model: keras.Model, class_names: Sequence[str] | None) -> list[str]:
     preprocessing_of(model)  # says what is wrong before any file is listed
     classes = scores_of(model).classes
-    if labels is not None:
-        return list(check_class_names(labels, classes))
+    if class_names is not None:
+        return list(check_class_names(class_names, classes))
     names = [name for _, name in imagenet_classes()]
     if len(names) != classes:
         raise ValueError(
             f"The model has {classes} classes of its own, and not the {len(names):,} of ImageNet. Pass their names as "
-            "`labels`."
+            "`class_names`."
         )
     return names

@@ -43,7 +43,7 @@ class Settings:
         folder: Absolute path of the images.
         model: Name of the model, for messages.
         fingerprint: Of its layers and weights.
-        labels: Digest of the names of the classes.
+        class_names: Digest of the names of the classes.
         top: How many classes an image.
         part_size: How many files a part.
     """
@@ -51,7 +51,7 @@ class Settings:
     folder: str
     model: str
     fingerprint: str
-    labels: str
+    class_names: str
     top: int
     part_size: int
 

@@ -11,9 +11,7 @@ from se_keras.prediction.classifier import Question, as_lines, classified
 from se_keras.prediction.job import Job
 
 
-def run(
-    model: keras.Model, question: Question, job: Job, done: Collection[int], advance: Callable[[int], object]
-) -> None:
+def run(model: keras.Model, question: Question, job: Job, done: Collection[int], advance: Callable[[], None]) -> None:
     """Classifies the parts that are not done and stores each.
 
     Args:
@@ -21,12 +19,12 @@ def run(
         question: What to ask about each image.
         job: Where the files are listed and the answers go.
         done: Numbers of the parts that are complete.
-        advance: Called with a number of files that have been looked at.
+        advance: Called after each file.
     """
     rows = classified(model, question, (names for _, names in job.parts(without=done)))
     for index, names in job.parts(without=done):
         answers = []
         for row in itertools.islice(rows, len(names)):
             answers.append(row)
-            advance(1)
+            advance()
         job.write(index, as_lines(answers))

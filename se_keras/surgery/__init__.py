@@ -1,19 +1,23 @@
-"""Graph rewriting: functional models rewritten to compute the same answers with less work."""
+"""Graph rewriting: functional models rewritten to compute the same answers with less work, or to have SE blocks.
 
-from se_keras.surgery.deploy import Change, Deployment, deploy
+Functions that rewrite a model return the new model. What they do is found beforehand: by `find_changes` for `deploy`,
+`find_positions` for `insert_squeeze_excite`, and `pruning_curve` for `prune_gates`.
+"""
+
+from se_keras.surgery.change import Change
+from se_keras.surgery.deployment import deploy, find_changes
 from se_keras.surgery.insert import insert_squeeze_excite
 from se_keras.surgery.positions import Position, find_positions
-from se_keras.surgery.prune import Pruned, prune_gates, pruning_curve
+from se_keras.surgery.prune import prune_gates, pruning_curve
 from se_keras.surgery.pruning_report import GateChange, PruningReport
 
 __all__ = [
     "Change",
-    "Deployment",
     "GateChange",
     "Position",
-    "Pruned",
     "PruningReport",
     "deploy",
+    "find_changes",
     "find_positions",
     "insert_squeeze_excite",
     "prune_gates",

@@ -15,14 +15,8 @@ from typing import Any
 
 import keras
 
-from se_keras.surgery.layer_facts import (
-    TORCH_PARTS,
-    attributes_of,
-    has_own_call,
-    is_functional,
-    quantization_of,
-    shown,
-)
+from se_keras.surgery.layer_facts import TORCH_PARTS, attributes_of, has_own_call, is_functional, shown
+from se_keras.surgery.layer_types import quantization_of
 
 # The attributes common to all layers whose values differ between layers. The others record a layer's place in a graph,
 # which a copy does not share.

@@ -1,12 +1,11 @@
-"""Conversion of a functional model to a list of calls that can be rewritten, and back.
+"""Conversion of functional models to graphs of calls, and back.
 
-The only module that reads Keras' record of a graph: a tensor's `_keras_history` and the node that it refers to.
+The only module that reads Keras' own record of a graph: a tensor's `_keras_history`, and the node that it refers to.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,120 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.surgery.calls import Call, Graph, recorded_training_holds
 from se_keras.surgery.copying import Copier
 from se_keras.surgery.layer_facts import is_functional
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Call:
-    """A call of a layer or operation.
-
-    Args:
-        operation: The layer or operation; it is shared if it occurs in several calls.
-        args: Positional arguments, which contain symbolic tensors.
-        kwargs: Keyword arguments, likewise.
-        outputs: The symbolic tensors that the call returned.
-        is_new: Whether the layer was made for this graph and need not be copied.
-        record: Keras' record of the call, shared by all copies of the call that the expansion of
-            nested models makes; None for a call made here.
-    """
-
-    operation: Any
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    outputs: tuple[Any, ...]
-    is_new: bool = False
-    record: Any = None
-
-    @property
-    def inputs(self) -> tuple[Any, ...]:
-        """Returns the symbolic tensors among the arguments."""
-        return tuple(x for x in keras.tree.flatten((self.args, dict(self.kwargs))) if keras.backend.is_keras_tensor(x))
-
-    @property
-    def name(self) -> str:
-        """Returns the name of the layer or operation."""
-        return self.operation.name
-
-    @property
-    def always_trains(self) -> bool:
-        """Returns whether `training=True` in the call keeps the layer in training mode at inference."""
-        return bool(self.kwargs.get("training")) and recorded_training_holds()
-
-
-@dataclasses.dataclass(frozen=True)
-class Graph:
-    """A functional model as calls in an order in which they can run.
-
-    Args:
-        inputs: The model's inputs, in their original structure.
-        outputs: Its outputs, likewise.
-        calls: The calls. Rewriting makes a new graph with other calls.
-        name: The model's name.
-    """
-
-    inputs: Any
-    outputs: Any
-    calls: tuple[Call, ...]
-    name: str
-
-    def producers(self) -> dict[int, Call]:
-        """Maps the id of a tensor to the call that returns it; the model's inputs are not included."""
-        return {id(tensor): call for call in self.calls for tensor in call.outputs}
-
-    def consumers(self) -> dict[int, list[Call | None]]:
-        """Maps the id of a tensor to the calls that take it; None stands for an output of the model."""
-        found: dict[int, list[Call | None]] = {}
-        for call in self.calls:
-            for tensor in call.inputs:
-                found.setdefault(id(tensor), []).append(call)
-        for tensor in keras.tree.flatten(self.outputs):
-            found.setdefault(id(tensor), []).append(None)
-        return found
-
-    def times_called(self) -> dict[int, int]:
-        """Maps the id of an operation to the number of its calls."""
-        counts: dict[int, int] = {}
-        for call in self.calls:
-            counts[id(call.operation)] = counts.get(id(call.operation), 0) + 1
-        return counts
-
-    def masked(self) -> set[int]:
-        """Returns the ids of the tensors that may come with a mask."""
-        found: set[int] = set()
-        for call in self.calls:
-            outputs = () if call.record is None else call.record.outputs
-            is_source = any(getattr(x, "_keras_mask", None) is not None for x in outputs)
-            hands_on = getattr(call.operation, "supports_masking", False) and any(id(x) in found for x in call.inputs)
-            if is_source or hands_on:
-                found.update(id(x) for x in call.outputs)
-        return found
-
-    def rewritten(self, replacements: Mapping[Call, Sequence[Call]], aliases: Mapping[int, Any]) -> Graph:
-        """Returns the graph with some calls replaced.
-
-        Args:
-            replacements: Maps a call to its replacements, possibly none.
-            aliases: Maps the id of a tensor that no call returns any more to its replacement.
-
-        Returns:
-            A new graph.
-        """
-
-        def renamed(x: Any) -> Any:
-            while id(x) in aliases:
-                x = aliases[id(x)]
-            return x
-
-        def mapped(structure: Any) -> Any:
-            return keras.tree.map_structure(renamed, structure)
-
-        calls = [
-            dataclasses.replace(new, args=mapped(new.args), kwargs=mapped(dict(new.kwargs)))
-            for call in self.calls
-            for new in replacements.get(call, (call,))
-        ]
-        return Graph(self.inputs, mapped(self.outputs), tuple(calls), self.name)
 
 
 def read_graph(model: keras.Model) -> Graph:
@@ -158,7 +46,7 @@ def read_nested_graph(model: keras.Model) -> Graph:
         ValueError: As in `read_graph`.
     """
     inputs, outputs = _ends(model)
-    calls = [_recorded(node) for node in _nodes(model.inputs, model.outputs)]
+    calls = [_call_of(node) for node in _nodes(model.inputs, model.outputs)]
     return Graph(inputs, outputs, tuple(calls), model.name)
 
 
@@ -175,21 +63,11 @@ def _ends(model: keras.Model) -> tuple[Any, Any]:
     return model._inputs_struct, model._outputs_struct
 
 
-@functools.cache
-def recorded_training_holds() -> bool:
-    """Returns whether a layer called with `training=True` also trains at inference, as in Keras 3.16 and later."""
-    # Explicit names leave the automatic names of the user's layers as they would be without this.
-    inputs = keras.Input((1,), dtype="float32", name="probe")
-    norm = keras.layers.BatchNormalization(dtype="float32", name="probe_norm")
-    model = keras.Model(inputs, norm(inputs, training=True), name="probe_model")
-    answers = keras.ops.convert_to_numpy(model(np.array([[0.0], [2.0]], "float32"), training=False))
-    return bool(answers[0, 0] < -0.5)  # -1 and 1 with the batch's own statistics
-
-
-def _recorded(node: Any) -> Call:
+def _call_of(node: Any) -> Call:
     args, kwargs = node.arguments.args, dict(node.arguments.kwargs)
     kept = {name: value for name, value in kwargs.items() if not _came_with_inputs(name, value, args, kwargs)}
-    return Call(node.operation, args, kept, tuple(node.outputs), record=node)
+    has_mask = any(getattr(x, "_keras_mask", None) is not None for x in node.outputs)
+    return Call(node.operation, args, kept, tuple(node.outputs), node=node, path=node.operation.name, has_mask=has_mask)
 
 
 def _came_with_inputs(name: str, value: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
@@ -205,11 +83,11 @@ def _calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
     calls: list[Call] = []
     renames: dict[int, Any] = {}
     for node in _nodes(inputs, outputs):
-        call = _recorded(node)
+        call = _call_of(node)
         args, kwargs = _renamed((call.args, dict(call.kwargs)), renames)
         call = dataclasses.replace(call, args=args, kwargs=kwargs)
         if is_functional(node.operation) and len(node.operation.inputs) == len(call.inputs):
-            inner, given = _laid_open(call)
+            inner, given = _expanded(call)
             calls += inner
             renames.update(given)
         else:
@@ -222,7 +100,7 @@ def _calls(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Call]:
     return calls
 
 
-def _laid_open(call: Call) -> tuple[list[Call], dict[int, Any]]:
+def _expanded(call: Call) -> tuple[list[Call], dict[int, Any]]:
     """Returns the calls inside a nested model, on the tensors it was called with, and its new outputs.
 
     Every call of a nested model gets its own tensors, because the model may be called more than once.
@@ -233,13 +111,14 @@ def _laid_open(call: Call) -> tuple[list[Call], dict[int, Any]]:
     for one in _calls(model.inputs, model.outputs):
         outputs = tuple(keras.KerasTensor(x.shape, dtype=x.dtype, name=x.name) for x in one.outputs)
         args, kwargs = _renamed((one.args, dict(one.kwargs)), tensors)
-        inner.append(dataclasses.replace(one, args=args, kwargs={**_handed_on(call, one), **kwargs}, outputs=outputs))
+        kwargs, path = {**_training_mode(call, one), **kwargs}, f"{call.name}/{one.path}"
+        inner.append(dataclasses.replace(one, args=args, kwargs=kwargs, outputs=outputs, path=path))
         tensors.update(zip((id(x) for x in one.outputs), outputs, strict=True))
     given = {id(x): tensors[id(y)] for x, y in zip(call.outputs, model.outputs, strict=True)}
     return inner, given
 
 
-def _handed_on(call: Call, inner: Call) -> dict[str, Any]:
+def _training_mode(call: Call, inner: Call) -> dict[str, Any]:
     """Returns the training mode that the call of a nested model sets for a call inside it."""
     training = call.kwargs.get("training")
     if training is None or not recorded_training_holds():
@@ -269,7 +148,7 @@ def _nodes(inputs: Iterable[Any], outputs: Iterable[Any]) -> list[Any]:
             ordered[id(node)] = node
         else:
             pending.append((tensor, True))
-            pending += [(x, False) for x in reversed(_recorded(node).inputs)]
+            pending += [(x, False) for x in reversed(_call_of(node).inputs)]
     return list(ordered.values())
 
 
@@ -288,9 +167,9 @@ def in_float32(graph: Graph) -> Graph:
     copier, names = new_copier(dtype="float32"), set[str]()
     replacements = {}
     for call in graph.calls:
-        layer = copier.layer(call.operation, name=_free_name(call.operation.name, names))
+        layer = copier.layer(call.operation, name=free_name(call.name, names))
         names.add(layer.name)
-        replacements[call] = [dataclasses.replace(call, operation=layer, is_new=True)]
+        replacements[call] = [call.of(layer)]
     return graph.rewritten(replacements, {})
 
 
@@ -316,7 +195,7 @@ def build_model(graph: Graph, *, copier: Copier | None = None) -> keras.Model:
         operation = call.operation
         if call.is_new and operation.name not in names:
             copier.made.setdefault(id(operation), operation)
-        layer = copier.layer(operation, name=_free_name(operation.name, names))
+        layer = copier.layer(operation, name=free_name(operation.name, names))
         names.add(layer.name)
         args, kwargs = _renamed((call.args, dict(call.kwargs)), tensors)
         results = keras.tree.flatten(layer(*args, **kwargs))
@@ -345,7 +224,7 @@ def _copied_model(model: keras.Model, copier: Copier, name: str) -> keras.Model:
     return copy
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: set[str]) -> str:
     """Returns the name, with a number appended if it is taken: layers of different nested models may share a name."""
     return next(n for n in (name, *(f"{name}_{i}" for i in range(1, len(taken) + 2))) if n not in taken)
 
@@ -354,6 +233,11 @@ def _input_name(tensor: Any) -> str:
     """Returns the name of an input layer; its tensor has another one unless the user named it."""
     operation = tensor._keras_history.operation
     return operation.name if isinstance(operation, keras.layers.InputLayer) else tensor.name
+
+
+def input_layers(model: keras.Model) -> list[Any]:
+    """Returns the input layers of a functional model."""
+    return [tensor._keras_history.operation for tensor in model.inputs]
 
 
 def new_layer(layer: Any, input_shape: Sequence[int | None], weights: Sequence[np.ndarray] = ()) -> Any:

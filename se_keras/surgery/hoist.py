@@ -11,7 +11,7 @@ map exists.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -19,79 +19,52 @@ import numpy as np
 from keras import layers
 
 from se_keras.layers import SqueezeExcite
+from se_keras.surgery.calls import Call, Graph
+from se_keras.surgery.change import Change, find_targets
 from se_keras.surgery.fold import float64
-from se_keras.surgery.graph import Call, Graph, new_layer
-from se_keras.surgery.layer_facts import why_weights_are_fixed
-
-# By the rank of the block's input: sequences, images, volumes.
-POOLINGS = {3: layers.GlobalAveragePooling1D, 4: layers.GlobalAveragePooling2D, 5: layers.GlobalAveragePooling3D}
-CONVOLUTIONS = {3: layers.Conv1D, 4: layers.Conv2D, 5: layers.Conv3D}
+from se_keras.surgery.graph import new_layer
+from se_keras.surgery.layer_types import CONVOLUTION_OF_RANK, GLOBAL_AVERAGE_OF_RANK, is_linear
 
 
-def hoist_squeezes(graph: Graph) -> tuple[Graph, list[tuple[Call, Call]], list[tuple[Call, str]]]:
+def hoist_squeezes(graph: Graph) -> tuple[Graph, list[Change]]:
     """Hoists every squeeze before its convolution where that is exact and costs no more.
 
     Args:
         graph: The graph, with batch normalization folded.
 
     Returns:
-        The new graph; the pairs (SE block, convolution); and the SE blocks that were kept, each
-        with the reason.
+        The new graph, and the change of each SE block.
     """
-    producers, consumers, times = graph.producers(), graph.consumers(), graph.times_called()
-    masked = graph.masked()
-    replacements: dict[Call, Sequence[Call]] = {}
-    hoisted, kept = [], []
-    for call in graph.calls:
-        if type(call.operation) is not SqueezeExcite:
-            continue
-        convolution, reason = _convolution_before(call, producers, consumers, times)
-        if takes_mask(call, masked):
-            convolution, reason = None, "its input comes with a mask, which excludes positions from the mean"
-        if convolution is None:
-            kept.append((call, reason))
-        else:
-            replacements[call] = _hoisted(call, convolution)
-            hoisted.append((call, convolution))
-    return graph.rewritten(replacements, {}), hoisted, kept
+    targets, changes = find_targets(graph, [SqueezeExcite], _convolution_before, "hoisted")
+    return graph.rewritten({se: _hoisted(se, convolution) for se, convolution in targets.items()}, {}), changes
 
 
-def takes_mask(call: Call, masked: set[int]) -> bool:
-    """Returns whether a call may get a mask, given the tensors that may come with one."""
-    return call.kwargs.get("mask") is not None or id(call.inputs[0]) in masked
+def _convolution_before(graph: Graph, se: Call) -> Call | str:
+    """Returns the convolution that the squeeze of a block can precede, or the reason why there is none."""
+    if se.operation.squeeze != "avg":
+        return f"squeeze={se.operation.squeeze!r} does not commute with a convolution"
+    if graph.takes_mask(se):
+        return "its input comes with a mask, which excludes positions from the mean"
+    call = graph.sole_producer(se.inputs[0])
+    if isinstance(call, str):
+        return call
+    if type(call.operation) is not CONVOLUTION_OF_RANK[len(se.inputs[0].shape)]:
+        return f"{call.name!r} ({type(call.operation).__name__}) precedes it, not a convolution"
+    return graph.why_fixed(se) or graph.why_fixed(call) or _mismatch(se.operation, call.operation) or call
 
 
-def _convolution_before(se: Call, producers: Mapping, consumers: Mapping, times: Mapping) -> tuple[Call | None, str]:
-    block, tensor = se.operation, se.inputs[0]
-    call = producers.get(id(tensor))
-    rank = len(tensor.shape)
-    if block.squeeze != "avg":
-        return None, f"squeeze={block.squeeze!r} does not commute with a convolution"
-    if times[id(block)] > 1:
-        return None, "it is shared by several calls"
-    if call is None or type(call.operation) is not CONVOLUTIONS[rank]:
-        return None, f"{_what(call)} precedes it, not a convolution"
-    layer = call.operation
-    if len(consumers[id(tensor)]) > 1:
-        return None, f"the output of {call.name!r} is also used elsewhere"
-    if times[id(layer)] > 1:
-        return None, f"{call.name!r} is shared by several calls"
-    if fixed := why_weights_are_fixed(layer):
-        return None, fixed
+def _mismatch(block: SqueezeExcite, layer: Any) -> str:
+    """Returns the reason why the squeeze of a block cannot precede a convolution, or ""."""
     if set(layer.kernel_size) != {1} or set(layer.strides) != {1} or layer.groups != 1:
-        return None, f"{call.name!r} is not a plain 1x1 convolution"
-    if layer.activation not in (None, keras.activations.linear):
-        return None, f"{call.name!r} has an activation"
+        return f"{layer.name!r} is not a plain 1x1 convolution"
+    if not is_linear(layer.activation):
+        return f"{layer.name!r} has an activation"
     if layer.data_format != block.data_format:
-        return None, f"{call.name!r} has another data format"
+        return f"{layer.name!r} has another data format"
     before, after = layer.kernel.shape[-2:]
     if before > after:
-        return None, f"{call.name!r} narrows the map ({before} to {after} channels), so its input costs more"
-    return call, ""
-
-
-def _what(call: Call | None) -> str:
-    return "the model's input" if call is None else f"{call.name!r} ({type(call.operation).__name__})"
+        return f"{layer.name!r} narrows the map ({before} to {after} channels), so its input costs more"
+    return ""
 
 
 def _hoisted(se: Call, convolution: Call) -> list[Call]:
@@ -100,10 +73,10 @@ def _hoisted(se: Call, convolution: Call) -> list[Call]:
     bias = float64(layer.bias) @ reduce if layer.use_bias else np.zeros(reduce.shape[1])
     if block.use_bias:
         bias = bias + float64(block.reduce_bias)
-    return opened(se, convolution.inputs[0], before @ reduce, bias)
+    return expanded(se, convolution.inputs[0], before @ reduce, bias)
 
 
-def opened(se: Call, source: Any, reduce_kernel: np.ndarray, reduce_bias: np.ndarray) -> list[Call]:
+def expanded(se: Call, source: Any, reduce_kernel: np.ndarray, reduce_bias: np.ndarray) -> list[Call]:
     """Expands an SE block with a mean squeeze into ordinary layers: pooling, two 1x1 convolutions, and a product.
 
     Args:
@@ -120,12 +93,12 @@ def opened(se: Call, source: Any, reduce_kernel: np.ndarray, reduce_bias: np.nda
     common = {"data_format": block.data_format, "dtype": block.gate_dtype()}
 
     def project(tensor: Any, name: str, kernel: np.ndarray, biases: list[np.ndarray], activation: Any) -> Call:
-        projection = CONVOLUTIONS[rank](
+        projection = CONVOLUTION_OF_RANK[rank](
             kernel.shape[1], 1, activation=activation, use_bias=bool(biases), name=f"{block.name}_{name}", **common
         )
         return new_call(projection, tensor, [kernel.reshape(*(1,) * (rank - 2), *kernel.shape), *biases])
 
-    squeezed = new_call(POOLINGS[rank](keepdims=True, name=f"{block.name}_squeeze", **common), source)
+    squeezed = new_call(GLOBAL_AVERAGE_OF_RANK[rank](keepdims=True, name=f"{block.name}_squeeze", **common), source)
     reduced = project(squeezed.outputs[0], "reduce", reduce_kernel, [reduce_bias], block.activation)
     expand_bias = [float64(block.expand_bias)] if block.use_bias else []
     gate = project(reduced.outputs[0], "expand", float64(block.expand_kernel), expand_bias, block.gate_activation)

@@ -11,7 +11,8 @@ import keras
 
 from se_keras.blocks.excitation import SEConfig, new_block, squeeze_width
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery.graph import Call, Graph, build_model, new_copier, read_graph, read_nested_graph
+from se_keras.surgery.calls import Call, Graph
+from se_keras.surgery.graph import build_model, free_name, new_copier, read_graph, read_nested_graph
 from se_keras.surgery.layer_facts import is_functional, repeated_model
 from se_keras.surgery.positions import HAS_SE, LOOKED_FOR, Position, Where, data_format_of, find_positions
 from se_keras.surgery.positions.position import models_with_paths
@@ -102,9 +103,8 @@ class _Insertion:
 
     def __init__(self, model: keras.Model, positions: list[Position], se: SEConfig) -> None:
         graphs = [read_graph(one) for _, one in models_with_paths(model)]
-        self.producers = {key: call for flat in graphs for key, call in flat.producers().items()}
-        self.flat_calls = {id(call.record): call for flat in graphs for call in flat.calls}
-        self.records = {id(position.call.record) for position in positions if position.call is not None}
+        self.expanded = {id(call.node): (graph, call) for graph in graphs for call in graph.calls}
+        self.nodes = {id(position.call.node) for position in positions if position.call is not None}
         self.se = se
         self.copier = new_copier()  # several nested models may share a layer
         self.blocks: dict[int, SqueezeExcite] = {}
@@ -138,7 +138,7 @@ class _Insertion:
             new = dataclasses.replace(call, operation=self.rebuilt(call.operation), is_new=True)
         elif repeated is not None:
             self.copier.made[id(repeated)] = self.rebuilt(repeated)
-        if id(call.record) not in self.records:
+        if id(call.node) not in self.nodes:
             yield new
             return
         tensor = call.outputs[0]
@@ -148,17 +148,18 @@ class _Insertion:
 
     def _block(self, call: Call, graph: Graph, names: set[str]) -> SqueezeExcite:
         # A shared layer with weights shares its block; a shared activation does not.
-        key = id(call.operation) if getattr(call.operation, "weights", None) else id(call.record)
+        key = id(call.operation) if getattr(call.operation, "weights", None) else id(call.node)
         if key not in self.blocks:
             self.blocks[key] = self._new_block(call, graph, names)
         return self.blocks[key]
 
     def _new_block(self, call: Call, graph: Graph, names: set[str]) -> SqueezeExcite:
-        flat = self.flat_calls.get(id(call.record))
-        tensor = call.outputs[0] if flat is None else flat.outputs[0]
-        layout = data_format_of(graph.producers() if flat is None else self.producers, tensor)
+        expanded, same_call = self.expanded.get(id(call.node), (graph, call))
+        tensor = same_call.outputs[0]
+        layout = data_format_of(expanded, tensor)
         channels = tensor.shape[1 if layout == "channels_first" else -1]
-        name = _free_name(f"{call.name}_se", names)
+        name = free_name(f"{call.name}_se", names)
+        names.add(name)
         if channels is None:
             raise ValueError(
                 f"SE needs a known number of channels; {call.name!r} returns shape {tuple(tensor.shape)} with "
@@ -184,13 +185,6 @@ def _mirror(block: SqueezeExcite) -> None:
         half = kernel.shape[1] // 2
         kernel[:, half : 2 * half] = -kernel[:, :half]
         block.reduce_kernel.assign(kernel)
-
-
-def _free_name(name: str, names: set[str]) -> str:
-    candidates = [name, *(f"{name}_{number}" for number in range(1, len(names) + 2))]
-    found = next(candidate for candidate in candidates if candidate not in names)
-    names.add(found)
-    return found
 
 
 def _policy_for(call: Call) -> Any:

@@ -1,4 +1,4 @@
-"""Facts about layers and their contents, determined from the layer alone."""
+"""The contents of layers and models, determined from the layer alone."""
 
 from __future__ import annotations
 
@@ -7,23 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras import layers
 
 from se_keras.layers import SqueezeExcite
+from se_keras.surgery.layer_types import BATCH_NORMS, DEPTHWISE, PLAIN_CONVOLUTIONS, SEPARABLE
 
 # Layers worth a message when a layer that contains them is not expanded.
 LOOKED_FOR = (
     keras.Model,
     SqueezeExcite,
-    layers.BatchNormalization,
-    layers.Conv1D,
-    layers.Conv2D,
-    layers.Conv3D,
-    layers.Dense,
-    layers.DepthwiseConv1D,
-    layers.DepthwiseConv2D,
-    layers.SeparableConv1D,
-    layers.SeparableConv2D,
+    *BATCH_NORMS,
+    *PLAIN_CONVOLUTIONS,
+    keras.layers.Dense,
+    *DEPTHWISE,
+    *SEPARABLE,
 )
 # The attribute in which PyTorch keeps the parts of a module, and the part that Keras adds.
 TORCH_PARTS, TORCH_PARAMETERS = "_modules", "_torch_params"
@@ -113,15 +109,3 @@ def shown_with_weights(layer: Any) -> str:
 def shown(layer: Any) -> str:
     """Returns the name of a layer for a message: 'frames' (TimeDistributed)."""
     return f"{layer.name!r} ({type(layer).__name__})"
-
-
-def quantization_of(layer: Any) -> str | None:
-    """Returns the mode in which Keras quantized a layer, such as "int8", or None if the layer is not quantized."""
-    return getattr(layer, "quantization_mode", None)
-
-
-def why_weights_are_fixed(layer: Any) -> str:
-    """Returns the reason why no factor can be multiplied into the weights of a layer, or ""."""
-    if quantization_of(layer):
-        return f"{layer.name!r} is quantized"
-    return f"{layer.name!r} has LoRA weights" if getattr(layer, "lora_enabled", False) else ""

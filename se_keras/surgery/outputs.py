@@ -8,15 +8,16 @@ from typing import Any
 import keras
 
 from se_keras.scores import AFTER_ONE_COLUMN, Scores
-from se_keras.surgery.graph import Call, is_functional, read_graph, read_nested_graph
+from se_keras.surgery.calls import Graph
+from se_keras.surgery.graph import read_graph, read_nested_graph
+from se_keras.surgery.layer_facts import is_functional
+from se_keras.surgery.layer_types import PLAIN_CONVOLUTIONS
 
 _WITH_ACTIVATION = (
     keras.layers.Activation,
     keras.layers.Dense,
     keras.layers.EinsumDense,
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
+    *PLAIN_CONVOLUTIONS,
 )
 _ACTIVATIONS = {
     "softmax": "probabilities",
@@ -45,7 +46,7 @@ def scores_of(model: keras.Model) -> Scores:
     graph = read_graph(model)
     (output,) = keras.tree.flatten(graph.outputs)
     columns = _columns(output.shape)
-    kind = _kind(graph.producers(), output, columns) if len(output.shape) == 2 else "output"
+    kind = _kind(graph, output, columns) if len(output.shape) == 2 else "output"
     if columns == 1 and kind == "probabilities":
         raise ValueError(
             f"A softmax over one output answers 1.0 for every image; the model {model.name!r} ends in one. End it in a "
@@ -68,7 +69,7 @@ def last_softmax(model: keras.Model) -> tuple[Any, Any] | None:
         return None
     graph = read_nested_graph(model)
     (output,) = keras.tree.flatten(graph.outputs)
-    call = graph.producers().get(id(output))
+    call = graph.producer(output)
     if call is None or _activation(call.operation) != "softmax":
         return None
     return call.operation, call.inputs[0]
@@ -79,17 +80,17 @@ def _columns(shape: Any) -> int:
     return shape[-1] if is_shape else 0
 
 
-def _kind(producers: dict[int, Call], tensor: Any, columns: int) -> str:
-    call = producers.get(id(tensor))
+def _kind(graph: Graph, tensor: Any, columns: int) -> str:
+    call = graph.producer(tensor)
     if call is None:
         return "output"
     operation, activation = call.operation, _activation(call.operation)
     if activation in _ACTIVATIONS:
         return _ACTIVATIONS[activation] if _is_over_all(operation, tensor, columns) else "output"
     if type(operation).__name__ in _UNCHANGED or (isinstance(operation, keras.layers.Activation) and not activation):
-        return _kind(producers, call.inputs[0], columns)
+        return _kind(graph, call.inputs[0], columns)
     if isinstance(operation, keras.layers.Average):  # an ensemble
-        kinds = {_kind(producers, each, columns) for each in call.inputs}
+        kinds = {_kind(graph, each, columns) for each in call.inputs}
         return kinds.pop() if len(kinds) == 1 else "output"
     is_linear = isinstance(operation, _WITH_ACTIVATION) and not activation
     return "logits" if is_linear and _is_over_all(operation, tensor, columns) else "output"

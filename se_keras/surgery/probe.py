@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -13,10 +14,10 @@ from keras import ops
 
 from se_keras.errors import check_count
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery.graph import Call, Graph, new_copier
+from se_keras.progress import steps
+from se_keras.surgery.calls import Call, Graph
+from se_keras.surgery.graph import new_copier
 from se_keras.surgery.layer_facts import layers_inside, repeated_model, shown
-
-Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 
 class _WithGates(SqueezeExcite):
@@ -96,10 +97,10 @@ def _hidden_blocks(graph: Graph) -> str:
         for layer in holders.values()
     }
     found = [f"{count} in {shown(layer)}" for count, layer in counts.values() if count]
-    opened = [layer for count, layer in counts.values() if count and repeated_model(layer) is not None]
+    repeated = [layer for count, layer in counts.values() if count and repeated_model(layer) is not None]
     if not found:
         return ""
-    hint = f" Pass {_way_into(opened[0])} and its own inputs." if opened else ""
+    hint = f" Pass {_way_into(repeated[0])} and its own inputs." if repeated else ""
     return f"SE blocks inside other layers are not read ({', '.join(found)}).{hint}"
 
 
@@ -158,7 +159,13 @@ class Passed(NamedTuple):
 
 
 def forward(
-    model: keras.Model, data: Any, labels: Any = None, *, batch_size: int = 32, progress: Progress = iter
+    model: keras.Model,
+    data: Any,
+    labels: Any = None,
+    *,
+    batch_size: int = 32,
+    title: str = "Predicting",
+    verbose: str | int = 0,
 ) -> Iterator[Passed]:
     """Runs a model over a dataset, without keeping the batches.
 
@@ -169,7 +176,8 @@ def forward(
             finite iterable of batches x or (x, labels).
         labels: Integer labels or one-hot rows of all images, if `data` contains none. None runs without labels.
         batch_size: Images per batch, if `data` is an array; at least 1.
-        progress: Wraps the iteration over batches, for example to show a progress bar.
+        title: Title of the progress bar.
+        verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Yields:
         Each batch with its outputs; arrays have the batch's true length.
@@ -178,29 +186,35 @@ def forward(
         ValueError: There are no images; the labels have another length, are given twice, only for
             some batches, or are not classes; or the images have another rank than the model's input.
     """
-    batch_size = check_count("batch_size", batch_size)
     given = None if labels is None else class_indices(labels)
+    batches, total = _batches(data, given, check_count("batch_size", batch_size))
     longest, seen, labeled = 0, 0, 0
-    for inputs, own in _batches(data, given, batch_size, progress):
-        count = _length(inputs)
-        if not count:
-            continue
-        if own is not None and given is not None:
-            raise ValueError("Labels must be given once; received `labels` and a dataset that also contains labels.")
-        classes = own if given is None else given[seen : seen + count]
-        if classes is not None:
-            _check_length(len(classes), count, "a batch")
-        _check_rank(model, inputs)
-        longest = max(longest, count)
-        outputs = keras.tree.flatten(model.predict_on_batch(_padded(inputs, longest)))
-        yield Passed(inputs, [np.asarray(x)[:count] for x in outputs], classes)
-        seen, labeled = seen + count, labeled + (count if classes is not None else 0)
+    with steps(title, total, verbose=verbose) as advance:
+        for inputs, own in batches:
+            if count := _length(inputs):
+                classes = _labels_of(own, given, seen, count)
+                _check_rank(model, inputs)
+                longest = max(longest, count)
+                outputs = keras.tree.flatten(model.predict_on_batch(_padded(inputs, longest)))
+                yield Passed(inputs, [np.asarray(x)[:count] for x in outputs], classes)
+                seen, labeled = seen + count, labeled + (count if classes is not None else 0)
+            advance()
     if not seen:
         raise ValueError("The dataset must have at least one image; received none.")
     if given is not None:
         _check_length(len(given), seen, "the dataset")
     if labeled not in (0, seen):
         raise ValueError(f"All batches must have labels, or none; received labels for {labeled} of {seen} images.")
+
+
+def _labels_of(own: np.ndarray | None, given: np.ndarray | None, start: int, count: int) -> np.ndarray | None:
+    """Returns the labels of a batch, its own or those given for all images."""
+    if own is not None and given is not None:
+        raise ValueError("Labels must be given once; received `labels` and a dataset that also contains labels.")
+    classes = own if given is None else given[start : start + count]
+    if classes is not None:
+        _check_length(len(classes), count, "a batch")
+    return classes
 
 
 def class_indices(labels: Any) -> np.ndarray:
@@ -243,27 +257,29 @@ def _length(inputs: Any) -> int:
     return len(keras.tree.flatten(inputs)[0])
 
 
-def _batches(data: Any, labels: np.ndarray | None, batch_size: int, progress: Progress) -> Iterator[tuple[Any, Any]]:
+def _batches(data: Any, labels: np.ndarray | None, size: int) -> tuple[Iterable[tuple[Any, Any]], int | None]:
+    """Returns the batches of a dataset with their labels or None, and their number if it is known."""
     if _is_array(data) or (isinstance(data, dict) and data and all(map(_is_array, data.values()))):
         count = int((next(iter(data.values())) if isinstance(data, dict) else data).shape[0])
         if labels is not None:
             _check_length(len(labels), count, "the dataset")
-        for start in progress(range(0, count, batch_size)):
-            part = slice(start, min(start + batch_size, count))
-            yield keras.tree.map_structure(lambda x, part=part: np.asarray(x[part]), data), None
-    elif isinstance(data, keras.utils.PyDataset):
+
+        def batch(start: int) -> Any:
+            return keras.tree.map_structure(lambda x: np.asarray(x[start : min(start + size, count)]), data)
+
+        starts = range(0, count, size)
+        return ((batch(start), None) for start in starts), len(starts)
+    if isinstance(data, keras.utils.PyDataset):
         if data.num_batches is None:
             raise ValueError("The dataset must be finite; received a PyDataset whose num_batches is None.")
-        for index in progress(range(data.num_batches)):
-            yield _split(data[index])
-    elif isinstance(data, Iterable):
-        for batch in progress(data):
-            yield _split(batch)
-    else:
-        raise ValueError(
-            "`data` must be an array of images, a PyDataset, a tf.data.Dataset, or an iterable of batches; received "
-            f"{type(data).__name__}."
-        )
+        return (_split(data[index]) for index in range(data.num_batches)), data.num_batches
+    if isinstance(data, Iterable):
+        length = operator.length_hint(data, -1)
+        return map(_split, data), None if length < 0 else length
+    raise ValueError(
+        "`data` must be an array of images, a PyDataset, a tf.data.Dataset, or an iterable of batches; received "
+        f"{type(data).__name__}."
+    )
 
 
 def _split(batch: Any) -> tuple[Any, np.ndarray | None]:

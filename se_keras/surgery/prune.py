@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,42 +12,35 @@ import keras
 import numpy as np
 
 from se_keras.errors import check_count, one_of
+from se_keras.surgery.calls import Graph
 from se_keras.surgery.constant_gates import with_constant_gate
-from se_keras.surgery.graph import Graph, build_model, read_graph
-from se_keras.surgery.probe import Moments, Probe, Progress, forward, probe_gates
+from se_keras.surgery.graph import build_model, read_graph
+from se_keras.surgery.probe import Moments, Probe, forward, probe_gates
 from se_keras.surgery.pruning_report import GateChange, PruningReport
+from se_keras.timing import interleaved, stopwatch
 
 # Deviations this small come from the order of sums within a batch, not from the image.
 ROUNDING = 1e-6
 DEFAULT_BOUNDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
-class Pruned(NamedTuple):
-    """The result of `prune_gates`: the smaller model and the report."""
-
-    model: keras.Model
-    report: PruningReport
-
-
 def prune_gates(
     model: keras.Model,
     data: Any,
-    bound: float = 0.01,
-    labels: Any = None,
     *,
+    bound: float = 0.01,
     blocks: Collection[str] | None = None,
-    count_macs: Callable[[keras.Model], int] | None = None,
     batch_size: int = 32,
-    timed_calls: int = 20,
-    progress: Progress = iter,
-) -> Pruned:
+    verbose: str | int = "auto",
+) -> keras.Model:
     """Replaces SE blocks whose gates hardly depend on the image with constants, and folds the constants.
 
     A block is pruned if the standard deviation of each of its gates over the data is at most
     `bound`; its gates become their means. They are folded into the convolutions or normalizations
     before the block, through activations and poolings that allow it. Where no layer can take them,
     a multiplication by constants remains. Folding is exact up to rounding, so a bound of 0, which
-    prunes only gates that do not vary at all, changes no answer.
+    prunes only gates that do not vary at all, changes no answer. `pruning_curve` measures
+    beforehand what each bound saves and costs.
 
     Reference: arXiv 1709.01507v4, section 7.2: the last stage's blocks matter least, and leaving
     them out costs less than 0.1 points of top-1 error.
@@ -55,81 +48,76 @@ def prune_gates(
     Args:
         model: A functional model, or a built sequential one. It is not changed.
         data: Images like those the model will see, in the range of its input: an array, a
-            `PyDataset`, a `tf.data.Dataset`, or an iterable of batches x or (x, labels) that can
-            be read twice.
+            `PyDataset`, a `tf.data.Dataset`, or an iterable of batches x or (x, labels).
         bound: Greatest standard deviation of a gate, in units of the gates, at least 0.
-        labels: Integer labels or one-hot rows, if `data` contains none.
         blocks: Names of the SE blocks that may be pruned; with `bound=math.inf` all of them are.
             None allows any.
-        count_macs: Returns a model's multiply-adds, for the report:
-            `lambda model: se_keras.model_info(model).total.macs`.
         batch_size: Images per batch, if `data` is an array.
-        timed_calls: Timed calls of each model on one image; the models take turns. 0 skips timing.
-        progress: Wraps the iteration over batches, once before and once after pruning.
+        verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Returns:
-        A new functional model that shares nothing with the old one, and the report.
+        A new functional model that shares nothing with the old one.
 
     Raises:
         ValueError: The bound is below 0, a block is unknown, the model has no SE blocks or is
-            subclassed, there are no images, the labels have another length, or the data can be
-            read only once.
+            subclassed, or there are no images.
 
     Example:
 
     >>> images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3))
-    >>> small, report = prune_gates(SEResNet20(), images, bound=1.0, timed_calls=0)
-    >>> len(report.pruned), report.parameters[0] - report.parameters[1]
-    (9, 2373)
+    >>> model = SEResNet20()
+    >>> model.count_params() - prune_gates(model, images, bound=1.0, verbose=0).count_params()
+    2373
     """
-    (pruned,) = pruning_curve(
-        model,
-        data,
-        [bound],
-        labels,
-        blocks=blocks,
-        count_macs=count_macs,
-        batch_size=batch_size,
-        timed_calls=timed_calls,
-        progress=progress,
-    )
-    return pruned
+    _check_bounds([bound])
+    graph = read_graph(model)
+    probe = _probe(graph, blocks)
+    seen = _observed(probe, data, None, batch_size, verbose)
+    small, _ = _without_constant_gates(graph, probe, seen.moments, bound, blocks)
+    return small
 
 
 def pruning_curve(
     model: keras.Model,
     data: Any,
+    *,
     bounds: Sequence[float] = DEFAULT_BOUNDS,
     labels: Any = None,
-    *,
     blocks: Collection[str] | None = None,
     count_macs: Callable[[keras.Model], int] | None = None,
     batch_size: int = 32,
     timed_calls: int = 20,
-    progress: Progress = iter,
-) -> tuple[Pruned, ...]:
-    """Prunes a model as `prune_gates` does for several bounds, from one observation of the gates.
+    verbose: str | int = "auto",
+) -> tuple[PruningReport, ...]:
+    """Measures what `prune_gates` saves and costs at several bounds, from one observation of the gates.
 
     Args:
-        model: As in `prune_gates`, like all arguments except `bounds`.
-        data: Images.
+        model: As in `prune_gates`.
+        data: As in `prune_gates`, but readable more than once.
         bounds: The bounds, each at least 0.
-        labels: Integer labels or one-hot rows.
-        blocks: Names of the SE blocks that may be pruned.
-        count_macs: Returns a model's multiply-adds.
-        batch_size: Images per batch.
-        timed_calls: Timed calls of each model on one image.
-        progress: Wraps the iteration over batches, once before pruning and once for each bound.
+        labels: Integer labels or one-hot rows, if `data` contains none. None measures no accuracy.
+        blocks: As in `prune_gates`.
+        count_macs: Returns a model's multiply-adds, for the reports:
+            `lambda model: se_keras.model_info(model).total.macs`.
+        batch_size: Images per batch, if `data` is an array.
+        timed_calls: Timed calls of each model on one image; the models take turns. 0 skips timing.
+        verbose: "auto" or 1 to show a progress bar per pass over the data, 0 to show nothing.
 
     Returns:
-        The model and its report for each bound, in the order of `bounds`.
+        A report for each bound, in the order of `bounds`.
 
     Raises:
-        ValueError: As in `prune_gates`.
+        ValueError: As in `prune_gates`; or the labels have another length, or the data can be read
+            only once.
+
+    Example:
+
+    >>> images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3))
+    >>> (report,) = pruning_curve(SEResNet20(), images, bounds=[1.0], timed_calls=0, verbose=0)
+    >>> len(report.pruned), report.parameters[0] - report.parameters[1]
+    (9, 2373)
     """
-    for bound in bounds:
-        if not bound >= 0:
-            raise ValueError(f"`bound` must be a standard deviation of gates, at least 0; received {bound!r}.")
+    _check_bounds(bounds)
     timed_calls = check_count("timed_calls", timed_calls, least=0)
     if isinstance(data, Iterator):
         raise ValueError(
@@ -137,47 +125,62 @@ def pruning_curve(
             "only once. Pass an array, a dataset, or a list of batches."
         )
     graph = read_graph(model)
-    probe = probe_gates(graph)
-    for name in blocks or ():
-        one_of("SE block", name, probe.names)
-    seen = _observed(probe, data, labels, batch_size, progress)
+    probe = _probe(graph, blocks)
+    seen = _observed(probe, data, labels, batch_size, verbose)
     original = build_model(graph)
     found = []
     for bound in bounds:
         small, changes = _without_constant_gates(graph, probe, seen.moments, bound, blocks)
-        classes = _classes(small, data, batch_size, progress) if seen.classes is not None else None
-        report = PruningReport(
-            network=model.name,
-            bound=float(bound),
-            images=seen.images,
-            changes=tuple(changes),
-            parameters=(original.count_params(), small.count_params()),
-            macs=None if count_macs is None else (count_macs(original), count_macs(small)),
-            seconds=_seconds((original, small), seen.one_image, timed_calls) if timed_calls else None,
-            accuracy=_accuracy(seen, classes),
-            agreement=None if classes is None else float(np.mean(seen.classes == classes)),
+        classes = None
+        if seen.classes is not None:
+            passed = forward(small, data, batch_size=batch_size, title=f"Measuring bound {bound:g}", verbose=verbose)
+            classes = np.concatenate([outputs[0].argmax(1) for _, outputs, _ in passed])
+        found.append(
+            PruningReport(
+                network=model.name,
+                bound=float(bound),
+                images=seen.moments[0].count,
+                changes=tuple(changes),
+                parameters=(original.count_params(), small.count_params()),
+                macs=None if count_macs is None else (count_macs(original), count_macs(small)),
+                seconds=_seconds((original, small), seen.one_image, timed_calls) if timed_calls else None,
+                accuracy=_accuracy(seen, classes),
+                agreement=None if classes is None else float(np.mean(seen.classes == classes)),
+            )
         )
-        found.append(Pruned(small, report))
     return tuple(found)
+
+
+def _check_bounds(bounds: Sequence[float]) -> None:
+    for bound in bounds:
+        if not bound >= 0:
+            raise ValueError(f"`bound` must be a standard deviation of gates, at least 0; received {bound!r}.")
+
+
+def _probe(graph: Graph, blocks: Collection[str] | None) -> Probe:
+    probe = probe_gates(graph)
+    for name in blocks or ():
+        one_of("SE block", name, probe.names)
+    return probe
 
 
 class _Observed(NamedTuple):
     """The result of one pass over the data: moments of each block's gates, and answers and labels of the images."""
 
     moments: list[Moments]
-    images: int
     one_image: Any
     classes: np.ndarray | None
     labels: np.ndarray | None
 
 
-def _observed(probe: Probe, data: Any, labels: Any, batch_size: int, progress: Progress) -> _Observed:
+def _observed(probe: Probe, data: Any, labels: Any, batch_size: int, verbose: str | int) -> _Observed:
     answers = keras.tree.flatten(probe.graph.outputs)
     observer = build_model(dataclasses.replace(probe.graph, outputs=[*probe.gates, *answers]))
     moments = [Moments(gate.shape[-1]) for gate in probe.gates]
     is_classifier = len(answers) == 1 and len(answers[0].shape) == 2 and answers[0].shape[1] > 1
     classes, given, one_image = [], [], None
-    for inputs, outputs, truth in forward(observer, data, labels, batch_size=batch_size, progress=progress):
+    batches = forward(observer, data, labels, batch_size=batch_size, title="Observing gates", verbose=verbose)
+    for inputs, outputs, truth in batches:
         for block, gates in zip(moments, outputs, strict=False):
             block.add(gates.astype("float64"))
         if one_image is None:
@@ -186,18 +189,7 @@ def _observed(probe: Probe, data: Any, labels: Any, batch_size: int, progress: P
             classes.append(outputs[-1].argmax(1))
         if truth is not None:
             given.append(truth)
-    return _Observed(
-        moments,
-        moments[0].count,
-        one_image,
-        np.concatenate(classes) if classes else None,
-        np.concatenate(given) if given else None,
-    )
-
-
-def _classes(model: keras.Model, data: Any, batch_size: int, progress: Progress) -> np.ndarray:
-    passed = forward(model, data, batch_size=batch_size, progress=progress)
-    return np.concatenate([outputs[0].argmax(1) for _, outputs, _ in passed])
+    return _Observed(moments, one_image, *(np.concatenate(parts) if parts else None for parts in (classes, given)))
 
 
 def _accuracy(seen: _Observed, classes: np.ndarray | None) -> tuple[float, float] | None:
@@ -207,16 +199,10 @@ def _accuracy(seen: _Observed, classes: np.ndarray | None) -> tuple[float, float
 
 
 def _seconds(models: Sequence[keras.Model], image: Any, calls: int) -> tuple[float, float]:
-    """Returns the median time of each model; they take turns, so a drift of the machine's speed affects all alike."""
-    taken: list[list[float]] = [[] for _ in models]
-    for number in range(calls + 2):
-        for model, seconds in zip(models, taken, strict=True):
-            start = time.perf_counter()
-            model.predict_on_batch(image)
-            if number >= 2:
-                seconds.append(time.perf_counter() - start)
-    before, after = (statistics.median(seconds) for seconds in taken)
-    return before, after
+    """Returns the median time of each of two models."""
+    calls_of = [functools.partial(model.predict_on_batch, image) for model in models]
+    seconds = interleaved({number: stopwatch(call) for number, call in enumerate(calls_of)}, rounds=calls, warmups=2)
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
 
 
 def _without_constant_gates(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from se_keras.surgery.graph import Call, Graph, build_model, new_copier, read_graph
+from se_keras.surgery.calls import Call, Graph
+from se_keras.surgery.graph import build_model, new_copier, read_graph
 from se_keras.surgery.layer_facts import repeated_model
 
 
@@ -30,5 +30,5 @@ def rewritten_inside(graph: Graph, rewrite: Callable[[Graph, str], Graph]) -> Gr
         if id(layer) not in wrappers:
             inner = build_model(rewrite(read_graph(model), layer.name))
             wrappers[id(layer)] = new_copier(replaced={id(model): inner}).layer(layer)
-        replacements[call] = [dataclasses.replace(call, operation=wrappers[id(layer)], is_new=True)]
+        replacements[call] = [call.of(wrappers[id(layer)])]
     return graph.rewritten(replacements, {}) if replacements else graph

@@ -12,9 +12,9 @@ import numpy as np
 from keras import layers
 
 from se_keras.layers import SqueezeExcite
+from se_keras.surgery.calls import Call, Graph
 from se_keras.surgery.fold import float64
-from se_keras.surgery.graph import Call, Graph
-from se_keras.surgery.hoist import new_call, opened, takes_mask
+from se_keras.surgery.hoist import expanded, new_call
 from se_keras.surgery.repeated import rewritten_inside
 
 LARGEST_WINDOW = 8
@@ -33,11 +33,11 @@ def staged(graph: Graph, names: Collection[str] | None = None) -> Graph:
         A new graph with the same answers up to rounding.
     """
     graph = rewritten_inside(graph, lambda inner, _: staged(inner, names))
-    graph, opened_pools = open_blocks(graph, names)
-    return stage_pools(graph, None if names is None else {*names, *opened_pools})
+    graph, pools = expand_blocks(graph, names)
+    return stage_pools(graph, None if names is None else {*names, *pools})
 
 
-def open_blocks(graph: Graph, names: Collection[str] | None = None) -> tuple[Graph, list[str]]:
+def expand_blocks(graph: Graph, names: Collection[str] | None = None) -> tuple[Graph, list[str]]:
     """Expands SE blocks on images with a mean squeeze into ordinary layers.
 
     Args:
@@ -48,15 +48,14 @@ def open_blocks(graph: Graph, names: Collection[str] | None = None) -> tuple[Gra
         The new graph, and the names of its pooling layers that now compute the squeeze.
     """
     replacements, pools = {}, []
-    masked = graph.masked()
     for call in graph.calls:
         block = call.operation
         if type(block) is not SqueezeExcite or (names is not None and block.name not in names):
             continue
-        if block.squeeze == "avg" and len(call.inputs[0].shape) == 4 and not takes_mask(call, masked):
+        if block.squeeze == "avg" and len(call.inputs[0].shape) == 4 and not graph.takes_mask(call):
             kernel = float64(block.reduce_kernel)
             bias = float64(block.reduce_bias) if block.use_bias else np.zeros(kernel.shape[1])
-            replacements[call] = opened(call, call.inputs[0], kernel, bias)
+            replacements[call] = expanded(call, call.inputs[0], kernel, bias)
             pools.append(replacements[call][0].name)
     return graph.rewritten(replacements, {}), pools
 

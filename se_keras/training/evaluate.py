@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -16,6 +15,7 @@ from se_keras.export.runtime import KerasRunner, Runner, open_runner
 from se_keras.files import json_with, replacing
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocessing_of
+from se_keras.progress import tracked
 from se_keras.scores import Scores
 from se_keras.training.batches import EVALUATION_BATCH, in_order
 from se_keras.training.sources import ImageSource
@@ -81,20 +81,20 @@ def write_metrics(evaluation: Evaluation, path: str | os.PathLike) -> None:
 
 def evaluate(
     model: keras.Model | str | os.PathLike,
-    images: ImageSource,
+    data: ImageSource,
     *,
-    prepared: Preprocessing | None = None,
+    preprocessing: Preprocessing | None = None,
     threads: int = 2,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    verbose: str | int = "auto",
 ) -> Evaluation:
     """Classifies labeled images with a model, or with an exported file in its own runtime.
 
     Args:
         model: A Keras model, or a SavedModel, `.tflite`, `.onnx`, or `.keras` file.
-        images: The images.
-        prepared: The preprocessing of the images. None uses that of the model or file.
+        data: The images, such as `open_data(...).validation`.
+        preprocessing: The preprocessing of the images. None uses that of the model or file.
         threads: Number of CPU threads.
-        progress: Wraps the iterable of batch numbers.
+        verbose: "auto" or 1 to show a progress bar, 0 to show none.
 
     Returns:
         The `Evaluation`.
@@ -104,28 +104,30 @@ def evaluate(
         FileNotFoundError: There is no such file.
     """
     runner = KerasRunner(model) if isinstance(model, keras.Model) else open_runner(model, threads=threads)
-    if prepared is None:
-        keras_model, (height, width) = getattr(runner, "model", None), runner.input_shape[1:3]
-        if height is None or width is None:
-            prepared = preprocessing_of(keras_model) if keras_model is not None else Preprocessing()
-        else:
-            prepared = preparation_of(keras_model, (height, width))
-    classes = len(images.class_names)
+    preprocessing = preprocessing or _preprocessing(runner)
+    classes = len(data.class_names)
     confusion: np.ndarray = np.zeros((classes, classes), np.int64)
     among_five = 0
-    batches = iter(in_order(images, prepared, threads=threads))
-    for _ in progress(range(-(-len(images) // EVALUATION_BATCH))):
+    batches = iter(in_order(data, preprocessing, threads=threads))
+    for _ in tracked(range(-(-len(data) // EVALUATION_BATCH)), "Evaluating", verbose=verbose):
         batch, labels = next(batches)
         answers = _probabilities(runner, batch)
         if answers.shape[-1] != classes:
             raise ValueError(
                 f"The model has {answers.shape[-1]} classes, but the images have {classes}: "
-                f"{', '.join(images.class_names[:10])}."
+                f"{', '.join(data.class_names[:10])}."
             )
         truth = labels.argmax(axis=-1)
         np.add.at(confusion, (truth, answers.argmax(axis=-1)), 1)
         among_five += int((np.argsort(answers, axis=-1)[:, -5:] == truth[:, None]).any(axis=-1).sum())
-    return Evaluation(images.class_names, confusion, among_five / len(images) if classes > 5 else None)
+    return Evaluation(data.class_names, confusion, among_five / len(data) if classes > 5 else None)
+
+
+def _preprocessing(runner: Runner) -> Preprocessing:
+    model, (height, width) = getattr(runner, "model", None), runner.input_shape[1:3]
+    if height is not None and width is not None:
+        return preparation_of(model, (height, width))
+    return Preprocessing() if model is None else preprocessing_of(model)
 
 
 def _probabilities(runner: Runner, batch: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import hashlib
 import importlib.resources
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import keras
@@ -189,7 +189,7 @@ def open_data(
     *,
     validation_split: float = 0.2,
     strict: bool = False,
-    progress: Callable[[Iterable], Iterable] = iter,
+    verbose: str | int = "auto",
 ) -> Data:
     """Opens labeled images by a name, path, or data set.
 
@@ -206,7 +206,7 @@ def open_data(
         validation_split: Fraction of each class to hold back, chosen by the file names, if the
             folder or data set has no validation part; between 0 and 1.
         strict: Whether an unreadable image file or record is an error instead of being left out.
-        progress: Wraps the iterable of files while they are checked.
+        verbose: "auto" or 1 to show a progress bar while the files are checked, 0 to show none.
 
     Returns:
         The `Data`.
@@ -220,10 +220,10 @@ def open_data(
     """
     path = pathlib.Path(name)
     if record_files(path):
-        parts = open_records(path, validation_split=validation_split, strict=strict, progress=progress)
+        parts = open_records(path, validation_split=validation_split, strict=strict, verbose=verbose)
         return Data(os.fspath(path), *parts)
     if path.is_dir():
-        return _open_folder(path, validation_split, strict, progress)
+        return _open_folder(path, validation_split, strict, verbose)
     if path.suffix == ".npz":
         return _open_npz(path, str(name))
     if str(name) == "sample":
@@ -233,7 +233,7 @@ def open_data(
         tfds_name = str(name).removeprefix(PREFIX)
         return Data(
             str(name),
-            *open_tfds(tfds_name, validation_split=validation_split, strict=strict, progress=progress),
+            *open_tfds(tfds_name, validation_split=validation_split, strict=strict, verbose=verbose),
         )
     dataset = getattr(keras.datasets, str(name), None)
     if dataset is not None and str(name).startswith("cifar"):
@@ -271,13 +271,11 @@ def _of_arrays(
     return Data(name, train, ArraySource(x_test, y_test, train.class_names))
 
 
-def _open_folder(
-    path: pathlib.Path, validation_split: float, strict: bool, progress: Callable[[Iterable], Iterable]
-) -> Data:
+def _open_folder(path: pathlib.Path, validation_split: float, strict: bool, verbose: str | int) -> Data:
     parts = parts_of(path)
     if parts is None:
         files, labels, names = _listing(path)
-        files, labels, broken = _readable(files, labels, strict, progress)
+        files, labels, broken = _readable(files, labels, strict, verbose)
         train, validation = _split(files, labels, names, validation_split)
         return Data(os.fspath(path), train, validation, broken)
     sources: list[FolderSource] = []
@@ -294,7 +292,7 @@ def _open_folder(
         )
     for folder in parts:
         files, labels, names = _listing(folder)
-        files, labels, bad = _readable(files, labels, strict, progress)
+        files, labels, bad = _readable(files, labels, strict, verbose)
         faults.extend(bad)
         sources.append(_checked(FolderSource(files, labels, names), os.fspath(folder)))
     return Data(os.fspath(path), sources[0], sources[1], tuple(faults))
@@ -313,9 +311,9 @@ def _listing(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[int], list[
 
 
 def _readable(
-    files: list[pathlib.Path], labels: list[int], strict: bool, progress: Callable[[Iterable], Iterable]
+    files: list[pathlib.Path], labels: list[int], strict: bool, verbose: str | int
 ) -> tuple[list[pathlib.Path], list[int], tuple[tuple[str, str], ...]]:
-    readable, faults = separated(files, progress)
+    readable, faults = separated(files, verbose=verbose)
     broken = tuple((text_of(file), reason) for file, reason in faults)
     if broken and strict:
         listed = "; ".join(f"{file}: {reason}" for file, reason in broken[:5])

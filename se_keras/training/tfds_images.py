@@ -6,13 +6,14 @@ import difflib
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from se_keras.errors import missing_package
 from se_keras.images import reading
+from se_keras.progress import tracked
 from se_keras.training import tf_example
 from se_keras.training.holdout import check_labels, held_back
 from se_keras.training.kept_index import kept
@@ -69,7 +70,7 @@ def open_tfds(
     *,
     validation_split: float,
     strict: bool,
-    progress: Callable[[Iterable], Iterable],
+    verbose: str | int,
 ) -> tuple[TFDSSource, TFDSSource, tuple] | tuple[RecordSource, RecordSource, tuple]:
     """Opens a data set of TensorFlow Datasets, which downloads and prepares it the first time.
 
@@ -82,7 +83,7 @@ def open_tfds(
         name: Name in TFDS, `name[/config][:version]`, such as "oxford_iiit_pet" or "cifar10_1/v6:1.1.0".
         validation_split: Fraction of each class to hold back if there is no split for validation.
         strict: As in `tfrecord.open_records`, for a data set that is prepared as TFRecord files.
-        progress: Wraps the iterable of record numbers while labels are read for the first time.
+        verbose: "auto" or 1 to show a progress bar while labels are read for the first time, 0 to show none.
 
     Returns:
         Images for training, images for validation, and the records that were left out, each with the reason.
@@ -103,7 +104,7 @@ def open_tfds(
         raise ValueError(f"{PREFIX}{name} must have a split 'train'; found {', '.join(splits)}.")
     formats = {found.value for found in builder.info.available_file_formats()}
     if "array_record" not in formats:
-        return open_records(builder.data_path, validation_split=validation_split, strict=strict, progress=progress)
+        return open_records(builder.data_path, validation_split=validation_split, strict=strict, verbose=verbose)
     class_names = [str(entry) for entry in builder.info.features[label].names]
 
     def source(split: str, chosen: np.ndarray | None = None) -> TFDSSource:
@@ -117,7 +118,7 @@ def open_tfds(
     wanted = ["train"] if other is None else ["train", other]
     raw = tfds.decode.DeserializeMethod.RAW_BYTES
     read = {split: builder.as_data_source(split=split, deserialize_method=raw) for split in wanted}
-    labels_of = {split: _labels(read[split], label, builder, split, progress) for split in wanted}
+    labels_of = {split: _labels(read[split], label, builder, split, verbose) for split in wanted}
     if other is not None:
         return source("train"), source(other), ()
     check_labels(labels_of["train"], class_names, f"split 'train' of {PREFIX}{name}")
@@ -160,12 +161,10 @@ def _features(tfds: Any, info: Any, name: str) -> tuple[str, str]:
     return image, label
 
 
-def _labels(
-    records: Sequence[bytes], label: str, builder: Any, split: str, progress: Callable[[Iterable], Iterable]
-) -> np.ndarray:
+def _labels(records: Sequence[bytes], label: str, builder: Any, split: str, verbose: str | int) -> np.ndarray:
     def read() -> dict[str, np.ndarray]:
         values: np.ndarray = np.empty(len(records), np.int64)
-        for row in progress(range(len(records))):
+        for row in tracked(range(len(records)), "Reading labels", verbose=verbose):
             record = records[row]
             feature = tf_example.features(record, (0, len(record))).get(label)
             value = None if feature is None else tf_example.first_integer(record, feature)

@@ -18,12 +18,13 @@ import os
 import pathlib
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from se_keras.class_names import class_names_in
 from se_keras.images import reading
+from se_keras.progress import tracked
 from se_keras.training import tf_example
 from se_keras.training.holdout import check_classes, check_labels, held_back
 from se_keras.training.kept_index import kept
@@ -103,7 +104,7 @@ def open_records(
     *,
     validation_split: float,
     strict: bool,
-    progress: Callable[[Iterable], Iterable],
+    verbose: str | int,
 ) -> tuple[RecordSource, RecordSource, tuple[tuple[str, str], ...]]:
     """Opens a folder of TFRecord files, or one file.
 
@@ -118,7 +119,7 @@ def open_records(
         validation_split: Fraction of each class to hold back if no file is named `validation`, `val`, or
             `test`; these are looked for in this order.
         strict: Whether a record without a readable image and a label is an error instead of being left out.
-        progress: Wraps the iterable of files while they are read for the first time.
+        verbose: "auto" or 1 to show a progress bar while the files are read for the first time, 0 to show none.
 
     Returns:
         Images for training, images for validation, and the records that were left out, each with the reason.
@@ -132,7 +133,7 @@ def open_records(
     files = record_files(path)
     if path.is_dir():
         _check_shards(files)
-    table = _index(path, files, progress)
+    table = _index(path, files, verbose)
     broken = tuple(map(tuple, json.loads(str(table["broken"]))))
     if broken and (strict or not len(table["labels"])):
         listed = "; ".join(f"{where}: {reason}" for where, reason in broken[:5])
@@ -257,21 +258,19 @@ class _Scan:
     broken: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
-def _index(
-    path: pathlib.Path, files: list[pathlib.Path], progress: Callable[[Iterable], Iterable]
-) -> dict[str, np.ndarray]:
+def _index(path: pathlib.Path, files: list[pathlib.Path], verbose: str | int) -> dict[str, np.ndarray]:
     folder = path if path.is_dir() else path.parent
     listing = [(file.relative_to(folder).as_posix(), file.stat()) for file in files]
     stamp = json.dumps([2, *((name, status.st_size, status.st_mtime_ns) for name, status in listing)])
     name = INDEX_FILE if path.is_dir() else f".{path.name}{INDEX_FILE}"
-    return kept(folder / name, stamp, lambda: _scan_all(files, progress))
+    return kept(folder / name, stamp, lambda: _scan_all(files, verbose))
 
 
-def _scan_all(files: list[pathlib.Path], progress: Callable[[Iterable], Iterable]) -> dict[str, np.ndarray]:
+def _scan_all(files: list[pathlib.Path], verbose: str | int) -> dict[str, np.ndarray]:
     with concurrent.futures.ThreadPoolExecutor() as pool:
         running = [pool.submit(_scan, file) for file in files]
         try:
-            scans = [scan.result() for scan in progress(running)]
+            scans = [scan.result() for scan in tracked(running, "Checking images", verbose=verbose)]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # after an error, the other files need not be read
     names: dict[int, tuple[str, ...]] = {}

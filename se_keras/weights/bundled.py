@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from se_keras.images.record import Preprocessing
 from se_keras.weights.records import Accuracy, BundledFile, WeightsRecord
+from se_keras.weights.rules import OWN
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # The mean and standard deviation of CIFAR-10's training images, as in the table of networks.
@@ -40,7 +41,7 @@ def _record(
     return WeightsRecord(
         model=model,
         tag=tag,
-        family="se_keras",
+        family=OWN,
         lineage=None,
         sources=(BundledFile(file=f"{model}.{tag}.safetensors", sha256=sha256),),
         preprocessing=CIFAR_INPUT,

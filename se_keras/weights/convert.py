@@ -1,25 +1,32 @@
-"""The only engine that converts a checkpoint's tensors into a model's weights: strictly, by its family's rules.
+"""The only engine that turns a checkpoint's tensors into a model's weights: strictly, by its family's rules.
 
 tensors = {"layer0.conv1.weight": ..., ...}
-convert(tensors, se_keras.create_model("se_resnet50"), "timm_legacy")
+model = se_keras.create_model("se_resnet50")
+assign(model, convert(tensors, model, "timm_legacy"))
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
-import string
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from se_keras.errors import WeightsMismatchError, one_of
-from se_keras.weights.rules import FAMILIES, Family
+from se_keras.errors import WeightsMismatchError
+from se_keras.weights.class_order import sorted_from_devkit
+from se_keras.weights.published import RECORDS
+from se_keras.weights.rules import FAMILIES, Family, family_named
 from se_keras.weights.values import check_values
 
 Shape = tuple[int, ...]
+
+STEMS = ("stem_conv/kernel", "stem_conv1/kernel")
+HEAD = ("logits/kernel", "logits/bias")
+_STATISTICS = re.compile(r"running_(mean|var)$|num_batches_tracked$|/bn\[\d\]$|/moving_(mean|variance)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,51 +62,135 @@ TRANSFORMS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class _Assignment:
-    """A variable and the tensors that it is made from."""
+class _Wanted:
+    """A variable of the network, and the tensors that it is made from.
 
-    layer: str
-    variable: Any
-    names: tuple[str, ...]
+    Args:
+        name: "layer/variable".
+        shape: Its shape with the checkpoint's classes and channels.
+        dtype: Its type.
+        tensors: Names of the tensors.
+        transform: How they become the variable.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str
+    tensors: tuple[str, ...]
     transform: Transform
 
     def shapes(self) -> dict[str, Shape]:
         """Returns the shape of each tensor by its name in the checkpoint."""
-        shapes = self.transform.sources(tuple(self.variable.shape))
-        return dict(zip(self.names, shapes, strict=True))
+        return dict(zip(self.tensors, self.transform.sources(self.shape), strict=True))
+
+    def value(self, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns the variable's value."""
+        return self.transform.apply(*(tensors[name] for name in self.tensors))
 
 
-def convert(tensors: Mapping[str, np.ndarray], model: keras.Model, family: str, *, skip: Collection[str] = ()) -> None:
-    """Fills a model with a checkpoint's tensors.
+def variables_by_name(model: keras.Model) -> dict[str, Any]:
+    """Returns a model's variables by "layer/variable".
 
-    Every variable is assigned exactly once, and every tensor belongs to exactly one layer. Everything
-    is checked before the first assignment: the model is either filled completely or left unchanged.
+    Args:
+        model: Any built model.
+
+    Returns:
+        The variables in the model's order.
+
+    Raises:
+        ValueError: Two variables have the same name.
+    """
+    variables: dict[str, Any] = {}
+    for layer, own, variable in _variables(model):
+        name = f"{layer.name}/{own}"
+        if name in variables:
+            raise ValueError(f"Two variables of {model.name!r} are named {name!r}; rename one of the layers.")
+        variables[name] = variable
+    return variables
+
+
+def _variables(model: keras.Model) -> Iterator[tuple[Any, str, Any]]:
+    """Yields each variable with its layer and its name in the layer."""
+    for layer in model.layers:
+        for variable in layer.weights:
+            # In a nested model, the path distinguishes the layers, the bare name does not.
+            yield layer, variable.path.split("/", 1)[-1] if isinstance(layer, keras.Model) else variable.name, variable
+
+
+def convert(
+    tensors: Mapping[str, np.ndarray], model: keras.Model, family: str, *, source: str = ""
+) -> dict[str, np.ndarray]:
+    """Returns a checkpoint's tensors under this package's names and in its layout.
+
+    Every variable is made exactly once, and every tensor belongs to exactly one layer. Channels come
+    in the order R, G, B and classes in sorted order. The model stays unchanged: `assign` fills it.
 
     Args:
         tensors: The checkpoint's tensors, with names and layout as published, of any float type.
-        model: A model of this package, of the lineage that the checkpoint was trained in.
-        family: How the checkpoint names its tensors, a key of `rules.FAMILIES`.
-        skip: This package's names of layers that keep their values, such as ("logits",) for a
-            classifier with other classes, or none. Their tensors may be absent, unused, or of any shape.
+        model: A model of the network and lineage that the checkpoint was trained in, with any
+            number of classes and image channels, or without a classifier.
+        family: How the checkpoint names its tensors, a key of `rules.FAMILIES`, or `rules.OWN`.
+            A checkpoint under the package's own names may lack the classifier.
+        source: Where the tensors come from, for messages. Default: the family.
+
+    Returns:
+        Arrays by "layer/variable", with the checkpoint's classes and channels.
 
     Raises:
         WeightsMismatchError: A tensor is missing, left over, or of another shape.
         ValueError: The family is unknown or has no name for a layer, or a tensor contains integers,
             NaN, or infinite values.
     """
-    rules = FAMILIES[one_of("family", family, FAMILIES)]
-    assignments = list(_assignments(model, family, skip))
-    skipped = _skipped_names(rules, skip)
-    found = {
-        name: tensor for name, tensor in tensors.items() if not name.endswith(rules.ignored) and name not in skipped
-    }
-    _check(found, assignments, model, family)
-    for assignment in assignments:
-        for name in assignment.names:
-            check_values(name, np.asarray(found[name]), assignment.variable, source=f"the {family!r} checkpoint")
-    for assignment in assignments:
-        values = (np.asarray(found[name]) for name in assignment.names)
-        assignment.variable.assign(assignment.transform.apply(*values))
+    rules = family_named(family)
+    source = source or family
+    found = {name: np.asarray(tensor) for name, tensor in tensors.items() if not name.endswith(rules.ignored)}
+    variables = [_as_stored(wanted, found) for wanted in _wanted(model, rules, family)]
+    variables = _with_classifier(variables, found, rules)
+    _check(found, variables, model, family, source)
+    for wanted in variables:
+        for name in wanted.tensors:
+            check_values(name, found[name], wanted.dtype, source=source)
+    return _in_order({wanted.name: wanted.value(found) for wanted in variables}, rules)
+
+
+def assign(model: keras.Model, values: Mapping[str, np.ndarray]) -> None:
+    """Fills a model with converted tensors, adapted to its classes and channels.
+
+    A classifier with other classes keeps its initial weights. A stem with other channels gets the
+    checkpoint's weights, summed over RGB (one channel) or repeated and rescaled (any other number).
+
+    Args:
+        model: The model.
+        values: The result of `convert` for this model.
+    """
+    variables = variables_by_name(model)
+    head = [name for name in HEAD if name in variables]
+    is_fresh = any(name not in values or values[name].shape != tuple(variables[name].shape) for name in head)
+    for name, variable in variables.items():
+        if name in STEMS and values[name].shape[2] != variable.shape[2]:
+            variable.assign(adapt_channels(values[name], variable.shape[2]))
+        elif not (is_fresh and name in head):
+            variable.assign(values[name])
+
+
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Adapts a first convolution's kernel to another number of input channels.
+
+    One channel: the sum over R, G, and B; a gray image gets the same output as its RGB copy. Other
+    numbers: R, G, B, R, ... as often as needed, scaled to keep the sum over channels.
+
+    Args:
+        kernel: Array of shape (height, width, 3, filters).
+        channels: The new number of channels, at least 1.
+
+    Returns:
+        Array of shape (height, width, channels, filters).
+    """
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    had = kernel.shape[2]
+    repeated = np.concatenate([kernel] * -(-channels // had), axis=2)[:, :, :channels]
+    return repeated * (had / channels)
 
 
 def expected_tensors(model: keras.Model, family: str) -> dict[str, Shape]:
@@ -115,81 +206,99 @@ def expected_tensors(model: keras.Model, family: str) -> dict[str, Shape]:
     Raises:
         ValueError: The family is unknown or has no name for a layer.
     """
-    shapes: dict[str, Shape] = {}
-    for assignment in _assignments(model, family, ()):
-        shapes.update(assignment.shapes())
-    return shapes
+    return {
+        name: shape
+        for wanted in _wanted(model, family_named(family), family)
+        for name, shape in wanted.shapes().items()
+    }
 
 
-def _assignments(model: keras.Model, family: str, skip: Collection[str]) -> Iterator[_Assignment]:
-    rules = FAMILIES[one_of("family", family, FAMILIES)]
-    for layer in model.layers:
-        if not layer.weights or layer.name in skip:
-            continue
-        prefix = _prefix(rules, layer.name)
-        sources = rules.variables.get(type(layer).__name__)
-        if prefix is None or sources is None:
+def _wanted(model: keras.Model, rules: Family, family: str) -> list[_Wanted]:
+    wanted = []
+    for layer, own, variable in _variables(model):
+        source = rules.source(layer.name, type(layer).__name__, own)
+        if source is None:
             raise ValueError(
                 f"The family {family!r} has no name for the layer {layer.name!r} ({type(layer).__name__}) of "
                 f"{model.name!r}: the checkpoint belongs to another network. Families: {', '.join(FAMILIES)}."
             )
-        for variable in layer.weights:
-            source = sources[variable.name]
-            names = tuple(prefix + suffix for suffix in source.suffixes)
-            yield _Assignment(layer.name, variable, names, TRANSFORMS[source.transform])
+        shape, transform = tuple(variable.shape), TRANSFORMS[source.transform]
+        wanted.append(_Wanted(f"{layer.name}/{own}", shape, str(variable.dtype), source.tensors, transform))
+    return wanted
 
 
-def _prefix(rules: Family, layer: str) -> str | None:
-    match = re.fullmatch(rules.block_layer, layer)
-    if match is None:
-        return rules.layers.get(layer)
-    stage, block, leaf = match.groups()
-    return rules.block(int(stage), _number(block)) + rules.leaves[leaf] if leaf in rules.leaves else None
+def _as_stored(wanted: _Wanted, found: Mapping[str, np.ndarray]) -> _Wanted:
+    """Returns a variable with the channels or classes of the checkpoint, which may differ from the model's."""
+    axis = 2 if wanted.name in STEMS else -1 if wanted.name in HEAD else None
+    if axis is None or wanted.tensors[0] not in found:
+        return wanted
+    shape = list(wanted.shape)
+    shape[axis] = found[wanted.tensors[0]].size * shape[axis] // math.prod(shape)
+    return dataclasses.replace(wanted, shape=tuple(shape))
 
 
-def _number(text: str) -> int:
-    """Returns the number of a block, which some networks write as a letter."""
-    return int(text) if text.isdecimal() else string.ascii_lowercase.index(text) + 1
+def _with_classifier(variables: list[_Wanted], found: Mapping[str, np.ndarray], family: Family) -> list[_Wanted]:
+    """Adds the classifier that a model lacks, as the checkpoint has it; drops the one that may be absent, and is."""
+    body = [wanted for wanted in variables if wanted.name not in HEAD]
+    head = {name: family.classifier(name.partition("/")[2]) for name in HEAD}
+    if family.optional_classifier and not any(source.tensors[0] in found for source in head.values()):
+        return body
+    if len(body) < len(variables):
+        return variables
+    for name, source in head.items():
+        transform = TRANSFORMS[source.transform]
+        shape = transform.apply(found.get(source.tensors[0], np.zeros((0, 0)))).shape
+        body.append(_Wanted(name, shape, "float32", source.tensors, transform))
+    return body
 
 
-def _skipped_names(rules: Family, skip: Collection[str]) -> set[str]:
-    suffixes = {
-        suffix for sources in rules.variables.values() for source in sources.values() for suffix in source.suffixes
-    }
-    prefixes = [_prefix(rules, layer) for layer in skip]
-    return {prefix + suffix for prefix in prefixes if prefix is not None for suffix in suffixes}
+def _in_order(values: dict[str, np.ndarray], rules: Family) -> dict[str, np.ndarray]:
+    """Returns the values with channels in the order R, G, B and classes in sorted order."""
+    if rules.channel_order == "bgr":
+        values |= {name: values[name][:, :, ::-1] for name in STEMS if name in values}
+    if rules.class_order == "devkit":
+        values |= {name: values[name][..., sorted_from_devkit()] for name in HEAD if values[name].shape[-1] == 1000}
+    return values
 
 
-def _check(found: Mapping[str, np.ndarray], assignments: list[_Assignment], model: keras.Model, family: str) -> None:
+def _check(
+    found: Mapping[str, np.ndarray], variables: Iterable[_Wanted], model: keras.Model, family: str, source: str
+) -> None:
     owners: dict[str, str] = {}
     expected: dict[str, str] = {}
-    wanted: dict[str, Shape] = {}
-    for assignment in assignments:
-        for name, shape in assignment.shapes().items():
-            if owners.setdefault(name, assignment.layer) != assignment.layer:
+    shapes: dict[str, Shape] = {}
+    for wanted in variables:
+        layer = wanted.name.partition("/")[0]
+        for name, shape in wanted.shapes().items():
+            if owners.setdefault(name, layer) != layer:
                 raise ValueError(
                     f"The rules of {family!r} read {name!r} for two layers of {model.name!r}: {owners[name]} and "
-                    f"{assignment.layer}. Correct the rules: each tensor belongs to one layer."
+                    f"{layer}. Correct the rules: each tensor belongs to one layer."
                 )
-            wanted[name] = shape
-            if name not in found or tuple(found[name].shape) != shape:
-                expected.setdefault(name, f"{shape}  for {assignment.layer}/{assignment.variable.name}")
-    unused = {
-        name: str(tuple(tensor.shape)) for name, tensor in found.items() if tuple(tensor.shape) != wanted.get(name)
-    }
+            shapes[name] = shape
+            if name not in found or found[name].shape != shape:
+                expected.setdefault(name, str(shape) if name == wanted.name else f"{shape}  for {wanted.name}")
+    unused = {name: str(tensor.shape) for name, tensor in found.items() if tensor.shape != shapes.get(name)}
     if expected or unused:
         count = len(expected.keys() | unused.keys())
-        title = f"{model.name} <- {family}: {count} of {len(wanted.keys() | found.keys())} tensors do not match"
-        raise WeightsMismatchError(title, expected, unused, _hint(found, wanted, model, family))
+        title = f"{model.name} <- {source}: {count} of {len(shapes.keys() | found.keys())} tensors do not match"
+        raise WeightsMismatchError(title, expected, unused, _family_hint(found, model, family) or _network_hint(found))
 
 
-def _hint(found: Collection[str], wanted: Collection[str], model: keras.Model, family: str) -> str:
+def _family_hint(found: Collection[str], model: keras.Model, family: str) -> str:
     """Returns a hint at another family whose names fit the checkpoint better, if there is one."""
-    matches = {family: len(set(found) & set(wanted))}
-    for other in FAMILIES:
+    matches = {}
+    for other in (family, *FAMILIES):
         try:
             matches[other] = len(set(found) & expected_tensors(model, other).keys())
         except ValueError:  # a family for other networks
             continue
     best = max(matches, key=lambda name: matches[name])
     return "" if matches[best] == matches[family] else f"the names look like those of the family {best!r}."
+
+
+def _network_hint(found: Mapping[str, np.ndarray]) -> str:
+    """Returns a hint at the networks with as many trainable parameters as the checkpoint, if there are any."""
+    count = sum(array.size for name, array in found.items() if not _STATISTICS.search(name))
+    models = sorted({record.model for record in RECORDS.values() if record.parameters == count})
+    return f"its {count:,} parameters are those of {' or '.join(map(repr, models))}." if models else ""

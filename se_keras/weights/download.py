@@ -15,7 +15,7 @@ from typing import Any
 from se_keras.errors import ChecksumError, DownloadError, missing_package
 from se_keras.files import locked
 from se_keras.weights.home import cache_folder
-from se_keras.weights.records import BundledFile, HubFile, WebFile, WeightsRecord
+from se_keras.weights.records import BundledFile, HubFile, LocalFile, WebFile, WeightsRecord
 
 TIMEOUT = 30  # seconds without data
 _CHUNK = 1 << 20
@@ -40,8 +40,10 @@ def fetch(record: WeightsRecord) -> pathlib.Path:
         DownloadError: Every source failed; the message states why.
         ImportError: `huggingface_hub` is not installed.
     """
-    failures = []
+    failures, mirror = [], os.environ.get("SE_KERAS_WEIGHTS_MIRROR")
     for source in record.sources:
+        if isinstance(source, LocalFile):
+            return pathlib.Path(source.path)
         if isinstance(source, BundledFile):
             return _from_package(source)
         direct: Callable[..., pathlib.Path] = _from_hub if isinstance(source, HubFile) else _from_web
@@ -49,7 +51,8 @@ def fetch(record: WeightsRecord) -> pathlib.Path:
             try:
                 path = attempt(source, record)
             except (OSError, ValueError) as error:
-                failures.append(f"{_where(source, attempt)}: {_first_line(error)}")
+                where = f"mirror {mirror}" if attempt is _from_mirror else source.where
+                failures.append(f"{where}: {_first_line(error)}")
                 continue
             if path is not None:
                 return path
@@ -66,12 +69,6 @@ def _from_package(source: BundledFile) -> pathlib.Path:
     path = pathlib.Path(str(importlib.resources.files("se_keras").joinpath(f"data/{source.file}")))
     _verify(path, {"sha256": source.sha256})
     return path
-
-
-def _where(source: HubFile | WebFile, attempt: Callable[..., Any]) -> str:
-    if attempt is _from_mirror:
-        return f"mirror {os.environ.get('SE_KERAS_WEIGHTS_MIRROR')}"
-    return f"hub {source.repository}/{source.file}" if isinstance(source, HubFile) else source.url
 
 
 def _first_line(error: Exception) -> str:

@@ -16,8 +16,9 @@ import keras
 from se_keras.file_kinds import damaged
 from se_keras.files import replacing
 from se_keras.images.record import Preprocessing
-from se_keras.weights.files import fingerprint_of, fingerprint_of_layers, structure_mismatch, variables_by_name
+from se_keras.weights.convert import variables_by_name
 from se_keras.weights.readers import Stated
+from se_keras.weights.structure import check_structure, fingerprint_of_layers
 from se_keras.weights.values import check_values
 
 KERAS_FILES = (".weights.h5", ".keras")
@@ -47,8 +48,7 @@ def load_keras_file(model: keras.Model, path: str | os.PathLike) -> None:
             f"{(stored - own).total()} have none in the model. Build it with the options (classes, se, include_top) "
             "that the file was saved with."
         )
-    if stated_by(path).structure not in (None, fingerprint_of(model)):
-        raise structure_mismatch(model, variables_by_name(model), path)
+    check_structure(model, stated_by(path).structure, variables_by_name(model), source=path)
     try:
         model.load_weights(path)
     except MemoryError:
@@ -56,7 +56,7 @@ def load_keras_file(model: keras.Model, path: str | os.PathLike) -> None:
     except Exception as error:
         raise damaged(path, "Keras weights file", error, containers=("a zip archive", "an HDF5 file")) from error
     for variable in model.weights:
-        check_values(variable.path, keras.ops.convert_to_numpy(variable), variable, source=repr(path))
+        check_values(variable.path, keras.ops.convert_to_numpy(variable), str(variable.dtype), source=repr(path))
 
 
 def save_keras_file(model: keras.Model, path: str | os.PathLike, *, overwrite: bool = False) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from se_keras.images.record import Preprocessing
 from se_keras.weights import bundled, timm_table
 from se_keras.weights.records import Accuracy, HubFile, WebFile, WeightsRecord
+from se_keras.weights.rules import FAMILIES
 
 _RELEASES = "https://github.com/huggingface/pytorch-image-models/releases/download"
 _GLUON_RELEASES = "https://github.com/rwightman/pytorch-pretrained-gluonresnet/releases/download"
@@ -20,8 +21,6 @@ _TIMM_LICENSE = (
     "research-only terms"
 )
 _CAFFE_LICENSE = "Apache-2.0, the license of hujie-frank/SENet, which does not mention the weights separately"
-# The authors subtract (104, 117, 123) from BGR pixels and do not divide.
-CAFFE_INPUT = Preprocessing(mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255, 1 / 255, 1 / 255))
 
 _PORT = "The authors' Caffe weights, ported to PyTorch by Remi Cadene with the classes in sorted order."
 _EXTRA_RELU = "Trained by Ross Wightman with timm; a ReLU lies between the last batch normalization and the SE block."
@@ -106,6 +105,7 @@ _TIMM_ROWS: tuple[tuple[str, str, str, _Row, _Row | None, int, int, str], ...] =
 )
 # fmt: on
 
+ALIAS = "imagenet"
 _AVERAGE_SHORTCUTS = ("se_resnet152d", "se_resnext26d", "se_resnext26t", "se_resnext101d_32x8d")
 
 
@@ -117,18 +117,17 @@ def _suffix(release: str) -> str:
 def _official(
     model: str, path: str, known_hash: dict[str, str], top1: float, top5: float, count: int, macs: int
 ) -> WeightsRecord:
+    family = "caffe_bn_inception" if model == "se_bn_inception" else "caffe_resnet"
     return WeightsRecord(
         model=model,
         tag="caffe_in1k",
-        family="caffe_bn_inception" if model == "se_bn_inception" else "caffe_resnet",
+        family=family,
         lineage=None,
         sources=(WebFile(url=f"{_OPENVINO}/{path}", **known_hash),),
-        preprocessing=CAFFE_INPUT,
+        preprocessing=FAMILIES[family].preprocessing,
         accuracy=(Accuracy(top1=top1, top5=top5, size=224, crop=0.875, measured_by="hujie-frank/SENet, README"),),
         parameters=count,
         macs=macs,
-        class_order="devkit",
-        channel_order="bgr",
         license=_CAFFE_LICENSE,
         provenance="Trained by the authors of the paper in Caffe, mirrored by OpenVINO's model zoo.",
         unverified="the file itself; the authors' interpolation (assumed bilinear)",
@@ -222,3 +221,6 @@ PAPER_TAGS: dict[str, str] = {"se_bn_inception": "caffe_in1k"} | {
     row[0]: "legacy_in1k" for row in _LEGACY_ROWS if row[-1] is _PORT
 }
 """The tag that `weights="paper"` stands for: the weights of the authors of the SE paper, or their port."""
+
+ALIASES = {ALIAS: DEFAULT_TAGS, "paper": PAPER_TAGS}
+"""What may stand for a tag: the tag of each network that has one."""

@@ -1,14 +1,13 @@
-"""Records of published checkpoints, one frozen dataclass for each, and the table of all."""
+"""Records of checkpoints, one frozen dataclass for each, and the kinds of sources that they come from."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
 
-from se_keras.errors import one_of
 from se_keras.images.record import Preprocessing
-
-CLASS_ORDERS = ("sorted", "devkit")
-CHANNEL_ORDERS = ("rgb", "bgr")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +26,11 @@ class HubFile:
     file: str = "model.safetensors"
     revision: str = "main"
     sha256: str = ""
+
+    @property
+    def where(self) -> str:
+        """Returns the place of the file, for people."""
+        return f"hub: {self.repository}/{self.file}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,11 @@ class WebFile:
         """Returns the last part of the URL."""
         return self.url.rsplit("/", 1)[-1]
 
+    @property
+    def where(self) -> str:
+        """Returns the place of the file, for people."""
+        return self.url
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BundledFile:
@@ -64,6 +73,34 @@ class BundledFile:
 
     file: str
     sha256: str
+
+    @property
+    def where(self) -> str:
+        """Returns the place of the file, for people."""
+        return f"installed with the package: se_keras/data/{self.file}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalFile:
+    """A file of the user's own.
+
+    Args:
+        path: The file.
+        tensors: Its tensors, as its reader returned them. None for a file that only Keras reads.
+    """
+
+    path: str
+    tensors: Mapping[str, Any] | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def file(self) -> str:
+        """Returns the name of the file."""
+        return os.path.basename(self.path)
+
+    @property
+    def where(self) -> str:
+        """Returns the place of the file, for people."""
+        return self.path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,24 +124,21 @@ class Accuracy:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeightsRecord:
-    """The record of one published checkpoint.
+    """The record of one checkpoint: a published one, or a file of the user's own.
 
     Args:
         model: Registry name of the network.
-        tag: Name of the checkpoint among those of the network.
-        family: How its tensors are named, a key of `weights.rules.FAMILIES`; "se_keras" for the package's own format.
-        lineage: Structure it was trained in, one of the network's lineages. None for the
-            network's own.
-        sources: Where to download it, in order of preference.
-        preprocessing: Preprocessing of the images in training.
-        accuracy: Measured accuracies, the one at the training size first.
+        tag: Name of the checkpoint among those of the network; the path of a user's file.
+        family: How its tensors are named, a key of `weights.rules.FAMILIES`, `rules.OWN`, or `rules.KERAS`.
+        lineage: Structure it was trained in. None, or one that the network lacks: the network's own.
+        sources: Where to get it, in order of preference.
+        preprocessing: Preprocessing of the images in training. None if a user's file does not state it.
+        accuracy: Measured accuracies, the one at the training size first. () for a user's file.
         parameters: Number of trainable parameters, including the classifier of all classes.
         macs: Multiply-adds for one image at the training size.
-        class_order: "sorted" (WNIDs) or "devkit" (ILSVRC, the authors' own networks).
-        channel_order: Channel order of the first convolution's input: "rgb" or "bgr".
         dataset: Dataset it was trained on.
         class_names: Class names in the order of the outputs; () for ImageNet's 1,000.
-        plain: Whether it belongs to the network without SE.
+        plain: Whether it belongs to the network without SE. None if a user's file does not state it.
         reduction: Reduction of its SE blocks, if it is not the network's own.
         license: The license, as the source states it.
         provenance: One sentence: who trained it, and how it got here.
@@ -115,24 +149,20 @@ class WeightsRecord:
     tag: str
     family: str
     lineage: str | None
-    sources: tuple[HubFile | WebFile | BundledFile, ...]
-    preprocessing: Preprocessing
-    accuracy: tuple[Accuracy, ...]
-    parameters: int
-    macs: int
-    class_order: str = "sorted"
-    channel_order: str = "rgb"
+    sources: tuple[HubFile | WebFile | BundledFile | LocalFile, ...]
+    preprocessing: Preprocessing | None
+    accuracy: tuple[Accuracy, ...] = ()
+    parameters: int = 0
+    macs: int = 0
     dataset: str = "ImageNet-1k"
     class_names: tuple[str, ...] = ()
-    plain: bool = False
+    plain: bool | None = False
     reduction: int | None = None
-    license: str
-    provenance: str
-    unverified: str
+    license: str = ""
+    provenance: str = ""
+    unverified: str = ""
 
     def __post_init__(self) -> None:
-        one_of("class_order", self.class_order, CLASS_ORDERS)
-        one_of("channel_order", self.channel_order, CHANNEL_ORDERS)
         if not self.sources:
             raise ValueError(f"A record needs at least one source; received none for {self.identifier!r}.")
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 
-def check_values(name: str, values: np.ndarray, variable: Any, *, source: str) -> None:
+def check_values(name: str, values: np.ndarray, dtype: str, *, source: str) -> None:
     """Rejects values that cannot be a trained weight.
 
     Args:
         name: The tensor's name.
         values: Its values.
-        variable: The Keras variable that they are for.
+        dtype: Type of the variable that they are for.
         source: Where they come from, for the message.
 
     Raises:
         ValueError: Integers or booleans for a float variable, or values that are NaN or infinite.
     """
     kind = np.dtype(values.dtype).name  # NumPy has no kind for bfloat16
-    if "float" in str(variable.dtype) and "float" not in kind:
+    if "float" in dtype and "float" not in kind:
         raise ValueError(
             f"Weights must be floating-point numbers; the tensor {name!r} of {source} is {kind}. Convert it back to "
             "floats first (with its scale, if it is quantized)."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tracemalloc
 
 import keras
@@ -12,6 +13,7 @@ from keras import layers
 from se_keras import SqueezeExcite
 from se_keras.analysis import Gates, collect_gates, image_gates
 from se_keras.analysis.gate_statistics import QUANTILES
+from se_keras.progress import shown_by
 
 IMAGES, CHANNELS = 30, 6
 
@@ -54,8 +56,8 @@ def same(one: Gates, other: Gates, rtol: float = 1e-5) -> None:
 
 
 def test_numbers_are_those_by_hand(model, images, labels):
-    found = collect_gates(model, images, labels, class_names=["a", "b", "c"], data="noise", batch_size=7)
-    assert (found.network, found.data, found.images, found.class_names) == ("small", "noise", IMAGES, ("a", "b", "c"))
+    found = collect_gates(model, images, labels=labels, class_names=["a", "b", "c"], title="noise", batch_size=7)
+    assert (found.network, found.title, found.images, found.class_names) == ("small", "noise", IMAGES, ("a", "b", "c"))
     assert [block.name for block in found.blocks] == ["first", "second"]
     for block in found.blocks:
         values = gates_by_hand(model, images, block.name)
@@ -75,7 +77,7 @@ def test_numbers_are_those_by_hand(model, images, labels):
 
 
 def test_quantiles_are_true_to_a_bin(model, images, labels):
-    found = collect_gates(model, images, labels, bins=200)
+    found = collect_gates(model, images, labels=labels, bins=200)
     assert found.levels == QUANTILES
     for block in found.blocks:
         values = gates_by_hand(model, images, block.name)
@@ -92,14 +94,14 @@ def test_classes_that_gates_depend_on_alone_are_seen():
     eye = np.eye(2, dtype="float32")
     model.get_layer("se").set_weights([eye, np.zeros(2), np.diag([8.0, 0.0]), np.zeros(2)])
     images = np.ones((4, 2, 2, 2), "float32") * np.array([0, 0, 1, 1])[:, None, None, None]
-    block = collect_gates(model, images, [5, 5, 7, 7]).block("se")
+    block = collect_gates(model, images, labels=[5, 5, 7, 7]).block("se")
     np.testing.assert_allclose(block.mean[:, 0], [0.5, 1 / (1 + np.exp(-8))], rtol=1e-6)
     np.testing.assert_array_equal(block.high_share, [[0, 0], [1, 0]])
     np.testing.assert_array_equal(block.total_high_share, [0.5, 0])
     np.testing.assert_allclose(block.class_share, [1, 0], atol=1e-9)  # the second is 1/2 whatever the image
     assert block.total_std[1] == 0
     assert block.class_specificity == pytest.approx(1)
-    mixed = collect_gates(model, images, [5, 7, 5, 7]).block("se")
+    mixed = collect_gates(model, images, labels=[5, 7, 5, 7]).block("se")
     np.testing.assert_allclose(mixed.class_share, [0, 0], atol=1e-9)
 
 
@@ -136,7 +138,9 @@ def as_tf_data(images, labels):
     ids=["PyDataset", "tf.data", "generator with sample weights", "one-hot", "column"],
 )
 def test_every_source_gives_the_same(model, images, labels, source):
-    same(collect_gates(model, source(images, labels), samples=5), collect_gates(model, images, labels, samples=5))
+    same(
+        collect_gates(model, source(images, labels), samples=5), collect_gates(model, images, labels=labels, samples=5)
+    )
 
 
 def test_images_without_labels_are_one_class(model, images):
@@ -149,19 +153,19 @@ def test_images_without_labels_are_one_class(model, images):
 
 
 def test_labels_may_stand_beside_batches(model, images, labels):
-    same(collect_gates(model, [images[:20], images[20:]], labels), collect_gates(model, images, labels))
+    same(collect_gates(model, [images[:20], images[20:]], labels=labels), collect_gates(model, images, labels=labels))
 
 
 def test_some_classes_can_be_named(model, images, labels):
-    found = collect_gates(model, images, labels * 300 + 1, class_names={601: "cliff", 1: "goldfish", 301: "pug"})
+    found = collect_gates(model, images, labels=labels * 300 + 1, class_names={601: "cliff", 1: "goldfish", 301: "pug"})
     assert found.class_names == ("cliff", "goldfish", "pug")
-    same_rows = collect_gates(model, images, labels)
+    same_rows = collect_gates(model, images, labels=labels)
     assert same_rows.class_names == ("0", "1", "2")
     np.testing.assert_allclose(found.blocks[0].mean, same_rows.blocks[0].mean[[2, 0, 1]], rtol=1e-6)
 
 
 def test_samples_are_the_gates_of_single_images(model, images, labels):
-    found = collect_gates(model, images, labels + 4, samples=9, batch_size=4)
+    found = collect_gates(model, images, labels=labels + 4, samples=9, batch_size=4)
     values = gates_by_hand(model, images, "second")
     assert len(set(found.sample_indices)) == 9
     assert found.sample_indices.max() > 9, "not only the first"
@@ -172,7 +176,7 @@ def test_samples_are_the_gates_of_single_images(model, images, labels):
 
 
 def test_file_holds_everything(model, images, labels, tmp_path):
-    found = collect_gates(model, images, labels, class_names=["a", "b", "ç"], data="noise", samples=3)
+    found = collect_gates(model, images, labels=labels, class_names=["a", "b", "ç"], title="noise", samples=3)
     found.save(tmp_path / "gates.npz")
     loaded = Gates.load(tmp_path / "gates.npz")
     same(loaded, found, rtol=0)
@@ -222,7 +226,7 @@ def test_gates_without_an_upper_end(images):
 def test_constant_gates_do_not_vary_at_all(images):
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, SqueezeExcite(1, name="se", gate_init="identity")(inputs))
-    block = collect_gates(model, images, [0, 1] * 15).block("se")
+    block = collect_gates(model, images, labels=[0, 1] * 15).block("se")
     np.testing.assert_array_equal(block.total_std, 0)
     np.testing.assert_array_equal(block.class_share, 0)
     np.testing.assert_array_equal(block.total_quantiles, np.ones((5, 3)))
@@ -287,17 +291,18 @@ def test_image_gates_are_one_images_gates_and_maps(model, images):
         np.testing.assert_allclose(found[name].maps, keras.ops.convert_to_numpy(maps)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_progress_wraps_the_batches(model, images):
+def test_progress_counts_the_batches(model, images):
     seen = []
 
-    def progress(batches):
-        for batch in batches:
-            seen.append(len(seen))
-            yield batch
+    @contextlib.contextmanager
+    def display(title, total):
+        yield lambda: seen.append((title, total))
 
-    collect_gates(model, images, batch_size=10, progress=progress)
-    collect_gates(model, [images[:20], images[20:]], progress=progress)
-    assert len(seen) == 3 + 2
+    with shown_by(display):
+        collect_gates(model, images, batch_size=10)
+        collect_gates(model, (part for part in (images[:20], images[20:])))
+        collect_gates(model, images, verbose=0)
+    assert seen == [("Collecting gates", 3)] * 3 + [("Collecting gates", None)] * 2
 
 
 def test_memory_does_not_grow_with_the_images(model):
@@ -331,15 +336,15 @@ def plain():
         (lambda x, y: {"model": subclassed()}, "Only functional models"),
         (lambda x, y: {"model": plain()}, "SqueezeExcite layers; the model 'plain' has none.*insert_squeeze_excite"),
         (lambda x, y: {"labels": y[:-1]}, "29 labels for 30 images in the dataset"),
-        (lambda x, y: {"images": [x], "labels": y[:-1]}, "29 labels for 30 images in a batch"),
-        (lambda x, y: {"images": [x[:9]], "labels": y}, "30 labels for 9 images in the dataset"),
-        (lambda x, y: {"images": [(x, y[:-1])]}, "29 labels for 30 images in a batch"),
-        (lambda x, y: {"images": [(x, y)], "labels": y}, "given once"),
-        (lambda x, y: {"images": [(x, y), x]}, "received no labels|All batches must have labels"),
-        (lambda x, y: {"images": x[:0]}, "at least one image"),
-        (lambda x, y: {"images": []}, "at least one image"),
-        (lambda x, y: {"images": x[0]}, r"a batch axis"),
-        (lambda x, y: {"images": 5}, "received int"),
+        (lambda x, y: {"data": [x], "labels": y[:-1]}, "29 labels for 30 images in a batch"),
+        (lambda x, y: {"data": [x[:9]], "labels": y}, "30 labels for 9 images in the dataset"),
+        (lambda x, y: {"data": [(x, y[:-1])]}, "29 labels for 30 images in a batch"),
+        (lambda x, y: {"data": [(x, y)], "labels": y}, "given once"),
+        (lambda x, y: {"data": [(x, y), x]}, "received no labels|All batches must have labels"),
+        (lambda x, y: {"data": x[:0]}, "at least one image"),
+        (lambda x, y: {"data": []}, "at least one image"),
+        (lambda x, y: {"data": x[0]}, r"a batch axis"),
+        (lambda x, y: {"data": 5}, "received int"),
         (lambda x, y: {"labels": y, "class_names": ["a", "b", "c", "d"]}, "received none of d"),
         (lambda x, y: {"labels": y, "class_names": ["a", "b"]}, "received label 2, and names for 0, 1"),
         (lambda x, y: {"class_names": ["a"]}, "received no labels"),
@@ -353,7 +358,7 @@ def plain():
     ],
 )
 def test_bad_input(model, images, labels, change, message):
-    arguments = {"model": model, "images": images, **change(images, labels)}
+    arguments = {"model": model, "data": images, **change(images, labels)}
     with pytest.raises(ValueError, match=message):
         collect_gates(**arguments)
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from se_keras import SqueezeExcite
 from se_keras.analysis import BlockGates, Gates, collect_gates, image_gates, plot_gates, plot_image, plot_pruning
-from se_keras.analysis.plots import COLORS
+from se_keras.analysis.drawing import COLORS
 from se_keras.analysis.tables import chosen_blocks, evenly, stage_of
 from se_keras.surgery import GateChange, PruningReport
 
@@ -40,7 +40,7 @@ def made_up(names, classes=3, channels=8, seed=0) -> Gates:
 
     return Gates(
         network="made_up",
-        data="noise",
+        title="noise",
         class_names=tuple(f"class {i}" for i in range(classes)),
         counts=np.full(classes, 400),
         levels=(0.5,),
@@ -151,7 +151,7 @@ def model():
 def test_channels_turned_up_for_an_image(model, rng, tmp_path, monkeypatch, scale):
     images = rng.uniform(0, 255, (20, 8, 8, 3))
     images = {"pixels": images.astype("uint8"), "integers": images, "normalized": images / 127.5 - 1}[scale]
-    gates, titles = collect_gates(model, images, data="noise"), titles_of(monkeypatch)
+    gates, titles = collect_gates(model, images, title="noise"), titles_of(monkeypatch)
     png, table = plot_image(model, images[4], gates, tmp_path / "image.png", title="nothing", top=3)
     assert titles == ["Most amplified channels: nothing\nsmall, means over noise, 20 images"]
     assert is_drawn(png, 1000)
@@ -186,7 +186,7 @@ def report(bound, **values):
 
 def test_curve_of_pruning(tmp_path, monkeypatch):
     titles = titles_of(monkeypatch)
-    png, table = plot_pruning([report(0.0), report(0.2)], tmp_path / "curve.png", data="noise")
+    png, table = plot_pruning([report(0.0), report(0.2)], tmp_path / "curve.png", title="noise")
     assert titles[0].endswith("\nsmall, noise, 50 images")
     assert is_drawn(png, 1200)
     rows = rows_of(table)

@@ -9,7 +9,7 @@ from small_networks import answers
 import se_keras
 from se_keras.export import inference_form as module
 from se_keras.export.inference_form import inference_form, relative_difference
-from se_keras.surgery import Deployment, deploy
+from se_keras.surgery import deploy
 
 
 def test_form_computes_the_same():
@@ -22,9 +22,9 @@ def test_form_computes_the_same():
 
 def test_form_that_answers_differently_is_not_written(monkeypatch):
     def broken(model):
-        deployed, changes = deploy(model)
+        deployed = deploy(model)
         deployed.get_layer("logits").bias.assign(np.full(10, 0.5) * np.arange(10))
-        return Deployment(deployed, changes)
+        return deployed
 
     monkeypatch.setattr(module, "deploy", broken)
     with pytest.raises(ValueError, match="The outputs of the deployed form"):
@@ -33,9 +33,9 @@ def test_form_that_answers_differently_is_not_written(monkeypatch):
 
 def test_a_form_of_nan_is_not_written(monkeypatch):
     def broken(model):
-        deployed, changes = deploy(model)
+        deployed = deploy(model)
         deployed.get_layer("logits").bias.assign(np.full(10, np.nan))
-        return Deployment(deployed, changes)
+        return deployed
 
     monkeypatch.setattr(module, "deploy", broken)
     with pytest.raises(ValueError, match="The outputs of the deployed form"):
@@ -57,7 +57,7 @@ def test_what_rounding_alone_changes_is_no_difference():
     keras.utils.set_random_seed(0)
     model = chaotic()
     images = module.random_images((32, 32, 3), 2).images
-    rounded = relative_difference(*(np.asarray(form(images)) for form in (deploy(model).model, model)))
+    rounded = relative_difference(*(np.asarray(form(images)) for form in (deploy(model), model)))
     assert rounded > module.LARGEST_DIFFERENCE  # else this test shows nothing
     assert inference_form(model).name == model.name
 

@@ -186,7 +186,7 @@ def test_contents_are_on_the_disk_before_they_get_their_name(write, system, tmp_
 def test_what_exists_is_replaced_only_if_asked(write, system, tmp_path):
     write(tmp_path, OLD, False)
     before = listing(tmp_path)
-    with pytest.raises(FileExistsError, match=r"exists already. Pass overwrite=True to replace it; .* --overwrite"):
+    with pytest.raises(FileExistsError, match=r"already exists. Pass overwrite=True to replace it; .* --overwrite"):
         write(tmp_path, NEW, False)
     assert listing(tmp_path) == before
 
@@ -206,7 +206,9 @@ def test_what_is_not_ours_is_never_replaced(stranger, overwrite, tmp_path):
     (tmp_path / stranger).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / stranger).write_bytes(STRANGERS[stranger])
     before = listing(tmp_path)
-    with pytest.raises(FileExistsError, match=r"' is a f.* is ever replaced. Choose another path, or move") as caught:
+    with pytest.raises(
+        FileExistsError, match=r"' is a f.* can be replaced there. Choose another path, or move"
+    ) as caught:
         write(tmp_path, NEW, overwrite)
     assert "overwrite=True" not in str(caught.value)
     assert listing(tmp_path) == before
@@ -280,7 +282,7 @@ def test_a_name_taken_in_the_last_moment_is_seen(write, system, tmp_path, monkey
             (tmp_path / name).write_bytes(b"precious")
 
     monkeypatch.setattr(writing, "_check", late)
-    with pytest.raises(FileExistsError, match="exists already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         write(tmp_path, NEW, False)
     assert listing(tmp_path) == {name: b"precious"}
 
@@ -308,7 +310,7 @@ def test_links_are_followed(system, tmp_path):
     write_folder(tmp_path / "real", OLD, False)
     for name in ("m.tflite", "m"):
         (tmp_path / name).symlink_to(f"real/{name}")
-    with pytest.raises(FileExistsError, match="exists already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         write_one(tmp_path, NEW, False)
     write_one(tmp_path, NEW, True)
     write_folder(tmp_path, NEW, True)
@@ -444,9 +446,9 @@ def test_a_path_through_a_file_is_refused_before_the_work(tmp_path):
     (tmp_path / "thesis.txt").write_bytes(OLD)
     before = listing(tmp_path)
     target = tmp_path / "thesis.txt/runs/m.tflite"
-    with pytest.raises(FileExistsError, match=r"m\.tflite' cannot be written: .*thesis\.txt' is no folder"):
+    with pytest.raises(FileExistsError, match=r"m\.tflite' cannot be written: .*thesis\.txt' is not a folder"):
         check_targets({target: kind_of(target)}, overwrite=True)
-    with pytest.raises(FileExistsError, match=r"'run' cannot be written: .*thesis\.txt' is no folder"):
+    with pytest.raises(FileExistsError, match=r"'run' cannot be written: .*thesis\.txt' is not a folder"):
         locked(tmp_path / "thesis.txt/.lock", "run").__enter__()
     assert listing(tmp_path) == before
 
@@ -547,7 +549,7 @@ def test_a_killed_pair_is_finished_but_not_over_what_came_since(tmp_path, monkey
     monkeypatch.undo()
     assert (tmp_path / "m.tflite").read_bytes() == NEW
     (tmp_path / "m.json").write_text('{"dtype": "somebody else\'s"}')
-    with pytest.raises(FileExistsError, match="exists already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         write_pair(tmp_path, NEW, False)
     assert listing(tmp_path) == {"m.json": b'{"dtype": "somebody else\'s"}', "m.tflite": NEW}
 

@@ -81,7 +81,7 @@ def test_training_leaves_out_what_is_broken(photos):
 
 
 def test_prediction_leaves_out_what_is_broken(photos, model, tmp_path):
-    done = prediction.predict_folder(model, photos, tmp_path / "table.csv", labels=["all", "other"])
+    done = prediction.predict_folder(model, photos, tmp_path / "table.csv", class_names=["all", "other"])
     assert done.classified == READ
     with open(done.broken_list, encoding="utf-8", newline="") as stream:
         check_left_out((row["file"], row["error"]) for row in csv.DictReader(stream))

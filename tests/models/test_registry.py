@@ -139,8 +139,8 @@ def test_preprocessing_of_a_model_and_of_an_unknown_checkpoint():
 
 
 def test_default_weights_are_published_ones():
-    builders = [value for name, value in vars(se_keras).items() if name in se_keras.__all__ and name.startswith("SE")]
-    builders = [value for value in builders if inspect.isfunction(value)]
+    exported = [getattr(se_keras, name) for name in se_keras.__all__ if name.startswith("SE")]
+    builders = [value for value in exported if inspect.isfunction(value)]
     assert len(builders) == len(NAMES)
     for builder in builders:
         parameters = inspect.signature(builder).parameters
@@ -174,7 +174,10 @@ def test_builders_carry_the_documentation_of_their_network():
     assert "Default: 0.2." in text
     assert "Stages\n        with SE blocks: 2, 3, 4;" in se_keras.SEResNet20.__doc__
     assert "checkpoint (cifar10, cifar10_plain)," in se_keras.SEResNet20.__doc__
-    assert "ra2_in1k, a1_in1k, a2_in1k, a3_in1k; 'imagenet' is legacy_in1k)" in se_keras.SEResNet50.__doc__
+    assert (
+        "ra2_in1k, a1_in1k, a2_in1k, a3_in1k; 'imagenet' is ra2_in1k, 'paper' is legacy_in1k)"
+        in se_keras.SEResNet50.__doc__
+    )
     assert "(none exists)" in text
     for word in (".caffemodel", ".pth", ".safetensors", "DownloadError:", "WeightsMismatchError:", "Example:"):
         assert word in text

@@ -332,7 +332,7 @@ class Killing:
             different = [n for n in sorted(names) if isinstance(after, str) or after.get(n) != reference.after.get(n)]
             result["fault"] = f"differs: {', '.join(different)[:600]} (exit code {code})"
         elif code != 0 and not (
-            "exists already" in work.with_suffix(".log").read_text()[-3000:] and command.again is None
+            "already exists" in work.with_suffix(".log").read_text()[-3000:] and command.again is None
         ):
             result["fault"] = f"exit code {code}"
         return result

@@ -34,7 +34,7 @@ from se_keras.model_files import read_model
 from se_keras.prediction import job
 from se_keras.training import open_data
 from se_keras.training.run_folder import RUN_FILE, read_run
-from se_keras.training.state import Position, read_position, restore_state, save_state, state_variables
+from se_keras.training.state import Progress, read_progress, restore_state, save_state, state_variables
 from se_keras.weights.caffe import net_parameter_class
 from se_keras.weights.keras_files import load_keras_file, stated_by
 from se_keras.weights.readers import SafetensorsFile, read_tensors
@@ -158,7 +158,7 @@ def read_safetensors(path):
 
 
 def read_state(path):
-    read_position(path)
+    read_progress(path)
     restore_state(path, state_variables(MODEL.model))
 
 
@@ -245,7 +245,7 @@ CASES = [
     Case("saved_model.pb", make_saved_model, lambda path: structure_of(path.parent)),
     Case("data.npz", make_arrays, open_data, (of_bytes, of_archive)),
     Case("gates.npz", make_gates, Gates.load, (of_bytes, of_archive)),
-    Case("state.safetensors", lambda path: save_state(path, MODEL.model, Position()), read_state, (
+    Case("state.safetensors", lambda path: save_state(path, MODEL.model, Progress()), read_state, (
         of_bytes, of_safetensors, of_safetensors
     )),
     Case("given.json", make_run, read_run_file, (of_bytes, of_json, of_json)),

@@ -72,6 +72,6 @@ def test_one_of_two_does_it_and_the_other_says_why_not(tmp_path):
         assert sorted(map(str, race["codes"])) == ["0", "1"], (name, race)
         assert any(
             reason in race["log"]
-            for reason in ("Another process is at work on", "exists already", "already holds a run")
+            for reason in ("Another process is at work on", "already exists", "already holds a run")
         ), (name, race)
         assert race["whole"], (name, race)

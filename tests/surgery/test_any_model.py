@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from any_models import CASES
 from keras import layers
-from rewriting import randomized
+from rewriting import deployment, randomized
 
 from se_keras import export, insert_squeeze_excite, model_info
 from se_keras.analysis import collect_gates
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery import deploy, find_positions, prune_gates
+from se_keras.surgery import deploy, find_changes, find_positions, prune_gates
 from se_keras.surgery.graph import build_model, in_float32, read_graph
 
 pytestmark = pytest.mark.filterwarnings(
@@ -78,7 +78,7 @@ def names_inside(model):
 
 
 def deployed(name):
-    model, changes = deploy(built(name))
+    model, changes = deployment(built(name))
     assert re.search(CASES[name].left, "\n".join(map(str, changes))), changes
     return model
 
@@ -90,7 +90,7 @@ def watched(name):
 
 
 def pruned(name):
-    return prune_gates(built(name), batches(name), 0.0, timed_calls=0).model
+    return prune_gates(built(name), batches(name), bound=0.0)
 
 
 OPERATIONS = {"insert": inserted, "deploy": deployed, "gates": watched, "prune": pruned}
@@ -212,7 +212,7 @@ def test_weights_that_are_tied_stay_tied():
 
 def test_functions_stay_the_same_objects():
     model = built("functions_in_configs")
-    deployed = deploy(model).model
+    deployed = deploy(model)
     assert deployed.layers[-4].activation is model.layers[-4].activation
 
 
@@ -242,7 +242,7 @@ def test_gates_that_are_not_read_are_said():
 
 
 def test_batch_norms_of_every_step_are_folded():
-    changes = deploy(built("time_distributed")).changes
+    changes = find_changes(built("time_distributed"))
     assert {change.layer: change.action for change in changes}["frames/bn"] == "folded"
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from cases import networks, smallest_size
 from keras import layers
-from rewriting import actions, randomized, relative_difference
+from rewriting import actions, deployment, randomized, relative_difference
 from small_networks import answers, shortened
 
 import se_keras
 from se_keras import SEConfig, SqueezeExcite
-from se_keras.surgery import Change, Deployment, deploy
-from se_keras.surgery.deploy import deployed as deployed_graph
+from se_keras.surgery import Change, deploy
+from se_keras.surgery.deployment import deployed as deployed_graph
 from se_keras.surgery.graph import build_model, in_float32, read_graph
 from se_keras.surgery.stage import staged
 
@@ -41,7 +41,7 @@ def bottlenecks(**options):
 def test_every_network_computes_the_same(name):
     shape = (smallest_size(name), smallest_size(name), 3)
     model = randomized(se_keras.create_model(name, weights=None, input_shape=shape, classifier_activation=None))
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert relative_difference(model, deployed) < 1e-4
     found = actions(changes)
     reasons = {change.layer: change.detail for change in changes if change.action == "kept"}
@@ -56,8 +56,7 @@ def test_every_network_computes_the_same(name):
 def test_deployed_model_is_smaller_and_shares_nothing():
     model = bottlenecks(classes=10)
     before = [value.copy() for value in model.get_weights()]
-    deployed = deploy(model).model
-    assert isinstance(deploy(model), Deployment)
+    deployed = deploy(model)
     assert deployed.count_params() < model.count_params()
     assert deployed.name == model.name
     assert not {id(layer) for layer in deployed.layers} & {id(layer) for layer in model.layers}
@@ -70,7 +69,7 @@ def test_deployed_model_is_smaller_and_shares_nothing():
 @pytest.mark.slow
 def test_deployed_model_is_saved_and_loaded_with_keras_alone(tmp_path, run_python):
     model = randomized(bottlenecks(include_preprocessing=False))
-    deployed = deploy(model).model
+    deployed = deploy(model)
     deployed.save(tmp_path / "deployed.keras")
     x = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("float32")
     np.savez(tmp_path / "arrays.npz", x=x, y=answers(deployed, x))
@@ -88,7 +87,7 @@ def test_deployed_model_is_saved_and_loaded_with_keras_alone(tmp_path, run_pytho
 
 def test_endpoints_of_the_deployed_model_are_its_own():
     model = randomized(bottlenecks())
-    deployed = deploy(model).model
+    deployed = deploy(model)
     endpoints = ["stage2", "stage5", "pooled"]
     ours, theirs = (se_keras.feature_extractor(m, endpoints) for m in (model, deployed))
     x = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
@@ -109,7 +108,7 @@ def test_endpoints_of_the_deployed_model_are_its_own():
 )
 def test_blocks_that_cannot_be_hoisted_are_left_alone(se, reason):
     model = randomized(bottlenecks(se=se))
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     blocks = {change.layer: change for change in changes if change.layer.endswith("_se")}
     assert len(blocks) == 5
     assert all(change.action == "kept" and reason in change.detail for change in blocks.values())
@@ -131,7 +130,7 @@ def test_every_gate_is_hoisted(se):
     for layer in model.layers:
         if isinstance(layer, SqueezeExcite):  # the identity would hide a lost scale
             layer.expand_kernel.assign(layer.expand_kernel + 0.05)
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert list(actions(changes).values()).count("hoisted") == 5
     assert relative_difference(model, deployed) < 1e-4
 
@@ -152,7 +151,7 @@ def user_model(**options):
 
 def test_pattern_in_a_user_model_is_hoisted():
     model = user_model()
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert actions(changes) == {"bn": "folded", "se": "hoisted"}
     assert {"se_squeeze", "se_reduce", "se_expand", "se"} <= {layer.name for layer in deployed.layers}
     assert relative_difference(model, deployed) < 1e-5
@@ -170,7 +169,7 @@ def test_pattern_in_a_user_model_is_hoisted():
 )
 def test_what_is_not_affine_or_not_cheaper_stays(options, reason):
     model = user_model(**options)
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     kept = {change.layer: change.detail for change in changes if change.action == "kept"}
     assert reason in kept["se"]
     assert relative_difference(model, deployed) < 1e-5
@@ -180,7 +179,7 @@ def test_branch_between_convolution_and_block_stops_the_hoist():
     images = keras.Input((9, 7, 8))
     wide, y = bottleneck_like(images)
     model = randomized(keras.Model(images, [layers.ReLU()(wide), y]))
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     kept = {change.layer: change.detail for change in changes if change.action == "kept"}
     assert "used elsewhere" in kept["se"]
     assert relative_difference(model, deployed) < 1e-5
@@ -194,7 +193,7 @@ def test_shared_layers_stop_the_hoist(what):
     blocks = [se, se] if what == "se" else [SqueezeExcite(4), SqueezeExcite(4)]
     outputs = [block(one(images)) for one, block in zip(convs, blocks, strict=True)]
     model = randomized(keras.Model(images, outputs))
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     kept = [change for change in changes if change.action == "kept"]
     assert len(kept) == 2
     assert all("shared" in change.detail for change in kept)
@@ -206,7 +205,7 @@ def test_sequences_and_volumes(rank, conv):
     inputs = keras.Input((*(6, 5, 4)[: rank - 2], 8))
     y = layers.BatchNormalization()(conv(32, 1, use_bias=False)(inputs))
     model = randomized(keras.Model(inputs, SqueezeExcite(4, name="se")(y)))
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert actions(changes)["se"] == "hoisted"
     assert relative_difference(model, deployed) < 1e-5
 
@@ -215,7 +214,7 @@ def test_sequences_and_volumes(rank, conv):
 def test_half_precision_policies(policy):
     keras.config.set_dtype_policy(policy)
     model = randomized(bottlenecks())
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert list(actions(changes).values()).count("hoisted") == 5
     assert deployed.get_layer("stage2_block1_conv1").compute_dtype == policy.removeprefix("mixed_")
     single = build_model(deployed_graph(in_float32(read_graph(model)))[0])
@@ -232,7 +231,7 @@ def test_other_backends(backend, run_warm):
         """
         import keras
         from keras import layers
-        from rewriting import actions, randomized, relative_difference
+        from rewriting import actions, deployment, randomized, relative_difference
         from se_keras import SqueezeExcite
         from se_keras.layers import GroupedConv2D
         from se_keras.surgery import deploy
@@ -243,7 +242,7 @@ def test_other_backends(backend, run_warm):
         x = layers.BatchNormalization(name="bn1")(GroupedConv2D(8, 3, groups=4, use_bias=False)(images))
         x = layers.BatchNormalization(name="bn2")(layers.Conv2D(32, 1, use_bias=False)(layers.ReLU()(x)))
         model = randomized(keras.Model(images, SqueezeExcite(4, name="se")(x)))
-        deployed, changes = deploy(model)
+        deployed, changes = deployment(model)
         assert actions(changes) == {"bn1": "folded", "bn2": "folded", "se": "hoisted"}
         assert relative_difference(model, deployed) < 1e-5
         assert relative_difference(model, build_model(staged(read_graph(deployed)))) < 1e-5

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from rewriting import actions, randomized, relative_difference
+from rewriting import actions, deployment, randomized, relative_difference
 
 from se_keras.layers import GroupedConv2D
-from se_keras.surgery import deploy, graph
-from se_keras.surgery.graph import recorded_training_holds
+from se_keras.surgery import calls, deploy, find_changes, graph
+from se_keras.surgery.calls import recorded_training_holds
 
 IMAGE, SEQUENCE, VOLUME = (8, 7, 6), (9, 6), (5, 4, 3, 6)
 FOLDABLE = {
@@ -46,7 +46,7 @@ def model_of(shape, *steps):
 def test_folded(kind):
     shape, make = FOLDABLE[kind]
     model = model_of(shape, make(), layers.BatchNormalization(name="bn"), layers.ReLU())
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert actions(changes) == {"bn": "folded"}
     assert not any(isinstance(layer, layers.BatchNormalization) for layer in deployed.layers)
     assert relative_difference(model, deployed) < 1e-5
@@ -56,7 +56,7 @@ def test_folded(kind):
 def test_norms_without_shift_or_scale(center, scale):
     norm = layers.BatchNormalization(center=center, scale=scale, epsilon=0.1)
     model = model_of(IMAGE, layers.Conv2D(4, 3, use_bias=False), norm)
-    assert relative_difference(model, deploy(model).model) < 1e-5
+    assert relative_difference(model, deploy(model)) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_norms_without_shift_or_scale(center, scale):
 )
 def test_folded_through_what_is_affine_at_every_position(between):
     model = model_of(IMAGE, layers.Conv2D(4, 3), between, layers.BatchNormalization(name="bn"))
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert actions(changes)["bn"] == "folded"
     assert relative_difference(model, deployed) < 1e-5
 
@@ -81,7 +81,7 @@ def test_folded_through_what_is_affine_at_every_position(between):
 def test_folded_through_zero_padding_only_without_a_shift():
     steps = (layers.Conv2D(4, 3), layers.ZeroPadding2D(1))
     shifting = model_of(IMAGE, *steps, layers.BatchNormalization(name="bn"))
-    deployed, changes = deploy(shifting)
+    deployed, changes = deployment(shifting)
     assert "shift the zeros that are padded" in next(change.detail for change in changes if change.layer == "bn")
     assert relative_difference(shifting, deployed) < 1e-5
 
@@ -89,7 +89,7 @@ def test_folded_through_zero_padding_only_without_a_shift():
     norm = still.get_layer("bn")
     norm.moving_mean.assign(norm.moving_mean * 0)
     norm.beta.assign(norm.beta * 0)
-    deployed, changes = deploy(still)
+    deployed, changes = deployment(still)
     assert actions(changes) == {"bn": "folded"}
     assert relative_difference(still, deployed) < 1e-5
 
@@ -106,7 +106,7 @@ def test_folded_through_zero_padding_only_without_a_shift():
 )
 def test_kept_with_the_reason(steps, reason):
     model = model_of(IMAGE, *steps(), layers.BatchNormalization(name="bn"))
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert actions(changes)["bn"] == "kept"
     assert reason in changes[-1].detail
     assert relative_difference(model, deployed) < 1e-5
@@ -114,7 +114,7 @@ def test_kept_with_the_reason(steps, reason):
 
 def test_norm_of_another_axis_stays():
     model = model_of(IMAGE, layers.Conv2D(4, 3), layers.BatchNormalization(axis=1, name="bn"))
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert "does not normalize the channel axis" in changes[0].detail
     assert relative_difference(model, deployed) < 1e-5
 
@@ -123,7 +123,7 @@ def test_output_used_twice_stays():
     inputs = keras.Input(IMAGE)
     x = layers.Conv2D(4, 3, name="conv")(inputs)
     model = randomized(keras.Model(inputs, [layers.BatchNormalization(name="bn")(x), x]))
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert changes[0].detail == "the output of 'conv' is also used elsewhere"
     assert relative_difference(model, deployed) < 1e-5
 
@@ -135,7 +135,7 @@ def test_shared_layers_stay(shared):
     other_conv = conv if shared == "conv" else layers.Conv2D(4, 3, padding="same")
     other_norm = norm if shared == "bn" else layers.BatchNormalization()
     model = randomized(keras.Model(inputs, layers.Add()([norm(conv(inputs)), other_norm(other_conv(inputs))])))
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert all("shared" in change.detail for change in changes)
     assert relative_difference(model, deployed) < 1e-5
 
@@ -158,8 +158,9 @@ def recorded_training_mode_of_a_nested_model():
 
 @pytest.mark.parametrize("holds", [True, False])
 def test_a_recorded_training_mode_is_respected_where_keras_does(holds, monkeypatch):
-    monkeypatch.setattr(graph, "recorded_training_holds", lambda: holds)
-    _, changes = deploy(recorded_training_mode())
+    for module in (calls, graph):
+        monkeypatch.setattr(module, "recorded_training_holds", lambda: holds)
+    _, changes = deployment(recorded_training_mode())
     kept = {"bn": "kept", "frozen": "folded", "dropout": "kept"}
     assert actions(changes) == (kept if holds else {"bn": "folded", "frozen": "folded", "dropout": "removed"})
     assert all("training=True" in change.detail for change in changes if change.action == "kept")
@@ -171,13 +172,13 @@ def test_answers_stay_whatever_keras_makes_of_a_recorded_training_mode(make):
     for layer in model._flatten_layers():
         if isinstance(layer, layers.Dropout):
             layer.rate = 0.0
-    assert relative_difference(model, deploy(model).model) < 1e-5
-    assert recorded_training_holds() == (actions(deploy(model).changes)["bn"] == "kept")
+    assert relative_difference(model, deploy(model)) < 1e-5
+    assert recorded_training_holds() == (actions(find_changes(model))["bn"] == "kept")
 
 
 def test_two_norms_in_a_row():
     model = model_of(IMAGE, layers.Conv2D(4, 3), layers.BatchNormalization(), layers.BatchNormalization())
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert [change.action for change in changes] == ["folded", "kept"]
     assert relative_difference(model, deployed) < 1e-5
 
@@ -187,7 +188,7 @@ def test_small_variances_are_folded_in_double_precision():
     norm = model.layers[-1]
     norm.moving_variance.assign(np.full(4, 1e-12))
     norm.moving_mean.assign(np.full(4, 1e-3))
-    assert relative_difference(model, deploy(model).model) < 1e-4
+    assert relative_difference(model, deploy(model)) < 1e-4
 
 
 def test_channels_first(run_warm):
@@ -196,16 +197,15 @@ def test_channels_first(run_warm):
         """
         import keras
         from keras import layers
-        from rewriting import actions, randomized, relative_difference
+        from rewriting import actions, deployment, randomized, relative_difference
         from se_keras import SqueezeExcite
-        from se_keras.surgery import deploy, graph
 
         keras.config.set_image_data_format("channels_first")
         inputs = keras.Input((6, 8, 7))
         x = layers.Conv2D(12, 1, name="conv")(inputs)
         x = layers.BatchNormalization(axis=1, name="bn")(x)
         model = randomized(keras.Model(inputs, SqueezeExcite(4, name="se")(x)))
-        deployed, changes = deploy(model)
+        deployed, changes = deployment(model)
         assert actions(changes) == {"bn": "folded", "se": "hoisted"}, changes
         assert relative_difference(model, deployed) < 1e-5
         """,

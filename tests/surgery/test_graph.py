@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 from keras import layers, ops
-from rewriting import actions, randomized, relative_difference
+from rewriting import actions, deployment, randomized, relative_difference
 
 from se_keras.surgery import deploy
 from se_keras.surgery.graph import build_model, read_graph
@@ -80,25 +80,25 @@ def test_read_and_built_again(make):
     model = randomized(make())
     again = build_model(read_graph(model))
     assert relative_difference(model, again) < 1e-6
-    assert relative_difference(model, deploy(model).model) < 1e-5
+    assert relative_difference(model, deploy(model)) < 1e-5
 
 
 def test_structures_of_inputs_and_outputs_stay(rng):
     model = named_outputs()
-    deployed = deploy(model).model
+    deployed = deploy(model)
     x = {"image": rng.normal(size=(2, 8, 8, 3)).astype("float32")}
     assert set(deployed(x)) == {"map", "pooled"}
     assert deployed.output["map"].shape == model.output["map"].shape
 
 
 def test_nested_models_are_laid_open_and_folded():
-    deployed, changes = deploy(randomized(nested()))
+    deployed, changes = deployment(randomized(nested()))
     assert actions(changes) == {"bn": "folded"}
     assert not any(isinstance(layer, keras.Model) for layer in deployed.layers)
 
 
 def test_layers_of_a_model_called_twice_are_shared():
-    _, changes = deploy(randomized(nested_twice()))
+    _, changes = deployment(randomized(nested_twice()))
     assert {change.action for change in changes} == {"kept"}
 
 
@@ -108,7 +108,7 @@ def test_augmentation_goes_and_preprocessing_stays():
     x = layers.RandomRotation(0.1, name="rotation")(x)
     x = layers.Rescaling(1 / 255, name="rescaling")(x)
     model = keras.Model(inputs, layers.GaussianNoise(0.1, name="noise")(x))
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert actions(changes) == {"flip": "removed", "rotation": "removed", "noise": "removed"}
     assert [layer.name for layer in deployed.layers[1:]] == ["rescaling"]
     assert relative_difference(model, deployed) < 1e-6
@@ -117,14 +117,14 @@ def test_augmentation_goes_and_preprocessing_stays():
 def test_augmentation_that_changes_the_dtype_stays():
     inputs = keras.Input((8, 8, 3), dtype="uint8")
     model = keras.Model(inputs, layers.RandomFlip(name="flip", dtype="float32")(inputs))
-    deployed, _ = deploy(model)
+    deployed, _ = deployment(model)
     assert deployed.output.dtype == model.output.dtype
 
 
 @pytest.mark.parametrize("build", [keras.applications.MobileNetV2, keras.applications.ResNet50V2])
 def test_networks_of_keras_applications(build):
     model = randomized(build(weights=None, input_shape=(64, 64, 3), classifier_activation=None))
-    deployed, changes = deploy(model)
+    deployed, changes = deployment(model)
     assert list(actions(changes).values()).count("folded") > 30
     assert relative_difference(model, deployed) < 1e-4
 

@@ -12,7 +12,7 @@ from rewriting import randomized
 
 from se_keras import SqueezeExcite
 from se_keras.analysis import collect_gates
-from se_keras.surgery import find_positions, prune_gates
+from se_keras.surgery import find_positions, prune_gates, pruning_curve
 
 
 def conv_norm_relu(x, filters, kernel_size, name):
@@ -96,9 +96,10 @@ def made(tmp_path_factory):
         model.save(folder / f"{model.name}.keras")
     model = randomized(excited())
     model.save(folder / "excited.keras")
-    for block in collect_gates(model, images, labels, bins=20).blocks:
+    for block in collect_gates(model, images, labels=labels, bins=20).blocks:
         arrays |= {f"{block.name}/{name}": getattr(block, name) for name in NUMBERS}
-    small, report = prune_gates(model, images, 0.01, labels, timed_calls=0)
+    (report,) = pruning_curve(model, images, bounds=[0.01], labels=labels, timed_calls=0)
+    small = prune_gates(model, images, bound=0.01)
     assert [change.action for change in report.changes] == ["kept", "folded"]
     arrays["changes"] = np.array([f"{change.action} {change.block}: {change.detail}" for change in report.changes])
     arrays["pruned"] = keras.ops.convert_to_numpy(small(images, training=False))
@@ -113,7 +114,7 @@ WORK = """
     import warm_python
     from se_keras import SqueezeExcite, insert_squeeze_excite
     from se_keras.analysis import collect_gates
-    from se_keras.surgery import prune_gates
+    from se_keras.surgery import prune_gates, pruning_curve
 
     warm_python.draw_with_numpy()
     folder = {folder!r}
@@ -146,19 +147,20 @@ WORK = """
         assert np.abs(answers(model) - answers(base)).max() > 1e-3
 
     model = load("excited")
-    found = collect_gates(model, images, labels, bins=20)
+    found = collect_gates(model, images, labels=labels, bins=20)
     assert [block.name for block in found.blocks] == ["first_se", "second_se"]
     for block in found.blocks:
         for number in {numbers}:
             np.testing.assert_allclose(
                 getattr(block, number), expected[f"{{block.name}}/{{number}}"], rtol=1e-4, atol=1e-5, err_msg=number
             )
-    small, report = prune_gates(model, images, 0.01, labels, timed_calls=2)
+    report, nothing = pruning_curve(model, images, bounds=[0.01, 0.0], labels=labels, timed_calls=2)
+    small = prune_gates(model, images, bound=0.01)
     assert [f"{{c.action}} {{c.block}}: {{c.detail}}" for c in report.changes] == expected["changes"].tolist()
     np.testing.assert_allclose([c.deviation for c in report.changes], expected["deviations"], rtol=1e-3, atol=1e-7)
     np.testing.assert_allclose(answers(small), expected["pruned"], rtol=1e-4, atol=1e-3)
-    same, report = prune_gates(model, images, 0.0, labels, timed_calls=0)
-    assert not report.pruned
+    same = prune_gates(model, images, bound=0.0)
+    assert not nothing.pruned
     np.testing.assert_allclose(answers(same), answers(model), rtol=1e-5, atol=1e-5)
     print("the same on", keras.backend.backend())
 """

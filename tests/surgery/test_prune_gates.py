@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from rewriting import randomized, relative_difference
+from rewriting import deployment, randomized, relative_difference
 
 import se_keras
 from se_keras import SEConfig, SqueezeExcite
-from se_keras.surgery import GateChange, Pruned, PruningReport, deploy, prune_gates, pruning_curve
+from se_keras.surgery import GateChange, PruningReport, prune_gates, pruning_curve
 
 
 def made_constant(model: keras.Model, prefix: str = "") -> keras.Model:
@@ -30,8 +30,10 @@ def photos(count: int = 3, size: int = 8, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0, 255, (count, size, size, 3)).astype("float32")
 
 
-def pruned(model, data=None, bound=0.0, **options) -> Pruned:
-    return prune_gates(model, photos() if data is None else data, bound, timed_calls=0, **options)
+def pruned(model, data=None, bound=0.0, *, labels=None, blocks=None) -> tuple[keras.Model, PruningReport]:
+    data = photos() if data is None else data
+    (report,) = pruning_curve(model, data, bounds=[bound], labels=labels, blocks=blocks, timed_calls=0, verbose=0)
+    return prune_gates(model, data, bound=bound, blocks=blocks, verbose=0), report
 
 
 def actions(report: PruningReport) -> dict[str, str]:
@@ -84,10 +86,10 @@ def test_bound_of_zero_leaves_gates_that_vary(resnet):
 
 
 def test_result_can_be_trained_saved_and_deployed(resnet, tmp_path):
-    small = pruned(resnet).model
+    small, _ = pruned(resnet)
     small.save(tmp_path / "small.keras")
     assert relative_difference(keras.saving.load_model(tmp_path / "small.keras"), small) < 1e-6
-    deployed, changes = deploy(small)
+    deployed, changes = deployment(small)
     assert relative_difference(deployed, resnet) < 1e-4
     assert {change.action for change in changes if "bn" in change.layer} == {"folded"}
     small.compile("sgd", "mse")
@@ -264,11 +266,12 @@ def test_bounds_decide_by_the_greatest_deviation_of_a_block():
     model.set_weights([eye.reshape(1, 1, 2, 2), np.zeros(2), eye, np.zeros(2), np.diag([1.0, 0.0]), np.zeros(2)])
     images = np.ones((2, 2, 2, 2), "float32") * np.array([0.0, 2.0])[:, None, None, None]
     deviation = (1 / (1 + np.exp(-2)) - 0.5) / 2
-    curve = pruning_curve(model, images, [0.0, 0.99 * deviation, 1.01 * deviation], timed_calls=0)
-    assert [one.report.pruned for one in curve] == [(), (), ("se",)]
-    assert curve[0].report.changes[0].deviation == pytest.approx(deviation, rel=1e-5)
+    curve = pruning_curve(model, images, bounds=[0.0, 0.99 * deviation, 1.01 * deviation], timed_calls=0)
+    assert [report.pruned for report in curve] == [(), (), ("se",)]
+    assert curve[0].changes[0].deviation == pytest.approx(deviation, rel=1e-5)
+    small = prune_gates(model, images, bound=1.01 * deviation)
     gate = [0.5 + deviation, 0.5]  # the mean over both images
-    np.testing.assert_allclose(np.asarray(curve[2].model.get_layer("conv").kernel)[0, 0], np.diag(gate), rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(small.get_layer("conv").kernel)[0, 0], np.diag(gate), rtol=1e-5)
 
 
 def classifier():
@@ -281,9 +284,14 @@ def classifier():
 
 def test_report_counts_accuracy_agreement_and_costs():
     model, images = classifier()
-    report = prune_gates(
-        model, images, 1.0, [1, 1, 0], count_macs=lambda m: se_keras.model_info(m).total.macs, timed_calls=3
-    ).report
+    (report,) = pruning_curve(
+        model,
+        images,
+        bounds=[1.0],
+        labels=[1, 1, 0],
+        count_macs=lambda m: se_keras.model_info(m).total.macs,
+        timed_calls=3,
+    )
     # The gate of the second channel becomes 5/6, so that the first image has 0.5 against 0.46 instead of 0.55.
     assert report.accuracy == (1.0, pytest.approx(2 / 3))
     assert report.agreement == pytest.approx(2 / 3)
@@ -299,15 +307,15 @@ def test_report_counts_accuracy_agreement_and_costs():
 
 def test_report_without_labels_or_classes():
     model, images = classifier()
-    report = pruned(model, images).report
+    _, report = pruned(model, images)
     assert (report.accuracy, report.macs, report.seconds, report.agreement) == (None, None, None, 1.0)
-    report = pruned(with_block(conv), photos(), labels=[0, 1, 0]).report
+    _, report = pruned(with_block(conv), photos(), labels=[0, 1, 0])
     assert (report.accuracy, report.agreement) == (None, None)
 
 
 def test_labels_of_a_dataset_are_used():
     model, images = classifier()
-    report = pruned(model, [(images[:2], [1, 1]), (images[2:], [0])], 0.0).report
+    _, report = pruned(model, [(images[:2], [1, 1]), (images[2:], [0])], 0.0)
     assert report.accuracy == (1.0, 1.0)
 
 
@@ -328,8 +336,8 @@ def without_blocks():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"bound": -0.1}, "`bound` must be a standard deviation"),
-        ({"bound": math.nan}, "`bound` must be a standard deviation"),
+        ({"bounds": [0.0, -0.1]}, "`bound` must be a standard deviation"),
+        ({"bounds": [math.nan]}, "`bound` must be a standard deviation"),
         ({"model": without_blocks}, "the model 'plain' has none"),
         ({"model": lambda: type("Own", (keras.Model,), {})()}, "Only functional models"),
         ({"data": photos(0)}, "at least one image"),
@@ -339,7 +347,7 @@ def without_blocks():
     ],
 )
 def test_bad_input(arguments, message):
-    arguments = {"data": photos(3), "timed_calls": 0, "bound": 0.0, **arguments}
+    arguments = {"data": photos(3), "timed_calls": 0, "bounds": [0.0], **arguments}
     model = arguments.pop("model", lambda: with_block(conv))()
     with pytest.raises(ValueError, match=message):
-        prune_gates(model, **arguments)
+        pruning_curve(model, **arguments)

@@ -317,7 +317,7 @@ def test_records_are_read_without_tensorflow(imagenet, run_python):
         import os, sys
         sys.modules["tensorflow"] = None  # an import of it fails
         from se_keras.training.sources import open_data
-        data = open_data(os.environ["FOLDER"])
+        data = open_data(os.environ["FOLDER"], verbose=0)
         print(len(data.train), data.train[3][0, 0].tolist())
         """,
         FOLDER=str(imagenet),

@@ -13,7 +13,7 @@ import se_keras
 from se_keras.errors import WeightsMismatchError
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
-from se_keras.weights.convert import convert, expected_tensors
+from se_keras.weights.convert import assign, convert, expected_tensors
 from se_keras.weights.rules import FAMILIES
 
 NETWORK_OF = {
@@ -51,6 +51,10 @@ def value(model: keras.Model, layer: str, variable: str) -> np.ndarray:
     return {weight.name: np.asarray(weight) for weight in model.get_layer(layer).weights}[variable]
 
 
+def fill(tensors: Tensors, model: keras.Model, family: str) -> None:
+    assign(model, convert(tensors, model, family))
+
+
 def snapshot(model: keras.Model) -> list[np.ndarray]:
     return [np.array(weight) for weight in model.weights]
 
@@ -66,7 +70,7 @@ def test_every_tensor_and_every_variable_is_used_once(family: str, monkeypatch: 
     for variable in model.weights:
         monkeypatch.setattr(variable, "assign", lambda value, path=variable.path: assigned.append((path, value.shape)))
     tensors = {name: np.broadcast_to(1.0, shape) for name, shape in expected_tensors(model, family).items()}
-    convert(tensors, model, family)
+    fill(tensors, model, family)
     assert sorted(assigned) == sorted((variable.path, tuple(variable.shape)) for variable in model.weights)
 
 
@@ -80,7 +84,7 @@ def test_number_of_weights_is_the_original_s(family: str) -> None:
 
 def test_layouts_are_turned_around(resnet18: keras.Model) -> None:
     tensors = indexed(resnet18, "timm_legacy")
-    convert(tensors, resnet18, "timm_legacy")
+    fill(tensors, resnet18, "timm_legacy")
     stem, theirs = value(resnet18, "stem_conv", "kernel"), tensors["layer0.conv1.weight"]
     for out, channel, row, column in ((0, 0, 0, 1), (0, 0, 1, 0), (0, 1, 0, 0), (1, 0, 0, 0), (63, 2, 6, 5)):
         assert stem[row, column, channel, out] == np.float32(theirs[out, channel, row, column])
@@ -93,7 +97,7 @@ def test_layouts_are_turned_around(resnet18: keras.Model) -> None:
 def test_square_kernels_are_turned_around(resnet18: keras.Model) -> None:
     """Where the shape tells nothing: 512 x 512 and 3 x 3."""
     tensors = indexed(resnet18, "timm_legacy")
-    convert(tensors, resnet18, "timm_legacy")
+    fill(tensors, resnet18, "timm_legacy")
     theirs = tensors["layer4.1.conv2.weight"]
     np.testing.assert_array_equal(
         value(resnet18, "stage5_block2_conv2", "kernel"), np.einsum("oihw->hwio", theirs).astype(np.float32)
@@ -102,7 +106,7 @@ def test_square_kernels_are_turned_around(resnet18: keras.Model) -> None:
 
 def test_norms_are_matched_by_meaning(resnet18: keras.Model) -> None:
     tensors = indexed(resnet18, "timm_legacy")
-    convert(tensors, resnet18, "timm_legacy")
+    fill(tensors, resnet18, "timm_legacy")
     pairs = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
     for ours, theirs in pairs.items():
         expected = tensors[f"layer3.0.downsample.1.{theirs}"].astype(np.float32)
@@ -114,7 +118,7 @@ def test_caffe_norm_is_divided_by_its_count() -> None:
     tensors = indexed(model, "caffe_resnet")
     tensors["conv1/7x7_s2/bn[2]"] = np.array([4.0], "float32")
     tensors["conv2_1_3x3/bn[2]"] = np.array([0.0], "float32")
-    convert(tensors, model, "caffe_resnet")
+    fill(tensors, model, "caffe_resnet")
     for name, blob in (("moving_mean", 0), ("moving_variance", 1)):
         expected = (tensors[f"conv1/7x7_s2/bn[{blob}]"] / 4).astype(np.float32)
         np.testing.assert_array_equal(value(model, "stem_bn", name), expected)
@@ -130,7 +134,7 @@ def test_grouped_kernels_keep_their_groups() -> None:
 def test_counters_of_torch_are_ignored(resnet18: keras.Model) -> None:
     tensors = indexed(resnet18, "timm_legacy")
     tensors["layer0.bn1.num_batches_tracked"] = np.array(7)
-    convert(tensors, resnet18, "timm_legacy")
+    fill(tensors, resnet18, "timm_legacy")
 
 
 def _without(tensors: Tensors) -> None:
@@ -160,10 +164,10 @@ def test_misfit_is_shown_and_leaves_the_model_untouched(
     spoil: Callable[[Tensors], None], lines: list[str], resnet18: keras.Model
 ) -> None:
     tensors = indexed(resnet18, "timm_legacy")
-    convert({name: np.ones_like(tensor) for name, tensor in tensors.items()}, resnet18, "timm_legacy")
+    fill({name: np.ones_like(tensor) for name, tensor in tensors.items()}, resnet18, "timm_legacy")
     spoil(tensors)
     with pytest.raises(WeightsMismatchError) as caught:
-        convert(tensors, resnet18, "timm_legacy")
+        fill(tensors, resnet18, "timm_legacy")
     message = str(caught.value)
     assert message.startswith("se_resnet18 <- timm_legacy: 1 of ")
     assert [line for line in lines if line not in message] == []
@@ -173,7 +177,7 @@ def test_misfit_is_shown_and_leaves_the_model_untouched(
 def test_checkpoint_of_another_family_is_named(resnet18: keras.Model) -> None:
     tensors = indexed(resnet18, "timm")
     with pytest.raises(WeightsMismatchError, match="look like those of the family 'timm'") as caught:
-        convert(tensors, resnet18, "timm_legacy")
+        fill(tensors, resnet18, "timm_legacy")
     assert "... and" in str(caught.value)
     assert len(str(caught.value).splitlines()) < 50
 
@@ -181,21 +185,22 @@ def test_checkpoint_of_another_family_is_named(resnet18: keras.Model) -> None:
 def test_deeper_checkpoint_is_refused() -> None:
     tensors = indexed(network("se_resnet34", classes=2), "timm_legacy")
     with pytest.raises(WeightsMismatchError, match=r"in checkpoint, never used:\n  \+ layer1\.2\."):
-        convert(tensors, network("se_resnet18", classes=2), "timm_legacy")
+        fill(tensors, network("se_resnet18", classes=2), "timm_legacy")
 
 
 @pytest.mark.parametrize("options", [{"classes": 10}, {"include_top": False}])
-def test_skipped_classifier_keeps_its_values(options: dict[str, object], resnet18: keras.Model) -> None:
+def test_other_classifier_keeps_its_values(options: dict[str, object], resnet18: keras.Model) -> None:
     tensors = indexed(resnet18, "timm_legacy")
     model = network("se_resnet18", **options)
     before = [np.array(weight) for weight in model.layers[-1].weights]
-    with pytest.raises(WeightsMismatchError):
-        convert(tensors, model, "timm_legacy")
-    convert(tensors, model, "timm_legacy", skip=("logits",))
+    fill(tensors, model, "timm_legacy")
     for old, weight in zip(before, model.layers[-1].weights, strict=True):
         np.testing.assert_array_equal(old, np.asarray(weight))
     stem = np.einsum("oihw->hwio", tensors["layer0.conv1.weight"]).astype(np.float32)
     np.testing.assert_array_equal(value(model, "stem_conv", "kernel"), stem)
+    del tensors["last_linear.bias"]
+    with pytest.raises(WeightsMismatchError, match=r"last_linear\.bias"):
+        fill(tensors, model, "timm_legacy")
 
 
 def test_plain_network_takes_a_checkpoint_without_se() -> None:
@@ -207,12 +212,12 @@ def test_plain_network_takes_a_checkpoint_without_se() -> None:
 def test_network_that_the_family_does_not_know() -> None:
     model = se_keras.create_model("se_mobilenet", classes=2)
     with pytest.raises(ValueError, match="'timm' has no name for the layer 'stage1_block1_depthwise_conv'"):
-        convert({}, model, "timm")
+        fill({}, model, "timm")
 
 
 def test_unknown_family_suggests_another(resnet18: keras.Model) -> None:
     with pytest.raises(ValueError, match=r"Unknown family 'tim'\. Did you mean 'timm'"):
-        convert({}, resnet18, "tim")
+        fill({}, resnet18, "tim")
 
 
 @pytest.mark.parametrize(
@@ -227,6 +232,6 @@ def test_values_that_are_no_weights_are_refused_by_name(spoil, message, resnet18
     name = next(name for name, tensor in reversed(tensors.items()) if tensor.shape == (512,))
     before = snapshot(resnet18)
     with pytest.raises(ValueError, match=message.format(name=name).replace(".", r"\.").replace(r"\.*", ".*")):
-        convert({**tensors, name: spoil(tensors[name])}, resnet18, "timm_legacy")
+        fill({**tensors, name: spoil(tensors[name])}, resnet18, "timm_legacy")
     for old, new in zip(before, snapshot(resnet18), strict=True):
         np.testing.assert_array_equal(old, new)

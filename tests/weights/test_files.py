@@ -20,15 +20,16 @@ import se_keras
 from se_keras import SEConfig
 from se_keras.errors import WeightsMismatchError
 from se_keras.images.record import Preprocessing
-from se_keras.models.checkpoints import lost_without_config
 from se_keras.models.network import Options, assemble
-from se_keras.models.registry import NETWORKS
+from se_keras.models.registry import NETWORKS, lost_without_config
 from se_keras.preprocessing import preprocessing_of
 from se_keras.weights.caffe import net_parameter_class, read_caffemodel
-from se_keras.weights.files import fingerprint_of, save_safetensors
-from se_keras.weights.load import load_own
-from se_keras.weights.published import CAFFE_INPUT
+from se_keras.weights.files import save_safetensors
+from se_keras.weights.find import find_record
+from se_keras.weights.load import load
 from se_keras.weights.readers import SafetensorsFile, read_tensors
+from se_keras.weights.rules.caffe import CAFFE_INPUT
+from se_keras.weights.structure import fingerprint_of
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_same_shapes_of_another_structure_are_refused(tmp_path):
     assert fingerprint_of(official) != fingerprint_of(torch_like)
     path = save_safetensors(official, tmp_path / "weights.safetensors")
     with pytest.raises(WeightsMismatchError, match=r"another structure(?s:.*)that the weights were saved from\.$"):
-        load_own(torch_like, SafetensorsFile(path))
+        load(find_record("se_resnet50", path), torch_like)
 
 
 def test_se_and_plain_are_told_apart_in_words(tmp_path):
@@ -123,9 +124,9 @@ def test_what_weights_alone_do_not_tell():
         (caffe, "legacy", ("preprocessing", "structure")),
     ):
         model = assemble("se_resnet18", adapted, options, lineage=lineage)
-        assert lost_without_config("se_resnet18", network, model) == lost
+        assert lost_without_config("se_resnet18", model) == lost
     for name in ("se_resnet20.cifar10", "se_resnet20.cifar10_plain"):
-        assert lost_without_config("se_resnet20", NETWORKS["se_resnet20"], se_keras.create_model(name)) == ()
+        assert lost_without_config("se_resnet20", se_keras.create_model(name)) == ()
 
 
 @pytest.mark.parametrize("ending", [".weights.h5", ".keras"])

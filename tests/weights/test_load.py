@@ -15,8 +15,8 @@ import se_keras
 from se_keras.errors import WeightsMismatchError
 from se_keras.preprocessing import preprocessing_of
 from se_keras.weights.class_order import sorted_from_devkit
+from se_keras.weights.convert import adapt_channels
 from se_keras.weights.home import cache_folder
-from se_keras.weights.load import adapt_channels
 from se_keras.weights.readers import SafetensorsFile
 
 SMALL = (64, 64, 3)
@@ -160,6 +160,24 @@ def test_wrong_lineage_cannot_load(tmp_path):
 def test_se_other_than_the_checkpoints_is_refused(hub_record):
     with pytest.raises(ValueError, match=r"'test_in1k' has SE blocks; received se=None .* pass weights=None\."):
         se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL, se=None)
+
+
+@pytest.mark.parametrize("se", [se_keras.SEConfig(gate_activation="hard_sigmoid"), se_keras.SEConfig(position="post")])
+def test_se_that_would_fit_by_shape_alone_is_refused_with_and_without_a_copy(se, hub_record):
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"are the network's own with reduction 16; received se=SEConfig\("):
+            se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL, se=se)
+        se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
+
+
+def test_features_alone_leave_a_whole_copy(hub, hub_record):
+    se_keras.SEResNet18(weights="test_in1k", input_shape=(64, 64, 1), include_top=False)
+    hub.files.clear()
+    copy = SafetensorsFile(cache_folder() / "converted/se_resnet18.test_in1k.safetensors")
+    full = se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
+    for name in ("stem_conv/kernel", "logits/kernel", "logits/bias"):
+        layer, variable = name.split("/")
+        np.testing.assert_array_equal(copy[name], getattr(full.get_layer(layer), variable))
 
 
 def test_class_order_is_the_devkits():

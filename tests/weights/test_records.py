@@ -13,7 +13,8 @@ from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS, list_weights
 from se_keras.weights.published import DEFAULT_TAGS, RECORDS
 from se_keras.weights.records import BundledFile, HubFile, WebFile
-from se_keras.weights.rules import FAMILIES
+from se_keras.weights.rules import FAMILIES, family_named
+from se_keras.weights.structure import LINEAGES, fingerprint_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -46,8 +47,8 @@ def test_record_is_complete(name):
 
 def test_authors_networks_are_bgr_and_in_devkit_order_and_no_others():
     for record in RECORDS.values():
-        is_caffe = record.family.startswith("caffe")
-        assert (record.class_order, record.channel_order) == (("devkit", "bgr") if is_caffe else ("sorted", "rgb"))
+        is_caffe, family = record.family.startswith("caffe"), family_named(record.family)
+        assert (family.class_order, family.channel_order) == (("devkit", "bgr") if is_caffe else ("sorted", "rgb"))
         assert (record.preprocessing.std == (1 / 255,) * 3) == is_caffe
 
 
@@ -99,3 +100,17 @@ def test_generated_tables_are_current(run_warm):
 def test_plain_address_without_a_hash_is_refused():
     with pytest.raises(ValueError, match="needs a known hash"):
         WebFile(url="https://example.org/model.pth")
+
+
+@pytest.mark.parametrize(
+    ("model", "lineage"),
+    [
+        pytest.param(name, lineage, marks=() if name == "se_resnet18" else pytest.mark.slow)
+        for name, network in NETWORKS.items()
+        for lineage, spec in network.lineages.items()
+        if spec != network.spec
+    ],
+)
+def test_lineage_of_a_file_is_known_by_its_fingerprint(model, lineage):
+    found = fingerprint_of(assemble(model, NETWORKS[model], Options(input_shape=(64, 64, 3)), lineage=lineage))
+    assert LINEAGES.get(found) == lineage, f'add to weights.structure.LINEAGES: "{found}": "{lineage}",  # {model}'

@@ -8,10 +8,8 @@ from typing import Any
 
 import keras
 
-from se_keras.layers import SqueezeExcite
-from se_keras.surgery.graph import Call, read_graph
-from se_keras.surgery.positions.excitations import Excitations
-from se_keras.surgery.positions.flow import Flow
+from se_keras.surgery.calls import Call
+from se_keras.surgery.graph import input_layers, read_graph
 from se_keras.surgery.positions.position import (
     HAS_SE,
     Position,
@@ -20,6 +18,7 @@ from se_keras.surgery.positions.position import (
     models_with_paths,
     not_looked_into,
 )
+from se_keras.surgery.positions.structure import Structure
 
 
 def chosen_positions(model: keras.Model, where: Where) -> tuple[Position, ...]:
@@ -39,8 +38,8 @@ def chosen_positions(model: keras.Model, where: Where) -> tuple[Position, ...]:
     """
     models = list(models_with_paths(model))
     calls = [found for prefix, one in models for found in calls_with_paths(one, prefix)]
-    blocks = [Excitations(Flow(read_graph(one))) for _, one in models]
-    excited = {id(call.record) for one in blocks for call in one.flow.graph.calls if one.is_excited(call)}
+    structures = [Structure(read_graph(one)) for _, one in models]
+    excited = {id(call.node) for one in structures for call in one.graph.calls if one.is_excited(call)}
     fits, names = _predicate(where)
     positions = []
     for path, call in calls:
@@ -94,10 +93,9 @@ def _shown(where: Where) -> str:
 
 
 def _nothing_fits(model: keras.Model, where: Where, unknown: list[str], paths: list[str]) -> str:
-    inputs = [x._keras_history.operation for x in model.inputs]
     named = [
         layer.name
-        for layer in inputs
+        for layer in input_layers(model)
         if layer.name in unknown or (not unknown and _predicate(where)[0](layer.name, layer))
     ]
     if named:
@@ -115,7 +113,7 @@ def _nothing_fits(model: keras.Model, where: Where, unknown: list[str], paths: l
 
 def _obstacle(call: Call, excited: set[int]) -> str:
     """Returns the reason why a block cannot follow a call, or ""."""
-    if isinstance(call.operation, SqueezeExcite) or id(call.record) in excited:
+    if id(call.node) in excited:
         return HAS_SE
     if len(call.outputs) != 1:
         return f"it returns {len(call.outputs)} tensors"

@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-from se_keras.surgery.graph import Call, read_nested_graph
+from se_keras.surgery.calls import Call
+from se_keras.surgery.graph import read_nested_graph
 from se_keras.surgery.layer_facts import hides_layers, is_functional, repeated_model, shown_with_weights
 
 Where = str | type | Callable[[Any], bool] | Collection[str]

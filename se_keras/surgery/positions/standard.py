@@ -1,32 +1,132 @@
-"""Positions determined by the network's structure, with one rule per kind of unit."""
+"""Positions determined by the network's structure, by one table of patterns."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 
 import keras
 
-from se_keras.layers import SqueezeExcite
-from se_keras.surgery.graph import Call, read_graph
-from se_keras.surgery.positions.flow import Flow
-from se_keras.surgery.positions.kinds import CONVOLUTIONS, activation_of, is_depthwise, is_learned, is_pointwise
-from se_keras.surgery.positions.position import (
-    HAS_SE,
-    Position,
-    calls_with_paths,
-    models_with_paths,
-    not_looked_into,
-)
-from se_keras.surgery.positions.units import Units
+from se_keras.surgery.calls import Call
+from se_keras.surgery.graph import read_graph
+from se_keras.surgery.layer_types import CONVOLUTIONS, activation_of, is_depthwise, is_learned, is_pointwise
+from se_keras.surgery.positions.position import HAS_SE, Position, models_with_paths, not_looked_into
+from se_keras.surgery.positions.structure import Structure
 
 # As the last activation of a network, these compute its answer.
 ANSWERS = ("softmax", "sigmoid", "tanh")
 
-LOOKED_FOR = (
-    "additions of a shortcut and a branch with a convolution; concatenations of at least two branches with a "
-    "convolution each; concatenations of a tensor and the features computed from it; depthwise convolutions before a "
-    "1x1 convolution that narrows the map; and, if there is none of these, convolutions with a normalization or an "
-    "activation"
+Matches = Mapping[str, set[Call]]
+"""Maps the name of each earlier pattern in the table to the calls that matched it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """A call that a block can follow.
+
+    Args:
+        call: The call; None for an input of the model.
+        reason: The reason why it is a position.
+        has_se: Whether an SE block already acts on it.
+    """
+
+    call: Call | None
+    reason: str
+    has_se: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Pattern:
+    """A rule that finds the positions at one call of a graph.
+
+    Args:
+        name: Its name.
+        description: The calls that it looks for.
+        ends: Returns the positions at a call, possibly none, or None if the call does not match.
+        is_last_resort: Whether it applies only to networks in which no other pattern finds a position.
+    """
+
+    name: str
+    description: str
+    ends: Callable[[Structure, Call, Matches], Iterable[End] | None]
+    is_last_resort: bool = False
+
+
+def _inverted(structure: Structure, call: Call, matches: Matches) -> Iterable[End] | None:
+    if not is_depthwise(call.operation):
+        return None
+    end, has_se, following = structure.group_end(call)
+    if following is None or not _is_pointwise(following):
+        return None
+    if not structure.narrows(following) or not structure.is_linear(following):
+        return None
+    return [End(end, f"depthwise convolution before {following.name} narrows the map", has_se)]
+
+
+def _residual(structure: Structure, call: Call, matches: Matches) -> Iterable[End] | None:
+    if not structure.is_addition(call) or structure.feeds_module(call):
+        return None
+    branches = structure.branches(call)
+    together = [one for calls in branches for one in calls]
+    counts = [sum(is_learned(one.operation) for one in calls) for calls in branches]
+    longer = [number for number, count in enumerate(counts) if count > min(counts)]
+    if not longer or min(counts) > 1 or any(map(structure.enlarges, together)):
+        return None
+    if not any(_is_convolution(one) for number in longer for one in branches[number]):
+        return None
+    if matches["inverted"] & set(together):
+        return []
+    has_se = structure.has_block_end(together) or structure.is_excited_after(call)
+    ends = (structure.branch_end(call.inputs[number]) for number in longer)
+    return [End(end, f"end of the residual branch before {call.name}", has_se) for end in ends]
+
+
+def _module(structure: Structure, call: Call, matches: Matches) -> Iterable[End] | None:
+    if call not in structure.modules or structure.leads_to(call, matches["residual"] | structure.modules):
+        return None  # only the outermost concatenation, and none in a residual branch
+    return [End(call, "concatenation of a module", structure.is_excited_after(call))]
+
+
+def _dense(structure: Structure, call: Call, matches: Matches) -> Iterable[End] | None:
+    if not structure.is_concatenation(call) or call in structure.modules:
+        return None
+    branches = structure.branches(call)
+    learned = [number for number, calls in enumerate(branches) if any(is_learned(one.operation) for one in calls)]
+    if len(learned) != 1 or len(branches) < 2:
+        return None
+    calls = branches[learned[0]]
+    if not any(map(_is_convolution, calls)) or matches["inverted"] & set(calls):
+        return None
+    if any(structure.enlarges(one) for many in branches for one in many):
+        return None
+    has_se = structure.has_block_end(calls) or structure.is_excited_after(call)
+    return [End(structure.branch_end(call.inputs[learned[0]]), f"new features before {call.name}", has_se)]
+
+
+def _plain(structure: Structure, call: Call, matches: Matches) -> Iterable[End] | None:
+    if not _is_convolution(call) or structure.is_pooled(call.outputs[0]) or call in structure.gate_calls:
+        return None
+    end, has_se, following = structure.group_end(call)
+    activation = activation_of(end.operation)
+    is_group = end is not call or activation != "linear"
+    if not is_group or (is_depthwise(call.operation) and _is_pointwise(following)):
+        return None
+    if activation in ANSWERS and not structure.is_learned_after(end):
+        return None
+    reason = "convolution and activation" if end is call else f"convolution {call.name} with what follows it"
+    return [End(end, reason, has_se)]
+
+
+PATTERNS = (
+    Pattern("inverted", "depthwise convolutions before a 1x1 convolution that narrows the map", _inverted),
+    Pattern("residual", "additions of a shortcut and a branch with a convolution", _residual),
+    Pattern("module", "concatenations of at least two branches with a convolution each", _module),
+    Pattern("dense", "concatenations of a tensor and the features computed from it", _dense),
+    Pattern("plain", "convolutions with a normalization or an activation", _plain, is_last_resort=True),
+)
+LOOKED_FOR = "; ".join(
+    f"and, if there is none of these, {pattern.description}" if pattern.is_last_resort else pattern.description
+    for pattern in PATTERNS
 )
 
 
@@ -45,7 +145,7 @@ def standard_positions(model: keras.Model) -> tuple[Position, ...]:
     positions = [
         dataclasses.replace(position, layer=prefix + position.layer)
         for prefix, one in models_with_paths(model)
-        for position in _positions_in(one)
+        for position in _positions_in(Structure(read_graph(one)))
     ]
     if not positions:
         raise ValueError(
@@ -55,112 +155,28 @@ def standard_positions(model: keras.Model) -> tuple[Position, ...]:
     return tuple(positions)
 
 
-def _positions_in(model: keras.Model) -> tuple[Position, ...]:
-    units = Units(Flow(read_graph(model)))
+def _positions_in(structure: Structure) -> list[Position]:
+    matches: dict[str, set[Call]] = {}
     found: dict[Call, Position] = {}
-    inverted = _inverted(units, found)
-    residual = _residual(units, inverted, found)
-    _modules(units, residual, found)
-    _dense(units, inverted, found)
-    if not found:
-        _plain(units, found)
-    paths = {id(call.record): path for path, call in calls_with_paths(model)}
+    for pattern in PATTERNS:
+        if pattern.is_last_resort and found:
+            continue
+        ends = {call: pattern.ends(structure, call, matches) for call in structure.graph.calls}
+        matches[pattern.name] = {call for call, those in ends.items() if those is not None}
+        for end in (end for those in ends.values() for end in those or ()):
+            if end.call is not None and end.call.node is not None:  # not made while the graph was read
+                obstacle = HAS_SE if end.has_se or structure.is_excited(end.call) else ""
+                found.setdefault(end.call, Position(end.call.path, end.reason, obstacle, end.call))
     positions: dict[int, Position] = {}
-    for call in units.flow.graph.calls:  # the calls of a nested model that is called twice are in the graph twice
+    for call in structure.graph.calls:  # the calls of a nested model that is called twice are in the graph twice
         if call in found:
-            record = id(call.record)
-            positions.setdefault(record, dataclasses.replace(found[call], layer=paths[record]))
-    return tuple(positions.values())
+            positions.setdefault(id(call.node), found[call])
+    return list(positions.values())
 
 
-def _add(units: Units, found: dict[Call, Position], call: Call, reason: str, has_se: bool) -> None:
-    if call.record is None:  # it was made while the graph was read
-        return
-    has_se = has_se or isinstance(call.operation, SqueezeExcite) or units.present.is_excited(call)
-    found.setdefault(call, Position(call.name, reason, HAS_SE if has_se else "", call))
+def _is_convolution(call: Call) -> bool:
+    return isinstance(call.operation, CONVOLUTIONS)
 
 
-def _inverted(units: Units, found: dict[Call, Position]) -> set[Call]:
-    """Adds inverted residuals: a linear 1x1 convolution narrows a depthwise one's map. Returns the depthwise calls."""
-    depthwise_calls = set()
-    for call in units.flow.graph.calls:
-        if not is_depthwise(call):
-            continue
-        end, has_se, following = units.group_end(call)
-        if following is None or not is_pointwise(following):
-            continue
-        before, after = units.flow.channels(following.inputs[0]), units.flow.channels(following.outputs[0])
-        if before is None or after is None or after >= before or not units.is_linear(following):
-            continue
-        _add(units, found, end, f"depthwise convolution before {following.name} narrows the map", has_se)
-        depthwise_calls.add(call)
-    return depthwise_calls
-
-
-def _residual(units: Units, inverted: set[Call], found: dict[Call, Position]) -> set[Call]:
-    """Adds the ends of residual branches; returns the additions."""
-    additions = set()
-    for call in units.flow.graph.calls:
-        if not units.is_addition(call) or units.feeds_module(call):
-            continue
-        own = units.flow.own(call)
-        together = [one for calls in own for one in calls]
-        counts = [sum(is_learned(one) for one in calls) for calls in own]
-        branches = [number for number, count in enumerate(counts) if count > min(counts)]
-        if not branches or min(counts) > 1 or any(units.enlarges(one) for one in together):
-            continue
-        if not any(isinstance(one.operation, CONVOLUTIONS) for number in branches for one in own[number]):
-            continue
-        additions.add(call)
-        if inverted & set(together):
-            continue
-        has_se = units.present.end_in(together) or units.present.is_excited_after(call)
-        for number in branches:
-            end = units.branch_end(call.inputs[number])
-            if end is not None:
-                _add(units, found, end, f"end of the residual branch before {call.name}", has_se)
-    return additions
-
-
-def _modules(units: Units, additions: set[Call], found: dict[Call, Position]) -> None:
-    """Adds the outermost concatenations of Inception modules that are not in a residual branch."""
-    for call in units.modules:
-        if not units.leads_to(call, additions | units.modules):
-            _add(units, found, call, "concatenation of a module", units.present.is_excited_after(call))
-
-
-def _dense(units: Units, inverted: set[Call], found: dict[Call, Position]) -> None:
-    """Adds the new features of dense layers, concatenated with the tensor they were computed from."""
-    for call in units.flow.graph.calls:
-        if not units.is_concatenation(call) or call in units.modules:
-            continue
-        own = units.flow.own(call)
-        branches = [number for number, calls in enumerate(own) if any(is_learned(one) for one in calls)]
-        if len(branches) != 1 or len(own) < 2:
-            continue
-        calls = own[branches[0]]
-        has_convolution = any(isinstance(one.operation, CONVOLUTIONS) for one in calls)
-        if not has_convolution or inverted & set(calls) or any(units.enlarges(one) for many in own for one in many):
-            continue
-        end = units.branch_end(call.inputs[branches[0]])
-        if end is not None:
-            has_se = units.present.end_in(calls) or units.present.is_excited_after(call)
-            _add(units, found, end, f"new features before {call.name}", has_se)
-
-
-def _plain(units: Units, found: dict[Call, Position]) -> None:
-    """Adds convolutions with their normalization and activation."""
-    flow = units.flow
-    for call in flow.graph.calls:
-        is_map = isinstance(call.operation, CONVOLUTIONS) and not flow.is_pooled(call.outputs[0])
-        if not is_map or call in units.present.gate_calls:
-            continue
-        end, has_se, following = units.group_end(call)
-        activation = activation_of(end.operation)
-        is_group = end is not call or activation != "linear"
-        if not is_group or (is_depthwise(call) and following is not None and is_pointwise(following)):
-            continue
-        if activation in ANSWERS and not flow.is_learned_after(end):
-            continue
-        reason = "convolution and activation" if end is call else f"convolution {call.name} with what follows it"
-        _add(units, found, end, reason, has_se)
+def _is_pointwise(call: Call | None) -> bool:
+    return call is not None and is_pointwise(call.operation, len(call.inputs[0].shape))

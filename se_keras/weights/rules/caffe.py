@@ -6,9 +6,13 @@ such as "conv2_1_3x3/bn[0]". Layer names: `hujie-frank/SENet`, models/*.prototxt
 
 from __future__ import annotations
 
+from se_keras.images.record import Preprocessing
 from se_keras.weights.rules.family import Family, Source
 
 _CONV = {"kernel": Source(("[0]",), "conv"), "bias": Source(("[1]",))}
+
+# The authors subtract (104, 117, 123) from BGR pixels and do not divide.
+CAFFE_INPUT = Preprocessing(mean=(123 / 255, 117 / 255, 104 / 255), std=(1 / 255, 1 / 255, 1 / 255))
 
 # Caffe's BatchNorm stores sums: blob 2 is the divisor of blobs 0 and 1.
 VARIABLES = {
@@ -60,6 +64,9 @@ CAFFE_RESNET = Family(
     },
     variables=VARIABLES,
     signature="conv2_1_1x1_reduce[0]",
+    preprocessing=CAFFE_INPUT,
+    class_order="devkit",
+    channel_order="bgr",
 )
 
 # Our stages begin with their stride of 2, the authors' end with it.
@@ -100,4 +107,7 @@ CAFFE_BN_INCEPTION = Family(
     },
     variables=VARIABLES,
     signature="inception_3a/1x1[0]",
+    preprocessing=CAFFE_INPUT,
+    class_order="devkit",
+    channel_order="bgr",
 )

@@ -1,9 +1,17 @@
-"""The description of how one family of checkpoints names and lays out its tensors."""
+"""The description of how one family of checkpoints names and lays out its tensors, and what else all of it shares."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
+import string
 from collections.abc import Callable, Mapping
+
+from se_keras.errors import one_of
+from se_keras.images.record import Preprocessing
+
+CLASS_ORDERS = ("sorted", "devkit")
+CHANNEL_ORDERS = ("rgb", "bgr")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,17 +19,17 @@ class Source:
     """The tensors that one variable of a layer comes from.
 
     Args:
-        suffixes: What follows the layer's prefix in the name of each tensor that is read.
+        tensors: Name of each tensor that is read; in the tables, what follows the layer's prefix.
         transform: How the tensors become the variable, a key of `convert.TRANSFORMS`.
     """
 
-    suffixes: tuple[str, ...]
+    tensors: tuple[str, ...]
     transform: str = "same"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """The names and layout of the tensors in one family of checkpoints.
+    """The names and layout of the tensors in one family of checkpoints, and how the family was trained.
 
     A tensor's name consists of a prefix for the layer and a suffix for the variable. All tables
     map this package's names to those of the checkpoint.
@@ -34,6 +42,11 @@ class Family:
         variables: Sources of a layer's variables, by layer type and name of the variable.
         signature: A tensor that distinguishes this family from those listed after it.
         ignored: Suffixes of tensors that the network does not compute with.
+        lineage: Structure of its networks, if the network has such a lineage. None: the network's own.
+        preprocessing: Preprocessing of a file whose record does not say more.
+        class_order: "sorted" (WNIDs) or "devkit" (ILSVRC, the authors' own networks).
+        channel_order: Channel order of the first convolution's input: "rgb" or "bgr".
+        optional_classifier: Whether a checkpoint may lack the classifier's tensors.
     """
 
     layers: Mapping[str, str]
@@ -43,3 +56,67 @@ class Family:
     signature: str
     ignored: tuple[str, ...] = ()
     block_layer: str = r"stage(\d+)_block(\d+)_(\w+)"
+    lineage: str | None = None
+    preprocessing: Preprocessing | None = Preprocessing()
+    class_order: str = "sorted"
+    channel_order: str = "rgb"
+    optional_classifier: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("class_order", self.class_order, CLASS_ORDERS)
+        one_of("channel_order", self.channel_order, CHANNEL_ORDERS)
+
+    def source(self, layer: str, kind: str, variable: str) -> Source | None:
+        """Returns the tensors that a variable comes from.
+
+        Args:
+            layer: This package's name of the layer.
+            kind: The layer's type.
+            variable: Name of the variable in the layer.
+
+        Returns:
+            Their full names and the transform. None if the family has no name for the layer.
+        """
+        prefix, sources = self._prefix(layer), self.variables.get(kind)
+        if prefix is None or sources is None:
+            return None
+        source = sources[variable]
+        return Source(tuple(prefix + suffix for suffix in source.tensors), source.transform)
+
+    def classifier(self, variable: str) -> Source:
+        """Returns the tensor that a variable of the classifier comes from, also for a model without one."""
+        source = self.source("logits", "Dense", variable)
+        if source is None:
+            raise KeyError("Every family needs a prefix for the layer 'logits' and the variables of 'Dense'.")
+        return source
+
+    def _prefix(self, layer: str) -> str | None:
+        match = re.fullmatch(self.block_layer, layer)
+        if match is None:
+            return self.layers.get(layer)
+        stage, block, leaf = match.groups()
+        return self.block(int(stage), _number(block)) + self.leaves[leaf] if leaf in self.leaves else None
+
+
+def _number(text: str) -> int:
+    """Returns the number of a block, which some networks write as a letter."""
+    return int(text) if text.isdecimal() else string.ascii_lowercase.index(text) + 1
+
+
+class OwnNames(Family):
+    """This package's own names: "layer/variable". The file states the structure and the preprocessing."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            layers={},
+            block=lambda *_: "",
+            leaves={},
+            variables={},
+            signature="",
+            preprocessing=None,
+            optional_classifier=True,
+        )
+
+    def source(self, layer: str, kind: str, variable: str) -> Source:
+        """Returns the tensor of the same name."""
+        return Source((f"{layer}/{variable}",))

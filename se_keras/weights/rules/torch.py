@@ -66,6 +66,7 @@ TIMM_LEGACY = Family(
     variables=VARIABLES,
     signature="layer1.0.se_module.fc1.weight",
     ignored=IGNORED,
+    lineage="legacy",
 )
 
 TIMM = Family(
@@ -87,6 +88,7 @@ TIMM = Family(
     variables=VARIABLES,
     signature="layer1.0.se.fc1.weight",
     ignored=IGNORED,
+    lineage="timm",
 )
 
 # In ResNet-D, the shortcut's pooling comes first and also has a number.

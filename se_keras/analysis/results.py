@@ -99,7 +99,7 @@ class Gates:
 
     Args:
         network: Name of the model.
-        data: Description of the images for titles.
+        title: Description of the images.
         class_names: Class names in the order of the arrays' rows; ("all",) without labels.
         counts: Number of images of each class, (classes,).
         levels: Levels of the quantiles, each between 0 and 1.
@@ -110,7 +110,7 @@ class Gates:
     """
 
     network: str
-    data: str
+    title: str
     class_names: tuple[str, ...]
     counts: np.ndarray
     levels: tuple[float, ...]
@@ -156,7 +156,8 @@ class Gates:
             raise ValueError(f"`path` must end in .npz; received {os.fspath(path)!r}.")
         about = {
             "format": FORMAT,
-            **{name: getattr(self, name) for name in ("network", "data", "class_names", "levels", "bins")},
+            **{name: getattr(self, name) for name in ("network", "class_names", "levels", "bins")},
+            "data": self.title,
             "blocks": [{"name": block.name, "limits": block.limits} for block in self.blocks],
         }
         arrays = {f"{i}/{name}": getattr(block, name) for i, block in enumerate(self.blocks) for name in ARRAYS}
@@ -199,7 +200,7 @@ class Gates:
         ]
         return cls(
             network=about["network"],
-            data=about["data"],
+            title=about["data"],
             class_names=tuple(about["class_names"]),
             counts=arrays["counts"],
             levels=tuple(about["levels"]),

@@ -1,0 +1,171 @@
+"""Functional models as lists of calls that can be rewritten."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from se_keras.surgery.layer_types import why_weights_are_fixed
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """A call of a layer or operation.
+
+    Args:
+        operation: The layer or operation; it is shared if it occurs in several calls.
+        args: Positional arguments, which contain symbolic tensors.
+        kwargs: Keyword arguments, likewise.
+        outputs: The symbolic tensors that the call returned.
+        is_new: Whether the layer was made for this graph and need not be copied.
+        node: Keras' node of the call, shared by all copies of the call that the expansion of nested
+            models makes; None for a call made here.
+        path: The name of the layer; "model/layer" inside a nested model.
+        has_mask: Whether the outputs come with a mask.
+    """
+
+    operation: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    outputs: tuple[Any, ...]
+    is_new: bool = False
+    node: Any = None
+    path: str = ""
+    has_mask: bool = False
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """Returns the symbolic tensors among the arguments."""
+        return tuple(x for x in keras.tree.flatten((self.args, dict(self.kwargs))) if keras.backend.is_keras_tensor(x))
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the layer or operation."""
+        return self.operation.name
+
+    @property
+    def always_trains(self) -> bool:
+        """Returns whether `training=True` in the call keeps the layer in training mode at inference."""
+        return bool(self.kwargs.get("training")) and recorded_training_holds()
+
+    def of(self, operation: Any) -> Call:
+        """Returns the same call of another operation, which was made for this graph."""
+        return dataclasses.replace(self, operation=operation, is_new=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """A functional model as calls in an order in which they can run.
+
+    Args:
+        inputs: The model's inputs, in their original structure.
+        outputs: Its outputs, likewise.
+        calls: The calls. Rewriting makes a new graph with other calls.
+        name: The model's name.
+    """
+
+    inputs: Any
+    outputs: Any
+    calls: tuple[Call, ...]
+    name: str
+
+    @functools.cached_property
+    def _producers(self) -> dict[int, Call]:
+        return {id(tensor): call for call in self.calls for tensor in call.outputs}
+
+    @functools.cached_property
+    def _takers(self) -> dict[int, list[Call | None]]:
+        """Maps the id of a tensor to the calls that take it; None stands for an output of the model."""
+        found: dict[int, list[Call | None]] = {}
+        for call in self.calls:
+            for tensor in call.inputs:
+                found.setdefault(id(tensor), []).append(call)
+        for tensor in keras.tree.flatten(self.outputs):
+            found.setdefault(id(tensor), []).append(None)
+        return found
+
+    @functools.cached_property
+    def _counts(self) -> Mapping[int, int]:
+        return collections.Counter(id(call.operation) for call in self.calls)
+
+    def times_called(self, operation: Any) -> int:
+        """Returns the number of calls of an operation."""
+        return self._counts[id(operation)]
+
+    def producer(self, tensor: Any) -> Call | None:
+        """Returns the call that returns a tensor, or None for an input of the model."""
+        return self._producers.get(id(tensor))
+
+    def takers(self, tensor: Any) -> list[Call]:
+        """Returns the calls that take a tensor."""
+        return [call for call in self._takers.get(id(tensor), ()) if call is not None]
+
+    def sole_producer(self, tensor: Any) -> Call | str:
+        """Returns the call that returns a tensor, if nothing but one call takes the tensor; otherwise the reason."""
+        call = self.producer(tensor)
+        if call is None:
+            return "it follows the model's input"
+        return call if len(self._takers[id(tensor)]) == 1 else f"the output of {call.name!r} is also used elsewhere"
+
+    def why_fixed(self, call: Call) -> str:
+        """Returns the reason why the weights of a call's layer cannot be changed for this call, or ""."""
+        if self.times_called(call.operation) > 1:
+            return f"{call.name!r} is shared by several calls"
+        return why_weights_are_fixed(call.operation)
+
+    @functools.cached_property
+    def _masked(self) -> set[int]:
+        """Returns the ids of the tensors that may come with a mask."""
+        found: set[int] = set()
+        for call in self.calls:
+            passes_on = getattr(call.operation, "supports_masking", False) and any(id(x) in found for x in call.inputs)
+            if call.has_mask or passes_on:
+                found.update(id(x) for x in call.outputs)
+        return found
+
+    def takes_mask(self, call: Call) -> bool:
+        """Returns whether a call may get a mask."""
+        return call.kwargs.get("mask") is not None or id(call.inputs[0]) in self._masked
+
+    def rewritten(self, replacements: Mapping[Call, Sequence[Call]], aliases: Mapping[int, Any]) -> Graph:
+        """Returns the graph with some calls replaced.
+
+        Args:
+            replacements: Maps a call to its replacements, possibly none.
+            aliases: Maps the id of a tensor that no call returns any more to its replacement.
+
+        Returns:
+            A new graph.
+        """
+
+        def renamed(x: Any) -> Any:
+            while id(x) in aliases:
+                x = aliases[id(x)]
+            return x
+
+        def mapped(structure: Any) -> Any:
+            return keras.tree.map_structure(renamed, structure)
+
+        calls = [
+            dataclasses.replace(new, args=mapped(new.args), kwargs=mapped(dict(new.kwargs)))
+            for call in self.calls
+            for new in replacements.get(call, (call,))
+        ]
+        return Graph(self.inputs, mapped(self.outputs), tuple(calls), self.name)
+
+
+@functools.cache
+def recorded_training_holds() -> bool:
+    """Returns whether a layer called with `training=True` also trains at inference, as in Keras 3.16 and later."""
+    # Explicit names leave the automatic names of the user's layers as they would be without this.
+    inputs = keras.Input((1,), dtype="float32", name="probe")
+    norm = keras.layers.BatchNormalization(dtype="float32", name="probe_norm")
+    model = keras.Model(inputs, norm(inputs, training=True), name="probe_model")
+    answers = keras.ops.convert_to_numpy(model(np.array([[0.0], [2.0]], "float32"), training=False))
+    return bool(answers[0, 0] < -0.5)  # -1 and 1 with the batch's own statistics

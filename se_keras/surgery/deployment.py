@@ -1,0 +1,137 @@
+"""The deployed form of a model: the same answers with less work."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from se_keras.layers import SqueezeExcite
+from se_keras.surgery.calls import Graph
+from se_keras.surgery.change import Change
+from se_keras.surgery.fold import ALWAYS_TRAINS, fold_batch_norms
+from se_keras.surgery.graph import build_model, read_graph
+from se_keras.surgery.hoist import hoist_squeezes
+from se_keras.surgery.layer_facts import hides_layers, is_functional, layers_inside, shown_with_weights
+from se_keras.surgery.layer_types import BATCH_NORMS, TRAINING_ONLY
+from se_keras.surgery.repeated import rewritten_inside
+
+
+def deploy(model: keras.Model) -> keras.Model:
+    """Rewrites a model for inference; its answers equal `model(x, training=False)` up to rounding.
+
+    Batch normalization is folded into the preceding convolution or dense layer. The squeeze of an
+    SE block reads the narrow input of the preceding 1x1 convolution. Dropout and augmentation are
+    removed. Nested models are expanded, and models in `TimeDistributed` are rewritten in place.
+    Preprocessing stays. Each step is taken only where it is exact and saves work; `find_changes`
+    lists the steps, and why a layer is kept. Works on every backend.
+
+    Reference: arXiv 1709.01507v4, equations 2 to 4: the squeeze is a mean, so it commutes with
+    any operation that is affine at each position.
+
+    Args:
+        model: A functional model, or a built sequential one, with weights of any dtype. It is not
+            changed and shares nothing with the result.
+
+    Returns:
+        A new functional model with the same name, inputs, and outputs. Do not train it: its batch
+        normalization is gone.
+
+    Raises:
+        ValueError: The model is subclassed, or sequential without an input shape; or a layer
+            cannot be copied (the message names it).
+
+    Example:
+
+    >>> deployed = deploy(SEResNet50(weights=None))
+    >>> any(isinstance(layer, keras.layers.BatchNormalization) for layer in deployed.layers)
+    False
+    """
+    graph, _ = deployed(read_graph(model))
+    return build_model(graph)
+
+
+def find_changes(model: keras.Model) -> tuple[Change, ...]:
+    """Finds what `deploy` changes in a model, and what it keeps and why.
+
+    Args:
+        model: As in `deploy`.
+
+    Returns:
+        A `Change` for each layer that `deploy` considers.
+
+    Raises:
+        ValueError: As in `deploy`.
+
+    Example:
+
+    >>> sum(change.action == "hoisted" for change in find_changes(SEResNet50(weights=None)))
+    16
+    """
+    _, changes = deployed(read_graph(model))
+    return changes
+
+
+def deployed(graph: Graph) -> tuple[Graph, tuple[Change, ...]]:
+    """Rewrites a graph for inference, as `deploy` does with a model.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        The new graph, and the changes.
+    """
+    changes: list[Change] = []
+
+    def rewrite(inner: Graph, name: str) -> Graph:
+        inner, found = deployed(inner)
+        changes.extend(dataclasses.replace(change, layer=f"{name}/{change.layer}") for change in found)
+        return inner
+
+    graph = rewritten_inside(graph, rewrite)
+    changes += [Change(layer.name, "kept", _what_is_left(layer)) for layer in _closed_layers(graph)]
+    for rewriting in (_without_training_only, fold_batch_norms, hoist_squeezes):
+        graph, found = rewriting(graph)
+        changes += found
+    return graph, tuple(sorted(changes, key=lambda change: change.action == "kept"))
+
+
+def _closed_layers(graph: Graph) -> list[Any]:
+    """Returns the layers that are not expanded although they may contain something to rewrite."""
+    operations = {id(call.operation): call.operation for call in graph.calls}.values()
+    closed = [one for one in operations if hides_layers(one) or is_functional(one)]
+    return [layer for layer in closed if isinstance(layer, keras.Model) or _to_rewrite(layer)]
+
+
+def _to_rewrite(layer: Any) -> list[str]:
+    parts = list(layers_inside(layer))
+    counts = [
+        ("batch normalization", sum(type(part) in BATCH_NORMS for part in parts)),
+        ("SE block", sum(isinstance(part, SqueezeExcite) for part in parts)),
+    ]
+    return [f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts if count]
+
+
+def _what_is_left(layer: Any) -> str:
+    found = " and ".join(_to_rewrite(layer)) or "everything"
+    return (
+        f"{found} inside {shown_with_weights(layer)}: only functional models, nested or in TimeDistributed, are "
+        "expanded"
+    )
+
+
+def _without_training_only(graph: Graph) -> tuple[Graph, list[Change]]:
+    calls = [
+        call
+        for call in graph.calls
+        if type(call.operation) in TRAINING_ONLY
+        and call.inputs[0].dtype == call.outputs[0].dtype  # augmentation may convert integers to floats
+    ]
+    removed = [call for call in calls if not call.always_trains]
+    aliases = {id(call.outputs[0]): call.inputs[0] for call in removed}
+    changes = [
+        Change(call.name, "kept", ALWAYS_TRAINS) if call.always_trains else Change(call.name, "removed")
+        for call in calls
+    ]
+    return graph.rewritten({call: [] for call in removed}, aliases), changes
