@@ -48,7 +48,6 @@ def test_config_is_frozen_and_hashable():
         ({"reduction": 0}, r"`reduction` must be an integer of at least 1; received reduction=0"),
         ({"reduction": 8.0}, r"`reduction` must be an integer of at least 1; received reduction=8\.0"),
         ({"reduction": True}, r"`reduction` must be an integer of at least 1; received reduction=True"),
-        ({"reduction": None}, r"`reduction` must be an integer of at least 1; received reduction=None"),
         ({"squeeze_divisor": 0}, r"`squeeze_divisor` must be an integer of at least 1; received squeeze_divisor=0"),
         ({"squeeze_divisor": True}, r"`squeeze_divisor` must be an integer of at least 1; received .*=True"),
         ({"squeeze": "mean"}, r"Unknown squeeze 'mean'.*Options: 'avg', 'max', 'avgmax'"),

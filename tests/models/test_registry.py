@@ -139,7 +139,7 @@ def test_preprocessing_of_a_model_and_of_an_unknown_checkpoint():
 
 
 def test_default_weights_are_published_ones():
-    exported = [getattr(se_keras, name) for name in se_keras.__all__ if name.startswith("SE")]
+    exported = [getattr(se_keras, name) for name in se_keras.__all__ if name[0].isupper()]
     builders = [value for value in exported if inspect.isfunction(value)]
     assert len(builders) == len(NAMES)
     for builder in builders:

@@ -22,6 +22,8 @@ NETWORK_OF = {
     "timm": "se_resnet50",
     "timm_d": "se_resnext26d",
     "timm_legacy": "se_resnet18",
+    "timm_mobile": "mobilenetv3_small_050",
+    "timm_regnet": "regnety_002",
 }
 
 Tensors = dict[str, np.ndarray]
