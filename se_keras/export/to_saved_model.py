@@ -25,6 +25,7 @@ from se_keras.files import SAVED_MODEL, replacing
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
 from se_keras.preprocessing import preprocessing_of
+from se_keras.progress import steps
 from se_keras.scores import SIGNATURES, Scores
 from se_keras.surgery.graph import read_nested_graph
 from se_keras.surgery.layer_facts import layers_inside
@@ -40,6 +41,7 @@ def saved_model(
     top: int = 5,
     preprocessing: Preprocessing | None = None,
     overwrite: bool = False,
+    verbose: str | int = "auto",
 ) -> pathlib.Path:
     """Writes a model as a SavedModel for TensorFlow Serving, TF Hub, `TFSMLayer`, and plain TensorFlow.
 
@@ -85,6 +87,7 @@ def saved_model(
             preprocessing. By default, such a model gets pixels from 0 to 255, with both sides
             stretched to its input size.
         overwrite: Whether to replace an existing SavedModel. A folder with other content is never replaced.
+        verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Returns:
         The folder.
@@ -101,20 +104,24 @@ def saved_model(
     scores = scores_of(model)
     class_names = None if class_names is None else _checked_names(model, scores, class_names)
     photos = _photos(model, scores, preprocessing)
-    served = inference_form(model) if deploy else model
     with (
+        steps(f"Writing {os.fspath(path)}", 3, verbose=verbose) as advance,
         replacing(path, overwrite=overwrite, kind=SAVED_MODEL) as target,
         native_output_held(),
         tempfile.TemporaryDirectory() as scratch,
     ):
+        served = inference_form(model) if deploy else model
+        advance()
         loaded, predict = _reusable(served, is_trainable=not deploy)
         signatures = _image_signatures(served, SIGNATURES[scores.kind], predict)
         if photos is not None:
             signatures["serve_bytes"] = _bytes_signature(scores, predict, photos, class_names, top)
         if class_names is not None:
             loaded.labels = _names_asset(pathlib.Path(scratch), class_names)
+        advance()
         _save(loaded, signatures, target)
         write_warm_up(target, model.name, _warm_up_requests(model, signatures, photos))
+        advance()
     _warn_of_compiled_functions(pathlib.Path(path))
     return pathlib.Path(path)
 
