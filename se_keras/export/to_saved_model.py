@@ -16,10 +16,9 @@ import numpy as np
 
 from se_keras.class_names import NAMES_FILE, check_class_names, write_class_names
 from se_keras.errors import check_count
-from se_keras.export.exportable import check_graph
+from se_keras.export.exportable import check_graph, require_tensorflow
 from se_keras.export.image_bytes import Photos, prepared_images
 from se_keras.export.inference_form import inference_form
-from se_keras.export.runtime import require_tensorflow
 from se_keras.export.warm_up import write_warm_up
 from se_keras.files import SAVED_MODEL, replacing
 from se_keras.images.record import Preprocessing
@@ -124,27 +123,6 @@ def saved_model(
         advance()
     _warn_of_compiled_functions(pathlib.Path(path))
     return pathlib.Path(path)
-
-
-def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | None) -> None:
-    """Writes only the inference function of a model as a SavedModel folder.
-
-    Args:
-        model: A functional or sequential model with one input.
-        path: The folder to write; must be new or empty.
-        batch: A fixed batch size, or None for any.
-    """
-    import tensorflow as tf
-
-    images = model.inputs[0]
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serving_default",
-        lambda images: model(images, training=False),
-        input_signature=[tf.TensorSpec((batch, *images.shape[1:]), images.dtype, name="images")],
-    )
-    archive.write_out(os.fspath(path), verbose=False)
 
 
 def pooled_output(model: keras.Model) -> Any:

@@ -18,12 +18,11 @@ import numpy as np
 from se_keras.class_names import check_class_names
 from se_keras.errors import check_count, missing_package, one_of
 from se_keras.export.calibration import LEAST_IMAGES, calibrate, with_ranges
-from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text
+from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text, require_tensorflow
 from se_keras.export.metadata import add_classifier_metadata
-from se_keras.export.runtime import TFLiteRunner, require_tensorflow
+from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
 from se_keras.export.tflite_form import tflite_form
-from se_keras.export.to_saved_model import write_archive
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
@@ -229,6 +228,27 @@ def converted(
             if dtype == "int16x8":
                 converter.representative_dataset = lambda: _fed(batches, advance)
             return converter.convert()
+
+
+def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | None) -> None:
+    """Writes only the inference function of a model as a SavedModel folder.
+
+    Args:
+        model: A functional or sequential model with one input.
+        path: The folder to write; must be new or empty.
+        batch: A fixed batch size, or None for any.
+    """
+    import tensorflow as tf
+
+    images = model.inputs[0]
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serving_default",
+        lambda images: model(images, training=False),
+        input_signature=[tf.TensorSpec((batch, *images.shape[1:]), images.dtype, name="images")],
+    )
+    archive.write_out(os.fspath(path), verbose=False)
 
 
 def _fed(batches: Sequence[np.ndarray], advance: Advance) -> Iterator[list[np.ndarray]]:

@@ -9,8 +9,7 @@ from se_keras.export import calibration as module
 from se_keras.export.calibration import Calibration, with_ranges
 from se_keras.export.tensorflow_internals import interpreter_module
 from se_keras.export.tflite_file import read_model
-from se_keras.export.to_saved_model import write_archive
-from se_keras.export.to_tflite import converted
+from se_keras.export.to_tflite import converted, write_archive
 
 
 @pytest.fixture(scope="module")
