@@ -268,7 +268,10 @@ def status(text: str) -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def bar_on_stderr(title: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """What `se_keras.progress.shown_by` takes: a bar on standard error."""
+    """What `se_keras.progress.shown_by` takes: a bar on standard error, if that is a terminal."""
+    if not progress_console.is_terminal:
+        yield lambda: None
+        return
     with progress_bars() as bars:
         task = bars.add_task(title, total=total)
         yield lambda: bars.advance(task)
