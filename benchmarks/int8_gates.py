@@ -31,9 +31,9 @@ from se_keras.export.inspect_tflite import Operation, read_tflite
 from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
 from se_keras.export.tflite_form import tflite_form
-from se_keras.export.to_saved_model import write_archive
-from se_keras.export.to_tflite import converted
+from se_keras.export.to_tflite import converted, write_archive
 from se_keras.native_output import native_output_held
+from se_keras.preprocessing import stored_preprocessing
 
 NETWORK = "se_resnet20.cifar10"
 IMAGES = 200
@@ -62,7 +62,7 @@ def _belongs_to_a_gate(operation: Operation) -> bool:
 def quantized_but_for(model: keras.Model, calibration: Calibration, tensors: Sequence[str]) -> bytes:
     """Returns an int8 file in which the operations that compute these tensors stay in float."""
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
-        batches = [image[None] for image in calibration.images]
+        batches = calibration.batches(1)
         content = with_ranges(converted_with_ranges(converter_of(model, folder), batches[0]), batches)
         return quantized_to_8_bits(content, denylisted_nodes=list(tensors))
 
@@ -90,18 +90,18 @@ def main() -> int:
     data = np.load(options.data)
     images, labels = data["x_test"][: options.images], data["y_test"][: options.images].ravel()
     model = se_keras.create_model(NETWORK)
-    calibration = calibrate(model, data["x_train"][:IMAGES])
+    calibration = calibrate(data["x_train"][:IMAGES], model.input_shape[1:], preprocessing=stored_preprocessing(model))
     network = tflite_form(model, calibration.images, squeeze="mean", is_quantized=True)
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "model.tflite")
-        path.write_bytes(converted(network, "fp32", None, "float32", 1))
+        path.write_bytes(converted(network, "fp32"))
         tensors = {name: excitation_tensors(path, kinds) for name, kinds in PARTS.items()}
         expected = TFLiteRunner(path, threads=2)(images).argmax(-1)
         rows["fp32"] = {"accuracy": 100 * float((expected == labels).mean()), "MB": path.stat().st_size / 1e6}
         contents = {
             "int8, ranges by TensorFlow": lambda: quantized_by_tensorflow(network, calibration),
-            "int8": lambda: converted(network, "int8", calibration, "float32", 1),
+            "int8": lambda: converted(network, "int8", calibration.batches(1)),
         }
         contents |= {
             name: lambda names=names: quantized_but_for(network, calibration, names) for name, names in tensors.items()

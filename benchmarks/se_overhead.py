@@ -49,7 +49,7 @@ def time_files(name: str, dtype: str, folder: pathlib.Path) -> dict[str, dict[st
     runs = {}
     for form, model in forms(name).items():
         path = folder / f"{form}.tflite"
-        path.write_bytes(converted(model, dtype, calibration, "float32", 1))
+        path.write_bytes(converted(model, dtype, calibration.batches(1) if calibration else ()))
         runner = TFLiteRunner(path, threads=THREADS)
         runs[form] = lambda runner=runner: runner.interpreter.invoke()
     return summary(interleaved(runs, rounds=ROUNDS, warmups=5, settling=2), reference=REFERENCE)

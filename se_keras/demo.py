@@ -18,7 +18,8 @@ from se_keras import export
 from se_keras.blocks.excitation import SEConfig
 from se_keras.class_names import NAMES_FILE, write_class_names
 from se_keras.errors import check_count
-from se_keras.export.runtime import TFLiteRunner, require_tensorflow
+from se_keras.export.exportable import require_tensorflow
+from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.to_tflite import tflite_targets
 from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of, replacing
 from se_keras.models.registry import create_model

@@ -1,4 +1,8 @@
-"""Reading of `.keras` files, as Keras does it, with errors that say which file is wrong and why."""
+"""Reading of `.keras` files, as Keras does it, with errors that say which file is wrong and why.
+
+Keras documents no way to read the configuration of a model without building it: this is the only module that opens the
+archive for it.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +43,33 @@ def read_model(path: str | os.PathLike) -> keras.Model:
         raise _unreadable(path, error) from error
 
 
+def read_config(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns the configuration of the model in a `.keras` file, without building anything.
+
+    Args:
+        path: A `.keras` file.
+
+    Returns:
+        What Keras wrote: "class_name", "config", and more.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return dict(json.loads(archive.read("config.json")))
+    except Exception as error:  # anything that zipfile or JSON raises on such bytes
+        raise damaged(path, ".keras file", error, containers=("a zip archive",)) from error
+
+
 def _unreadable(path: str, error: Exception) -> ValueError:
     """Returns the error that says why a `.keras` file cannot be loaded."""
     try:
+        unknown = sorted(set(_unknown_classes(read_config(path))))
         with zipfile.ZipFile(path) as archive:
-            unknown = sorted(set(_unknown_classes(json.loads(archive.read("config.json")))))
             damaged_part = archive.testzip()
+    except ValueError as problem:
+        return problem
     except Exception as problem:
         return damaged(path, ".keras file", problem, containers=("a zip archive",))
     if unknown:

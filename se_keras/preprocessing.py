@@ -18,7 +18,7 @@ from se_keras.images.record import Preprocessing
 from se_keras.images.resizing import resized_and_cropped
 
 
-def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.ndarray:
+def preprocess(images: Any, preprocessing: Preprocessing | keras.Model) -> np.ndarray:
     """Decodes, resizes (shorter side, antialiased), and center-crops images to a network's input.
 
     Args:
@@ -26,7 +26,7 @@ def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.
             width, 3) with RGB values 0 to 255, or a sequence of these, of any sizes. Photos
             are rotated upright according to their EXIF data; gray and transparent images become
             RGB. Files are JPEG, PNG, BMP, GIF, TIFF, WebP, or PPM (`images.reading.FORMATS`).
-        record_or_model: A `Preprocessing`, or a model that includes its preprocessing (built
+        preprocessing: A `Preprocessing`, or a model that includes its preprocessing (built
             with `include_preprocessing=True`, the default), possibly in a nested model.
 
     Returns:
@@ -47,10 +47,11 @@ def preprocess(images: Any, record_or_model: Preprocessing | keras.Model) -> np.
     >>> preprocess(np.zeros((480, 640, 3), "uint8"), Preprocessing()).shape
     (1, 224, 224, 3)
     """
-    record = record_or_model if isinstance(record_or_model, Preprocessing) else preprocessing_of(record_or_model)
+    if not isinstance(preprocessing, Preprocessing):
+        preprocessing = preprocessing_of(preprocessing)
     given = [_array(image) for image in _sequence(images)]
     _warn_of_divided(given)
-    batch = np.stack([_prepared(image, record) for image in given])
+    batch = np.stack([_resized(image, preprocessing) for image in given])
     return batch if keras.config.image_data_format() == "channels_last" else batch.transpose(0, 3, 1, 2)
 
 
@@ -62,7 +63,7 @@ def preprocessing_of(model: keras.Model) -> Preprocessing:
             of a nested model.
 
     Returns:
-        The record, with the model's own input size if it is fixed.
+        The preprocessing, with the model's own input size if it is fixed.
 
     Raises:
         ValueError: The model has no such layer.
@@ -70,14 +71,16 @@ def preprocessing_of(model: keras.Model) -> Preprocessing:
     found = _preprocessing_layer(model)
     if found is None:
         raise ValueError(
-            f"The model {model.name!r} was built without its preprocessing. Pass a `Preprocessing` record instead "
+            f"The model {model.name!r} was built without its preprocessing. Pass a `Preprocessing` instead "
             "(se_keras.get_preprocessing('se_resnet50') returns that of a network, with 'se_resnet50.caffe_in1k' that "
-            "of a checkpoint), then call `record.normalize` on the result."
+            "of a checkpoint), then call its `normalize` on the result."
         )
     layer, models = found
-    record = Preprocessing.from_config(layer.get_config())
+    preprocessing = Preprocessing.from_config(layer.get_config())
     sizes = (_image_size(holder, layer.data_format) for holder in models)
-    return dataclasses.replace(record, size=next((size for size in sizes if size is not None), record.size))
+    return dataclasses.replace(
+        preprocessing, size=next((size for size in sizes if size is not None), preprocessing.size)
+    )
 
 
 def stored_preprocessing(model: keras.Model) -> Preprocessing | None:
@@ -87,8 +90,8 @@ def stored_preprocessing(model: keras.Model) -> Preprocessing | None:
         model: Any model.
 
     Returns:
-        The record, with the size that the network was made for; None if the model does not
-        include its preprocessing.
+        The preprocessing, with the size that the network was made for; None if the model does not
+        include it.
     """
     found = _preprocessing_layer(model)
     return None if found is None else Preprocessing.from_config(found[0].get_config())
@@ -153,7 +156,7 @@ def _warn_of_divided(images: Sequence[Any]) -> None:
         )
 
 
-def _prepared(image: Any, record: Preprocessing) -> np.ndarray:
+def _resized(image: Any, preprocessing: Preprocessing) -> np.ndarray:
     if isinstance(image, str | os.PathLike):
         image = load_image(image)
     elif isinstance(image, Image.Image):
@@ -161,6 +164,6 @@ def _prepared(image: Any, record: Preprocessing) -> np.ndarray:
     elif image.dtype == np.uint8:
         image = Image.fromarray(image)
     if isinstance(image, Image.Image):
-        return np.asarray(resized_and_cropped(image, record), "float32")
+        return np.asarray(resized_and_cropped(image, preprocessing), "float32")
     planes = [Image.fromarray(image[..., channel].astype("float32")) for channel in range(3)]
-    return np.stack([np.asarray(resized_and_cropped(plane, record)) for plane in planes], axis=-1)
+    return np.stack([np.asarray(resized_and_cropped(plane, preprocessing)) for plane in planes], axis=-1)

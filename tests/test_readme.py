@@ -18,7 +18,7 @@ SMALLER = {
     "epochs=5": "epochs=1, verbose=0",
     'metrics=["accuracy"]': "run_eagerly=True",  # for one step: compiling takes longer
     'data="photos")': 'data="photos", repeats=0, gpu_images=0)',
-    "sample.y_test)\nprint": "sample.y_test, timed_calls=0)\nprint",
+    "sample.y_test), sep": "sample.y_test[::10], timed_calls=0), sep",
     "sample.x_test,": "sample.x_test[::10],",
     "sample.y_test,": "sample.y_test[::10],",
 }

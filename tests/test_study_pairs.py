@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import pathlib
-import sys
 from types import ModuleType
 
 import keras
@@ -16,13 +15,12 @@ SCRIPT = pathlib.Path(__file__).parents[1] / "pretrained" / "study_pairs.py"
 
 # A network with everything that the study's have, small enough to be compiled in a second.
 SETTING = f"""
-    import dataclasses, importlib.util, itertools, pathlib, sys, tempfile
+    import dataclasses, itertools, pathlib, sys, tempfile
     import jax, jax.numpy as jnp, keras, numpy as np
 
-    specification = importlib.util.spec_from_file_location("study_pairs", {str(SCRIPT)!r})
-    study = importlib.util.module_from_spec(specification)
-    sys.modules["study_pairs"] = study
-    specification.loader.exec_module(study)
+    sys.path.insert(0, {str(SCRIPT.parent)!r})
+    import seed_states
+    import study_pairs as study
 
     from se_keras.blocks.conv_norm_act import conv_norm_act
     from se_keras.layers import ImagePreprocessing, SqueezeExcite
@@ -150,19 +148,17 @@ def test_stopped_training_goes_on_where_it_was(run_study):
 def study(monkeypatch) -> ModuleType:
     """The script, for what needs no training: here Keras may be on another backend than JAX."""
     monkeypatch.setenv("KERAS_BACKEND", keras.backend.backend())
-    specification = importlib.util.spec_from_file_location("study_pairs", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, "study_pairs", module)
-    specification.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return importlib.import_module("study_pairs")
 
 
 def test_augmentation_on_the_device_is_the_recipes(study, rng):
     import jax
+    from seeds_together import augmenter
 
     recipe = study.get_recipe("cifar")
     image = rng.integers(0, 256, (8, 8, 3)).astype("uint8")
-    changed = np.asarray(study.augmenter(recipe)(jax.random.key(0), np.broadcast_to(image, (600, 8, 8, 3))))
+    changed = np.asarray(augmenter(recipe)(jax.random.key(0), np.broadcast_to(image, (600, 8, 8, 3))))
     padding = recipe.transforms[0].padding
     padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     offsets = range(2 * padding + 1)
@@ -174,7 +170,7 @@ def test_augmentation_on_the_device_is_the_recipes(study, rng):
     assert {top for top, _, _ in drawn} == {left for _, left, _ in drawn} == set(offsets)
     assert 0.4 < np.mean([flipped for _, _, flipped in drawn]) < 0.6
     with pytest.raises(ValueError, match="PadAndCrop, RandomFlip; received 'imagenet'"):
-        study.augmenter(study.get_recipe("imagenet"))
+        augmenter(study.get_recipe("imagenet"))
 
 
 def test_table_pairs_the_seeds_of_one_study(study, tmp_path):

@@ -26,7 +26,7 @@ def average_head(x: Any, *, classes: int, activation: Any, dropout: float) -> An
         Tensor of shape (batch, classes), in float32 even under a half-precision policy.
     """
     x = layers.GlobalAveragePooling2D(name="pooled")(x)
-    return classify(x, classes=classes, activation=activation, dropout=dropout)
+    return classifier(x, classes=classes, activation=activation, dropout=dropout)
 
 
 def vgg_head(x: Any, *, classes: int, activation: Any, dropout: float) -> Any:
@@ -37,10 +37,10 @@ def vgg_head(x: Any, *, classes: int, activation: Any, dropout: float) -> Any:
         if number == 1 and dropout:
             x = layers.Dropout(dropout, name="fc1_dropout")(x)
     x = layers.Identity(name="pooled")(x)
-    return classify(x, classes=classes, activation=activation, dropout=dropout)
+    return classifier(x, classes=classes, activation=activation, dropout=dropout)
 
 
-def classify(x: Any, *, classes: int, activation: Any, dropout: float) -> Any:
+def classifier(x: Any, *, classes: int, activation: Any, dropout: float) -> Any:
     """Applies dropout and a dense layer to pooled features; arguments and result as in `average_head`."""
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)

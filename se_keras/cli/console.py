@@ -137,7 +137,9 @@ class _Column:
 
 
 class FittingTable:
-    """A table that cuts no number, name or heading: where it is too wide, it prints one record after another.
+    """A table that cuts no number, name, or heading. If it is too wide, it prints one record after another.
+
+    A column without any content is left out.
 
     Args:
         *headings: Of the columns.
@@ -177,7 +179,9 @@ class FittingTable:
             console: Where to.
         """
         shown = [
-            dataclasses.replace(column, cells=[console.shown(cell) for cell in column.cells]) for column in self.columns
+            dataclasses.replace(column, cells=[console.shown(cell) for cell in column.cells])
+            for column in self.columns
+            if any(column.cells) or not column.cells
         ]
         for number in range(len(self.optional) + 1):
             columns = [column for column in shown if column.heading not in self.optional[:number]]
@@ -264,7 +268,10 @@ def status(text: str) -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def bar_on_stderr(title: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """What `se_keras.progress.shown_by` takes: a bar on standard error."""
+    """What `se_keras.progress.shown_by` takes: a bar on standard error, if that is a terminal."""
+    if not progress_console.is_terminal:
+        yield lambda: None
+        return
     with progress_bars() as bars:
         task = bars.add_task(title, total=total)
         yield lambda: bars.advance(task)

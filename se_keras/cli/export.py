@@ -12,7 +12,7 @@ import keras
 
 from se_keras import export
 from se_keras.cli.class_names import class_names_for
-from se_keras.cli.console import progress_console, status
+from se_keras.cli.console import progress_console
 from se_keras.cli.images import refuse_broken
 from se_keras.cli.models import load_file, published
 from se_keras.cli.verify import check_report, print_report
@@ -45,8 +45,7 @@ def run(options: argparse.Namespace) -> int:
             "calibrated and verified on the same photos; in folders train and val they are kept apart"
         )
     model = _model_to_export(options)
-    with status(f"Writing {target}"):
-        _write_export(model, target, calibration, options)
+    _write_export(model, target, calibration, options)
     return print_report(target, model, options)
 
 

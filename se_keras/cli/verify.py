@@ -9,7 +9,7 @@ import os
 import keras
 
 from se_keras import export
-from se_keras.cli.console import print_lines, status
+from se_keras.cli.console import print_lines
 from se_keras.cli.images import refuse_broken
 from se_keras.cli.models import load_file, published
 from se_keras.export.agreement import LIMITS, Limits
@@ -36,16 +36,15 @@ def _model_to_compare(name: str | None) -> keras.Model | str | None:
 def print_report(file: str | os.PathLike, model: keras.Model | str | None, options: argparse.Namespace) -> int:
     """Verifies a file as the options say and prints the report; the exit code is 1 if it fails."""
     check_report(options)
-    with status(f"Verifying {os.fspath(file)}"):
-        report = export.verify(
-            file,
-            model,
-            data=options.data,
-            limits=_limits(structure_of(file).dtype, options),
-            targets=options.target,
-            most_images=options.images,
-            threads=options.threads,
-        )
+    report = export.verify(
+        file,
+        model,
+        data=options.data,
+        limits=_limits(structure_of(file).dtype, options),
+        targets=options.target,
+        most_images=options.images,
+        threads=options.threads,
+    )
     print_lines(report.to_json() if options.json else str(report))
     if options.report:
         export.write_report(report, options.report)

@@ -16,13 +16,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import keras
 import numpy as np
 
-from se_keras.export.images import check_range, left_out, preparation_of, real_images, takes_pixels
+from se_keras.export.images import check_range, left_out, real_images
 from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.tensorflow_internals import schema_module
 from se_keras.export.tflite_file import holds_data, packed, read_model
+from se_keras.images.record import Preprocessing
+from se_keras.progress import Advance
 
 LEAST_IMAGES = 100
 MOST_IMAGES = 200
@@ -43,13 +44,27 @@ class Calibration:
     low: float
     high: float
 
+    def facts(self) -> dict[str, Any]:
+        """Returns the number of the images and their range, for a file's description."""
+        return {"images": len(self.images), "range": [self.low, self.high]}
 
-def calibrate(model: keras.Model, data: Any, *, least: int = LEAST_IMAGES) -> Calibration:
+    def batches(self, size: int) -> list[np.ndarray]:
+        """Returns the images in batches of one size; all whole ones, and at least one."""
+        images = self.images
+        if len(images) < size:
+            images = np.resize(images, (size, *images.shape[1:]))  # repeats them
+        return [images[start : start + size] for start in range(0, len(images) - size + 1, size)]
+
+
+def calibrate(
+    data: Any, shape: Sequence[int], *, preprocessing: Preprocessing | None, least: int = LEAST_IMAGES
+) -> Calibration:
     """Reads and checks the images for calibration.
 
     Args:
-        model: The model, with one input of fixed size. It determines how photos are resized and their range.
         data: A folder, an array, or a `tf.data` pipeline.
+        shape: Height, width, and channels of the model's input.
+        preprocessing: The preprocessing that the model includes, if any: it then expects pixels from 0 to 255.
         least: Required number of different images.
 
     Returns:
@@ -59,8 +74,7 @@ def calibrate(model: keras.Model, data: Any, *, least: int = LEAST_IMAGES) -> Ca
         ValueError: Fewer than `least` different images, values that are not finite, or images
             in the range 0 to 1 for a model that expects 0 to 255.
     """
-    shape = tuple(model.inputs[0].shape[1:])
-    given = real_images(data, None, shape, record=preparation_of(model, shape[:2]), most=MOST_IMAGES)
+    given = real_images(data, None, shape, record=preprocessing or Preprocessing(), most=MOST_IMAGES)
     if given.broken:
         warnings.warn(left_out(given.broken), stacklevel=3)
     found = given.images
@@ -73,20 +87,21 @@ def calibrate(model: keras.Model, data: Any, *, least: int = LEAST_IMAGES) -> Ca
     if not np.isfinite(found).all():
         raise ValueError("Calibration images must be finite; received NaN or infinite values.")
     low, high = float(found.min()), float(found.max())
-    if takes_pixels(model):
+    if preprocessing is not None:
         check_range(found)
         # Makes the scale of an integer input exactly 1: MediaPipe feeds pixels regardless of the file's scale.
         found[0, 0, 0], found[0, 0, 1] = 0.0, 255.0
     return Calibration(found, low, high)
 
 
-def with_ranges(content: bytes, batches: Sequence[np.ndarray]) -> bytes:
+def with_ranges(content: bytes, batches: Sequence[np.ndarray], advance: Advance = lambda: None) -> bytes:
     """Records the minimum and maximum of each tensor over all batches in a float `.tflite` file.
 
     Args:
         content: The content of a file that the converter calibrated with any images, including the range of each
             tensor.
         batches: Arrays of the input's shape, at least one.
+        advance: Called after each batch.
 
     Returns:
         The content with the ranges replaced, ready for quantization.
@@ -98,7 +113,10 @@ def with_ranges(content: bytes, batches: Sequence[np.ndarray]) -> bytes:
     tensors = model.subgraphs[0].tensors
     computed = [index for index, tensor in enumerate(tensors) if _is_computed_float(tensor, model.buffers)]
     parts = _parts(computed, [4 * int(np.prod(tensors[index].shape, dtype=np.int64)) for index in computed])
-    low, high = np.concatenate([_ranges(model, part, batches) for part in parts]).T
+    silent = [lambda: None] * (len(parts) - 1)
+    low, high = np.concatenate(
+        [_ranges(model, part, batches, tell) for part, tell in zip(parts, [*silent, advance], strict=True)]
+    ).T
     unbounded = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))
     if len(unbounded):
         names = [tensors[computed[number]].name.decode() for number in unbounded[:3]]
@@ -130,7 +148,7 @@ def _parts(indexes: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
     return parts
 
 
-def _ranges(model: Any, indexes: Sequence[int], batches: Sequence[np.ndarray]) -> np.ndarray:
+def _ranges(model: Any, indexes: Sequence[int], batches: Sequence[np.ndarray], advance: Advance) -> np.ndarray:
     """Returns minima and maxima, shape (tensors, 2)."""
     ranges: np.ndarray = np.full((len(indexes), 2), (np.inf, -np.inf), np.float32)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -142,6 +160,7 @@ def _ranges(model: Any, indexes: Sequence[int], batches: Sequence[np.ndarray]) -
             runner.run_one(batch)
             low, high = np.array(list(pool.map(_extremes, values)), np.float32).T
             ranges = np.stack([np.minimum(ranges[:, 0], low), np.maximum(ranges[:, 1], high)], axis=1)
+            advance()
     return ranges
 
 

@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import keras
 
 from se_keras.surgery.layer_facts import is_functional, layers_inside, shown
+
+
+def require_tensorflow(what: str) -> Any:
+    """Imports TensorFlow, and checks that Keras runs on it.
+
+    Args:
+        what: The export that needs it, as the start of a sentence.
+
+    Returns:
+        The module `tensorflow`.
+
+    Raises:
+        RuntimeError: Keras runs on another backend.
+    """
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            f"{what} requires the TensorFlow backend; Keras runs on {backend!r}. Save the model as .keras, and export "
+            "it in a process with KERAS_BACKEND=tensorflow."
+        )
+    import tensorflow
+
+    return tensorflow
 
 
 def check_graph(model: keras.Model, what: str) -> None:

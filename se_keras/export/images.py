@@ -15,7 +15,7 @@ from se_keras.images.folders import has_loose_images, image_files, labeled_files
 from se_keras.images.pixels import check_numbers, is_divided
 from se_keras.images.reading import separated
 from se_keras.images.record import Preprocessing
-from se_keras.preprocessing import preprocess, preprocessing_of
+from se_keras.preprocessing import preprocess, stored_preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,11 +114,8 @@ def preparation_of(model: keras.Model | None, size: Sequence[int]) -> Preprocess
     Returns:
         The record inside the model, or else the default one: the central 87.5%.
     """
-    try:
-        record = preprocessing_of(model) if model is not None else Preprocessing()
-    except ValueError:
-        record = Preprocessing()
-    return dataclasses.replace(record, size=(size[0], size[1]))
+    own = None if model is None else stored_preprocessing(model)
+    return dataclasses.replace(own or Preprocessing(), size=(size[0], size[1]))
 
 
 def check_range(images: np.ndarray) -> None:
@@ -135,15 +132,6 @@ def check_range(images: np.ndarray) -> None:
             f"The model expects images in the range 0 to 255; received {images.min():.4g} to {images.max():.4g}. "
             "Multiply images in the range 0 to 1 by 255."
         )
-
-
-def takes_pixels(model: keras.Model) -> bool:
-    """Returns whether a model is known to expect pixels from 0 to 255."""
-    try:
-        preprocessing_of(model)
-    except ValueError:
-        return False
-    return True
 
 
 def left_out(broken: Sequence[tuple[str, str]]) -> str:

@@ -48,7 +48,7 @@ class ClassifierMetadata:
 
 
 def add_classifier_metadata(
-    model: bytes,
+    content: bytes,
     *,
     class_names: Sequence[str],
     mean: float | Sequence[float],
@@ -63,7 +63,7 @@ def add_classifier_metadata(
     parameters; it rejects int8 and int16 inputs, and a batch other than 1.
 
     Args:
-        model: Content of a `.tflite` file with one input of shape (batch, height, width, 3 or 1)
+        content: Content of a `.tflite` file with one input of shape (batch, height, width, 3 or 1)
             and one output of shape (batch, classes). Existing metadata are replaced.
         class_names: Class names in the order of the outputs; two for an output of one column, which
             is the probability or logit of the second class. MediaPipe shows no names for such a file.
@@ -82,8 +82,8 @@ def add_classifier_metadata(
         ValueError: Not a TFLite model of one image and one vector of scores, class names that do
             not fit the output, or invalid normalization values.
     """
-    content = read_model(_split(model)[0])
-    image, scores = _classifier_tensors(content)
+    model = read_model(_split(content)[0])
+    image, scores = _classifier_tensors(model)
     columns = int(scores.shape[-1])
     class_names = check_class_names(class_names, 2 if columns == 1 else columns)
     channels = int(image.shape[-1])
@@ -95,8 +95,8 @@ def add_classifier_metadata(
         name=name,
         description=description,
     )
-    _state(content, statement)
-    return _with_names(packed(content), class_names)
+    _state(model, statement)
+    return _with_names(packed(model), class_names)
 
 
 def read_metadata(model: bytes) -> ClassifierMetadata | None:

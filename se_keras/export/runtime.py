@@ -15,7 +15,7 @@ import numpy as np
 
 from se_keras.errors import missing_package, one_of
 from se_keras.export.tensorflow_internals import interpreter_module
-from se_keras.export.tflite_file import is_tflite
+from se_keras.export.tflite_file import dequantized, is_tflite, quantized
 from se_keras.file_kinds import described
 from se_keras.native_output import native_output_held
 from se_keras.scores import SIGNATURES, kind_described, kind_named
@@ -29,31 +29,6 @@ RUNTIMES = {
     "onnx": "ONNX Runtime",
     "keras": "Keras",
 }
-
-
-def require_tensorflow(what: str) -> Any:
-    """Imports TensorFlow, and checks that Keras runs on it.
-
-    Args:
-        what: The export that needs it, as the start of a sentence.
-
-    Returns:
-        The module `tensorflow`.
-
-    Raises:
-        RuntimeError: Keras runs on another backend.
-    """
-    import keras
-
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise RuntimeError(
-            f"{what} requires the TensorFlow backend; Keras runs on {backend!r}. Save the model as .keras, and export "
-            "it in a process with KERAS_BACKEND=tensorflow."
-        )
-    import tensorflow
-
-    return tensorflow
 
 
 def format_of(path: str | os.PathLike) -> str:
@@ -343,39 +318,6 @@ def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads:
     from se_keras.model_files import read_model
 
     return KerasRunner(read_model(path))
-
-
-def quantized(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
-    """Converts real values to the values that a TFLite tensor stores.
-
-    Args:
-        values: Real values, of any dtype.
-        tensor: The tensor's details from the interpreter.
-
-    Returns:
-        Array of the tensor's dtype and the same shape, clipped to its range.
-    """
-    scale, zero_point = tensor["quantization"]
-    dtype = np.dtype(tensor["dtype"])
-    if not scale:
-        return np.asarray(values).astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.round(np.asarray(values, "float32") / scale) + zero_point, limits.min, limits.max).astype(dtype)
-
-
-def dequantized(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
-    """Converts the values that a TFLite tensor stores to real values.
-
-    Args:
-        values: Array of the tensor's dtype.
-        tensor: The tensor's details from the interpreter.
-
-    Returns:
-        Float32 array of the same shape.
-    """
-    scale, zero_point = tensor["quantization"]
-    values = np.asarray(values, "float32")
-    return (values - zero_point) * np.float32(scale) if scale else values
 
 
 def answer_among(names: Sequence[str]) -> str:

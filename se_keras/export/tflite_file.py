@@ -47,14 +47,7 @@ def read_model(content: bytes, *, source: str | os.PathLike = "") -> Any:
 
 @contextlib.contextmanager
 def damage_reported(source: str | os.PathLike = "") -> Iterator[None]:
-    """Converts errors on the content of a `.tflite` file into a `ValueError` that says so.
-
-    Args:
-        source: The file, for the message.
-
-    Raises:
-        ValueError: The content is damaged.
-    """
+    """Converts errors on the content of a `.tflite` file, named in the message as in `read_model`, to a ValueError."""
     try:
         yield
     except (LookupError, OverflowError, TypeError, ValueError, AttributeError, struct.error) as error:
@@ -99,3 +92,36 @@ def packed(model: Any) -> bytes:
     builder = Builder(weights + ROOM)
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(memoryview(builder.Bytes)[builder.Head() :])
+
+
+def quantized(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
+    """Converts real values to the values that a TFLite tensor stores.
+
+    Args:
+        values: Real values, of any dtype.
+        tensor: The tensor's details from the interpreter.
+
+    Returns:
+        Array of the tensor's dtype and the same shape, clipped to its range.
+    """
+    scale, zero_point = tensor["quantization"]
+    dtype = np.dtype(tensor["dtype"])
+    if not scale:
+        return np.asarray(values).astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.round(np.asarray(values, "float32") / scale) + zero_point, limits.min, limits.max).astype(dtype)
+
+
+def dequantized(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
+    """Converts the values that a TFLite tensor stores to real values.
+
+    Args:
+        values: Array of the tensor's dtype.
+        tensor: The tensor's details from the interpreter.
+
+    Returns:
+        Float32 array of the same shape.
+    """
+    scale, zero_point = tensor["quantization"]
+    values = np.asarray(values, "float32")
+    return (values - zero_point) * np.float32(scale) if scale else values

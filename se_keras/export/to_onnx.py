@@ -18,6 +18,7 @@ from se_keras.export.exportable import check_graph, check_numbers_only, layers_i
 from se_keras.export.inference_form import float32_form
 from se_keras.files import replacing
 from se_keras.native_output import native_output_held
+from se_keras.progress import steps
 from se_keras.surgery.outputs import scores_of
 
 OPSET = 17  # of 2022: ONNX Runtime 1.12 and later; from 18 on, the squeeze is no longer a GlobalAveragePool
@@ -54,6 +55,7 @@ def onnx(
     class_names: Sequence[str] | None = None,
     opset: int | None = None,
     overwrite: bool = False,
+    verbose: str | int = "auto",
 ) -> pathlib.Path:
     """Writes a model as an `.onnx` file in float32, with a dynamic batch where the backend supports it.
 
@@ -67,6 +69,7 @@ def onnx(
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
         opset: ONNX opset. Default: 17, or 18 on JAX, the lowest there; tf2onnx supports at most 18.
         overwrite: Whether to replace an existing ONNX model.
+        verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Returns:
         The file. Its input is named "images", its output "output_0". Its metadata properties are
@@ -98,16 +101,19 @@ def onnx(
             f"support earlier opsets; received opset={opset}."
         )
     _require(route)
-    _, deployed = float32_form(model)
-    images = deployed.inputs[0]
-    spec = keras.InputSpec(shape=images.shape, dtype=keras.backend.standardize_dtype(images.dtype), name="images")
-    with replacing(path, overwrite=overwrite) as target:
+    with steps(f"Writing {path}", 3, verbose=verbose) as advance, replacing(path, overwrite=overwrite) as target:
+        _, deployed = float32_form(model)
+        advance()
+        images = deployed.inputs[0]
+        spec = keras.InputSpec(shape=images.shape, dtype=keras.backend.standardize_dtype(images.dtype), name="images")
         with native_output_held():
             deployed.export(
                 os.fspath(target), format="onnx", verbose=False, input_signature=[spec], opset_version=opset
             )
+        advance()
         _check_operations(target, deployed)
         _complete(target, properties)
+        advance()
     return path
 
 

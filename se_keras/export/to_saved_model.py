@@ -16,15 +16,15 @@ import numpy as np
 
 from se_keras.class_names import NAMES_FILE, check_class_names, write_class_names
 from se_keras.errors import check_count
-from se_keras.export.exportable import check_graph
+from se_keras.export.exportable import check_graph, require_tensorflow
 from se_keras.export.image_bytes import Photos, prepared_images
 from se_keras.export.inference_form import inference_form
-from se_keras.export.runtime import require_tensorflow
 from se_keras.export.warm_up import write_warm_up
 from se_keras.files import SAVED_MODEL, replacing
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
 from se_keras.preprocessing import preprocessing_of
+from se_keras.progress import steps
 from se_keras.scores import SIGNATURES, Scores
 from se_keras.surgery.graph import read_nested_graph
 from se_keras.surgery.layer_facts import layers_inside
@@ -40,6 +40,7 @@ def saved_model(
     top: int = 5,
     preprocessing: Preprocessing | None = None,
     overwrite: bool = False,
+    verbose: str | int = "auto",
 ) -> pathlib.Path:
     """Writes a model as a SavedModel for TensorFlow Serving, TF Hub, `TFSMLayer`, and plain TensorFlow.
 
@@ -85,6 +86,7 @@ def saved_model(
             preprocessing. By default, such a model gets pixels from 0 to 255, with both sides
             stretched to its input size.
         overwrite: Whether to replace an existing SavedModel. A folder with other content is never replaced.
+        verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Returns:
         The folder.
@@ -101,43 +103,26 @@ def saved_model(
     scores = scores_of(model)
     class_names = None if class_names is None else _checked_names(model, scores, class_names)
     photos = _photos(model, scores, preprocessing)
-    served = inference_form(model) if deploy else model
     with (
+        steps(f"Writing {os.fspath(path)}", 3, verbose=verbose) as advance,
         replacing(path, overwrite=overwrite, kind=SAVED_MODEL) as target,
         native_output_held(),
         tempfile.TemporaryDirectory() as scratch,
     ):
+        served = inference_form(model) if deploy else model
+        advance()
         loaded, predict = _reusable(served, is_trainable=not deploy)
         signatures = _image_signatures(served, SIGNATURES[scores.kind], predict)
         if photos is not None:
             signatures["serve_bytes"] = _bytes_signature(scores, predict, photos, class_names, top)
         if class_names is not None:
             loaded.labels = _names_asset(pathlib.Path(scratch), class_names)
+        advance()
         _save(loaded, signatures, target)
         write_warm_up(target, model.name, _warm_up_requests(model, signatures, photos))
+        advance()
     _warn_of_compiled_functions(pathlib.Path(path))
     return pathlib.Path(path)
-
-
-def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | None) -> None:
-    """Writes only the inference function of a model as a SavedModel folder.
-
-    Args:
-        model: A functional or sequential model with one input.
-        path: The folder to write; must be new or empty.
-        batch: A fixed batch size, or None for any.
-    """
-    import tensorflow as tf
-
-    images = model.inputs[0]
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serving_default",
-        lambda images: model(images, training=False),
-        input_signature=[tf.TensorSpec((batch, *images.shape[1:]), images.dtype, name="images")],
-    )
-    archive.write_out(os.fspath(path), verbose=False)
 
 
 def pooled_output(model: keras.Model) -> Any:

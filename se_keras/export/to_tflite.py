@@ -17,16 +17,17 @@ import numpy as np
 
 from se_keras.class_names import check_class_names
 from se_keras.errors import check_count, missing_package, one_of
-from se_keras.export.calibration import LEAST_IMAGES, Calibration, calibrate, takes_pixels, with_ranges
-from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text
-from se_keras.export.images import preparation_of
+from se_keras.export.calibration import LEAST_IMAGES, calibrate, with_ranges
+from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text, require_tensorflow
 from se_keras.export.metadata import add_classifier_metadata
-from se_keras.export.runtime import TFLiteRunner, require_tensorflow
+from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
 from se_keras.export.tflite_form import tflite_form
-from se_keras.export.to_saved_model import write_archive
 from se_keras.files import Kind, json_with, kind_of, replacing_together
+from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
+from se_keras.preprocessing import stored_preprocessing
+from se_keras.progress import Advance, steps
 from se_keras.surgery.outputs import scores_of
 
 DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
@@ -46,6 +47,7 @@ def tflite(
     batch_size: int = 1,
     squeeze: str = "auto",
     overwrite: bool = False,
+    verbose: str | int = "auto",
 ) -> pathlib.Path:
     """Writes a model as a `.tflite` file of built-in operations, with a description next to it.
 
@@ -76,6 +78,7 @@ def tflite(
             precision; "auto": "staged" for sums close to that limit on `data`,
             else "mean".
         overwrite: Whether to replace an existing TFLite model and the description next to it.
+        verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Returns:
         The file.
@@ -97,8 +100,8 @@ def tflite(
     check_graph(model, "A .tflite file")
     check_numbers_only(model, "A .tflite file")
     batch_size = check_count("batch_size", batch_size)
-    shape = _fixed_input_shape(model)
-    class_names = None if class_names is None else check_class_names(class_names, scores_of(model).classes)
+    shape, scores = _fixed_input_shape(model), scores_of(model)
+    class_names = None if class_names is None else check_class_names(class_names, scores.classes)
     if input_type != "float32" and dtype != "int8":
         raise ValueError(f"Integer inputs require dtype='int8'; received input_type={input_type!r}, dtype={dtype!r}.")
     if dtype in CALIBRATED and data is None:
@@ -106,25 +109,35 @@ def tflite(
             f"dtype={dtype!r} needs `data`: at least {LEAST_IMAGES} different images like those the model "
             "will see, as a folder, an array, or a tf.data pipeline."
         )
-    final = pathlib.Path(path)
+    final, own = pathlib.Path(path), stored_preprocessing(model)
     with replacing_together(tflite_targets(path), overwrite=overwrite) as (target, beside):
         calibration = None
         if data is not None:
-            calibration = calibrate(model, data, least=LEAST_IMAGES if dtype in CALIBRATED else 1)
-        images = None if calibration is None else calibration.images
-        deployed = tflite_form(model, images, squeeze=squeeze, is_quantized=dtype in CALIBRATED)
-        if dtype == "int8_weights":
-            content = _quantized_weights(converted(deployed, "fp32", None, "float32", batch_size))
-        else:
-            content = converted(deployed, dtype, calibration, input_type, batch_size)
-        if class_names is not None:
-            content = add_classifier_metadata(content, class_names=class_names, mean=0.0, std=1.0, name=model.name)
-        target.write_bytes(content)
-        _check_loads(target)
-        description = describe(
-            model, dtype=dtype, input_type=input_type, class_names=class_names, calibration=calibration
-        )
-        beside.write_text(json.dumps({**description, "shape": [batch_size, *shape]}, indent=1) + "\n", "utf-8")
+            least = LEAST_IMAGES if dtype in CALIBRATED else 1
+            calibration = calibrate(data, shape, preprocessing=own, least=least)
+        batches = calibration.batches(batch_size) if calibration is not None and dtype in CALIBRATED else []
+        with steps(f"Writing {final}", len(batches) + 3, verbose=verbose) as advance:
+            images = None if calibration is None else calibration.images
+            form = tflite_form(model, images, squeeze=squeeze, is_quantized=dtype in CALIBRATED)
+            advance()
+            content = converted(form, dtype, batches, input_type=input_type, batch_size=batch_size, advance=advance)
+            advance()
+            if class_names is not None:
+                content = add_classifier_metadata(content, class_names=class_names, mean=0.0, std=1.0, name=model.name)
+            target.write_bytes(content)
+            _check_loads(target)
+            advance()
+        description = {
+            "model": model.name,
+            "dtype": dtype,
+            "input": {**_image_facts(shape, own), "dtype": input_type, "range": None if own is None else [0, 255]},
+            "output": scores.kind,
+            "class_names": None if class_names is None else list(class_names),
+            "calibration": None if calibration is None else calibration.facts(),
+            "keras": keras.__version__,
+            "shape": [batch_size, *shape],
+        }
+        beside.write_text(json.dumps(description, indent=1) + "\n", "utf-8")
     return final
 
 
@@ -146,47 +159,12 @@ def tflite_targets(path: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
     return {path: kind_of(path), pathlib.Path(path).with_suffix(".json"): description}
 
 
-def describe(
-    model: keras.Model,
-    *,
-    dtype: str,
-    input_type: str,
-    class_names: Sequence[str] | None,
-    calibration: Calibration | None,
-) -> dict[str, Any]:
-    """Describes the input and output of an exported file, as written next to it.
-
-    Args:
-        model: The exported model.
-        dtype: One of `DTYPES`.
-        input_type: One of `INPUT_TYPES`.
-        class_names: Class names, or None.
-        calibration: The calibration images, or None.
-
-    Returns:
-        A dictionary for JSON. Its "output" is a key of `se_keras.scores.SIGNATURES`.
-    """
-    return {
-        "model": model.name,
-        "dtype": dtype,
-        "input": {**_image_facts(model), "dtype": input_type, "range": [0, 255] if takes_pixels(model) else None},
-        "output": scores_of(model).kind,
-        "class_names": list(class_names) if class_names is not None else None,
-        "calibration": None
-        if calibration is None
-        else {"images": len(calibration.images), "range": [calibration.low, calibration.high]},
-        "keras": keras.__version__,
-    }
-
-
-def _image_facts(model: keras.Model) -> dict[str, Any]:
-    """Describes how photos become an input of the model; {} if it does not take images."""
-    shape = model.inputs[0].shape
-    if len(shape) != 4:
+def _image_facts(shape: Sequence[int], preprocessing: Preprocessing | None) -> dict[str, Any]:
+    """Describes how photos become an input of this shape; {} if it is not one of images."""
+    if len(shape) != 3:
         return {}
-    height, width = shape[1:3]
-    record = preparation_of(model, (height, width))
-    return {"height": height, "width": width, "crop_pct": record.crop, "interpolation": record.interpolation}
+    record = preprocessing or Preprocessing()
+    return {"height": shape[0], "width": shape[1], "crop_pct": record.crop, "interpolation": record.interpolation}
 
 
 def _fixed_input_shape(model: keras.Model) -> tuple[int, ...]:
@@ -205,23 +183,33 @@ def _fixed_input_shape(model: keras.Model) -> tuple[int, ...]:
 
 
 def converted(
-    model: keras.Model, dtype: str, calibration: Calibration | None, input_type: str, batch_size: int
+    model: keras.Model,
+    dtype: str,
+    batches: Sequence[np.ndarray] = (),
+    *,
+    input_type: str = "float32",
+    batch_size: int = 1,
+    advance: Advance = lambda: None,
 ) -> bytes:
     """Converts a model without changing or checking it.
 
     Args:
         model: A model with one input of fixed size, computing in float32.
-        dtype: One of `DTYPES` except "int8_weights".
-        calibration: Required for "int8" and "int16x8".
+        dtype: One of `DTYPES`.
+        batches: Images for calibration, at least one batch for "int8" and "int16x8".
         input_type: One of `INPUT_TYPES`.
         batch_size: Images per call.
+        advance: Called after each batch of the calibration.
 
     Returns:
         The content of a `.tflite` file.
 
     Raises:
+        ImportError: The package that quantizes "int8_weights" is not installed.
         ValueError: An operation is not built into TFLite.
     """
+    if dtype == "int8_weights":
+        return _quantized_weights(converted(model, "fp32", batch_size=batch_size))
     import tensorflow as tf
 
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
@@ -232,15 +220,41 @@ def converted(
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if dtype == "fp16":
             converter.target_spec.supported_types = [tf.float16]
-        batches = _batches(calibration, batch_size)
         with _named_operations(model):
             if dtype == "int8":
                 outer = tf.dtypes.as_dtype(input_type)
-                content = with_ranges(converted_with_ranges(converter, batches[0]), batches)
+                content = with_ranges(converted_with_ranges(converter, batches[0]), batches, advance)
                 return quantized_to_8_bits(content, input_data_type=outer, output_data_type=outer)
-            if dtype in CALIBRATED:
-                converter.representative_dataset = lambda: ([batch] for batch in batches)
+            if dtype == "int16x8":
+                converter.representative_dataset = lambda: _fed(batches, advance)
             return converter.convert()
+
+
+def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | None) -> None:
+    """Writes only the inference function of a model as a SavedModel folder.
+
+    Args:
+        model: A functional or sequential model with one input.
+        path: The folder to write; must be new or empty.
+        batch: A fixed batch size, or None for any.
+    """
+    import tensorflow as tf
+
+    images = model.inputs[0]
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serving_default",
+        lambda images: model(images, training=False),
+        input_signature=[tf.TensorSpec((batch, *images.shape[1:]), images.dtype, name="images")],
+    )
+    archive.write_out(os.fspath(path), verbose=False)
+
+
+def _fed(batches: Sequence[np.ndarray], advance: Advance) -> Iterator[list[np.ndarray]]:
+    for batch in batches:
+        yield [batch]
+        advance()
 
 
 def _check_loads(path: pathlib.Path) -> None:
@@ -262,15 +276,6 @@ def _operations(dtype: str) -> Any:
         "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
     }
     return sets.get(dtype, tf.lite.OpsSet.TFLITE_BUILTINS)
-
-
-def _batches(calibration: Calibration | None, size: int) -> list[np.ndarray]:
-    if calibration is None:
-        return []
-    images = calibration.images
-    if len(images) < size:
-        images = np.resize(images, (size, *images.shape[1:]))  # repeats them
-    return [images[start : start + size] for start in range(0, len(images) - size + 1, size)]
 
 
 @contextlib.contextmanager

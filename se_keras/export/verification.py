@@ -20,7 +20,6 @@ from se_keras.export.images import (
     preparation_of,
     random_images,
     real_images,
-    takes_pixels,
 )
 from se_keras.export.inspect_tflite import TARGETS
 from se_keras.export.process import RuntimeRefusedError, Worker, is_missing_driver
@@ -29,6 +28,7 @@ from se_keras.export.runtime import KerasRunner, Runner, TFLiteRunner, open_runn
 from se_keras.export.speed import Speed, speed_of
 from se_keras.export.structure import Structure, size_of, structure_of
 from se_keras.images.record import Preprocessing
+from se_keras.preprocessing import stored_preprocessing
 from se_keras.progress import steps
 from se_keras.scores import Scores
 from se_keras.surgery.outputs import last_softmax
@@ -193,7 +193,7 @@ def _image_sets(
         model = model if isinstance(model, keras.Model) else None
         own = preprocessing if isinstance(preprocessing, Preprocessing) else preparation_of(model, shape[:2])
         sets.append(real_images(data, labels, shape, record=own, most=most))
-        if model is not None and takes_pixels(model):
+        if model is not None and stored_preprocessing(model) is not None:
             check_range(sets[-1].images)
         notes = (left_out(sets[-1].broken),) if sets[-1].broken else ()
     elif labels is not None:

@@ -1,5 +1,6 @@
 """The public builders: one per network, all with the same signature."""
 
+import inspect
 import os
 from typing import Any, Protocol
 
@@ -27,7 +28,7 @@ class Builder(Protocol):
         classifier_activation: Any = "softmax",
         name: str = ...,
         *,
-        se: SEConfig | None = ...,
+        se: SEConfig | None = SEConfig(),
         include_preprocessing: bool = True,
         dropout: float | None = None,
     ) -> keras.Model: ...
@@ -83,41 +84,28 @@ def _tags(identifier: str) -> str:
 
 def _builder(function_name: str, identifier: str) -> Builder:
     network = NETWORKS[identifier]
-    default_weights = ALIAS if identifier in DEFAULT_TAGS else None
+    defaults = {
+        "weights": ALIAS if identifier in DEFAULT_TAGS else None,
+        "classes": network.classes,
+        "name": identifier,
+    }
+    _, *parameters = inspect.signature(Builder.__call__).parameters.values()
+    signature = inspect.Signature(
+        [one.replace(default=defaults.get(one.name, one.default)) for one in parameters],
+        return_annotation=keras.Model,
+    )
 
-    def builder(
-        include_top: bool = True,
-        weights: str | os.PathLike | None = default_weights,
-        input_tensor: Any = None,
-        input_shape: tuple[int | None, ...] | None = None,
-        pooling: str | None = None,
-        classes: int = network.classes,
-        classifier_activation: Any = "softmax",
-        name: str = identifier,
-        *,
-        se: SEConfig | None = SEConfig(),
-        include_preprocessing: bool = True,
-        dropout: float | None = None,
-    ) -> keras.Model:
-        options = Options(
-            include_top=include_top,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            name=name,
-            se=se,
-            include_preprocessing=include_preprocessing,
-            dropout=dropout,
-        )
-        return build(identifier, weights, options)
+    def builder(*args: Any, **kwargs: Any) -> keras.Model:
+        arguments = signature.bind(*args, **kwargs).arguments
+        weights = arguments.pop("weights", defaults["weights"])
+        return build(identifier, weights, Options(**arguments))
 
+    vars(builder)["__signature__"] = signature
     builder.__name__ = builder.__qualname__ = function_name
     builder.__doc__ = _DOCSTRING.format(
         title=network.title,
         about=network.about,
-        weights=default_weights,
+        weights=defaults["weights"],
         tags=_tags(identifier),
         function=function_name,
         min_size=network.min_size,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from keras import layers
 
-from se_keras.blocks.conv_norm_act import INCEPTION, TORCH, ConvStyle, conv_norm_act
+from se_keras.blocks.conv_norm_act import INCEPTION, TORCH, conv_norm_act
 from se_keras.blocks.excitation import SEConfig, excite
 from se_keras.blocks.inception import Branches, chain, forked_module, module, residual_module
 from se_keras.images.record import Preprocessing
@@ -105,10 +107,10 @@ def _bn_inception_module(x: Any, row: BNInceptionRow, name: str) -> Any:
     return module(x, branches, pool=pool, name=name, style=TORCH, strided_padding="style")
 
 
-def _average_then(filters: int, name: str, style: ConvStyle = INCEPTION) -> Any:
+def _average_then(filters: int, name: str) -> Any:
     def pool(x: Any) -> Any:
         x = layers.AveragePooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
-        return chain(x, ((filters, 1),), name=f"{name}_pool", style=style)
+        return chain(x, ((filters, 1),), name=f"{name}_pool", style=INCEPTION)
 
     return pool
 
@@ -127,6 +129,10 @@ def _inception_stem(x: Any) -> Any:
     x = conv_norm_act(x, 192, 3, name="stage2_{}2", padding="valid", style=INCEPTION)
     x = endpoint(x, "stage2")  # (71, 71, 192)
     return layers.MaxPooling2D(3, 2, name="stage2_pool")(x)  # (35, 35, 192)
+
+
+def _excited_module(x: Any, branches: Branches, name: str, se: SEConfig | None, *, pool: Callable[[Any], Any]) -> Any:
+    return excite(module(x, branches, pool=pool, name=name, style=INCEPTION), se, f"{name}_se")
 
 
 def _factorized(width: int) -> Branches:
@@ -150,22 +156,18 @@ def inception_v3(x: Any, spec: None, se: SEConfig | None) -> Any:
     for block, projection in enumerate((32, 64, 64), start=1):
         name = f"stage3_block{block}"
         branches = {"1x1": ((64, 1),), "5x5": ((48, 1), (64, 5)), "double3x3": ((64, 1), (96, 3), (96, 3))}
-        x = module(x, branches, pool=_average_then(projection, name), name=name, style=INCEPTION)
-        x = excite(x, se3, f"{name}_se")
+        x = _excited_module(x, branches, name, se3, pool=_average_then(projection, name))
     x = endpoint(x, "stage3")  # (35, 35, 288)
 
     reduction: Branches = {"3x3": ((384, 3, 2),), "double3x3": ((64, 1), (96, 3), (96, 3, 2))}
-    x = module(x, reduction, pool=_max_reduce("stage4_block1"), name="stage4_block1", style=INCEPTION)
-    x = excite(x, se4, "stage4_block1_se")
+    x = _excited_module(x, reduction, "stage4_block1", se4, pool=_max_reduce("stage4_block1"))
     for block, width in enumerate((128, 160, 160, 192), start=2):
         name = f"stage4_block{block}"
-        x = module(x, _factorized(width), pool=_average_then(192, name), name=name, style=INCEPTION)
-        x = excite(x, se4, f"{name}_se")
+        x = _excited_module(x, _factorized(width), name, se4, pool=_average_then(192, name))
     x = endpoint(x, "stage4")  # (17, 17, 768)
 
     reduction = {"3x3": ((192, 1), (320, 3, 2)), "7x7": ((192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2))}
-    x = module(x, reduction, pool=_max_reduce("stage5_block1"), name="stage5_block1", style=INCEPTION)
-    x = excite(x, se5, "stage5_block1_se")
+    x = _excited_module(x, reduction, "stage5_block1", se5, pool=_max_reduce("stage5_block1"))
     for block in (2, 3):
         name = f"stage5_block{block}"
         x = forked_module(x, pool=_average_then(192, name), name=name, style=INCEPTION)
@@ -209,8 +211,7 @@ def inception_resnet_v2(x: Any, spec: None, se: SEConfig | None) -> Any:
     for stage in (3, 4, 5):
         name = f"stage{stage}_block1"
         pool = _average_then(64, name) if stage == 3 else _max_reduce(name)
-        x = module(x, first[stage], pool=pool, name=name, style=INCEPTION)
-        x = excite(x, concat_se and concat_se.at_stage(stage), f"{name}_se")
+        x = _excited_module(x, first[stage], name, concat_se and concat_se.at_stage(stage), pool=pool)
         branches, repeats, scale = repeated[stage]
         for block in range(2, repeats + 2):
             is_last = stage == 5 and block == repeats + 1
@@ -230,6 +231,10 @@ def inception_resnet_v2(x: Any, spec: None, se: SEConfig | None) -> Any:
 
 _HALF = (0.5, 0.5, 0.5)
 _INCEPTION_INPUT = Preprocessing(size=299, crop=299 / 352, interpolation="bilinear", mean=_HALF, std=_HALF)
+# What the two networks of keras.applications share.
+_keras_network = functools.partial(
+    Network, spec=None, preprocessing=_INCEPTION_INPUT, min_size=75, stages=(3, 4, 5), dropout=0.2
+)
 
 NETWORKS: dict[str, Network] = {
     "se_bn_inception": Network(
@@ -242,29 +247,19 @@ NETWORKS: dict[str, Network] = {
         stages=(3, 4, 5),
         positions=("standard",),
     ),
-    "se_inception_v3": Network(
+    "se_inception_v3": _keras_network(
         title="SE-Inception-v3",
         about="SE after each of the 11 concatenations of keras.applications.InceptionV3. The paper has no such "
         "network; the placement follows its SE-BN-Inception (section 3.3, figure 2).",
         skeleton=inception_v3,
-        spec=None,
-        preprocessing=_INCEPTION_INPUT,
-        min_size=75,
-        stages=(3, 4, 5),
         positions=("standard",),
-        dropout=0.2,
     ),
-    "se_inception_resnet_v2": Network(
+    "se_inception_resnet_v2": _keras_network(
         title="SE-Inception-ResNet-v2",
         about="keras.applications.InceptionResNetV2 with SE on the branch of each of the 40 residual modules, after "
         "its linear convolution and before the scaling, and after the 3 other concatenations. The paper reports "
         "the network (Table 2) without publishing the placement: this one applies section 3.3 to residual branches.",
         skeleton=inception_resnet_v2,
-        spec=None,
-        preprocessing=_INCEPTION_INPUT,
-        min_size=75,
-        stages=(3, 4, 5),
         positions=("standard", "pre", "post", "identity"),
-        dropout=0.2,
     ),
 }

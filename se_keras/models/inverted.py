@@ -13,7 +13,6 @@ from keras import layers
 
 from se_keras.blocks.conv_norm_act import TENSORFLOW, TORCH, ConvStyle, channels_of, conv_norm_act
 from se_keras.blocks.excitation import SEConfig, divisible
-from se_keras.blocks.head import classify
 from se_keras.blocks.inverted import (
     InvertedShape,
     fused_residual,
@@ -199,7 +198,7 @@ def mobile_head(x: Any, *, classes: int, activation: Any, dropout: float, featur
     x = layers.Conv2D(features, 1, use_bias=use_bias, kernel_initializer="he_uniform", name="head_conv")(x)
     x = layers.Activation("hard_silu", name="head_act")(x)
     x = layers.Flatten(name="pooled")(x)
-    return classify(x, classes=classes, activation=activation, dropout=dropout)
+    return classifier(x, classes=classes, activation=activation, dropout=dropout)
 
 
 ds, ir, er, cn = separable_residual, inverted_residual, fused_residual, plain_residual

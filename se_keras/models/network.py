@@ -100,8 +100,8 @@ def assemble(identifier: str, network: Network, options: Options, *, lineage: st
     inputs = _image_input(identifier, network, options)
     x = inputs
     if options.include_preprocessing:
-        prepared = _for_channels(network.preprocessing, _channels_of(tuple(x.shape[1:])))
-        x = ImagePreprocessing(**dataclasses.asdict(prepared), name="preprocessing")(x)
+        preprocessing = _for_channels(network.preprocessing, _channels_of(tuple(x.shape[1:])))
+        x = ImagePreprocessing(**dataclasses.asdict(preprocessing), name="preprocessing")(x)
     x = network.skeleton(x, spec, se)
     if options.include_top:
         dropout = network.dropout if options.dropout is None else options.dropout
@@ -127,15 +127,16 @@ def _channels_of(shape: tuple[Any, ...]) -> Any:
     return shape[-1 if keras.config.image_data_format() == "channels_last" else 0]
 
 
-def _for_channels(record: Preprocessing, channels: int) -> Preprocessing:
-    """Returns the record for another number of channels: R, G, B, R, ...; one channel gets the mean over all."""
-    known = len(record.mean)
+def _for_channels(preprocessing: Preprocessing, channels: int) -> Preprocessing:
+    """Returns the preprocessing for another number of channels: R, G, B, R, ...; for one, the mean over all."""
+    known = len(preprocessing.mean)
+
+    def adapted(values: tuple[float, ...]) -> tuple[float, ...]:
+        return (sum(values) / known,) if channels == 1 else (values * -(-channels // known))[:channels]
+
     if channels == known:
-        return record
-    if channels == 1:
-        return dataclasses.replace(record, mean=(sum(record.mean) / known,), std=(sum(record.std) / known,))
-    repeats = -(-channels // known)
-    return dataclasses.replace(record, mean=(record.mean * repeats)[:channels], std=(record.std * repeats)[:channels])
+        return preprocessing
+    return dataclasses.replace(preprocessing, mean=adapted(preprocessing.mean), std=adapted(preprocessing.std))
 
 
 def _checked_se(identifier: str, network: Network, se: SEConfig | None) -> SEConfig | None:

@@ -169,7 +169,7 @@ def get_preprocessing(model: str | keras.Model) -> Preprocessing:
             published checkpoint; or a model that includes its preprocessing.
 
     Returns:
-        The record, for `preprocess` and `Preprocessing.normalize`.
+        The preprocessing, for `preprocess` and `Preprocessing.normalize`.
 
     Raises:
         ValueError: The network or checkpoint is unknown (the message names the closest ones), or the

@@ -214,20 +214,16 @@ def _timm(title: str, about: str, **numbers: Any) -> Network:
     )
 
 
-def _antialiased(
-    title: str, stem: Callable[[Any], Any], num_blocks: tuple[int, int, int, int], **numbers: Any
-) -> Network:
+def _antialiased(title: str, stem: Callable[[Any], Any], num_blocks: tuple[int, int, int, int]) -> Network:
     """Describes one of timm's networks in which averages over 2x2 positions take the place of every stride."""
     network = _timm(
         title,
         f"{_DEEP} Averages over 2x2 positions replace the strides of the bottlenecks and the pooling of the stem.",
         num_blocks=num_blocks,
-        stem=stem,
-        average_shortcut=True,
         antialias=True,
-        **numbers,
+        **(_D | {"stem": stem} | _32X8D),
     )
-    return dataclasses.replace(network, spec=dataclasses.replace(network.spec, stem_pool=average_pool))
+    return dataclasses.replace(network, spec=dataclasses.replace(network.spec, stem_pool=average_pool), lineages={})
 
 
 def _rs(depth: int, num_blocks: tuple[int, int, int, int], size: int) -> Network:
@@ -237,12 +233,12 @@ def _rs(depth: int, num_blocks: tuple[int, int, int, int], size: int) -> Network
         f"{_DEEP} A 3x3 convolution with stride 2 takes the place of the stem's pooling; SE has reduction 4. "
         "Reference: Bello et al., arXiv 2103.07579.",
         num_blocks=num_blocks,
-        stem=_DEEP_STEM,
-        average_shortcut=True,
+        **_D,
     )
     return dataclasses.replace(
         network,
         spec=dataclasses.replace(network.spec, stem_pool=strided_conv_pool),
+        lineages={},
         preprocessing=Preprocessing(size=size, interpolation="bicubic"),
         own_se=SEConfig(reduction=4, activation="relu", gate_activation="sigmoid"),
     )
@@ -265,7 +261,10 @@ _BASIC = "Basic blocks. Not in the paper; SE is placed as in its bottleneck netw
 _BOTTLENECK = "Bottleneck blocks, with the stride of a stage in the first 1x1 convolution, as in Caffe's ResNet."
 _RESNEXT = "Bottleneck blocks with a grouped 3x3 convolution, which has the stride of a stage."
 _DEEP = "Three 3x3 convolutions as the stem, and shortcuts with stride 2 that average before they project."
-_DEEP_STEM = functools.partial(conv3_stem, widths=(32, 32, 64))
+_D: dict[str, Any] = {"stem": functools.partial(conv3_stem, widths=(32, 32, 64)), "average_shortcut": True}
+_T: dict[str, Any] = {"stem": functools.partial(conv3_stem, widths=(24, 32, 64)), "average_shortcut": True}
+_32X4D: dict[str, Any] = {"groups": 32, "width_per_group": 4}
+_32X8D: dict[str, Any] = {"groups": 32, "width_per_group": 8}
 _CIFAR = "For 32x32 images; stages at strides 1, 2, and 4. Structure: He et al., arXiv 1512.03385, section 4.2, with"
 _CIFAR_BASIC = f"{_CIFAR} projecting shortcuts (1x1 convolution and batch normalization). Not in the SE paper."
 _PREACT = "For 32x32 images; stages at strides 1, 2, and 4; batch normalization and ReLU precede convolutions. From:"
@@ -280,53 +279,28 @@ NETWORKS: dict[str, Network] = {
         "SE-ResNet-152-D",
         f"Bottleneck blocks, with the stride in the 3x3 convolution. {_DEEP}",
         num_blocks=(3, 8, 36, 3),
-        stem=_DEEP_STEM,
-        average_shortcut=True,
+        **_D,
     ),
-    "se_resnext26": _imagenet("SE-ResNeXt-26 (32x4d)", _RESNEXT, num_blocks=(2, 2, 2, 2), groups=32, width_per_group=4),
-    "se_resnext26d": _timm(
-        "SE-ResNeXt-26-D (32x4d)",
-        f"{_RESNEXT} {_DEEP}",
-        num_blocks=(2, 2, 2, 2),
-        groups=32,
-        width_per_group=4,
-        stem=_DEEP_STEM,
-        average_shortcut=True,
-    ),
+    "se_resnext26": _imagenet("SE-ResNeXt-26 (32x4d)", _RESNEXT, num_blocks=(2, 2, 2, 2), **_32X4D),
+    "se_resnext26d": _timm("SE-ResNeXt-26-D (32x4d)", f"{_RESNEXT} {_DEEP}", num_blocks=(2, 2, 2, 2), **_32X4D, **_D),
     "se_resnext26t": _timm(
         "SE-ResNeXt-26-T (32x4d)",
         f"{_RESNEXT} {_DEEP} The stem is tiered: 24, 32, and 64 channels.",
         num_blocks=(2, 2, 2, 2),
-        groups=32,
-        width_per_group=4,
-        stem=functools.partial(conv3_stem, widths=(24, 32, 64)),
-        average_shortcut=True,
+        **_32X4D,
+        **_T,
     ),
-    "se_resnext50": _imagenet("SE-ResNeXt-50 (32x4d)", _RESNEXT, num_blocks=(3, 4, 6, 3), groups=32, width_per_group=4),
-    "se_resnext101": _imagenet(
-        "SE-ResNeXt-101 (32x4d)", _RESNEXT, num_blocks=(3, 4, 23, 3), groups=32, width_per_group=4
-    ),
+    "se_resnext50": _imagenet("SE-ResNeXt-50 (32x4d)", _RESNEXT, num_blocks=(3, 4, 6, 3), **_32X4D),
+    "se_resnext101": _imagenet("SE-ResNeXt-101 (32x4d)", _RESNEXT, num_blocks=(3, 4, 23, 3), **_32X4D),
     "se_resnext101_64x4d": _imagenet(
         "SE-ResNeXt-101 (64x4d)", _RESNEXT, num_blocks=(3, 4, 23, 3), groups=64, width_per_group=4
     ),
-    "se_resnext101_32x8d": _timm(
-        "SE-ResNeXt-101 (32x8d)", _RESNEXT, num_blocks=(3, 4, 23, 3), groups=32, width_per_group=8
-    ),
+    "se_resnext101_32x8d": _timm("SE-ResNeXt-101 (32x8d)", _RESNEXT, num_blocks=(3, 4, 23, 3), **_32X8D),
     "se_resnext101d_32x8d": _timm(
-        "SE-ResNeXt-101-D (32x8d)",
-        f"{_RESNEXT} {_DEEP}",
-        num_blocks=(3, 4, 23, 3),
-        groups=32,
-        width_per_group=8,
-        stem=_DEEP_STEM,
-        average_shortcut=True,
+        "SE-ResNeXt-101-D (32x8d)", f"{_RESNEXT} {_DEEP}", num_blocks=(3, 4, 23, 3), **_32X8D, **_D
     ),
-    "seresnextaa101d_32x8d": _antialiased(
-        "SE-ResNeXt-AA-101-D (32x8d)", _DEEP_STEM, (3, 4, 23, 3), groups=32, width_per_group=8
-    ),
-    "seresnextaa201d_32x8d": _antialiased(
-        "SE-ResNeXt-AA-201-D (32x8d)", conv3_stem, (3, 24, 36, 4), groups=32, width_per_group=8
-    ),
+    "seresnextaa101d_32x8d": _antialiased("SE-ResNeXt-AA-101-D (32x8d)", _D["stem"], (3, 4, 23, 3)),
+    "seresnextaa201d_32x8d": _antialiased("SE-ResNeXt-AA-201-D (32x8d)", conv3_stem, (3, 24, 36, 4)),
     "resnetrs50": _rs(50, (3, 4, 6, 3), 160),
     "resnetrs101": _rs(101, (3, 4, 23, 3), 192),
     "resnetrs152": _rs(152, (3, 8, 36, 3), 256),

@@ -1,10 +1,13 @@
-"""Strict loading of Keras' own weights files."""
+"""Strict loading of Keras' own weights files.
+
+`load_weights` ignores what the model lacks. Keras documents neither what a weights file contains nor a way to ask it:
+this is the only module that reads the arrays in such files.
+"""
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import json
 import os
 import shutil
 import zipfile
@@ -16,6 +19,7 @@ import keras
 from se_keras.file_kinds import damaged
 from se_keras.files import replacing
 from se_keras.images.record import Preprocessing
+from se_keras.model_files import read_config
 from se_keras.weights.convert import variables_by_name
 from se_keras.weights.readers import Stated
 from se_keras.weights.structure import check_structure, fingerprint_of_layers
@@ -107,20 +111,19 @@ def stated_by(path: str | os.PathLike) -> Stated:
     """
     path = os.fspath(path)
     layers = _layer_configs(path) if path.endswith(".keras") else []
-    prepared = next((config for _, kind, config in layers if kind == "ImagePreprocessing"), None)
+    layer = next((config for _, kind, config in layers if kind == "ImagePreprocessing"), None)
     return Stated(
         fingerprint_of_layers(layers) if layers else None,
-        None if prepared is None else Preprocessing.from_config(prepared),
+        None if layer is None else Preprocessing.from_config(layer),
     )
 
 
 def _layer_configs(path: str) -> list[tuple[str, str, dict[str, Any]]]:
     """Reads the name, class name, and configuration of each layer without building any."""
+    config = read_config(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            stored = json.loads(archive.read("config.json"))["config"].get("layers", [])
-        return [(layer["config"]["name"], layer["class_name"], layer["config"]) for layer in stored]
-    except Exception as error:  # anything that zipfile, JSON, or the configuration raises on such bytes
+        return [(one["config"]["name"], one["class_name"], one["config"]) for one in config["config"].get("layers", [])]
+    except Exception as error:  # a configuration of another kind
         raise damaged(path, ".keras file", error, containers=("a zip archive",)) from error
 
 

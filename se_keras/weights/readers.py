@@ -81,13 +81,13 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
     @property
     def stated(self) -> Stated:
         """Returns what the header states about the network. The first files did not state its preprocessing."""
-        prepared = self.metadata.get("preprocessing")
+        text = self.metadata.get("preprocessing")
         try:
-            record = Preprocessing.from_config(json.loads(prepared)) if prepared else None
+            preprocessing = Preprocessing.from_config(json.loads(text)) if text else None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"`preprocessing` in its header is not readable: {error!r}"
             raise damaged(self.path, "safetensors file", reason) from error
-        return Stated(self.metadata.get("structure"), record)
+        return Stated(self.metadata.get("structure"), preprocessing)
 
 
 _PYTORCH = ("a zip archive", "a Python pickle")

@@ -180,7 +180,7 @@ def test_file_holds_everything(model, images, labels, tmp_path):
     found.save(tmp_path / "gates.npz")
     loaded = Gates.load(tmp_path / "gates.npz")
     same(loaded, found, rtol=0)
-    for name in ("network", "data", "class_names", "levels", "bins", "images"):
+    for name in ("network", "title", "class_names", "levels", "bins", "images"):
         assert getattr(loaded, name) == getattr(found, name)
     assert [(b.name, b.limits) for b in loaded.blocks] == [(b.name, b.limits) for b in found.blocks]
     with pytest.raises(FileExistsError, match="overwrite=True"):

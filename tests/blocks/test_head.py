@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from se_keras.blocks.head import average_head, classify, output_dtype, vgg_head
+from se_keras.blocks.head import average_head, classifier, output_dtype, vgg_head
 
 OPTIONS = {"classes": 5, "activation": "softmax", "dropout": 0.5}
 
@@ -45,8 +45,8 @@ def test_no_dropout_and_no_activation(head):
     assert names(model)[-1] == "logits"
 
 
-def test_classify_works_on_vectors():
-    assert build(classify, (8,)).output_shape == (None, 5)
+def test_classifier_works_on_vectors():
+    assert build(classifier, (8,)).output_shape == (None, 5)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,13 @@ def test_optional_columns_go_first(monkeypatch, capsys):
     assert "number" in out.splitlines()[0]
 
 
+def test_a_column_without_content_is_left_out(capsys):
+    table = FittingTable("name", "reason", "number")
+    table.add_row("a", "", "1")
+    PlainConsole().print(table)
+    assert capsys.readouterr().out.splitlines()[0].split() == ["name", "number"]
+
+
 def test_piped_output_has_one_record_per_line(monkeypatch, capsys):
     monkeypatch.delenv("COLUMNS", raising=False)
     table = FittingTable("name", "text")

@@ -9,8 +9,7 @@ from se_keras.export import calibration as module
 from se_keras.export.calibration import Calibration, with_ranges
 from se_keras.export.tensorflow_internals import interpreter_module
 from se_keras.export.tflite_file import read_model
-from se_keras.export.to_saved_model import write_archive
-from se_keras.export.to_tflite import converted
+from se_keras.export.to_tflite import converted, write_archive
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def scale_of(steps_by_name, *parts):
 
 def test_scales_are_the_converters_or_finer(model, calibration, tmp_path):
     expected = steps(by_the_converter_alone(model, calibration.images, tmp_path))
-    found = steps(converted(model, "int8", calibration, "float32", 1))
+    found = steps(converted(model, "int8", calibration.batches(1)))
     assert found.keys() == expected.keys()
     same = [name for name in found if np.allclose(found[name], expected[name], rtol=1e-5)]
     assert sum(found[name][0] > 0 for name in same) > 5
@@ -64,7 +63,7 @@ def test_a_products_range_is_its_own_and_not_that_of_the_sum_behind_it(model, ca
     """TensorFlow 2.21's calibration reads the product of gates and map after the sum has been written over it."""
     product = keras.Model(model.inputs, model.get_layer("gated").output).predict(calibration.images, verbose=0)
     own = (product.max() - product.min()) / 255
-    found = steps(converted(model, "int8", calibration, "float32", 1))
+    found = steps(converted(model, "int8", calibration.batches(1)))
     assert scale_of(found, "gated", "/mul") == pytest.approx(own, rel=1e-4)
 
 
@@ -72,22 +71,22 @@ def test_every_image_counts_whatever_the_batch(model, calibration):
     """The converter's own pass sees one batch; an outlier in the last image must widen the ranges all the same."""
     images = calibration.images.copy()
     images[-1] *= 40
-    wide = steps(converted(model, "int8", Calibration(images, 0.0, 255.0), "float32", 4))
-    narrow = steps(converted(model, "int8", calibration, "float32", 4))
+    wide = steps(converted(model, "int8", Calibration(images, 0.0, 255.0).batches(4), batch_size=4))
+    narrow = steps(converted(model, "int8", calibration.batches(4), batch_size=4))
     entrance = max(narrow, key=lambda name: narrow[name][0])
     assert wide[entrance][0] > 30 * narrow[entrance][0]
 
 
 def test_a_batch_may_be_larger_than_the_calibration(model, calibration):
-    large, small = (steps(converted(model, "int8", calibration, "float32", size)) for size in (32, 1))
+    large, small = (steps(converted(model, "int8", calibration.batches(size), batch_size=size)) for size in (32, 1))
     entrance = max(small, key=lambda name: small[name][0])
     assert large[entrance] == pytest.approx(small[entrance])
 
 
 def test_ranges_found_in_parts_are_the_same(model, calibration, monkeypatch):
-    whole = converted(model, "int8", calibration, "float32", 1)
+    whole = converted(model, "int8", calibration.batches(1))
     monkeypatch.setattr(module, "MOST_BYTES", 20_000)  # a map of this model has 16,384
-    assert converted(model, "int8", calibration, "float32", 1) == whole
+    assert converted(model, "int8", calibration.batches(1)) == whole
 
 
 def test_values_that_are_not_finite_are_named(model, calibration):
@@ -95,10 +94,10 @@ def test_values_that_are_not_finite_are_named(model, calibration):
     broken.set_weights(model.get_weights())
     broken.layers[-1].bias.assign([np.nan] * 4)
     with pytest.raises(ValueError, match=r"needs finite activations.*Check the model's weights"):
-        converted(broken, "int8", calibration, "float32", 1)
+        converted(broken, "int8", calibration.batches(1))
 
 
 def test_ranges_of_a_file_without_any_stay_absent(model):
-    content = converted(model, "fp32", None, "float32", 1)
+    content = converted(model, "fp32")
     ranged = read_model(with_ranges(content, [np.zeros((1, 16, 16, 3), "float32")]))
     assert not any(tensor.quantization and tensor.quantization.max for tensor in ranged.subgraphs[0].tensors)

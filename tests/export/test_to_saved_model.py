@@ -20,7 +20,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 import se_keras
 from se_keras import export
 from se_keras.export.image_bytes import decoded, exif_orientation, resized_and_cropped, stretched
-from se_keras.export.to_saved_model import pooled_output, write_archive
+from se_keras.export.to_saved_model import pooled_output
+from se_keras.export.to_tflite import write_archive
 from se_keras.export.warm_up import WARM_UP_FILE
 from se_keras.layers import SqueezeExcite
 from se_keras.scores import SIGNATURES

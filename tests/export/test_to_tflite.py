@@ -17,7 +17,7 @@ from se_keras.export.gpu_form import gpu_form, joined_groups
 from se_keras.export.inspect_tflite import read_tflite
 from se_keras.export.metadata import read_metadata
 from se_keras.export.runtime import TFLiteRunner
-from se_keras.export.to_tflite import describe
+from se_keras.preprocessing import stored_preprocessing
 from se_keras.surgery.graph import build_model, read_graph
 from se_keras.training.sources import load_sample
 
@@ -116,7 +116,7 @@ def test_weights_alone_in_8_bits(trained, tmp_path, capfd):
     pytest.importorskip("ai_edge_quantizer")
     sample = load_sample()
     capfd.readouterr()
-    path = export.tflite(trained, tmp_path / "model.tflite", dtype="int8_weights")
+    path = export.tflite(trained, tmp_path / "model.tflite", dtype="int8_weights", verbose=0)
     expected = answers(trained, sample.x_test[:50])
     found = TFLiteRunner(path)(sample.x_test[:50])
     assert capfd.readouterr().out == ""  # the quantizer prints its sizes, and the command line prints JSON
@@ -234,21 +234,23 @@ def test_labels_go_into_the_file_and_beside_it(small, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["model.json", "model.tflite"]
 
 
-def test_description_of_a_foreign_model():
+def test_description_of_a_foreign_model(tmp_path):
     images = keras.Input((8, 8, 3))
     model = keras.Model(images, layers.Dense(2)(layers.Flatten()(images)))
-    found = describe(model, dtype="fp32", input_type="float32", class_names=None, calibration=None)
+    found = json.loads(export.tflite(model, tmp_path / "m.tflite").with_suffix(".json").read_text("utf-8"))
     assert found["output"] == "logits"
     assert found["input"]["range"] is None
+    assert found["input"]["crop_pct"] == 0.875
     assert found["calibration"] is None
 
 
 def test_calibration_reports_what_it_saw(small):
     images = np.random.default_rng(0).integers(10, 200, (130, 32, 32, 3))
-    found = calibrate(small, images)
+    options = {"shape": (32, 32, 3), "preprocessing": stored_preprocessing(small)}
+    found = calibrate(images, **options)
     assert (found.low, found.high) == (10, 199)
     assert (found.images.min(), found.images.max()) == (0, 255)  # so that an integer input has the scale 1
-    assert len(calibrate(small, np.concatenate([images, images])).images) == 200
+    assert len(calibrate(np.concatenate([images, images]), **options).images) == 200
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from se_keras.export.images import check_range, preparation_of, random_images, r
 from se_keras.export.inspect_tflite import Operation, Tensor, TFLiteGraph, read_tflite, refusals
 from se_keras.export.process import RuntimeRefusedError, Worker
 from se_keras.export.report import Report
-from se_keras.export.runtime import TFLiteRunner, dequantized, format_of, open_runner, quantized
+from se_keras.export.runtime import TFLiteRunner, format_of, open_runner
 from se_keras.export.structure import size_of, structure_of
+from se_keras.export.tflite_file import dequantized, quantized
 from se_keras.images.record import Preprocessing
 
 QUICK = {"gpu_images": 0, "repeats": 0}

@@ -21,6 +21,7 @@ from se_keras.export.calibration import calibrate
 from se_keras.export.image_bytes import decoded, prepared_images, resized_and_cropped
 from se_keras.export.images import real_images
 from se_keras.images.reading import decode, fault, separated
+from se_keras.preprocessing import stored_preprocessing
 from se_keras.training.sources import open_data
 
 # What Pillow has to say of damaged EXIF data and of large images, in passing.
@@ -99,7 +100,7 @@ def test_exports_leave_out_what_is_broken(photos):
 def test_calibration_warns_of_what_it_leaves_out(photos, model):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = calibrate(model, photos, least=1)
+        found = calibrate(photos, model.input_shape[1:], preprocessing=stored_preprocessing(model), least=1)
     assert len(found.images) == READ
     ours = [str(warning.message) for warning in caught if "left out" in str(warning.message)]
     assert [text.split(" files")[0] for text in ours] == [f"{len(LEFT_OUT)} of the"]

@@ -18,7 +18,8 @@ from formula import NETWORK_GAINS, fill, images, thin
 from se_keras.layers import SqueezeExcite
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
-from se_keras.weights.convert import convert, expected_tensors
+from se_keras.weights.class_order import sorted_from_devkit
+from se_keras.weights.convert import assign, convert, expected_tensors
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 
@@ -92,7 +93,7 @@ def build(golden: str, *, lineage: str | None = "of the golden") -> keras.Model:
     model = assemble(identifier, NETWORKS[identifier], options, lineage=lineage)
     shapes = expected_tensors(model, family)
     gain = NETWORK_GAINS.get(identifier)
-    convert({name: fill(name, shape, gain=gain) for name, shape in shapes.items()}, model, family)
+    assign(model, convert({name: fill(name, shape, gain=gain) for name, shape in shapes.items()}, model, family))
     return model
 
 
@@ -116,6 +117,7 @@ def measure(golden: str, **options: str | None) -> dict[str, float]:
     """`distance` of each array of a golden, by its name."""
     with np.load(GOLDENS / f"{golden}.npz") as stored:
         arrays = {name: stored[name] for name in stored.files if name != "source"}
+    is_caffe = golden.startswith("caffe")  # BGR in, classes in the order of the devkit out
     model = build(golden, **options)
     layers = sorted({name.split("/")[-1] for name in arrays} - {"logits"})
     network = watched(model, layers)
@@ -127,6 +129,8 @@ def measure(golden: str, **options: str | None) -> dict[str, float]:
         key, kind, *layer = name.split("/")
         batch = images(tuple(map(int, key.split("x"))), theirs.shape[0])
         if name.endswith("/logits"):
+            batch = batch[:, ::-1] if is_caffe else batch
+            theirs = theirs[:, sorted_from_devkit()] if is_caffe else theirs
             outputs = network.predict_on_batch(batch.transpose(0, 2, 3, 1))
         ours = outputs[layer[0] if layer else kind]
         if kind == "gates":

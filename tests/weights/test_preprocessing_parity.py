@@ -18,7 +18,7 @@ from se_keras.images.record import Preprocessing
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
 from se_keras.preprocessing import preprocess
-from se_keras.weights.convert import convert, expected_tensors
+from se_keras.weights.convert import assign, convert, expected_tensors
 from se_keras.weights.published import RECORDS
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
@@ -56,7 +56,10 @@ def trained(request):
     family, lineage = FAMILIES[request.param]
     network = NETWORKS["se_resnet18"]
     model = assemble("se_resnet18", network, Options(classifier_activation=None), lineage=lineage)
-    convert({name: fill(name, shape) for name, shape in expected_tensors(model, family).items()}, model, family)
+    assign(
+        model,
+        convert({name: fill(name, shape) for name, shape in expected_tensors(model, family).items()}, model, family),
+    )
     return request.param, model
 
 

@@ -2,7 +2,7 @@
 
 from se_keras.errors import one_of
 from se_keras.weights.rules.caffe import CAFFE_BN_INCEPTION, CAFFE_RESNET
-from se_keras.weights.rules.family import Family, OwnNames, Source
+from se_keras.weights.rules.family import OWN_NAMES, Family, Source
 from se_keras.weights.rules.torch import TIMM, TIMM_D, TIMM_LEGACY, TIMM_MOBILE, TIMM_REGNET
 
 FAMILIES: dict[str, Family] = {
@@ -16,7 +16,6 @@ FAMILIES: dict[str, Family] = {
 }
 OWN = "se_keras"  # files of `save_safetensors`
 KERAS = "keras"  # `.keras` and `.weights.h5` files, which only Keras reads
-_OWN_NAMES = OwnNames()
 
 
 def family_named(name: str) -> Family:
@@ -28,7 +27,7 @@ def family_named(name: str) -> Family:
     Raises:
         ValueError: The name is unknown (the message names the closest ones).
     """
-    return _OWN_NAMES if name == OWN else FAMILIES[one_of("family", name, FAMILIES)]
+    return OWN_NAMES if name == OWN else FAMILIES[one_of("family", name, FAMILIES)]
 
 
 __all__ = ["FAMILIES", "KERAS", "OWN", "Family", "Source", "family_named"]

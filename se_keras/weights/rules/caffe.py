@@ -6,8 +6,10 @@ such as "conv2_1_3x3/bn[0]". Layer names: `hujie-frank/SENet`, models/*.prototxt
 
 from __future__ import annotations
 
+import functools
+
 from se_keras.images.record import Preprocessing
-from se_keras.weights.rules.family import Family, Source
+from se_keras.weights.rules.family import Family, Source, conv_and_bn
 
 _CONV = {"kernel": Source(("[0]",), "conv"), "bias": Source(("[1]",))}
 
@@ -38,35 +40,28 @@ def _resnet_block(stage: int, block: int) -> str:
     return f"conv{stage}_{block}_"
 
 
-CAFFE_RESNET = Family(
+_family = functools.partial(
+    Family, variables=VARIABLES, preprocessing=CAFFE_INPUT, class_order="devkit", channel_order="bgr"
+)
+
+CAFFE_RESNET = _family(
     layers={
-        "stem_conv": "conv1/7x7_s2",
-        "stem_bn": "conv1/7x7_s2",
-        "stem_conv1": "conv1_1/3x3_s2",
-        "stem_bn1": "conv1_1/3x3_s2",
-        "stem_conv2": "conv1_2/3x3",
-        "stem_bn2": "conv1_2/3x3",
-        "stem_conv3": "conv1_3/3x3",
-        "stem_bn3": "conv1_3/3x3",
+        **conv_and_bn(
+            {
+                "stem_{}": "conv1/7x7_s2",
+                "stem_{}1": "conv1_1/3x3_s2",
+                "stem_{}2": "conv1_2/3x3",
+                "stem_{}3": "conv1_3/3x3",
+            }
+        ),
         "logits": "classifier",
     },
     block=_resnet_block,
     leaves={
-        "conv1": "1x1_reduce",
-        "bn1": "1x1_reduce",
-        "conv2": "3x3",
-        "bn2": "3x3",
-        "conv3": "1x1_increase",
-        "bn3": "1x1_increase",
-        "proj_conv": "1x1_proj",
-        "proj_bn": "1x1_proj",
+        **conv_and_bn({"{}1": "1x1_reduce", "{}2": "3x3", "{}3": "1x1_increase", "proj_{}": "1x1_proj"}),
         "se": "1x1",
     },
-    variables=VARIABLES,
     signature="conv2_1_1x1_reduce[0]",
-    preprocessing=CAFFE_INPUT,
-    class_order="devkit",
-    channel_order="bgr",
 )
 
 # Our stages begin with their stride of 2, the authors' end with it.
@@ -77,37 +72,25 @@ def _bn_inception_block(stage: int, block: int) -> str:
     return f"inception_{_BN_INCEPTION_BLOCKS[stage][block - 1]}"
 
 
-CAFFE_BN_INCEPTION = Family(
+CAFFE_BN_INCEPTION = _family(
     layers={
-        "stem_conv": "conv1/7x7_s2",
-        "stem_bn": "conv1/7x7_s2",
-        "stage2_conv1": "conv2/3x3_reduce",
-        "stage2_bn1": "conv2/3x3_reduce",
-        "stage2_conv2": "conv2/3x3",
-        "stage2_bn2": "conv2/3x3",
+        **conv_and_bn({"stem_{}": "conv1/7x7_s2", "stage2_{}1": "conv2/3x3_reduce", "stage2_{}2": "conv2/3x3"}),
         "logits": "classifier",
     },
     block=_bn_inception_block,
     leaves={
-        "1x1_conv1": "/1x1",
-        "1x1_bn1": "/1x1",
-        "3x3_conv1": "/3x3_reduce",
-        "3x3_bn1": "/3x3_reduce",
-        "3x3_conv2": "/3x3",
-        "3x3_bn2": "/3x3",
-        "double3x3_conv1": "/double3x3_reduce",
-        "double3x3_bn1": "/double3x3_reduce",
-        "double3x3_conv2": "/double3x3a",
-        "double3x3_bn2": "/double3x3a",
-        "double3x3_conv3": "/double3x3b",
-        "double3x3_bn3": "/double3x3b",
-        "pool_conv1": "/pool_proj",
-        "pool_bn1": "/pool_proj",
+        **conv_and_bn(
+            {
+                "1x1_{}1": "/1x1",
+                "3x3_{}1": "/3x3_reduce",
+                "3x3_{}2": "/3x3",
+                "double3x3_{}1": "/double3x3_reduce",
+                "double3x3_{}2": "/double3x3a",
+                "double3x3_{}3": "/double3x3b",
+                "pool_{}1": "/pool_proj",
+            }
+        ),
         "se": "_1x1",
     },
-    variables=VARIABLES,
     signature="inception_3a/1x1[0]",
-    preprocessing=CAFFE_INPUT,
-    class_order="devkit",
-    channel_order="bgr",
 )

@@ -6,12 +6,9 @@ import dataclasses
 import re
 import string
 from collections.abc import Callable, Mapping
+from typing import Literal
 
-from se_keras.errors import one_of
 from se_keras.images.record import Preprocessing
-
-CLASS_ORDERS = ("sorted", "devkit")
-CHANNEL_ORDERS = ("rgb", "bgr")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +55,9 @@ class Family:
     block_layer: str = r"stage(\d+)_block(\d+)_(\w+)"
     lineage: str | None = None
     preprocessing: Preprocessing | None = Preprocessing()
-    class_order: str = "sorted"
-    channel_order: str = "rgb"
+    class_order: Literal["sorted", "devkit"] = "sorted"
+    channel_order: Literal["rgb", "bgr"] = "rgb"
     optional_classifier: bool = False
-
-    def __post_init__(self) -> None:
-        one_of("class_order", self.class_order, CLASS_ORDERS)
-        one_of("channel_order", self.channel_order, CHANNEL_ORDERS)
 
     def source(self, layer: str, kind: str, variable: str) -> Source | None:
         """Returns the tensors that a variable comes from.
@@ -103,20 +96,30 @@ def _number(text: str) -> int:
     return int(text) if text.isdecimal() else string.ascii_lowercase.index(text) + 1
 
 
+def conv_and_bn(prefixes: Mapping[str, str]) -> dict[str, str]:
+    """Returns the prefixes of convolutions and of their batch normalizations, where they have the same one.
+
+    Args:
+        prefixes: Prefix by this package's name of the layers, with "{}" for "conv" and "bn".
+
+    Returns:
+        Prefix of each layer.
+    """
+    return {name.format(kind): prefix for name, prefix in prefixes.items() for kind in ("conv", "bn")}
+
+
 class OwnNames(Family):
     """This package's own names: "layer/variable". The file states the structure and the preprocessing."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            layers={},
-            block=lambda *_: "",
-            leaves={},
-            variables={},
-            signature="",
-            preprocessing=None,
-            optional_classifier=True,
-        )
 
     def source(self, layer: str, kind: str, variable: str) -> Source:
         """Returns the tensor of the same name."""
         return Source((f"{layer}/{variable}",))
+
+
+def _no_block(stage: int, block: int) -> str:
+    return ""
+
+
+OWN_NAMES = OwnNames(
+    layers={}, block=_no_block, leaves={}, variables={}, signature="", preprocessing=None, optional_classifier=True
+)

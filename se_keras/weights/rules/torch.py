@@ -8,6 +8,7 @@ an SE block.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from se_keras.weights.rules.family import Family, Source
 
@@ -31,15 +32,8 @@ VARIABLES = {
     },
 }
 
-IGNORED = (".num_batches_tracked",)
-
 _LEAVES = {
-    "conv1": "conv1",
-    "bn1": "bn1",
-    "conv2": "conv2",
-    "bn2": "bn2",
-    "conv3": "conv3",
-    "bn3": "bn3",
+    **{name: name for name in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")},
     "proj_conv": "downsample.0",
     "proj_bn": "downsample.1",
 }
@@ -49,27 +43,21 @@ def _block(stage: int, block: int) -> str:
     return f"layer{stage - 1}.{block - 1}."
 
 
-TIMM_LEGACY = Family(
+_family = functools.partial(Family, block=_block, variables=VARIABLES, ignored=(".num_batches_tracked",))
+
+TIMM_LEGACY = _family(
     layers={
         "stem_conv": "layer0.conv1",
         "stem_bn": "layer0.bn1",
-        "stem_conv1": "layer0.conv1",
-        "stem_bn1": "layer0.bn1",
-        "stem_conv2": "layer0.conv2",
-        "stem_bn2": "layer0.bn2",
-        "stem_conv3": "layer0.conv3",
-        "stem_bn3": "layer0.bn3",
+        **{f"stem_{name}": f"layer0.{name}" for name in ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")},
         "logits": "last_linear",
     },
-    block=_block,
     leaves={**_LEAVES, "se": "se_module"},
-    variables=VARIABLES,
     signature="layer1.0.se_module.fc1.weight",
-    ignored=IGNORED,
     lineage="legacy",
 )
 
-TIMM = Family(
+TIMM = _family(
     layers={
         "stem_conv": "conv1",
         "stem_bn": "bn1",
@@ -83,11 +71,8 @@ TIMM = Family(
         "stem_bn4": "maxpool.1",
         "logits": "fc",
     },
-    block=_block,
     leaves={**_LEAVES, "se": "se"},
-    variables=VARIABLES,
     signature="layer1.0.se.fc1.weight",
-    ignored=IGNORED,
     lineage="timm",
 )
 
@@ -103,7 +88,7 @@ def _regnet_block(stage: int, block: int) -> str:
     return f"s{stage - 1}.b{block}."
 
 
-TIMM_REGNET = Family(
+TIMM_REGNET = _family(
     layers={"stem_conv": "stem.conv", "stem_bn": "stem.bn", "logits": "head.fc"},
     block=_regnet_block,
     leaves={
@@ -117,9 +102,7 @@ TIMM_REGNET = Family(
         "proj_bn": "downsample.bn",
         "se": "se",
     },
-    variables=VARIABLES,
     signature="s1.b1.conv1.conv.weight",
-    ignored=IGNORED,
 )
 
 
@@ -127,7 +110,7 @@ def _mobile_block(part: int, block: int) -> str:
     return f"blocks.{part - 1}.{block - 1}."
 
 
-TIMM_MOBILE = Family(
+TIMM_MOBILE = _family(
     layers={
         "stem_conv": "conv_stem",
         "stem_bn": "bn1",
@@ -167,5 +150,4 @@ TIMM_MOBILE = Family(
         },
     },
     signature="blocks.0.0.bn1.weight",
-    ignored=IGNORED,
 )
