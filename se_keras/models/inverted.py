@@ -13,6 +13,7 @@ from keras import layers
 
 from se_keras.blocks.conv_norm_act import TENSORFLOW, TORCH, ConvStyle, channels_of, conv_norm_act
 from se_keras.blocks.excitation import SEConfig, divisible
+from se_keras.blocks.head import classifier
 from se_keras.blocks.inverted import (
     InvertedShape,
     fused_residual,
@@ -58,11 +59,18 @@ class Row:
 Parts = tuple[tuple[Row, ...], ...]
 
 
-def _of_input(before: int, expanded: int) -> int:
+def input_channels(before: int, expanded: int) -> int:
+    """Returns the number of channels that units are derived from: the block input's, as in EfficientNet.
+
+    Args:
+        before: Number of channels of the block's input.
+        expanded: Number of channels in its middle.
+    """
     return before
 
 
-def _of_expanded(before: int, expanded: int) -> int:
+def expanded_channels(before: int, expanded: int) -> int:
+    """Returns the number of channels in the middle, as in MobileNetV3; arguments as in `input_channels`."""
     return expanded
 
 
@@ -91,7 +99,7 @@ class InvertedSpec:
     scaled_repeats: Callable[[float], int] = math.ceil
     features: int | None = None
     activation: str = "silu"
-    units_from: Callable[[int, int], int] = _of_input
+    units_from: Callable[[int, int], int] = input_channels
     units_divisor: int = 1
     least_fill: float = 0.9
     style: ConvStyle = TORCH
@@ -347,7 +355,7 @@ def _mobilenet_v3(name: str, parts: Parts, width: float, features: int, **number
             stem=stem,
             width=width,
             activation="hard_silu",
-            units_from=_of_expanded,
+            units_from=expanded_channels,
             units_divisor=8,
             **numbers,
         ),
@@ -409,7 +417,7 @@ def _lcnet(name: str, width: float) -> Network:
         f"PP-LCNet-{name}",
         "Depthwise separable blocks without shortcuts, the last two with SE. Reference: Cui et al., arXiv 2109.15099.",
         InvertedSpec(
-            parts=LCNET, stem=divisible(16 * width), width=width, activation="hard_silu", units_from=_of_expanded
+            parts=LCNET, stem=divisible(16 * width), width=width, activation="hard_silu", units_from=expanded_channels
         ),
         _HARD,
         head=functools.partial(mobile_head, features=1280),
