@@ -56,7 +56,10 @@ def trained(request):
     family, lineage = FAMILIES[request.param]
     network = NETWORKS["se_resnet18"]
     model = assemble("se_resnet18", network, Options(classifier_activation=None), lineage=lineage)
-    assign(model, convert({name: fill(name, shape) for name, shape in expected_tensors(model, family).items()}, model, family))
+    assign(
+        model,
+        convert({name: fill(name, shape) for name, shape in expected_tensors(model, family).items()}, model, family),
+    )
     return request.param, model
 
 
