@@ -221,7 +221,7 @@ def test_a_damaged_part_is_computed_again(model, photos, unfinished, fault):
 def test_a_part_of_other_files_is_refused_and_named(model, photos, unfinished):
     parts = unfinished.with_name("labels.csv.parts")
     shutil.copy(parts / "part-00000000.jsonl", parts / "part-00000001.jsonl")
-    with pytest.raises(ValueError, match=r"part-00000001.jsonl' is damaged. Remove it and run the same again"):
+    with pytest.raises(ValueError, match=r"part-00000001.jsonl' is damaged. Remove it, and run the same call again"):
         predict(model, photos, unfinished)
     assert not unfinished.exists()
     (parts / "part-00000001.jsonl").unlink()
@@ -233,7 +233,9 @@ def test_a_damaged_manifest_or_list_of_files_is_one_line(model, photos, unfinish
     manifest = (parts / "manifest.json").read_text()
     for content in ("", "{", "[]", '{"folder": 1}', "\xff"):
         (parts / "manifest.json").write_text(content, "latin-1")
-        with pytest.raises(ValueError, match=r"manifest.json' is damaged. Remove the folder '.*parts', and") as caught:
+        with pytest.raises(
+            ValueError, match=r"manifest.json' is damaged. Remove the folder '.*parts' to start again"
+        ) as caught:
             predict(model, photos, unfinished)
         assert "\n" not in str(caught.value)
     (parts / "manifest.json").write_text(manifest)
@@ -249,7 +251,7 @@ def test_a_part_with_too_few_answers_is_not_stored(model, photos, unfinished):
     manifest = json.loads((unfinished.with_name("labels.csv.parts") / "manifest.json").read_text())
     settings = Settings(**{name: value for name, value in manifest.items() if not name.startswith("files")})
     with opened(unfinished.with_name("labels.csv.parts"), settings) as job:
-        with pytest.raises(RuntimeError, match=r"Part 2 of '.*' has 4 files, but 1 answers"):
+        with pytest.raises(RuntimeError, match=r"Part 2 of '.*' has 4 files, but 1 results"):
             job.write(2, "{}\n")
         assert job.done() == {0, 1}
 
@@ -301,7 +303,7 @@ def test_lists_of_broken_files_are_not_shared_and_not_replaced_unasked(model, ph
 def test_resuming_with_another_model_or_setting_is_refused(model, photos, unfinished):
     other = keras.models.clone_model(model)
     other.set_weights([weight + 1 for weight in model.get_weights()])
-    with pytest.raises(ValueError, match=r"fingerprint: \w{12}... then, \w{12}... now\nGo on"):
+    with pytest.raises(ValueError, match=r"fingerprint: \w{12}... then, \w{12}... now\nResume"):
         predict(other, photos, unfinished)
     with pytest.raises(ValueError, match=r"class_names: .*\n  top: 3 then, 1 now\n"):
         predict(model, photos, unfinished, top=1, class_names=["x", "y", "z"])
@@ -379,7 +381,7 @@ def test_faults_are_named_before_anything_is_written(model, photos, tmp_path, op
 def test_an_empty_folder_is_refused(model, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match="holds no image files"):
+    with pytest.raises(ValueError, match="has no image files"):
         predict(model, tmp_path / "photos", tmp_path / "labels.csv")
     assert names_in(tmp_path) == ["photos"]
 
@@ -402,7 +404,7 @@ def test_what_exists_is_kept(model, photos, tmp_path):
     folder = tmp_path / "other.csv.parts"
     folder.mkdir()
     (folder / "thesis.txt").write_text("precious")
-    with pytest.raises(FileExistsError, match="holds something else"):
+    with pytest.raises(FileExistsError, match="has other content"):
         predict(model, photos, tmp_path / "other.csv")
     assert names_in(folder) == ["thesis.txt"]
 

@@ -1,4 +1,4 @@
-"""What all figures share: colors, titles, legends, and the files."""
+"""Parts that all figures share: colors, titles, legends, and the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`se-keras convert`: a checkpoint becomes a file that Keras loads."""
+"""`se-keras convert`: writes a checkpoint as a file that Keras loads."""
 
 from __future__ import annotations
 

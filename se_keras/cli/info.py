@@ -1,4 +1,4 @@
-"""`se-keras info`: what a network or a file consists of."""
+"""`se-keras info`: describes a network or a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`se-keras list`: the networks, or their published weights, without importing Keras."""
+"""`se-keras list`: lists the networks, or their published weights, without importing Keras."""
 
 from __future__ import annotations
 

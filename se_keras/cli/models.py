@@ -1,4 +1,4 @@
-"""The models that commands are given: files, or networks with published weights."""
+"""Loads the models that commands receive: files, or networks with published weights."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from se_keras.weights.published import DEFAULT_TAGS
 
 
 def check_file(path: str) -> None:
-    """Refuses what cannot be a .keras file."""
+    """Rejects a path that cannot be a .keras file."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no model file at {path!r}.")
     if not path.endswith(".keras"):
-        raise ValueError(f"A model is read from a file that ends in .keras; received {path!r}.")
+        raise ValueError(f"A model file must end in .keras; received {path!r}.")
 
 
 def load_file(path: str) -> keras.Model:
-    """The model in a .keras file, for inference."""
+    """Returns the model in a .keras file, for inference."""
     check_file(path)
     return read_model(path)
 
 
 def load(name: str) -> keras.Model:
-    """The model in a .keras file, or a network with published weights."""
+    """Returns the model in a .keras file, or a network with published weights."""
     return load_file(name) if name.endswith(".keras") or os.path.isfile(name) else published(name)
 
 
 def published(name: str, **options: Any) -> keras.Model:
-    """A network with published weights: `model.tag`, or its default ones without a tag."""
+    """Returns a network with published weights: `model.tag`, or the default ones without a tag."""
     return create_model(checkpoint_of(name), **options)
 
 
 def checkpoint_of(name: str) -> str:
-    """The published weights that a name stands for: itself, or the default ones of a network."""
+    """Returns the checkpoint that a name stands for: itself, or the default one of a network."""
     if "." in name:
         return name
     own = list_weights(name) if name in NETWORKS else []

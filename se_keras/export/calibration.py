@@ -153,7 +153,7 @@ def _ranges(model: Any, indexes: Sequence[int], batches: Sequence[np.ndarray], a
     ranges: np.ndarray = np.full((len(indexes), 2), (np.inf, -np.inf), np.float32)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         path = pathlib.Path(folder, "calibration.tflite")
-        path.write_bytes(packed(_giving_out(model, indexes)))
+        path.write_bytes(packed(_with_outputs(model, indexes)))
         runner = TFLiteRunner(path, threads=os.cpu_count() or 1)
         values = [runner.interpreter.tensor(index) for index in indexes]
         for batch in batches:
@@ -169,7 +169,7 @@ def _extremes(value: Callable[[], np.ndarray]) -> tuple[float, float]:
     return array.min(), array.max()
 
 
-def _giving_out(model: Any, indexes: Sequence[int]) -> Any:
+def _with_outputs(model: Any, indexes: Sequence[int]) -> Any:
     """Returns the model with these tensors as its outputs: no others survive a run."""
     graph, whole = copy.copy(model.subgraphs[0]), copy.copy(model)
     graph.outputs = np.array([index for index in indexes if index not in graph.inputs], "int32")

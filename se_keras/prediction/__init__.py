@@ -1,4 +1,4 @@
-"""Prediction in bulk: any number of images, on one machine or several, resumable at any moment."""
+"""Classification of any number of images, on one machine or several; it can be resumed at any moment."""
 
 from se_keras.prediction.folder import FolderPrediction, predict_folder
 

@@ -1,4 +1,4 @@
-"""Streams image files through a model; a file that cannot be read gets its reason instead of an answer."""
+"""Classification of a stream of image files; for a file that cannot be read, the reason replaces the predictions."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from se_keras.preprocessing import preprocess, preprocessing_of
 from se_keras.scores import Scores
 from se_keras.surgery.outputs import scores_of
 
-BATCHES_AHEAD = 2  # decoded while the model computes; what bounds the memory
+BATCHES_AHEAD = 2  # decoded while the model computes; this limits the memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked about each image, without the model.
+    """The settings of a classification, without the model.
 
     Args:
-        folder: Where the images lie.
+        folder: Folder of the images.
         class_names: Names of the classes; None uses ImageNet's.
-        top: How many classes an image.
-        batch_size: How many images at a time.
+        top: Number of classes per image.
+        batch_size: Number of images per batch.
     """
 
     folder: str
@@ -46,16 +46,16 @@ def classified(model: keras.Model, question: Question, parts: Iterable[Sequence[
 
     Args:
         model: A model with its preprocessing inside.
-        question: What to ask.
-        parts: Names relative to the question's folder. No batch reaches from one part into
-            the next, so that the answers do not depend on where the work was interrupted.
+        question: The settings.
+        parts: Names relative to the folder of the settings. No batch has files of two parts, so that the results do
+            not depend on where the work was interrupted.
 
     Yields:
         For each file, in order, {"file": name, "predictions": [[id, label, probability], ...]}
         or {"file": name, "error": reason}.
 
     Raises:
-        FileNotFoundError: The whole folder is gone.
+        FileNotFoundError: The folder no longer exists.
     """
     record, scores = preprocessing_of(model), scores_of(model)
     batches = (batch for part in parts for batch in _batches(part, question.batch_size))
@@ -73,7 +73,7 @@ def classified(model: keras.Model, question: Question, parts: Iterable[Sequence[
 
 
 def as_lines(rows: Iterable[Row]) -> str:
-    """The text of a part: one JSON object a line."""
+    """Returns the rows of a part as text, with one JSON object per line."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
@@ -84,11 +84,11 @@ def _batches(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 def _decoded(folder: str, name: str, record: Preprocessing) -> np.ndarray | str:
     try:
         return preprocess(os.path.join(folder, name), record)
-    except Exception as error:  # whatever a decoder stumbles over: one bad file must not stop a million good ones
+    except Exception as error:  # one damaged file must not stop the work on all others
         if not os.path.isdir(folder):
             raise FileNotFoundError(
-                f"The folder {folder!r} cannot be found on {platform.node()}. Every machine that takes part must "
-                "see the images under the same path."
+                f"The folder {folder!r} cannot be found on {platform.node()}. The images must have the same path on "
+                "every machine that takes part."
             ) from error
         return f"{error}" or type(error).__name__
 
@@ -109,11 +109,11 @@ def _answers(
         if is_named:
             yield {"file": name, "predictions": named[row]}
         else:
-            yield {"file": name, "error": "The model's answer is not finite."}
+            yield {"file": name, "error": "The model's output is not finite."}
 
 
 def _probabilities(model: keras.Model, scores: Scores, question: Question, images: np.ndarray) -> np.ndarray:
-    # Always the same shape: with another one, a backend would compile the model once more.
+    # The shape is always the same: for another one, a backend would compile the model again.
     padding = [(0, question.batch_size - len(images)), *[(0, 0)] * 3]
     outputs = model.predict_on_batch(np.pad(images, padding))
     return keras.ops.convert_to_numpy(scores.probabilities(outputs))[: len(images)]

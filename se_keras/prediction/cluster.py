@@ -1,8 +1,8 @@
-"""The engine for several machines: Ray Data hands out the parts, this process alone writes the answers.
+"""The engine for several machines: Ray Data distributes the parts, and only this process writes the results.
 
-A part is one task without state, so Ray gives it to another worker when a worker or its machine
-dies; and since only whole parts come back and each has its number, nothing is lost or stored twice.
-If the machine of this process dies, the same call resumes.
+Each part is a task without state. If a worker or its machine dies, Ray gives its part to another worker. Only complete
+parts come back, each with its number, so nothing is lost or stored twice. If the machine of this process dies, the same
+call resumes the work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from se_keras.errors import missing_package
 from se_keras.prediction.classifier import Question, as_lines, classified
 from se_keras.prediction.job import Job
 
-PARTS_AT_ONCE = 4096  # handed to Ray Data together; what bounds the memory of this process
+PARTS_AT_ONCE = 4096  # given to Ray Data together; this limits the memory of this process
 
 
 def run(
@@ -36,20 +36,20 @@ def run(
     workers: int | None,
     gpus_per_worker: float,
 ) -> None:
-    """Classifies the parts that are not done on a Ray cluster and stores each.
+    """Classifies the parts that are not done on a Ray cluster, and stores them.
 
     Args:
         model: The model; it is sent to the workers.
-        question: What to ask about each image.
-        job: Where the files are listed and the answers go.
+        question: The settings.
+        job: The job, with the list of files.
         done: Numbers of the parts that are complete.
         advance: Called for each file of a part that is done.
-        workers: How many tasks at most at the same time; None: as many as the cluster has CPUs.
-        gpus_per_worker: GPUs, or the share of one, that a task holds.
+        workers: Largest number of tasks at the same time. None uses the number of CPUs of the cluster.
+        gpus_per_worker: Number of GPUs, or fraction of one, per task.
 
     Raises:
         ImportError: Ray is not installed.
-        RuntimeError: Ray gave up, e.g. because a part failed again and again.
+        RuntimeError: Ray gave up, for example because a part failed repeatedly.
     """
     import_ray()
     with _cluster() as ray:
@@ -75,13 +75,13 @@ def run(
 
 
 def import_ray() -> Any:
-    """Ray with its Data library.
+    """Imports Ray with its Data library.
 
     Returns:
         The module.
 
     Raises:
-        ImportError: It is not installed.
+        ImportError: Ray is not installed.
     """
     try:
         import ray
@@ -93,7 +93,7 @@ def import_ray() -> Any:
 
 @contextlib.contextmanager
 def _cluster() -> Iterator[Any]:
-    """Ray as the caller connected it; else connected to the cluster that is found, or to a new one on this machine."""
+    """Yields Ray, connected as by the caller, else to the cluster that it finds or to a new one on this machine."""
     ray = import_ray()
     context = ray.data.DataContext.get_current()
     before = context.enable_progress_bars, context.print_on_execution_start
@@ -114,7 +114,7 @@ def _cluster() -> Iterator[Any]:
 
 
 def _gpus(share: float) -> dict[str, Any]:
-    # Unless told otherwise, Ray ends a process that had a GPU after one task, and each would load the model anew.
+    # By default, Ray ends a process with a GPU after one task, and each process would load the model again.
     return {"num_gpus": share, "max_calls": 0} if share else {}
 
 
@@ -127,7 +127,7 @@ def _saved(model: keras.Model) -> bytes:
 
 @functools.lru_cache(maxsize=1)
 def _loaded(reference: Any) -> keras.Model:
-    """The model, once a worker process."""
+    """Returns the model, which is loaded once per worker process."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "model.keras")
         path.write_bytes(import_ray().get(reference))
@@ -135,6 +135,6 @@ def _loaded(reference: Any) -> keras.Model:
 
 
 def _answered(row: dict[str, Any], model: Any, question: Question) -> dict[str, Any]:
-    """What a worker does: one part, from the names of its files to the text that is stored."""
+    """Classifies a part in a worker: returns the text to store for the names of its files."""
     answers = classified(_loaded(model), question, [json.loads(row["files"])])
     return {"part": row["part"], "lines": as_lines(answers)}

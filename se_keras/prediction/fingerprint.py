@@ -1,4 +1,4 @@
-"""A short name for what a model computes."""
+"""Identification of a model by what it computes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def fingerprint(model: keras.Model) -> str:
-    """Identifies a model by its layers and weights.
+    """Returns a digest of the layers and weights of a model.
 
     Args:
         model: Any model that can be saved.
@@ -28,7 +28,7 @@ def fingerprint(model: keras.Model) -> str:
 
 
 def _lasting(config: Any) -> Any:
-    """A configuration without the numbers that are memory addresses, and so differ from process to process."""
+    """Returns a configuration without memory addresses, which differ between processes."""
     if isinstance(config, dict):
         return {key: _lasting(value) for key, value in config.items() if key != "shared_object_id"}
     return [_lasting(value) for value in config] if isinstance(config, list) else config

@@ -1,4 +1,4 @@
-"""The names of all images of a folder, written to one table."""
+"""Classification of all images of a folder, into one table."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ from se_keras.surgery.outputs import scores_of
 
 @dataclasses.dataclass(frozen=True)
 class FolderPrediction:
-    """What `predict_folder` did.
+    """The result of `predict_folder`.
 
     Args:
-        output: The table of answers.
-        classified: How many images have an answer, one row each.
-        broken: How many files could not be read.
+        output: The table of predictions.
+        classified: Number of images in the table, one per row.
+        broken: Number of files that could not be read.
         broken_list: The table of those files and the reasons, or None if there are none.
-        resumed: How many of all files an earlier, interrupted call had looked at.
-        added: How many images came into the folder after an interrupted call had begun; they
-            are left out.
+        resumed: Number of files that an earlier, interrupted call had processed.
+        added: Number of images that were added to the folder after an interrupted call had started; they are left out.
     """
 
     output: pathlib.Path
@@ -61,46 +60,45 @@ def predict_folder(
     overwrite: bool = False,
     verbose: str | int = "auto",
 ) -> FolderPrediction:
-    """Classifies every image of a folder and its subfolders, in memory that does not grow with their number.
+    """Classifies every image of a folder and its subfolders, and writes one table. For a few images, use `classify`.
 
-    Answers are collected in a folder `<output>.parts`, which is removed in the end. If the call
-    is interrupted, even by `kill -9`, the same call goes on where it was; no image is lost and
-    none appears twice.
+    The memory does not grow with the number of images. Predictions are collected in a folder `<output>.parts`, which is
+    removed at the end. If the call is interrupted, even by `kill -9`, the same call resumes where it was; no image is
+    lost, and none appears twice.
 
     Args:
-        model: A model with its preprocessing inside. Its logits get a softmax (one logit: a sigmoid);
-            one output is the probability of the second of two classes.
-        folder: Where the images lie. Names that begin with a dot are left out.
+        model: A model that includes its preprocessing. Logits get a softmax (one logit: a sigmoid); one output is the
+            probability of the second of two classes.
+        folder: Folder of the images. Names that start with a dot are left out.
         output: A .parquet file (needs pyarrow: `pip install 'se_keras[parquet]'`) or a .csv
             file. Columns: `file` (relative to `folder`), then `id_1`, `label_1`, `probability_1`
             (a fraction of 1) of the most probable class, `id_2` and so on. Rows are in the order
-            of the files. Files that cannot be read are listed beside it in `<stem>.broken.csv`, or for a
+            of the files. Files that cannot be read are listed next to it in `<stem>.broken.csv`, or for a
             .parquet file in `<name>.broken.csv`.
-        top: How many classes an image, at least 1; at most all are written.
-        batch_size: How many images at a time, at least 1.
-        class_names: Names of the classes in the order of the outputs; two for one output. Default:
-            ImageNet's.
+        top: Number of classes per image, at least 1; at most all are written.
+        batch_size: Number of images per batch, at least 1.
+        class_names: Class names in the order of the outputs; two for one output. Default: ImageNet's.
         engine: "local": this process. "ray": Ray Data (`pip install 'se_keras[ray]'`) on the
             cluster that Ray is connected to or finds (`RAY_ADDRESS`), else on one that it starts
             on this machine. Every machine needs this package, and the images under the same path.
-        workers: With engine "ray", how many tasks at most at the same time. Default: one a CPU.
-        gpus_per_worker: With engine "ray", the GPUs, or share of one, that each task holds.
-        part_size: How many files are computed anew at most after an interruption (a worker).
-        overwrite: Whether an earlier output is replaced, and the list of files without an answer beside it. A file of
-            one of these names that holds something else never is. Unfinished work is resumed anyway.
+        workers: With engine "ray", the largest number of tasks at the same time. Default: one per CPU.
+        gpus_per_worker: With engine "ray", the number of GPUs, or fraction of one, per task.
+        part_size: Largest number of files (per worker) to classify again after an interruption.
+        overwrite: Whether to replace an earlier output and its list of broken files. A file of these names with other
+            content is never replaced. Unfinished work is resumed in any case.
         verbose: "auto" or 1 to show a progress bar, 0 to show none.
 
     Returns:
-        The counts and the paths of what was written.
+        The `FolderPrediction`.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        FileExistsError: The output or the list of files without an answer already exists.
-        ValueError: The folder holds no image, class names that do not fit the model, another ending
-            of the output, or unfinished work of another model, folder, or setting (the
-            differences are listed), or whose list of files is damaged.
+        FileExistsError: The output or the list of broken files already exists.
+        ValueError: The folder has no image, the class names do not fit the model, the output has another suffix, or
+            the unfinished work has another model, folder, or setting (the message lists the differences) or a damaged
+            list of files.
         ImportError: A package that the output or engine needs is not installed.
-        InUseError: Another process is at work on the same output.
+        InUseError: Another process works on the same output.
         RuntimeError: Ray gave up.
     """
     top, batch_size = check_count("top", top), check_count("batch_size", batch_size)

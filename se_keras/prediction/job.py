@@ -1,16 +1,16 @@
-"""The folder of an unfinished prediction: what was asked, which files, and which parts of them are done.
+"""The folder of an unfinished prediction: its settings, its files, and the parts that are done.
 
-It lies beside the output and holds
+It is next to the output and contains
 
-- `manifest.json`: the settings and the digest of the file list; written after the list, removed last but one;
+- `manifest.json`: the settings and the digest of the list of files; written after the list, removed last but one;
 - `files.jsonl`: the names of the images, one JSON string per line, in the order of the output;
-- `part-00000000.jsonl` and so on: the answers for `part_size` files each: a line with their digest, then one JSON
+- `part-00000000.jsonl` and so on: the results for `part_size` files each: a line with their digest, then one JSON
   object per file;
-- `result.json`: which output was made of it; written before the output gets its name, removed last;
-- `lock`: held by the process at work; the system frees it however that process ends.
+- `result.json`: the output that was made of it; written before the output gets its name, removed last;
+- `lock`: held by the working process; the system frees it however that process ends.
 
-Every file is on the disk before it gets its name. A part that is missing, cut or changed is computed again, and each
-row is compared with the list of files when the output is made: no file is lost, and none appears twice.
+Every file is on the disk before it gets its name. A part that is missing, truncated, or changed is computed again, and
+each row is compared with the list of files when the output is made: no file is lost, and none appears twice.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _OWN_FILES = re.compile(r"(lock|(manifest\.json|files\.jsonl|result\.json|part-\
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the answers depend on; a job is resumed only under the same.
+    """The settings that the results depend on; a job is resumed only with the same settings.
 
     Args:
         folder: Absolute path of the images.
         model: Name of the model, for messages.
-        fingerprint: Of its layers and weights.
-        class_names: Digest of the names of the classes.
-        top: How many classes an image.
-        part_size: How many files a part.
+        fingerprint: Digest of its layers and weights.
+        class_names: Digest of the class names.
+        top: Number of classes per image.
+        part_size: Number of files per part.
     """
 
     folder: str
@@ -58,13 +58,13 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """An unfinished prediction on disk, of which this process has the lock.
+    """An unfinished prediction on disk, locked by this process.
 
     Args:
-        path: Its folder.
-        settings: What was asked.
-        count: How many files there are.
-        added: How many images came into the folder since the job began; they are left out.
+        path: The folder of the job.
+        settings: The settings.
+        count: Number of files.
+        added: Number of images that were added since the job started; they are left out.
     """
 
     path: pathlib.Path
@@ -90,65 +90,65 @@ class Job:
                     yield index, [json.loads(line) for line in part]
 
     def done(self) -> set[int]:
-        """The numbers of the parts that are there and whole."""
+        """Returns the numbers of the complete parts."""
         return {index for index in self.indices if self._is_whole(index)}
 
     @property
     def indices(self) -> range:
-        """The numbers of all parts."""
+        """Returns the numbers of all parts."""
         return range(-(-self.count // self.settings.part_size))
 
     def files_in(self, parts: Iterable[int]) -> int:
-        """How many files these parts hold together."""
+        """Returns the number of files in these parts."""
         size = self.settings.part_size
         return sum(min(size, self.count - index * size) for index in parts)
 
     def write(self, index: int, rows: str) -> None:
-        """Stores the answers of a part.
+        """Stores the results of a part.
 
         Args:
             index: Number of the part.
             rows: One JSON object per line, one line per file.
 
         Raises:
-            RuntimeError: There are not as many rows as the part has files.
+            RuntimeError: The number of rows differs from the number of files in the part.
         """
         count, expected = rows.count("\n"), self.files_in([index])
         if count != expected:
-            raise RuntimeError(f"Part {index} of {os.fspath(self.path)!r} has {expected} files, but {count} answers.")
+            raise RuntimeError(f"Part {index} of {os.fspath(self.path)!r} has {expected} files, but {count} results.")
         with whole(self._part(index)) as partial:
             partial.write_text(f"{_digest(rows.encode())}\n{rows}", "ascii")
 
     def rows(self) -> Iterator[Row]:
-        """Reads the answers of all files in their order.
+        """Reads the results of all files, in order.
 
         Yields:
             One row per file.
 
         Raises:
-            ValueError: A row is missing or of another file; the message names the part.
+            ValueError: A row is missing or belongs to another file; the message names the part.
         """
         for index, names in self.parts():
             rows = self._rows_of(index)
             if [row.get("file") for row in rows] != names:
                 raise ValueError(
-                    f"{os.fspath(self._part(index))!r} is damaged. Remove it and run the same again, which computes it."
+                    f"{os.fspath(self._part(index))!r} is damaged. Remove it, and run the same call again."
                 )
             yield from rows
 
     def note_result(self, output: pathlib.Path, classified: int, broken: int) -> None:
-        """Notes the output that is about to get its name, so that an end at that moment leaves no doubt.
+        """Records the output that is about to get its name, in case the process ends at that moment.
 
         Args:
-            output: The whole table, still under a temporary name.
-            classified: Files with an answer.
-            broken: Files without one.
+            output: The complete table, under its temporary name.
+            classified: Number of classified files.
+            broken: Number of broken files.
         """
         with whole(self.path / RESULT) as partial:
             partial.write_text(json.dumps([signature(output), classified, broken]), "ascii")
 
     def remove(self) -> None:
-        """Deletes everything but the lock. What is left after a kill in between tells that the output is made."""
+        """Deletes everything but the lock; the result is last, and says after a kill that the output is made."""
         last = {MANIFEST: 1, RESULT: 2}
         for name in sorted(set(os.listdir(self.path)) - {LOCK}, key=lambda name: last.get(name, 0)):
             (self.path / name).unlink()
@@ -172,14 +172,14 @@ class Job:
 
 
 def result_of(path: pathlib.Path, output: pathlib.Path) -> tuple[int, int] | None:
-    """What a job that was ended after its output had been made says of it.
+    """Returns the result of a job that was interrupted after it had made its output.
 
     Args:
-        path: The job's folder; it need not exist.
+        path: The folder of the job; it need not exist.
         output: The table.
 
     Returns:
-        How many files have an answer, and how many have none; None if the output is not of this job.
+        The number of classified and of broken files; None if the output does not belong to this job.
     """
     try:
         made, classified, broken = json.loads((path / RESULT).read_text("ascii"))
@@ -194,31 +194,31 @@ def _digest(content: bytes) -> str:
 
 @contextlib.contextmanager
 def opened(path: pathlib.Path, settings: Settings) -> Iterator[Job]:
-    """Begins a job, or resumes it where it was stopped.
+    """Starts a job, or resumes it where it was stopped.
 
     Args:
-        path: The job's folder; it is created if there is none.
-        settings: What is asked.
+        path: The folder of the job; created if it is missing.
+        settings: The settings.
 
     Yields:
         The job, locked against other processes.
 
     Raises:
-        ValueError: There is no image in the folder, the job was begun with other settings or
+        ValueError: There is no image in the folder, the job was started with other settings or
             other files (the message lists the differences), or its manifest or list of files is damaged.
-        FileExistsError: `path` holds something else.
-        InUseError: Another process is at work on the job.
+        FileExistsError: `path` has other content.
+        InUseError: Another process works on the job.
     """
     if os.path.lexists(path) and not (path.is_dir() and all(map(_OWN_FILES.match, os.listdir(path)))):
         raise FileExistsError(
-            f"{os.fspath(path)!r} is needed for the unfinished work, but holds something else. "
+            f"{os.fspath(path)!r} is needed for the unfinished work, but has other content. "
             "Move it away, or choose another output."
         )
     try:
         with locked(path / LOCK, path):
             yield (_resumed if (path / MANIFEST).exists() else _begun)(path, settings)
     finally:
-        with contextlib.suppress(OSError):  # it stays as long as there is something in it
+        with contextlib.suppress(OSError):  # it remains while it has content
             path.rmdir()
 
 
@@ -226,7 +226,7 @@ def _begun(path: pathlib.Path, settings: Settings) -> Job:
     digest, count = _list_files(path, settings.folder)
     if count == 0:
         (path / FILES).unlink()
-        raise ValueError(f"The folder {settings.folder!r} holds no image files.")
+        raise ValueError(f"The folder {settings.folder!r} has no image files.")
     with whole(path / MANIFEST) as partial:
         content = {**dataclasses.asdict(settings), "files": count, "files_sha256": digest}
         partial.write_text(json.dumps(content, indent=2), "ascii")
@@ -234,7 +234,7 @@ def _begun(path: pathlib.Path, settings: Settings) -> Job:
 
 
 def _list_files(path: pathlib.Path, folder: str) -> tuple[str, int]:
-    """Writes the list of a folder's images; gives its digest and how many there are."""
+    """Writes the list of the images of a folder; returns its digest and their number."""
     digest, count = hashlib.sha256(), 0
     with whole(path / FILES) as partial, open(partial, "w", encoding="ascii") as stream:
         for name in image_files(folder):
@@ -259,9 +259,9 @@ def _resumed(path: pathlib.Path, settings: Settings) -> Job:
             differences.append(f"  files: {len(gone):,} of {manifest['files']:,} are gone: {_some(gone)}")
     if differences:
         raise ValueError(
-            f"The work in {os.fspath(path)!r} was begun with other settings:\n"
+            f"The work in {os.fspath(path)!r} was started with other settings:\n"
             + "\n".join(differences)
-            + "\nGo on with the same settings, or remove that folder to begin anew."
+            + "\nResume with the same settings, or remove that folder to start again."
         )
     return Job(path, settings, manifest["files"], len(added))
 
@@ -271,21 +271,18 @@ def _manifest(path: pathlib.Path) -> dict[str, Any]:
         manifest = json.loads((path / MANIFEST).read_text("utf-8"))
         kinds = {"folder": str, "files": int, "files_sha256": str}
         if not all(isinstance(manifest[name], kind) for name, kind in kinds.items()):
-            raise TypeError(f"{', '.join(kinds)} are not all there")
+            raise TypeError(f"{', '.join(kinds)} are required")
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, MANIFEST) from error
     return manifest
 
 
 def _damaged(path: pathlib.Path, name: str) -> ValueError:
-    return ValueError(
-        f"{os.fspath(path / name)!r} is damaged. Remove the folder {os.fspath(path)!r}, and run the same again to "
-        "begin anew."
-    )
+    return ValueError(f"{os.fspath(path / name)!r} is damaged. Remove the folder {os.fspath(path)!r} to start again.")
 
 
 def _changes(path: pathlib.Path, folder: str, files_sha256: str) -> tuple[set[str], set[str]]:
-    """The files that went and came since a job began; its list of files is checked, and written anew if need be."""
+    """Returns the files removed and added since a job started; checks its list of files, and rewrites it if needed."""
     digest = hashlib.sha256()
     for name in image_files(folder):
         digest.update((json.dumps(name) + "\n").encode())

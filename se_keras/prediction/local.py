@@ -1,4 +1,4 @@
-"""The engine for one machine: this process does the work."""
+"""The engine for one machine: this process classifies the images."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from se_keras.prediction.job import Job
 
 
 def run(model: keras.Model, question: Question, job: Job, done: Collection[int], advance: Callable[[], None]) -> None:
-    """Classifies the parts that are not done and stores each.
+    """Classifies the parts that are not done, and stores them.
 
     Args:
         model: The model.
-        question: What to ask about each image.
-        job: Where the files are listed and the answers go.
+        question: The settings.
+        job: The job, with the list of files.
         done: Numbers of the parts that are complete.
         advance: Called after each file.
     """

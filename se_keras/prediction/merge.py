@@ -1,4 +1,4 @@
-"""From the parts of a finished job to one table and the list of the files that could not be read."""
+"""Merging of the parts of a finished job into one table and a list of the files that could not be read."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class _Tally:
 
 
 def output_targets(path: pathlib.Path) -> dict[str | os.PathLike, Kind]:
-    """The files that are written in the end, for `files.check_targets`.
+    """Returns the files that are written at the end, for `files.check_targets`.
 
     Args:
-        path: Where the table shall go.
+        path: Path of the table.
 
     Returns:
-        The table and the list of files without an answer, and what each is.
+        The table and the list of broken files, with the kind of each.
 
     Raises:
-        ValueError: The ending is neither .parquet nor .csv.
+        ValueError: The suffix is neither .parquet nor .csv.
         ImportError: pyarrow is needed and not installed.
     """
     if path.suffix not in (".parquet", ".csv"):
@@ -48,16 +48,16 @@ def output_targets(path: pathlib.Path) -> dict[str | os.PathLike, Kind]:
 
 
 def check_output(path: str | os.PathLike, *, overwrite: bool) -> None:
-    """Refuses an output that could not be written once all the work is done.
+    """Checks in advance whether an output can be written.
 
     Args:
-        path: Where the table shall go.
-        overwrite: Whether an earlier table there, and its list of files without an answer, may be replaced. One of a
-            job that was only not cleared away may be there anyway.
+        path: Path of the table.
+        overwrite: Whether to replace an earlier table and its list of broken files. The table of a job that was
+            interrupted after it had written it is no obstacle.
 
     Raises:
-        ValueError: The ending is neither .parquet nor .csv.
-        FileExistsError: Something is there that must not be replaced.
+        ValueError: The suffix is neither .parquet nor .csv.
+        FileExistsError: A file exists that must not be replaced.
         ImportError: pyarrow is needed and not installed.
     """
     path = pathlib.Path(path)
@@ -67,25 +67,25 @@ def check_output(path: str | os.PathLike, *, overwrite: bool) -> None:
 
 
 def job_folder(output: pathlib.Path) -> pathlib.Path:
-    """Returns where the unfinished work for an output lies."""
+    """Returns the folder of the unfinished work for an output."""
     return output.with_name(f"{output.name}.parts")
 
 
 def merge(job: Job, output: pathlib.Path, *, overwrite: bool) -> tuple[int, int]:
-    """Writes a job's answers as one table, and the files without an answer as another.
+    """Writes the predictions of a job as one table, and the broken files as another.
 
     Args:
-        job: A job of which all parts are done.
+        job: A job whose parts are all done.
         output: The .parquet or .csv file.
-        overwrite: Whether earlier tables may be replaced.
+        overwrite: Whether to replace earlier tables.
 
     Returns:
-        How many files have an answer, and how many have none. Only where there are some, or where an earlier list
-        is, the second table is written.
+        The number of classified and of broken files. The second table is written only if there are broken files or an
+        earlier list.
 
     Raises:
-        FileExistsError: Something is there that must not be replaced.
-        ValueError: The parts do not hold one row for each file of the job.
+        FileExistsError: A file exists that must not be replaced.
+        ValueError: The parts do not have one row for each file of the job.
     """
     targets = output_targets(output)
     tally = _Tally()
@@ -101,8 +101,8 @@ def merge(job: Job, output: pathlib.Path, *, overwrite: bool) -> tuple[int, int]
                 _write_parquet(rows, table, job)
         if tally.classified + tally.broken != job.count:
             raise ValueError(
-                f"{os.fspath(job.path)!r} has answers for {tally.classified + tally.broken:,} of {job.count:,} files. "
-                "Remove that folder to begin anew."
+                f"{os.fspath(job.path)!r} has results for {tally.classified + tally.broken:,} of {job.count:,} files. "
+                "Remove that folder to start again."
             )
         if not tally.broken and not has_list:
             broken.unlink()
@@ -111,7 +111,7 @@ def merge(job: Job, output: pathlib.Path, *, overwrite: bool) -> tuple[int, int]
 
 
 def columns(top: int) -> list[str]:
-    """The names of the table's columns: the file, then id, label and probability of each rank."""
+    """Returns the names of the columns: the file, then the id, label, and probability of each rank."""
     return ["file", *(f"{what}_{rank}" for rank in range(1, top + 1) for what in ("id", "label", "probability"))]
 
 

@@ -1,7 +1,7 @@
 """Graph rewriting: functional models rewritten to compute the same answers with less work, or to have SE blocks.
 
-Functions that rewrite a model return the new model. What they do is found beforehand: by `find_changes` for `deploy`,
-`find_positions` for `insert_squeeze_excite`, and `pruning_curve` for `prune_gates`.
+Functions that rewrite a model return the new model. Each has a counterpart that reports beforehand what it does:
+`find_changes` for `deploy`, `find_positions` for `insert_squeeze_excite`, and `pruning_curve` for `prune_gates`.
 """
 
 from se_keras.surgery.change import Change

@@ -10,7 +10,7 @@ from se_keras.surgery.calls import Call, Graph
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """What `deploy` does with one layer.
+    """A change that `deploy` makes to one layer, or the reason why it makes none.
 
     Args:
         layer: Its name.

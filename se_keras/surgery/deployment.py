@@ -53,7 +53,7 @@ def deploy(model: keras.Model) -> keras.Model:
 
 
 def find_changes(model: keras.Model) -> tuple[Change, ...]:
-    """Finds what `deploy` changes in a model, and what it keeps and why.
+    """Finds the layers that `deploy` changes in a model, and those that it keeps, with the reasons.
 
     Args:
         model: As in `deploy`.

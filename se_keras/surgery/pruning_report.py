@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class GateChange:
-    """A record of what pruning did with one SE block.
+    """A change that pruning makes to one SE block, or the reason why it makes none.
 
     Args:
         block: Its name.

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from se_keras.images.pixels import to_rgb
-from se_keras.training import tfrecord
+from se_keras.training import record_index
 from se_keras.training.sources import open_data
 
 tf = pytest.importorskip("tensorflow")
@@ -83,23 +83,24 @@ def test_values_are_those_that_tensorflow_reads(tmp_path):
     for label in (0, 1, 300, 2**40, -1):
         record = example(class__label=label, encoded=encoded(7), text="x" * 300)
         span = (0, len(record))
-        found = tfrecord.tf_example.features(record, span)
+        found = record_index.tf_example.features(record, span)
         parsed = tf.train.Example.FromString(record).features.feature
         assert found.keys() == set(parsed)
-        assert tfrecord.tf_example.first_integer(record, found["image/class/label"]) == label
-        begin, end = tfrecord.tf_example.first_bytes(record, found["image/encoded"])
+        assert record_index.tf_example.first_integer(record, found["image/class/label"]) == label
+        begin, end = record_index.tf_example.first_bytes(record, found["image/encoded"])
         assert record[begin:end] == encoded(7)
-        assert tfrecord.tf_example.first_integer(record, found["image/text"]) is None
+        assert record_index.tf_example.first_integer(record, found["image/text"]) is None
     loose = b"\x1a\x02\x08\x05"  # an Int64List of one value, not packed
-    assert tfrecord.tf_example.first_integer(loose, (0, 4)) == 5
+    assert record_index.tf_example.first_integer(loose, (0, 4)) == 5
 
 
 def test_index_is_kept_and_made_anew_when_a_file_changes(imagenet, monkeypatch):
     first = open_data(imagenet)
-    index = imagenet / tfrecord.INDEX_FILE
+    index = imagenet / record_index.INDEX_FILE
     assert index.is_file()
     scans = []
-    monkeypatch.setattr(tfrecord, "_scan", lambda file, scan=tfrecord._scan: scans.append(file.name) or scan(file))
+    scan = record_index._scan
+    monkeypatch.setattr(record_index, "_scan", lambda file: scans.append(file.name) or scan(file))
     again = open_data(imagenet)
     assert scans == []
     assert again.train.fingerprint == first.train.fingerprint
@@ -119,7 +120,7 @@ def test_index_that_cannot_be_written_is_done_without(imagenet, monkeypatch):
 
     monkeypatch.setattr("se_keras.training.kept_index.replacing", refuse)
     assert len(open_data(imagenet).train) == 12
-    assert not (imagenet / tfrecord.INDEX_FILE).exists()
+    assert not (imagenet / record_index.INDEX_FILE).exists()
 
 
 def test_images_of_all_kinds_become_rgb(tmp_path):
@@ -267,7 +268,7 @@ def test_damaged_files_are_named(harm, message, imagenet):
     harm(imagenet / "train-00001-of-00002")
     with pytest.raises(ValueError, match=message):
         open_data(imagenet)
-    assert not (imagenet / tfrecord.INDEX_FILE).exists()
+    assert not (imagenet / record_index.INDEX_FILE).exists()
 
 
 @pytest.mark.parametrize(
