@@ -150,7 +150,7 @@ class FittingTable:
         title: A line above, or "".
     """
 
-    LONGEST_WORD = 32
+    LONGEST_WORD = 44
     """Columns of text may be folded, but not within words up to this length."""
 
     def __init__(self, *headings: str, optional: Sequence[str] = ()) -> None:
