@@ -140,7 +140,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data_file, tmp_path, capsys, monkeyp
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "_Keeper", Interrupting)
+        patched.setattr(loop, "SaveRun", Interrupting)
         code, _, err = run(capsys, *arguments, "--out", tmp_path / "run")
     assert code == 130
     assert "interrupted; go on with: se-keras train --resume" in err

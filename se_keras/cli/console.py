@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from rich import box
@@ -254,18 +254,6 @@ def progress_bars() -> Progress:
     )
 
 
-def status(text: str) -> contextlib.AbstractContextManager[Any]:
-    """A moving sign on standard error while something is done.
-
-    Args:
-        text: What is done.
-
-    Returns:
-        A context manager.
-    """
-    return progress_console.status(progress_console.render_str(text))
-
-
 @contextlib.contextmanager
 def bar_on_stderr(title: str, total: int | None) -> Iterator[Callable[[], None]]:
     """What `se_keras.progress.shown_by` takes: a bar on standard error, if that is a terminal."""
@@ -275,14 +263,3 @@ def bar_on_stderr(title: str, total: int | None) -> Iterator[Callable[[], None]]
     with progress_bars() as bars:
         task = bars.add_task(title, total=total)
         yield lambda: bars.advance(task)
-
-
-def bar(title: str) -> Callable[[Iterable[int]], Iterator[int]]:
-    """What the library takes as `progress`: a bar with this title."""
-
-    def wrapped(items: Iterable[int]) -> Iterator[int]:
-        items = list(items)
-        with progress_bars() as progress:
-            yield from progress.track(items, description=title)
-
-    return wrapped

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import se_keras
-from se_keras.cli.console import FittingTable, PlainConsole, print_json, print_lines, progress_bars, status, visible
+from se_keras.cli.console import FittingTable, PlainConsole, print_json, print_lines, progress_bars, visible
 
 CLI = pathlib.Path(se_keras.__file__).parent / "cli"
 
@@ -48,11 +48,9 @@ def test_a_bar_ends_its_line(capsys):
     assert capsys.readouterr().err.endswith("\n")
 
 
-def test_progress_and_status_take_foreign_text(capsys):
+def test_progress_takes_foreign_text(capsys):
     with progress_bars() as bars:
         bars.add_task("x[/old]", total=1)
-    with status("Writing x[/old]\x1b"):
-        pass
     assert "Traceback" not in capsys.readouterr().err
 
 

@@ -593,7 +593,7 @@ def test_existing_folder_is_kept_unless_told_otherwise(small, tmp_path):
     target.mkdir()
     (target / "precious").touch()
     for overwrite in (False, True):
-        with pytest.raises(FileExistsError, match=r"a folder that holds 'precious'. Only a SavedModel from an"):
+        with pytest.raises(FileExistsError, match=r"a folder that holds 'precious'; only a SavedModel can be replaced"):
             export.saved_model(small, target, overwrite=overwrite)
     assert os.listdir(target) == ["precious"]
     (target / "precious").unlink()
