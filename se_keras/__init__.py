@@ -126,167 +126,6 @@ if typing.TYPE_CHECKING:
 
 __version__ = "1.0.0"
 
-_HOMES: dict[str, tuple[str, ...]] = {
-    "blocks.excitation": ("SEConfig",),
-    "images.record": ("Preprocessing",),
-    "layers": ("SqueezeExcite",),
-    "models.builders": (
-        "SEVGG16",
-        "EfficientNetB0",
-        "EfficientNetB1",
-        "EfficientNetB2",
-        "EfficientNetB3",
-        "EfficientNetB4",
-        "EfficientNetB5",
-        "EfficientNetV2RWM",
-        "EfficientNetV2RWS",
-        "EfficientNetV2RWT",
-        "FBNetV3B",
-        "FBNetV3D",
-        "FBNetV3G",
-        "LCNet050",
-        "LCNet075",
-        "LCNet100",
-        "MobileNetV3Large",
-        "MobileNetV3Large150D",
-        "MobileNetV3Small",
-        "MobileNetV3Small050",
-        "MobileNetV3Small075",
-        "RegNetY002",
-        "RegNetY004",
-        "RegNetY006",
-        "RegNetY008",
-        "RegNetY008_TV",
-        "RegNetY016",
-        "RegNetY032",
-        "RegNetY040",
-        "RegNetY064",
-        "RegNetY080",
-        "RegNetY080_TV",
-        "RegNetY120",
-        "RegNetY160",
-        "RegNetY320",
-        "RegNetY640",
-        "RegNetY1280",
-        "ResNetRS50",
-        "ResNetRS101",
-        "ResNetRS152",
-        "ResNetRS200",
-        "ResNetRS270",
-        "ResNetRS350",
-        "ResNetRS420",
-        "SEBNInception",
-        "SEInceptionResNetV2",
-        "SEInceptionV3",
-        "SEMNASNet075",
-        "SEMNASNet100",
-        "SEMobileNet",
-        "SENet154",
-        "SEPreResNet110",
-        "SEPreResNet164",
-        "SEResNet18",
-        "SEResNet20",
-        "SEResNet32",
-        "SEResNet34",
-        "SEResNet44",
-        "SEResNet50",
-        "SEResNet56",
-        "SEResNet101",
-        "SEResNet110",
-        "SEResNet152",
-        "SEResNet152D",
-        "SEResNeXt26",
-        "SEResNeXt26D",
-        "SEResNeXt26T",
-        "SEResNeXt50",
-        "SEResNeXt101",
-        "SEResNeXt101_32x8d",
-        "SEResNeXt101_64x4d",
-        "SEResNeXt101D_32x8d",
-        "SEResNeXtAA101D_32x8d",
-        "SEResNeXtAA201D_32x8d",
-        "SEShuffleNet",
-        "SEWideResNet16_8",
-        "TFEfficientNetB0",
-        "TFEfficientNetB1",
-        "TFEfficientNetB2",
-        "TFEfficientNetB3",
-        "TFEfficientNetB4",
-        "TFEfficientNetB5",
-        "TFEfficientNetB6",
-        "TFEfficientNetB7",
-        "TFEfficientNetB8",
-        "TFEfficientNetV2B0",
-        "TFEfficientNetV2B1",
-        "TFEfficientNetV2B2",
-        "TFEfficientNetV2B3",
-        "TFEfficientNetV2L",
-        "TFEfficientNetV2M",
-        "TFEfficientNetV2S",
-        "TFMobileNetV3Large",
-        "TFMobileNetV3Large075",
-        "TFMobileNetV3Small",
-        "TFMobileNetV3Small075",
-        "TinyNetA",
-        "TinyNetB",
-        "TinyNetC",
-        "TinyNetD",
-        "TinyNetE",
-    ),
-    "models.features": ("feature_extractor",),
-    "models.info": (
-        "ModelInfo",
-        "model_info",
-    ),
-    "models.registry": (
-        "create_model",
-        "get_preprocessing",
-        "list_models",
-        "list_weights",
-    ),
-    "preprocessing": ("preprocess",),
-    "class_names": ("decode_predictions",),
-    "surgery.insert": ("insert_squeeze_excite",),
-    "weights.files": ("save_safetensors",),
-}
-"""Where the public names are defined."""
-
-_PARTS = (
-    "analysis",
-    "blocks",
-    "errors",
-    "export",
-    "images",
-    "inference",
-    "layers",
-    "models",
-    "prediction",
-    "preprocessing",
-    "surgery",
-    "training",
-    "weights",
-)
-"""Subpackages and modules that need no import of their own."""
-
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> typing.Any:
-    if name in _PARTS:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF, *_PARTS})
-
-
-with_keras.import_layers()
-
 __all__ = [
     "EfficientNetB0",
     "EfficientNetB1",
@@ -404,3 +243,61 @@ __all__ = [
     "preprocess",
     "save_safetensors",
 ]
+
+_HOMES: dict[str, tuple[str, ...]] = {
+    "blocks.excitation": ("SEConfig",),
+    "images.record": ("Preprocessing",),
+    "layers": ("SqueezeExcite",),
+    "models.features": ("feature_extractor",),
+    "models.info": (
+        "ModelInfo",
+        "model_info",
+    ),
+    "models.registry": (
+        "create_model",
+        "get_preprocessing",
+        "list_models",
+        "list_weights",
+    ),
+    "preprocessing": ("preprocess",),
+    "class_names": ("decode_predictions",),
+    "surgery.insert": ("insert_squeeze_excite",),
+    "weights.files": ("save_safetensors",),
+}
+"""Where the public names are defined that are no builders."""
+
+_PARTS = (
+    "analysis",
+    "blocks",
+    "errors",
+    "export",
+    "images",
+    "inference",
+    "layers",
+    "models",
+    "prediction",
+    "preprocessing",
+    "surgery",
+    "training",
+    "weights",
+)
+"""Subpackages and modules that need no import of their own."""
+
+_HOME_OF = dict.fromkeys(__all__, "models.builders") | {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name in _PARTS:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF, *_PARTS})
+
+
+with_keras.import_layers()

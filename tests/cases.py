@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from se_keras.models import inverted, regnet
+from se_keras.models import inverted_networks, regnet
 from se_keras.models.registry import NETWORKS
 
 # One network of each skeleton, and of each unit of the residual skeletons; the smallest of its kind.
@@ -44,7 +44,7 @@ RESIDUAL = (
 # timm's networks of after the paper, and of these one for each rule for widths, depths, units, and stems. The others
 # differ in numbers only, and are tested with SE_KERAS_ALL_NETWORKS=1 (minutes).
 NEWER = (
-    *inverted.NETWORKS,
+    *inverted_networks.NETWORKS,
     *regnet.NETWORKS,
     *(name for name in NETWORKS if name.startswith(("resnetrs", "seresnextaa"))),
 )

@@ -143,7 +143,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data_file, tmp_path, capsys, monkeyp
         patched.setattr(loop, "SaveRun", Interrupting)
         code, _, err = run(capsys, *arguments, "--out", tmp_path / "run")
     assert code == 130
-    assert "interrupted; go on with: se-keras train --resume" in err
+    assert "interrupted; resume with: se-keras train --resume" in err
     assert run(capsys, "train", "--resume", tmp_path / "run")[0] == 0
 
 

@@ -24,8 +24,9 @@ def imported_for_type_checkers():
 
 
 def test_type_checkers_see_the_same_names_in_the_same_places():
-    assert imported_for_type_checkers() == se_keras._HOMES
-    assert sorted(se_keras.__all__) == sorted(name for names in se_keras._HOMES.values() for name in names)
+    homes = {name: home for home, names in imported_for_type_checkers().items() for name in names}
+    assert homes == se_keras._HOME_OF
+    assert sorted(homes) == sorted(se_keras.__all__)
 
 
 def test_names_are_found_listed_and_pickled():

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
                     _report(data, folder)
                 result = _train(arguments, recipe, data, folder, processes, options)
         except KeyboardInterrupt:
-            progress_console.print(f"interrupted; go on with: se-keras train --resume {folder}")
+            progress_console.print(f"interrupted; resume with: se-keras train --resume {folder}")
             return 130
         return _summary(result.history, data, folder, options) if processes.writes else 0
 
@@ -146,7 +146,7 @@ def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Pat
     if not options.resume:
         missing = [name for name in ("model", "data", "out") if getattr(options, name) is None]
         if missing:
-            raise ValueError(f"A new training needs --{', --'.join(missing)}; to go on with one, pass --resume FOLDER.")
+            raise ValueError(f"A new training needs --{', --'.join(missing)}; to resume one, pass --resume FOLDER.")
         return {**DEFAULTS, **given}, pathlib.Path(options.out)
     if options.out:
         raise ValueError("--resume names the run's folder already; leave out --out.")

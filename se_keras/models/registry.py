@@ -12,7 +12,7 @@ import keras
 from se_keras.blocks.excitation import SEConfig
 from se_keras.errors import one_of
 from se_keras.images.record import Preprocessing
-from se_keras.models import inception, inverted, mobile, regnet, resnet, vgg
+from se_keras.models import inception, inverted_networks, mobile, regnet, resnet, vgg
 from se_keras.models.network import Network, Options, assemble
 from se_keras.preprocessing import preprocessing_of, stored_preprocessing
 from se_keras.weights.find import find_record
@@ -33,7 +33,7 @@ def _union(*tables: dict[str, Network]) -> dict[str, Network]:
 
 
 NETWORKS = _union(
-    resnet.NETWORKS, regnet.NETWORKS, inverted.NETWORKS, inception.NETWORKS, vgg.NETWORKS, mobile.NETWORKS
+    resnet.NETWORKS, regnet.NETWORKS, inverted_networks.NETWORKS, inception.NETWORKS, vgg.NETWORKS, mobile.NETWORKS
 )
 
 

@@ -58,9 +58,8 @@ def average_pool(x: Any, name: str) -> Any:
     return layers.AveragePooling2D(2, 2, padding="same", name=name)(x)
 
 
-def strided_conv_pool(x: Any, name: str) -> Any:
-    """Applies a 3x3 convolution with stride 2 in place of a pooling (ResNet-RS, arXiv 2103.07579, section 4.2)."""
-    del name  # its layers are the fourth of the stem
+def strided_conv_pool(x: Any, _: str) -> Any:
+    """Applies a 3x3 convolution with stride 2, the stem's fourth (ResNet-RS, arXiv 2103.07579, section 4.2)."""
     return conv_norm_act(x, channels_of(x), 3, name="stem_{}4", strides=2)
 
 
