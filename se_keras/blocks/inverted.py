@@ -54,9 +54,7 @@ def separable_residual(x: Any, shape: InvertedShape, se: SEConfig | None, name: 
     """
     branch = _depthwise(x, shape, f"{name}_depthwise_{{}}")
     branch = excite(branch, se, f"{name}_se", units=shape.units)
-    branch = conv_norm_act(
-        branch, shape.filters, 1, name=f"{name}_pointwise_{{}}", style=shape.style, activation=shape.last_activation
-    )
+    branch = _pointwise(branch, shape.filters, shape, f"{name}_pointwise_{{}}", shape.last_activation)
     return _added(x, branch, shape, name)
 
 
@@ -66,14 +64,10 @@ def inverted_residual(x: Any, shape: InvertedShape, se: SEConfig | None, name: s
     Reference: Howard et al., arXiv 1905.02244, figure 4; Tan and Le, arXiv 1905.11946, table 1. Arguments and result
     as in `separable_residual`.
     """
-    branch = conv_norm_act(
-        x, shape.expanded, 1, name=f"{name}_expand_{{}}", style=shape.style, activation=shape.activation
-    )
+    branch = _pointwise(x, shape.expanded, shape, f"{name}_expand_{{}}", shape.activation)
     branch = _depthwise(branch, shape, f"{name}_dwconv_{{}}")
     branch = excite(branch, se, f"{name}_se", units=shape.units)
-    branch = conv_norm_act(
-        branch, shape.filters, 1, name=f"{name}_project_{{}}", style=shape.style, activation=shape.last_activation
-    )
+    branch = _pointwise(branch, shape.filters, shape, f"{name}_project_{{}}", shape.last_activation)
     return _added(x, branch, shape, name)
 
 
@@ -82,35 +76,25 @@ def fused_residual(x: Any, shape: InvertedShape, se: SEConfig | None, name: str)
 
     Reference: Tan and Le, arXiv 2104.00298, figure 2 right. Arguments and result as in `separable_residual`.
     """
-    branch = conv_norm_act(
-        x,
-        shape.expanded,
-        shape.kernel_size,
-        strides=shape.strides,
-        name=f"{name}_fused_{{}}",
-        style=shape.style,
-        activation=shape.activation,
-    )
+    branch = _spatial(x, shape.expanded, shape, f"{name}_fused_{{}}")
     branch = excite(branch, se, f"{name}_se", units=shape.units)
-    branch = conv_norm_act(
-        branch, shape.filters, 1, name=f"{name}_reduce_{{}}", style=shape.style, activation=shape.last_activation
-    )
+    branch = _pointwise(branch, shape.filters, shape, f"{name}_reduce_{{}}", shape.last_activation)
     return _added(x, branch, shape, name)
 
 
 def plain_residual(x: Any, shape: InvertedShape, se: SEConfig | None, name: str) -> Any:
     """Applies one ordinary convolution; arguments and result as in `separable_residual`."""
     del se  # no network has SE here
-    branch = conv_norm_act(
-        x,
-        shape.filters,
-        shape.kernel_size,
-        strides=shape.strides,
-        name=f"{name}_{{}}",
-        style=shape.style,
-        activation=shape.activation,
-    )
-    return _added(x, branch, shape, name)
+    return _added(x, _spatial(x, shape.filters, shape, f"{name}_{{}}"), shape, name)
+
+
+def _pointwise(x: Any, filters: int, shape: InvertedShape, name: str, activation: str | None) -> Any:
+    return conv_norm_act(x, filters, 1, name=name, style=shape.style, activation=activation)
+
+
+def _spatial(x: Any, filters: int, shape: InvertedShape, name: str) -> Any:
+    options: dict[str, Any] = {"style": shape.style, "activation": shape.activation}
+    return conv_norm_act(x, filters, shape.kernel_size, strides=shape.strides, name=name, **options)
 
 
 def _depthwise(x: Any, shape: InvertedShape, name: str) -> Any:
