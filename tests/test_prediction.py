@@ -567,7 +567,8 @@ def test_memory_does_not_grow_with_the_number_of_images(many, run_python, photos
         import keras, se_keras
         from se_keras.prediction import predict_folder
         model = keras.models.load_model("model.keras", compile=False)
-        rest = predict_folder(model, os.environ["PHOTOS"], os.environ["PHOTOS"] + ".csv", class_names=["a", "b", "c"])
+        photos = os.environ["PHOTOS"]
+        rest = predict_folder(model, photos, photos + ".csv", class_names=["a", "b", "c"], verbose=0)
         print(rest.classified, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     """
     few = folder_of(tmp_path / "few", NAMES)
