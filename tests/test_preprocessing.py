@@ -209,7 +209,7 @@ def test_model_without_preprocessing_is_refused_with_the_way_out(photo):
     model = se_keras.SEResNet20(include_preprocessing=False)
     message = (
         r"'se_resnet20' was built without its preprocessing.*get_preprocessing\('se_resnet50'\).*"
-        r"'se_resnet50\.caffe_in1k' that of a checkpoint.*`record\.normalize`"
+        r"'se_resnet50\.caffe_in1k' that of a checkpoint\), then call its `normalize`"
     )
     with pytest.raises(ValueError, match=message):
         preprocess(photo, model)

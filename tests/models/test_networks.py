@@ -18,7 +18,8 @@ from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
 
 BUILDERS = {function.__name__: function for function in vars(builders).values() if inspect.isfunction(function)}
-BUILDERS = {name: function for name, function in BUILDERS.items() if name.startswith("SE")}
+BUILDERS = {name: function for name, function in BUILDERS.items() if function.__module__ == builders.__name__}
+BUILDERS = {name: function for name, function in BUILDERS.items() if name[0].isupper()}
 SMALL = ("se_resnet20", "se_wide_resnet16_8")
 
 
@@ -428,11 +429,12 @@ def test_option_of_se_config(name, option, rng):
     assert {layer.name for layer in blocks} == {f"{name}_se" for name in units if int(name[5]) in stages}
     for layer in blocks:
         found = (layer.reduction, layer.squeeze, layer.gate_activation.__name__, layer.use_bias, layer.gate_init)
-        expected = (config.reduction, config.squeeze, config.gate_activation, config.use_bias, config.gate_init)
+        stated = config.completed()
+        expected = (stated.reduction, stated.squeeze, stated.gate_activation, stated.use_bias, stated.gate_init)
         assert found == expected
         channels, width = layer.reduce_kernel.shape
         assert width % (config.squeeze_divisor or 1) == 0
-        assert width == channels // config.reduction or config.squeeze_divisor
+        assert width == channels // stated.reduction or config.squeeze_divisor
     # As in training: a fresh network's statistics do not hold back gates that may exceed 1.
     outputs = ops.convert_to_numpy(model(photos(rng, size, batch=2), training=True))
     np.testing.assert_allclose(outputs.sum(axis=1), 1, atol=1e-5)
