@@ -45,11 +45,12 @@ def _convolution_before(graph: Graph, se: Call) -> Call | str:
         return f"squeeze={se.operation.squeeze!r} does not commute with a convolution"
     if graph.takes_mask(se):
         return "its input comes with a mask, which excludes positions from the mean"
+    before = graph.producer(se.inputs[0])
+    if before is not None and type(before.operation) is not CONVOLUTION_OF_RANK[len(se.inputs[0].shape)]:
+        return f"{before.name!r} ({type(before.operation).__name__}) precedes it, not a convolution"
     call = graph.sole_producer(se.inputs[0])
     if isinstance(call, str):
         return call
-    if type(call.operation) is not CONVOLUTION_OF_RANK[len(se.inputs[0].shape)]:
-        return f"{call.name!r} ({type(call.operation).__name__}) precedes it, not a convolution"
     return graph.why_fixed(se) or graph.why_fixed(call) or _mismatch(se.operation, call.operation) or call
 
 
