@@ -41,10 +41,10 @@ def hoist_squeezes(graph: Graph) -> tuple[Graph, list[Change]]:
 
 def _convolution_before(graph: Graph, se: Call) -> Call | str:
     """Returns the convolution that the squeeze of a block can precede, or the reason why there is none."""
-    if se.operation.squeeze != "avg":
-        return f"squeeze={se.operation.squeeze!r} does not commute with a convolution"
     if graph.takes_mask(se):
         return "its input comes with a mask, which excludes positions from the mean"
+    if se.operation.squeeze != "avg":
+        return f"squeeze={se.operation.squeeze!r} does not commute with a convolution"
     before = graph.producer(se.inputs[0])
     if before is not None and type(before.operation) is not CONVOLUTION_OF_RANK[len(se.inputs[0].shape)]:
         return f"{before.name!r} ({type(before.operation).__name__}) precedes it, not a convolution"
