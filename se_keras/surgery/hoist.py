@@ -45,11 +45,10 @@ def _convolution_before(graph: Graph, se: Call) -> Call | str:
         return "its input comes with a mask, which excludes positions from the mean"
     if se.operation.squeeze != "avg":
         return f"squeeze={se.operation.squeeze!r} does not commute with a convolution"
-    tensor = se.inputs[0]
-    before = graph.producer(tensor)
-    if before is not None and type(before.operation) is not CONVOLUTION_OF_RANK[len(tensor.shape)]:
+    before = graph.producer(se.inputs[0])
+    if before is not None and type(before.operation) is not CONVOLUTION_OF_RANK[len(se.inputs[0].shape)]:
         return f"{before.name!r} ({type(before.operation).__name__}) precedes it, not a convolution"
-    call = graph.sole_producer(tensor)
+    call = graph.sole_producer(se.inputs[0])
     if isinstance(call, str):
         return call
     return graph.why_fixed(se) or graph.why_fixed(call) or _mismatch(se.operation, call.operation) or call
