@@ -97,14 +97,14 @@ def build(identifier: str, weights: str | os.PathLike | None, options: Options) 
         return assemble(identifier, network, options)
     record = find_record(identifier, weights)
     network = dataclasses.replace(network, preprocessing=record.preprocessing or network.preprocessing)
-    options = dataclasses.replace(options, se=_se_of(record, options.se))
+    options = dataclasses.replace(options, se=_se_of(record, options.se, network.own_se))
     lineage = record.lineage if record.lineage in network.lineages else None
     model = assemble(identifier, network, options, lineage=lineage)
     load(record, model)
     return model
 
 
-def _se_of(record: WeightsRecord, se: SEConfig | None) -> SEConfig | None:
+def _se_of(record: WeightsRecord, se: SEConfig | None, own: SEConfig) -> SEConfig | None:
     """Returns the SE configuration that a checkpoint was trained with; the caller's, if a file does not state it."""
     if record.plain is None:
         return se
@@ -118,8 +118,8 @@ def _se_of(record: WeightsRecord, se: SEConfig | None) -> SEConfig | None:
         raise ValueError(
             f"{record.tag!r} has SE blocks; received se=None as well. For the plain network pass {remedy}."
         )
-    trained = SEConfig(reduction=record.reduction or se.reduction)
-    if dataclasses.replace(se, squeeze_divisor=None) not in (SEConfig(), trained):
+    trained = SEConfig(reduction=record.reduction).completed(own)
+    if dataclasses.replace(se, squeeze_divisor=None).completed(trained) != trained:
         raise ValueError(
             f"The SE blocks of {record.tag!r} are the network's own with reduction {trained.reduction}; received "
             f"se={se!r}. Leave it out, or pass weights=None."

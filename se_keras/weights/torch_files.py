@@ -167,9 +167,10 @@ def _read_legacy(content: mmap.mmap) -> Any:
     for key in read_pickle(content, {}, _none):
         if key not in storages:
             raise ValueError("its list of storages does not fit its tensors")
-        size = int.from_bytes(content.read(8), "little") * _numpy_dtype(storages[key].dtype or "uint8").itemsize
+        count = content.read(8)
+        size = int.from_bytes(count, "little") * _numpy_dtype(storages[key].dtype or "uint8").itemsize
         parts[key] = content.read(size) if size <= content.size() else b""
-        if len(parts[key]) != size:
+        if len(count) < 8 or len(parts[key]) != size:
             raise ValueError("it ends within a tensor")
     return _with_arrays(saved, lambda storage: parts[storage.key])
 

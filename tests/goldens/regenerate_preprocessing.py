@@ -10,6 +10,7 @@ a folder, timm's arrays of its files go to preprocessing_folder.npz in the curre
 
 from __future__ import annotations
 
+import csv
 import pathlib
 import sys
 
@@ -22,11 +23,12 @@ from timm.data import create_transform
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from formula import fill  # noqa: E402
+from formula import fill, thin_image  # noqa: E402
 
 PHOTO = HERE / "photo.jpg"
 SAMPLE = HERE.parents[1] / "se_keras/data/cifar10_sample.npz"
-# Every (size, crop, interpolation) that a published checkpoint was trained with.
+TABLE = HERE.parents[1] / "se_keras/data/timm_checkpoints.csv"
+# Every (size, crop, interpolation) that a published checkpoint was trained with; those of TABLE come with them.
 CASES = (
     (224, 0.875, "bilinear"),
     (224, 0.875, "bicubic"),
@@ -36,6 +38,12 @@ CASES = (
 )
 NETWORKS = ("legacy_seresnet18", "seresnet18")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def cases() -> list[tuple[int, float, str]]:
+    with TABLE.open(encoding="utf-8") as file:
+        rows = [(int(row["size"]), float(row["crop"]), row["interpolation"]) for row in csv.DictReader(file)]
+    return [*CASES, *sorted({*rows} - {*CASES})]
 
 
 def make_photo() -> None:
@@ -64,9 +72,9 @@ def main() -> None:
     if not PHOTO.exists():
         make_photo()
     arrays: dict[str, np.ndarray] = {"source": np.array(f"timm {timm.__version__}")}
-    for size, crop, interpolation in CASES:
+    for size, crop, interpolation in cases():
         image = pixels(prepared(PHOTO, size, crop, interpolation))
-        arrays[f"{size}/{crop}/{interpolation}"] = image[::3, ::3]
+        arrays[f"{size}/{crop}/{interpolation}"] = thin_image(image)
     for name in NETWORKS:
         model = timm.create_model(name).eval()
         state = {key: fill(key, tuple(value.shape)) for key, value in model.state_dict().items() if value.ndim}

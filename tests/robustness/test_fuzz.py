@@ -189,7 +189,7 @@ def make_arrays(path):
 def make_gates(path):
     images = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
     data = [(images, np.array([0, 1, 0, 1]))]
-    se_keras.analysis.collect_gates(MODEL.model, data, class_names=["a", "b"], data="noise").save(path)
+    se_keras.analysis.collect_gates(MODEL.model, data, class_names=["a", "b"], title="noise").save(path)
 
 
 def make_caffe(path):

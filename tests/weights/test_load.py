@@ -123,8 +123,8 @@ def test_alias_without_published_weights_is_an_error():
 
 
 def test_unknown_tag_gives_the_closest():
-    with pytest.raises(ValueError, match=r"Unknown weights of 'se_resnet50' 'ra_in1k'\. Did you mean 'ra2_in1k'"):
-        se_keras.SEResNet50(weights="ra_in1k")
+    with pytest.raises(ValueError, match=r"Unknown weights of 'se_resnet50' 'ra2_in2k'\. Did you mean 'ra2_in1k'"):
+        se_keras.SEResNet50(weights="ra2_in2k")
 
 
 def test_tag_of_another_model_names_it():
