@@ -7,7 +7,7 @@ import json
 import pathlib
 
 import pytest
-from cases import NEWER_TESTED, PAPER
+from cases import NEWER_QUICK, PAPER
 
 import se_keras
 import se_keras_cli
@@ -49,7 +49,7 @@ QUICK = {"se_resnet20", "se_mobilenet", "mobilenetv3_small_050"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in (*PAPER, *NEWER_TESTED)]
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in (*PAPER, *NEWER_QUICK)]
 )
 def test_catalog_states_what_a_network_costs(name):
     facts = known_networks()[name]
