@@ -200,12 +200,12 @@ def test_two_processes_at_once(hub, web_record, legacy18_bytes, run_warm):
 @pytest.mark.slow
 def test_default_weights_end_to_end(hub):
     """`SEResNet50()` as a user calls it: the record's own names, the real client, conversion, cache."""
-    tensors = synthetic("se_resnet50", "timm_legacy")
-    hub.files["smp-hub/se_resnet50.imagenet/model.safetensors"] = safetensors.numpy.save(tensors)
+    tensors = synthetic("se_resnet50", "timm", lineage="timm")
+    hub.files["timm/seresnet50.ra2_in1k/model.safetensors"] = safetensors.numpy.save(tensors)
     model = se_keras.SEResNet50(input_shape=(64, 64, 3))
     np.testing.assert_array_equal(
         keras.ops.convert_to_numpy(model.get_layer("stem_conv").kernel),
-        tensors["layer0.conv1.weight"].transpose(2, 3, 1, 0),
+        tensors["conv1.weight"].transpose(2, 3, 1, 0),
     )
     downloads = len(hub.downloads())
     again = se_keras.SEResNet50(input_shape=(64, 64, 3))
