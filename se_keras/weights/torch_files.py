@@ -148,7 +148,7 @@ def _archive_storage(reference: Any) -> _Storage:
 
 def _read_legacy(content: mmap.mmap) -> Any:
     if read_pickle(content, {}, _none) != _LEGACY_MAGIC:
-        raise ValueError("a pickle that PyTorch did not write")
+        raise RefusedError("a pickle that PyTorch did not write")
     version, machine = read_pickle(content, {}, _none), read_pickle(content, {}, _none)
     if version != _LEGACY_VERSION or not isinstance(machine, dict) or not machine.get("little_endian"):
         raise ValueError("an unknown version of PyTorch's format, or a big-endian machine's")
