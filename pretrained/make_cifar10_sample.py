@@ -20,7 +20,7 @@ SOURCE = (
 
 
 def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
-    """Returns the indices of the first `count` images of each class, in the order of the data set."""
+    """Returns the indices of the first `count` images of each class, in the order of the dataset."""
     return np.sort(np.concatenate([np.flatnonzero(labels == label)[:count] for label in range(len(NAMES))]))
 
 

@@ -45,7 +45,7 @@ class RandomFlip:
 
 @dataclasses.dataclass(frozen=True)
 class PadAndCrop:
-    """A transform that adds a black border and crops to the old size (He et al., arXiv 1512.03385, section 4.2).
+    """A transform that adds a black border and crops to the original size (He et al., arXiv 1512.03385, section 4.2).
 
     Args:
         padding: Pixels on each side.
@@ -78,7 +78,7 @@ class RandomAreaCrop:
     aspect: float = 4 / 3
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns an image of shape (*size, channels), or of its old size if `size` is None."""
+        """Returns an image of shape (*size, channels), or of its original size if `size` is None."""
         height, width, _ = image.shape
         box = (0.0, 0.0, float(width), float(height))
         for _ in range(10):
@@ -128,7 +128,7 @@ class PixelJitter:
 
 @dataclasses.dataclass(frozen=True)
 class Cutout:
-    """A black square that may extend beyond the image (DeVries and Taylor, arXiv 1708.04552).
+    """A transform that blacks out a square, which may extend beyond the image (DeVries and Taylor, arXiv 1708.04552).
 
     Args:
         length: Height and width of the square in pixels.

@@ -72,7 +72,7 @@ def fit_data(
     Args:
         data: The images, from `open_data`.
         preprocessing: The preprocessing of the model.
-        recipe: Its batch size and transforms are used.
+        recipe: The recipe, whose batch size and transforms are used.
         seed: Seed of the order and the augmentation; an integer, at least 0.
         start: Completed epochs, and completed steps in the next epoch. Keras cannot start within an epoch: with
             completed steps, the first epoch of this `fit` has only the remaining ones.
@@ -131,7 +131,7 @@ def shuffled(
     Args:
         source: The images.
         preprocessing: Size of the result, and resizing if the recipe has no random crop.
-        recipe: Its batch size and transforms are used.
+        recipe: The recipe, whose batch size and transforms are used.
         seed: See `fit_data`.
         start: First step, counted over all epochs.
         shard: The part of every batch to read here, and the number of parts.

@@ -19,7 +19,7 @@ from se_keras.training.run_folder import BEST_FILE, LOG_FILE, STATE_FILE, write_
 from se_keras.training.state import Progress, read_progress, restore_state, save_state, state_variables
 from se_keras.training.trainable import Flags, as_given, flags_of
 
-# Steps between the checks of several processes whether one was asked to stop.
+# Steps between checks, when there are several processes, of whether one was asked to stop.
 ASK_EVERY = 10
 
 
@@ -28,12 +28,12 @@ class TrainingDivergedError(RuntimeError):
 
 
 class SaveRun(keras.callbacks.Callback):
-    """A callback that saves the complete state of a training after each epoch, and restores it.
+    """A callback that saves the complete state of a run after each epoch, and restores it.
 
     The state (`state.safetensors`) has the weights, the optimizer, the seeds of the layers, and the metrics of all
     epochs, which are also written as a table (`log.csv`). Both are replaced atomically. If the folder already has a
     state, the next `fit` starts from it: pass `initial_epoch=run.epoch`, and let the data start there, as `fit_data`
-    does. Then the resumed training ends with the same weights, bit for bit.
+    does. The resumed run then ends with the same weights, bit for bit.
 
     `fit` can only resume after a complete epoch. A state that is saved within an epoch (`save_every`) needs another
     `fit` for the rest of that epoch; `se_keras.training.train` does this, and checks that data and recipe are the same.
@@ -83,7 +83,7 @@ class SaveRun(keras.callbacks.Callback):
 
         Args:
             model: The compiled model, whose optimizer is built.
-            metrics: Whether to restore the values of the metrics within an epoch, too.
+            metrics: Whether to also restore the values of the metrics within an epoch.
         """
         variables = state_variables(model)
         own = len(variables) if metrics else len(variables) - len(model.metrics_variables)
@@ -112,7 +112,7 @@ class SaveRun(keras.callbacks.Callback):
                 model.save(temporary)
 
     def must_stop(self, step: int = 0) -> bool:
-        """Returns whether to stop here; several processes must stop after the same step, and asking takes time.
+        """Returns whether to stop here; all processes must stop after the same step, and asking them takes time.
 
         Args:
             step: Number of completed steps in the epoch.
@@ -137,7 +137,7 @@ class SaveRun(keras.callbacks.Callback):
         self.restores = False
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Saves the state if it is time to or if the run is interrupted."""
+        """Saves the state if it is due or if the run is interrupted."""
         step = self._first_step + batch + 1
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
@@ -174,13 +174,13 @@ class SaveRun(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """A callback that saves the model whenever the validation accuracy is better than in all epochs of the run.
+    """A callback that saves the model whenever the validation accuracy is better than in all earlier epochs of the run.
 
     Pass it to `fit` with validation data and a metric named "accuracy". The file is replaced atomically, and has no
     optimizer.
 
     Args:
-        run: The run, which knows the earlier epochs, also those of an earlier call.
+        run: The run, which knows the earlier epochs, including those of an earlier call.
         name: Name of the file in the run's folder.
 
     Example:
@@ -202,8 +202,8 @@ class KeepBest(keras.callbacks.Callback):
 class StopEarly(keras.callbacks.Callback):
     """A callback that stops training when the validation accuracy has not improved for some epochs.
 
-    Unlike Keras' `EarlyStopping`, it counts the epochs before a run was resumed, too. Place it after the run in the
-    list of callbacks. A resumed `fit` trains at least one epoch; check `is_stale` before.
+    Unlike Keras' `EarlyStopping`, it also counts the epochs before a run was resumed. Place it after the run in the
+    list of callbacks. A resumed `fit` trains at least one epoch; check `is_stale` first.
 
     Args:
         run: The run, which knows the earlier epochs.

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-# Seconds without a sign of life after which a process counts as dead; JAX's own default is 100.
+# Seconds of silence after which a process counts as dead; JAX's own default is 100.
 HEARTBEAT = 30
 NO_MULTI_WORKER = (
     "TensorFlow's MultiWorkerMirroredStrategy does not work with Keras 3 (keras-team/keras#20585): train on several "
@@ -145,7 +145,7 @@ def join(
     Raises:
         ValueError: The backend is not JAX, some of the three arguments are missing where they are
             needed, or a number is out of range.
-        ProcessFailedError: A computation shared with the other processes broke off.
+        ProcessFailedError: A computation shared with the other processes failed.
 
     Example:
 
@@ -194,7 +194,7 @@ def _initialize(coordinator: str | None, process_id: int | None, num_processes: 
     missing = [name for name, value in given.items() if value is None]
     if 0 < len(missing) < len(given):
         raise ValueError(
-            f"The coordinator's address, the process's number, and the number of processes belong together; received "
+            f"The coordinator's address, the process's number, and the number of processes go together; received "
             f"{given}. Give all of them, or none where JAX finds them by itself (Slurm, Open MPI, TPU)."
         )
     if process_id is not None and num_processes is not None and not 0 <= process_id < num_processes:
@@ -205,7 +205,7 @@ def _initialize(coordinator: str | None, process_id: int | None, num_processes: 
     if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
         raise ValueError(f"`coordinator` must be HOST:PORT of process 0; received {coordinator!r}.")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # has no effect on a GPU or TPU
-    # `keras.distribution.initialize` cannot pass these on. JAX before 0.7 does not take them and waits longer.
+    # `keras.distribution.initialize` cannot pass these arguments. JAX before 0.7 does not accept them and waits longer.
     known = inspect.signature(jax.distributed.initialize).parameters
     timeouts = {name: HEARTBEAT for name in ("heartbeat_timeout_seconds", "shutdown_timeout_seconds") if name in known}
     try:
@@ -230,7 +230,7 @@ def mirrored(devices: Sequence[str] | None = None) -> Iterator[Processes]:
     """Trains on several devices of one machine on the TensorFlow backend, with `tf.distribute.MirroredStrategy`.
 
     Build the model and train it inside. Batch normalization sees each device's part of a batch separately, unless
-    its layers are made with `synchronized=True`. `jit_compile=True` is not possible.
+    its layers are created with `synchronized=True`. `jit_compile=True` is not possible.
 
     Args:
         devices: TensorFlow's device names, such as ("GPU:0", "GPU:1"). None uses all GPUs, or the CPU.

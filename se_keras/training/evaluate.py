@@ -29,8 +29,8 @@ class Evaluation:
 
     Args:
         class_names: Name of each class.
-        confusion: Number of images by true class (rows) and answer (columns).
-        top5: Fraction of images whose class is among the first five answers; None with five classes or fewer.
+        confusion: Number of images by true class (rows) and predicted class (columns).
+        top5: Fraction of images whose class is among the five most probable; None with five classes or fewer.
     """
 
     class_names: tuple[str, ...]
@@ -70,7 +70,7 @@ def write_metrics(evaluation: Evaluation, path: str | os.PathLike) -> None:
 
     Args:
         evaluation: The evaluation.
-        path: The file; that of an earlier evaluation is replaced.
+        path: The file to write; an earlier evaluation is replaced.
 
     Raises:
         FileExistsError: The path holds another file.
@@ -100,7 +100,7 @@ def evaluate(
         The `Evaluation`.
 
     Raises:
-        ValueError: The model's answers have another number of classes than the images, or are not finite.
+        ValueError: The model has a different number of classes than the images, or its answers are not finite.
         FileNotFoundError: There is no such file.
     """
     runner = KerasRunner(model) if isinstance(model, keras.Model) else open_runner(model, threads=threads)

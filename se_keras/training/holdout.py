@@ -15,7 +15,7 @@ def held_back(keys: Sequence[str], labels: np.ndarray, classes: int, share: floa
         keys: Name of each image.
         labels: Integer label of each image, shape (n,).
         classes: Number of classes.
-        share: Fraction of each class to hold back, between 0 and 1; at least one image of a class with two or more.
+        share: Fraction of each class to hold back, between 0 and 1; at least one image of every class with two or more.
 
     Returns:
         Positions of the training images and of those held back, each sorted by class, int64.

@@ -1,4 +1,4 @@
-"""Tables about a set of images that take long to make and are kept next to it."""
+"""Tables about a set of images that are slow to make and therefore kept next to it."""
 
 from __future__ import annotations
 

@@ -66,8 +66,8 @@ def train(
     seconds within an epoch, and on Ctrl-C, after the current step. A resumed run
     sees the same images in the same order and ends with the same weights.
 
-    Layers that are not trainable at the time of the call, also those of models inside the model, stay frozen in every
-    phase. The saved models, and the model afterwards, have their original flags; compile the model before another
+    Layers that are not trainable at the time of the call, including those of models inside the model, stay frozen in
+    every phase. The saved models, and the model afterwards, have their original flags; compile the model before another
     `fit`.
 
     Args:
@@ -76,8 +76,8 @@ def train(
         data: The images to train and validate on.
         recipe: The recipe.
         folder: The run's folder.
-        seed: Seed of the order, the augmentation, and dropout; an integer, at least 0. The caller initializes the
-            weights before.
+        seed: Seed of the order, the augmentation, and dropout; an integer, at least 0. It does not affect the
+            initial weights.
         resume: Whether to resume the run in the folder.
         patience: Epochs without a better validation accuracy after which to stop. None never stops early.
         save_every: Seconds between saves within an epoch.
@@ -87,7 +87,7 @@ def train(
         callbacks: Keras callbacks, for example for TensorBoard; each process runs its own.
         notes: Further entries of `run.json`, which are also compared on resuming.
         processes: The value of `distribute.join` or `distribute.mirrored`, inside of which the model was built. All
-            processes must see the same folder; a run may be resumed with another number of processes.
+            processes must see the same folder; a run may be resumed with a different number of processes.
 
     Returns:
         The `TrainingResult`.
@@ -96,7 +96,7 @@ def train(
         FileExistsError: The folder already holds a run, and `resume` is False.
         FileNotFoundError: The folder holds no run, and `resume` is True.
         InUseError: Another process trains in the folder.
-        ValueError: The model, recipe, data, or seed differs from that of the resumed run; the model has another
+        ValueError: The model, recipe, data, or seed differs from that of the resumed run; the model has a different
             number of classes than the data, ends in sigmoids or logits, or does not take RGB images; there are fewer
             images than a batch takes; the devices cannot share a batch evenly; or all layers of a phase are frozen.
         ImportError: Grain is not installed.

@@ -1,4 +1,4 @@
-"""Training recipes: named settings of published or measured trainings."""
+"""Training recipes: named settings of published or measured training runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The settings of a training: everything except the network and the images.
+    """The settings of a training run: everything except the network and the images.
 
     Args:
         name: Key in `RECIPES`.
@@ -50,7 +50,7 @@ class Recipe:
         batch_size: Images per step, over all devices.
         optimizer: "sgd", with momentum 0.9, or "adamw".
         nesterov: Whether "sgd" uses Nesterov momentum.
-        weight_decay: L2 penalty for "sgd", as papers give it (added to the gradient, so it acts through
+        weight_decay: L2 penalty for "sgd", as papers state it (added to the gradient, so it acts through
             the momentum); decoupled decay for "adamw".
         decays_norms_and_biases: Whether the decay includes batch normalization's weights and all biases.
         label_smoothing: Amount of label smoothing, from 0 to 1.
@@ -257,7 +257,7 @@ def make_optimizer(recipe: Recipe, phase: Phase, steps_per_epoch: int) -> keras.
     if recipe.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **shared)
     else:
-        # Keras decays outside the momentum, papers through it; in the long run that is a factor of 1 / (1 - 0.9).
+        # Keras decays outside the momentum, papers through it, which in the long run is a factor of 1 / (1 - 0.9).
         optimizer = keras.optimizers.SGD(
             momentum=0.9, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay / (1 - 0.9) or None, **shared
         )

@@ -43,7 +43,7 @@ class _Scan:
 
 
 def index_of(path: pathlib.Path, files: Sequence[pathlib.Path], verbose: str | int) -> dict[str, np.ndarray]:
-    """Returns where the images in TFRecord files are, and their labels.
+    """Returns the positions and the labels of the images in TFRecord files.
 
     Args:
         path: The folder of the files, or the file.
@@ -85,7 +85,7 @@ def _scan_all(files: Sequence[pathlib.Path], verbose: str | int) -> dict[str, np
 
 
 def _scan(file: pathlib.Path) -> _Scan:
-    """Reads a whole file and decodes all images once, like the files in a folder; here the result is kept."""
+    """Reads a whole file and decodes every image once, as for a folder of images; here the result is kept."""
     scan = _Scan()
     if file.stat().st_size == 0:
         return scan
@@ -113,8 +113,8 @@ def _records(data: mmap.mmap, file: pathlib.Path) -> Iterator[tf_example.Span]:
             size, checksum = _HEADER.unpack_from(data, position)
             if checksum != _masked_crc32c(data[position : position + 8]):
                 raise ValueError(
-                    f"{os.fspath(file)!r} is not a TFRecord file, compressed, or damaged: the checksum of the length "
-                    f"of record {number} (byte {position}) is wrong. Unpack compressed files first."
+                    f"{os.fspath(file)!r} is not a TFRecord file, is compressed, or is damaged: the checksum of the "
+                    f"length of record {number} (byte {position}) is wrong. Unpack compressed files first."
                 )
             position = begin + size + 4
         if begin > len(data) or position > len(data):

@@ -98,8 +98,8 @@ def read_run(folder: str | os.PathLike) -> dict[str, Any]:
             raise TypeError("its facts are not an object")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{os.fspath(file)!r} is damaged or not of a run ({type(error).__name__}: {error}). Restore a copy of it, "
-            "or start a new run in another folder."
+            f"{os.fspath(file)!r} is damaged or does not belong to a run ({type(error).__name__}: {error}). Restore a "
+            "copy of it, or start a new run in another folder."
         ) from error
     return facts
 

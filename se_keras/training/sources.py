@@ -29,7 +29,7 @@ class Sample:
     Args:
         x_train: RGB images for training, uint8, 0 to 255, shape (n, height, width, 3).
         y_train: Their integer labels, uint8, shape (n,).
-        x_test: Images for testing, as `x_train`.
+        x_test: Images for testing, like `x_train`.
         y_test: Their integer labels.
         class_names: Name of each class, in the order of the labels.
         source: Source of the images.
@@ -191,7 +191,7 @@ def open_data(
     strict: bool = False,
     verbose: str | int = "auto",
 ) -> Data:
-    """Opens labeled images by a name, path, or data set.
+    """Opens labeled images by name, path, or dataset.
 
     Args:
         name: One of:
@@ -202,9 +202,9 @@ def open_data(
             - an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test`, and optionally `class_names`;
             - "sample" for the bundled images;
             - "cifar10" or "cifar100", which `keras.datasets` downloads;
-            - "tfds/NAME" for a data set of TensorFlow Datasets: see `tfds_images.open_tfds`.
+            - "tfds/NAME" for a dataset of TensorFlow Datasets: see `tfds_images.open_tfds`.
         validation_split: Fraction of each class to hold back, chosen by the file names, if the
-            folder or data set has no validation part; between 0 and 1.
+            folder or dataset has no validation part; between 0 and 1.
         strict: Whether an unreadable image file or record is an error instead of being left out.
         verbose: "auto" or 1 to show a progress bar while the files are checked, 0 to show none.
 
@@ -214,8 +214,8 @@ def open_data(
     Raises:
         FileNotFoundError: There is no such file or folder.
         ImportError: "tfds/..." needs TensorFlow Datasets, which is not installed.
-        ValueError: There are no images or fewer than two classes, validation has other classes than
-            training, a label is outside the classes, a TFRecord file is damaged, the data set does
+        ValueError: There are no images or fewer than two classes, validation and training have
+            different classes, a label is outside the classes, a TFRecord file is damaged, the dataset does
             not exist, or a file is broken under `strict`.
     """
     path = pathlib.Path(name)
@@ -254,7 +254,7 @@ def _open_npz(path: pathlib.Path, name: str) -> Data:
     missing = [array for array in needed if array not in arrays]
     if missing:
         raise ValueError(
-            f"{os.fspath(path)!r} must hold x_train, y_train, x_test and y_test; {', '.join(missing)} is missing."
+            f"{os.fspath(path)!r} must hold x_train, y_train, x_test, and y_test; {', '.join(missing)} is missing."
         )
     try:
         x_train, y_train, x_test, y_test = (arrays[array] for array in needed)

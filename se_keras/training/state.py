@@ -113,7 +113,7 @@ def _damaged(path: str | os.PathLike, error: Exception) -> ValueError:
 
 
 def check_progress(progress: Progress, recipe: Recipe, path: str | os.PathLike) -> None:
-    """Checks whether a run with a recipe can have made a progress.
+    """Checks whether a run with a given recipe can have reached a state of progress.
 
     Args:
         progress: The progress that `read_progress` returned.

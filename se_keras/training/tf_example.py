@@ -1,7 +1,7 @@
 """`tf.train.Example` messages without TensorFlow: the positions of the values of a feature in the bytes.
 
-The format is simple and has not changed since 2015 (tensorflow/core/example). An Example holds one Features (field 1).
-It holds a map (field 1) from names (field 1) to Feature (field 2). A Feature holds one list of bytes (field 1),
+The format is simple and has not changed since 2015 (tensorflow/core/example). An Example holds one Features (field 1),
+which holds a map (field 1) from names (field 1) to Feature (field 2). A Feature holds one list of bytes (field 1),
 floats (2), or int64 (3), whose values are field 1. The functions return positions rather than values, so the image in
 a record of a mapped file is neither read nor copied to find its label.
 """

@@ -1,4 +1,4 @@
-"""Image data sets from TensorFlow Datasets (TFDS), read in any order."""
+"""Image datasets from TensorFlow Datasets (TFDS), read in any order."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from se_keras.training.kept_index import kept
 from se_keras.training.tfrecord import RecordSource, open_records
 
 PREFIX = "tfds/"
-"""Prefix of the names of such data sets, as in timm."""
+"""Prefix of the names of such datasets, as in timm."""
 
 
 class TFDSSource:
-    """A source of the images in one split of a data set.
+    """A source of the images in one split of a dataset.
 
     Args:
         records: The records of the split, each a serialized `tf.train.Example`.
@@ -32,7 +32,7 @@ class TFDSSource:
         labels: Integer label of each of these, shape (n,).
         class_names: Name of each class.
         image: Name of the feature that holds the encoded image.
-        origin: Name and version of the data set, and its split.
+        origin: Name and version of the dataset, and its split.
     """
 
     def __init__(
@@ -72,17 +72,17 @@ def open_tfds(
     strict: bool,
     verbose: str | int,
 ) -> tuple[TFDSSource, TFDSSource, tuple] | tuple[RecordSource, RecordSource, tuple]:
-    """Opens a data set of TensorFlow Datasets, which downloads and prepares it the first time.
+    """Opens a dataset of TensorFlow Datasets, which downloads and prepares it the first time.
 
     Training uses the split `train`; validation uses `validation`, else `test`, else images held back from `train`.
-    A prepared data set is read as it is, from ArrayRecord or TFRecord files; others are prepared as ArrayRecord.
-    Labels are read once and kept next to the data set. TFDS keeps its data sets in `~/tensorflow_datasets`, or in
+    A prepared dataset is read as it is, from ArrayRecord or TFRecord files; others are prepared as ArrayRecord.
+    Labels are read once and kept next to the dataset. TFDS keeps its datasets in `~/tensorflow_datasets`, or in
     `TFDS_DATA_DIR`.
 
     Args:
         name: Name in TFDS, `name[/config][:version]`, such as "oxford_iiit_pet" or "cifar10_1/v6:1.1.0".
         validation_split: Fraction of each class to hold back if there is no split for validation.
-        strict: As in `tfrecord.open_records`, for a data set that is prepared as TFRecord files.
+        strict: As in `tfrecord.open_records`, for a dataset that is prepared as TFRecord files.
         verbose: "auto" or 1 to show a progress bar while labels are read for the first time, 0 to show none.
 
     Returns:
@@ -90,7 +90,7 @@ def open_tfds(
 
     Raises:
         ImportError: TensorFlow Datasets is not installed.
-        ValueError: There is no such data set, it has no split `train`, or its examples do not have one image and one
+        ValueError: There is no such dataset, it has no split `train`, or its examples do not have one image and one
             label each.
     """
     try:
@@ -136,7 +136,7 @@ def _prepared(tfds: Any, name: str) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         close = difflib.get_close_matches(name, tfds.list_builders(), n=3)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise ValueError(f"TensorFlow Datasets has no data set {name!r}.{hint}") from error
+        raise ValueError(f"TensorFlow Datasets has no dataset {name!r}.{hint}") from error
     builder.download_and_prepare()
     return builder
 

@@ -157,7 +157,7 @@ def _check_shards(files: list[pathlib.Path]) -> None:
 def _parts(
     path: pathlib.Path, files: list[pathlib.Path], table: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns the rows of the table for training, and those for validation if files are named so."""
+    """Returns the rows of the table for training, and those for validation if file names mark any."""
     parts = np.array([_part(file, path) for file in files])[table["places"][:, 0]]
     found = set(parts.tolist())
     other = next((part for part in ("validation", "val", "test") if part in found), None)

@@ -14,7 +14,7 @@ Flags = list[tuple[keras.layers.Layer, bool]]
 
 
 def flags_of(model: keras.layers.Layer, *, above: bool = True) -> Flags:
-    """Returns the layers with whether they are trainable, including those of models inside the model.
+    """Returns each layer and whether it is trainable, including the layers of models inside the model.
 
     Args:
         model: The model, or a layer of it.
@@ -87,14 +87,14 @@ _NAMED = {"head": "only the classifier", "without_norms": "all layers but batch 
 
 @contextlib.contextmanager
 def as_given(model: keras.Model, flags: Flags) -> Iterator[None]:
-    """Restores the original flags of a model during training, to save it with them.
+    """Temporarily restores the original flags of a model during training, to save it with them.
 
     Args:
         model: The model.
         flags: The result of `flags_of` before training.
 
     Yields:
-        Nothing. Afterwards the model has the flags of its training again.
+        Nothing. Afterwards, the model has the flags of its training again.
     """
     now, compiled = flags_of(model), model.compiled
     set_flags(flags)

@@ -65,7 +65,7 @@ def test_mirrored_over_several_machines_is_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("10.0.0.1:1234", 0, None), "belong together"),
+        (("10.0.0.1:1234", 0, None), "go together"),
         (("10.0.0.1:1234", 2, 2), "from 0 to num_processes - 1"),
         (("10.0.0.1", 0, 2), "HOST:PORT"),
     ],

@@ -258,7 +258,7 @@ def test_a_damaged_state_is_named(data, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"facts": []}', b"\xff"])
 def test_a_damaged_description_of_a_run_is_named(content, tmp_path):
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"run.json' is damaged or not of a run .* Restore a copy of it, or") as caught:
+    with pytest.raises(ValueError, match=r"run.json' is damaged or does not .* Restore a copy of it, or") as caught:
         read_run(tmp_path)
     assert "\n" not in str(caught.value)
 

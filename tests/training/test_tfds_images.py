@@ -109,7 +109,7 @@ def test_which_split_is_validated_on(sets):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tiny_photo", r"TensorFlow Datasets has no data set 'tiny_photo'\. Did you mean .*'tiny_photos'"),
+        ("tiny_photo", r"TensorFlow Datasets has no dataset 'tiny_photo'\. Did you mean .*'tiny_photos'"),
         ("tiny_hidden", "Labels for split 'train' of tfds/tiny_hidden must be from 0 to 1.*received -1 to -1"),
         ("tiny_unsplit", "tfds/tiny_unsplit must have a split 'train'; found everything"),
         (

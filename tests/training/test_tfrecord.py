@@ -259,7 +259,7 @@ def flip(path, position):
         (lambda file: cut(file), r"train-00001-of-00002' is truncated within record 5: it ends after \d+ bytes"),
         (lambda file: cut(file, 7), "truncated within record 0: it ends after 7 bytes"),
         (lambda file: flip(file, 2), r"the checksum of the length of record 0 \(byte 0\) is wrong"),
-        (lambda file: file.write_bytes(b"\x1f\x8b" + bytes(50)), "is not a TFRecord file, compressed, or damaged"),
+        (lambda file: file.write_bytes(b"\x1f\x8b" + bytes(50)), "is not a TFRecord file, is compressed, or is"),
         (lambda file: file.unlink(), "All 2 files of 'train' are needed; 1 are missing, .*train-00001-of-00002"),
     ],
     ids=["cut", "cut in a length", "damaged", "compressed", "missing"],
