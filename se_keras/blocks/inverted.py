@@ -13,7 +13,7 @@ from se_keras.blocks.excitation import SEConfig, excite
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InvertedShape:
-    """The numbers of one block.
+    """The settings of one block.
 
     Args:
         filters: Number of output channels.
@@ -45,7 +45,7 @@ def separable_residual(x: Any, shape: InvertedShape, se: SEConfig | None, name: 
 
     Args:
         x: Tensor of shape (batch, height, width, channels), or channels second.
-        shape: The numbers of the block.
+        shape: The settings of the block.
         se: Its SE block, or None.
         name: Prefix of the layer names, such as "block1a".
 

@@ -13,7 +13,7 @@ from se_keras.blocks.excitation import SEConfig, excite, squeeze_width
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UnitShape:
-    """The numbers of one residual block.
+    """The settings of one residual block.
 
     Args:
         filters: Number of output channels of the block.
@@ -51,7 +51,7 @@ def basic(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
 
     Args:
         x: Tensor of shape (batch, height, width, channels), or channels second.
-        shape: The numbers of the residual block.
+        shape: The settings of the residual block.
         se: Its SE block, or None.
         name: Prefix of the layer names, such as "stage2_block1".
 

@@ -66,7 +66,7 @@ def _print_structure(options: argparse.Namespace) -> int:
 
 
 def _info_table(info: ModelInfo) -> FittingTable:
-    table = FittingTable("stage", "parameters", "trainable", "MMACs", "of them SE", "share")
+    table = FittingTable("stage", "parameters", "trainable", "MMACs", "of which SE", "share")
     for column in table.columns[1:]:
         column.justify = "right"
     size = "x".join(map(str, info.input_shape))

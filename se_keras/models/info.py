@@ -69,7 +69,7 @@ class ModelInfo:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        header = f"{'stage':<10}{'parameters':>14}{'trainable':>14}{'MMACs':>12}{'of them SE':>12}"
+        header = f"{'stage':<10}{'parameters':>14}{'trainable':>14}{'MMACs':>12}{'of which SE':>12}"
         lines = [
             f"{name:<10}{cost.parameters:>14,}{cost.trainable:>14,}"
             f"{cost.macs / 1e6:>12,.2f}{cost.se_macs / 1e6:>12,.3f}"
@@ -84,8 +84,8 @@ def model_info(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
     """Counts a model's parameters and multiply-adds.
 
     Counts convolutions (including depthwise, grouped, and transposed ones), dense layers, and the
-    projections of SE blocks. Does not count additions, pooling, normalization, and activations, as
-    in the papers' figures. A parameter is trainable if it takes part in training by
+    projections of SE blocks. Like the papers' figures, does not count additions, pooling, normalization, or
+    activations. A parameter is trainable if it takes part in training by
     default; `layer.trainable = False` is respected. A layer that is called several times counts its
     multiply-adds each time and its parameters once. Models inside other models and in
     `TimeDistributed` (for every step) are counted. The notes name the layers that are not.

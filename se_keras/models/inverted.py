@@ -23,7 +23,7 @@ Block = Callable[[Any, InvertedShape, SEConfig | None, str], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Blocks of one shape in a row.
+    """A sequence of blocks of one shape.
 
     Args:
         block: Builds one block.
@@ -70,7 +70,7 @@ def expanded_channels(before: int, expanded: int) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InvertedSpec:
-    """The numbers of a network of inverted residual blocks.
+    """The settings of a network of inverted residual blocks.
 
     Args:
         parts: The rows of each part, as the network's paper groups them. Depth is applied to a part as a whole.
@@ -135,7 +135,7 @@ def inverted(x: Any, spec: InvertedSpec, se: SEConfig | None) -> Any:
 
     Args:
         x: Normalized images, (batch, height, width, channels), or channels second.
-        spec: The network's numbers.
+        spec: The network's settings.
         se: Its SE blocks, or None.
 
     Returns:

@@ -41,7 +41,7 @@ def mobilenet(x: Any, widths: dict[int, tuple[int, ...]], se: SEConfig | None) -
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShuffleNetSpec:
-    """The numbers of a ShuffleNet v1.
+    """The settings of a ShuffleNet v1.
 
     Args:
         groups: Number of groups of the 1x1 convolutions.
@@ -59,7 +59,7 @@ def shufflenet(x: Any, spec: ShuffleNetSpec, se: SEConfig | None) -> Any:
 
     Args:
         x: Normalized images, (batch, height, width, channels), or channels second.
-        spec: The network's numbers.
+        spec: The network's settings.
         se: The SE block at the end of each block's branch, or None.
 
     Returns:

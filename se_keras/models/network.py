@@ -1,4 +1,4 @@
-"""The parts that all networks share: their description, the builders' options, and the way from input to head."""
+"""The parts that all networks share: their description, the builders' options, and the assembly from input to head."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from se_keras.errors import check_count, one_of
 from se_keras.images.record import Preprocessing
 from se_keras.layers import ImagePreprocessing
 
-DEEPEST = 10_000  # layers in a row
+DEEPEST = 10_000  # consecutive layers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,13 +28,13 @@ class Network:
         title: Name as written, such as "SE-ResNet-50".
         about: Sentences for the docstring: structure, source, and deviations.
         skeleton: Builds the features: (tensor, spec, SE config or None) -> tensor.
-        spec: The numbers that `skeleton` reads.
+        spec: The settings that `skeleton` reads.
         lineages: Specs of other structures that checkpoints of this network were trained in, by name.
         preprocessing: Input size and normalization for training from scratch.
         min_size: Minimum height and width of an input in pixels.
         stages: Stages that can have SE blocks.
         positions: `SEConfig.position` values that the skeleton supports.
-        own_se: The config of its SE blocks where the caller's states None.
+        own_se: The configuration of its SE blocks, for the fields that the caller's leaves None.
         classes: Default number of classes.
         dropout: Default dropout rate before the classifier: the original's.
         head: Builds the classifier.
@@ -111,7 +111,7 @@ def assemble(identifier: str, network: Network, options: Options, *, lineage: st
         x = pool(dtype=output_dtype(), name="pooled")(x)
     if options.input_tensor is not None:
         sources = keras.utils.get_source_inputs(inputs)
-        inputs = sources[0] if len(sources) == 1 else sources  # a list of one would require lists of one as inputs
+        inputs = sources[0] if len(sources) == 1 else sources  # a list of one would require one-element lists as inputs
     return _model(inputs, x, options.name or identifier)
 
 
@@ -128,7 +128,7 @@ def _channels_of(shape: tuple[Any, ...]) -> Any:
 
 
 def _for_channels(preprocessing: Preprocessing, channels: int) -> Preprocessing:
-    """Returns the preprocessing for another number of channels: R, G, B, R, ...; for one, the mean over all."""
+    """Returns the preprocessing for a number of channels other than 3: R, G, B, R, ...; for one, the mean over all."""
     known = len(preprocessing.mean)
 
     def adapted(values: tuple[float, ...]) -> tuple[float, ...]:

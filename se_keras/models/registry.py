@@ -45,7 +45,7 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
             also names a published checkpoint, and is equivalent to `weights=tag`.
         weights: None (random initialization), the tag of a published checkpoint, "imagenet" for the
             network's default tag, or the path of a file: `.safetensors`, `.pth`, or `.caffemodel` as
-            published or written here, `.weights.h5` or `.keras` of the same network.
+            published or saved here, `.weights.h5` or `.keras` of the same network.
         **options: The other arguments of the builders, such as `classes` (see `SEResNet50`).
 
     Returns:
@@ -189,7 +189,7 @@ def get_preprocessing(model: str | keras.Model) -> Preprocessing:
 
 
 def lost_without_config(identifier: str, model: keras.Model) -> tuple[str, ...]:
-    """Returns what a file of weights alone (`.weights.h5`) loses of a model: where it differs from its network.
+    """Returns what a file of weights alone (`.weights.h5`) does not record of a model that differs from its network.
 
     Args:
         identifier: The network's registry name.

@@ -14,11 +14,11 @@ from se_keras.blocks.residual import UnitShape, regnet_unit
 from se_keras.models.network import Network, endpoint
 
 STEM_WIDTH = 32
-WIDTH_STEP = 8  # to whose multiples the rule rounds
+WIDTH_STEP = 8  # the rule rounds to multiples of it
 
 
 def nearest_groups(width: int, group_width: int) -> int:
-    """Returns the multiple of a group's width that is nearest to a width; of two, the one with an even factor."""
+    """Returns the multiple of a group's width that is nearest to a width; in a tie, the one with an even factor."""
     return round(width / group_width) * group_width
 
 

@@ -54,18 +54,18 @@ def centred_pool(x: Any, name: str) -> Any:
 
 
 def average_pool(x: Any, name: str) -> Any:
-    """Applies 2x2 average pooling with stride 2, the anti-aliasing of timm's networks named "aa"."""
+    """Applies 2x2 average pooling with stride 2, the anti-aliasing of those networks of timm that are named "aa"."""
     return layers.AveragePooling2D(2, 2, padding="same", name=name)(x)
 
 
 def strided_conv_pool(x: Any, _: str) -> Any:
-    """Applies a 3x3 convolution with stride 2, the stem's fourth (ResNet-RS, arXiv 2103.07579, section 4.2)."""
+    """Applies a 3x3 convolution with stride 2, the fourth of the stem (ResNet-RS, arXiv 2103.07579, section 4.2)."""
     return conv_norm_act(x, channels_of(x), 3, name="stem_{}4", strides=2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResNetSpec:
-    """The numbers of an ImageNet residual network.
+    """The settings of an ImageNet residual network.
 
     Args:
         unit: Builds one residual block.
@@ -105,7 +105,7 @@ def resnet(x: Any, spec: ResNetSpec, se: SEConfig | None) -> Any:
 
     Args:
         x: Normalized images, (batch, height, width, channels), or channels second.
-        spec: The network's numbers.
+        spec: The network's settings.
         se: Its SE blocks, or None.
 
     Returns:
@@ -144,7 +144,7 @@ def _stage(x: Any, unit: Unit, stage: int, shapes: list[UnitShape], se: SEConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CifarSpec:
-    """The numbers of a CIFAR residual network.
+    """The settings of a CIFAR residual network.
 
     Args:
         unit: Builds one residual block.
@@ -167,7 +167,7 @@ def cifar_resnet(x: Any, spec: CifarSpec, se: SEConfig | None) -> Any:
 
     Args:
         x: Normalized images, (batch, height, width, channels), or channels second.
-        spec: The network's numbers.
+        spec: The network's settings.
         se: Its SE blocks, or None.
 
     Returns:
@@ -214,7 +214,7 @@ def _timm(title: str, about: str, **numbers: Any) -> Network:
 
 
 def _antialiased(title: str, stem: Callable[[Any], Any], num_blocks: tuple[int, int, int, int]) -> Network:
-    """Describes one of timm's networks in which averages over 2x2 positions take the place of every stride."""
+    """Describes one of timm's networks in which averages over 2x2 positions replace every stride."""
     network = _timm(
         title,
         f"{_DEEP} Averages over 2x2 positions replace the strides of the bottlenecks and the pooling of the stem.",

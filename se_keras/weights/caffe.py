@@ -1,4 +1,4 @@
-"""Reading of `.caffemodel` files, with the few messages of Caffe's protobuf schema that contain weights."""
+"""A reader of `.caffemodel` files, built on the few messages of Caffe's protobuf schema that contain weights."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read_caffemodel(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
     Raises:
         ImportError: `protobuf` is not installed.
-        ValueError: The file is not a Caffe network, or one of its blobs is not as large as it states.
+        ValueError: The file is not a Caffe network, or a blob's size differs from its stated shape.
     """
     name = os.fspath(path)
     if os.path.getsize(path) > _LARGEST:

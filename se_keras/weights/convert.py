@@ -113,7 +113,7 @@ def _variables(model: keras.Model) -> Iterator[tuple[Any, str, Any]]:
     """Yields each variable with its layer and its name in the layer."""
     for layer in model.layers:
         for variable in layer.weights:
-            # In a nested model, the path distinguishes the layers, the bare name does not.
+            # In a nested model, the path distinguishes the layers, but the bare name does not.
             yield layer, variable.path.split("/", 1)[-1] if isinstance(layer, keras.Model) else variable.name, variable
 
 
@@ -137,7 +137,7 @@ def convert(
         Arrays by "layer/variable", with the checkpoint's classes and channels.
 
     Raises:
-        WeightsMismatchError: A tensor is missing, left over, or of another shape.
+        WeightsMismatchError: A tensor is missing, left over, or has the wrong shape.
         ValueError: The family is unknown or has no name for a layer, or a tensor contains integers,
             NaN, or infinite values.
     """
@@ -156,8 +156,8 @@ def convert(
 def assign(model: keras.Model, values: Mapping[str, np.ndarray]) -> None:
     """Fills a model with converted tensors, adapted to its classes and channels.
 
-    A classifier with other classes keeps its initial weights. A stem with other channels gets the
-    checkpoint's weights, summed over RGB (one channel) or repeated and rescaled (any other number).
+    A classifier with a different number of classes keeps its initial weights. A stem with a different number of
+    channels gets the checkpoint's weights, summed over RGB (one channel) or repeated and rescaled (any other number).
 
     Args:
         model: The model.
@@ -174,7 +174,7 @@ def assign(model: keras.Model, values: Mapping[str, np.ndarray]) -> None:
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """Adapts a first convolution's kernel to another number of input channels.
+    """Adapts a first convolution's kernel to a different number of input channels.
 
     One channel: the sum over R, G, and B; a gray image gets the same output as its RGB copy. Other
     numbers: R, G, B, R, ... as often as needed, scaled to keep the sum over channels.
@@ -238,7 +238,7 @@ def _as_stored(wanted: _Wanted, found: Mapping[str, np.ndarray]) -> _Wanted:
 
 
 def _with_classifier(variables: list[_Wanted], found: Mapping[str, np.ndarray], family: Family) -> list[_Wanted]:
-    """Adds the classifier that a model lacks, as the checkpoint has it; drops the one that may be absent, and is."""
+    """Adds the classifier that a model lacks, as the checkpoint has it; drops one that may be absent, and is."""
     body = [wanted for wanted in variables if wanted.name not in HEAD]
     head = {name: family.classifier(name.partition("/")[2]) for name in HEAD}
     if family.optional_classifier and not any(source.tensors[0] in found for source in head.values()):
@@ -286,7 +286,7 @@ def _check(
 
 
 def _family_hint(found: Collection[str], model: keras.Model, family: str) -> str:
-    """Returns a hint at another family whose names fit the checkpoint better, if there is one."""
+    """Returns a hint that names another family whose names fit the checkpoint better, if there is one."""
     matches = {}
     for other in (family, *FAMILIES):
         try:
@@ -298,7 +298,7 @@ def _family_hint(found: Collection[str], model: keras.Model, family: str) -> str
 
 
 def _network_hint(found: Mapping[str, np.ndarray]) -> str:
-    """Returns a hint at the networks with as many trainable parameters as the checkpoint, if there are any."""
+    """Returns a hint that names the networks with as many trainable parameters as the checkpoint, if there are any."""
     count = sum(array.size for name, array in found.items() if not _STATISTICS.search(name))
     models = sorted({record.model for record in RECORDS.values() if record.parameters == count})
     return f"its {count:,} parameters are those of {' or '.join(map(repr, models))}." if models else ""

@@ -59,7 +59,7 @@ def write_tensors(
     Args:
         values: Arrays by "layer/variable".
         path: The file to write.
-        model: A model of the weights' structure; its classes do not count.
+        model: A model of the weights' structure; its number of classes does not matter.
         preprocessing: The preprocessing to state in the header, if any.
         name: The name to state in the header. Default: the model's.
     """

@@ -1,4 +1,4 @@
-"""From what a user names as `weights` to a record: a published checkpoint's, or one made for a file."""
+"""The record for what a user passes as `weights`: that of a published checkpoint, or one made for a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find_record(model: str, weights: str | os.PathLike) -> WeightsRecord:
             a file.
 
     Returns:
-        The record. That of a file says what its names imply, and what it states about itself.
+        The record. For a file, it holds what the tensors' names imply and what the file states about itself.
 
     Raises:
         ValueError: The checkpoint does not exist (the message names the closest tags), or it
@@ -52,7 +52,7 @@ def _published_record(model: str, tag: str) -> WeightsRecord:
     others = ", ".join(sorted(record.model for record in RECORDS.values() if record.tag == tag))
     if tag not in (*tags, *aliases) and (others or tag in ALIASES):
         kind = {"imagenet": "ImageNet weights", "paper": "weights by the authors of the SE paper"}.get(tag)
-        problem = f"has no {kind}" if kind else f"has no checkpoint {tag!r}; {others} have"
+        problem = f"has no {kind}" if kind else f"has no checkpoint {tag!r}, unlike {others}"
         raise ValueError(f"{model!r} {problem}; received weights={tag!r}. Available: {', '.join(sorted(tags))}.")
     record = tags[aliases.get(tag) or one_of(f"weights of {model!r}", tag, (*aliases, *sorted(tags)))]
     if record.license in NOT_COMMERCIAL:
@@ -107,4 +107,4 @@ def _family_of(tensors: Mapping[str, Any], path: str) -> str:
         if rules.signature in tensors:
             return family
     shown = ", ".join(sorted(tensors)[:5])
-    raise ValueError(f"{path!r} is of no known family ({', '.join(FAMILIES)}); it contains {shown}, ...")
+    raise ValueError(f"{path!r} matches no known family ({', '.join(FAMILIES)}); it contains {shown}, ...")

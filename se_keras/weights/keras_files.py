@@ -1,6 +1,6 @@
 """Strict loading of Keras' own weights files.
 
-`load_weights` ignores what the model lacks. Keras documents neither what a weights file contains nor a way to ask it:
+`load_weights` ignores what the model lacks. Keras documents neither what a weights file contains nor a way to find out:
 this is the only module that reads the arrays in such files.
 """
 
@@ -38,7 +38,7 @@ def load_keras_file(model: keras.Model, path: str | os.PathLike) -> None:
     Raises:
         ValueError: The file has another ending, does not fit the model, or contains NaN or
             infinite values.
-        WeightsMismatchError: Every shape fits, but the `.keras` file has another structure.
+        WeightsMismatchError: Every shape fits, but the `.keras` file has a different structure.
     """
     path = os.fspath(path)
     if not path.endswith(KERAS_FILES):
@@ -123,7 +123,7 @@ def _layer_configs(path: str) -> list[tuple[str, str, dict[str, Any]]]:
     config = read_config(path)
     try:
         return [(one["config"]["name"], one["class_name"], one["config"]) for one in config["config"].get("layers", [])]
-    except Exception as error:  # a configuration of another kind
+    except Exception as error:  # a configuration of an unexpected form
         raise damaged(path, ".keras file", error, containers=("a zip archive",)) from error
 
 

@@ -1,4 +1,4 @@
-"""From a record to a filled model: download, conversion, and the cache of converted weights."""
+"""The steps from a record to a filled model: download, conversion, and the cache of converted weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from se_keras.weights.structure import check_structure
 def load(record: WeightsRecord, model: keras.Model) -> None:
     """Fills a model with a checkpoint, adapted to its classes and channels (see `convert.assign`).
 
-    Published checkpoints with names of another package are converted once. From then on, a converted copy in the
+    Published checkpoints with names of another package are converted once. From then on, the converted copy in the
     cache is read.
 
     Args:

@@ -223,4 +223,4 @@ PAPER_TAGS: dict[str, str] = {"se_bn_inception": "caffe_in1k"} | {
 """The tag that `weights="paper"` stands for: the weights of the authors of the SE paper, or their port."""
 
 ALIASES = {ALIAS: DEFAULT_TAGS, "paper": PAPER_TAGS}
-"""What may stand for a tag: the tag of each network that has one."""
+"""Names accepted in place of a tag, each with the tag of every network that has one."""

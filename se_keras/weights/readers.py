@@ -80,7 +80,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
 
     @property
     def stated(self) -> Stated:
-        """Returns what the header states about the network. The first files did not state its preprocessing."""
+        """Returns what the header states about the network. Early files do not state the preprocessing."""
         text = self.metadata.get("preprocessing")
         try:
             preprocessing = Preprocessing.from_config(json.loads(text)) if text else None
@@ -146,7 +146,7 @@ class _Renamed(Mapping[str, np.ndarray]):
 
 
 def _without_shared_prefix(tensors: Mapping[str, np.ndarray], path: str) -> Mapping[str, np.ndarray]:
-    """Removes the prefix that all names share: what DataParallel, Lightning, or `torch.compile` put there."""
+    """Removes a prefix that all names share, such as those that DataParallel, Lightning, and `torch.compile` add."""
     names = [name for name in tensors if name != "n_averaged"]  # next to "module." in PyTorch's AveragedModel
     prefix = ""
     while len(names) > 1 and "." in names[0][len(prefix) :]:
@@ -173,7 +173,7 @@ READERS: dict[str, Callable[[Any], Mapping[str, np.ndarray]]] = {
 def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
     """Reads the tensors of a checkpoint file, under the names that its authors chose.
 
-    What wrappers and training scripts add is removed, with a warning that says what: a prefix that all
+    Anything that wrappers and training scripts add is removed, and a warning names it: a prefix that all
     names share ("module.", "model.", "_orig_mod."), and dictionaries that contain the weights next to other things
     ("state_dict", "model", "model_ema").
 

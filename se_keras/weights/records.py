@@ -29,7 +29,7 @@ class HubFile:
 
     @property
     def where(self) -> str:
-        """Returns the place of the file, for people."""
+        """Returns the location of the file, in readable form."""
         return f"hub: {self.repository}/{self.file}"
 
 
@@ -58,7 +58,7 @@ class WebFile:
 
     @property
     def where(self) -> str:
-        """Returns the place of the file, for people."""
+        """Returns the location of the file, in readable form."""
         return self.url
 
 
@@ -76,7 +76,7 @@ class BundledFile:
 
     @property
     def where(self) -> str:
-        """Returns the place of the file, for people."""
+        """Returns the location of the file, in readable form."""
         return f"installed with the package: se_keras/data/{self.file}"
 
 
@@ -99,7 +99,7 @@ class LocalFile:
 
     @property
     def where(self) -> str:
-        """Returns the place of the file, for people."""
+        """Returns the location of the file, in readable form."""
         return self.path
 
 
@@ -142,7 +142,7 @@ class WeightsRecord:
         reduction: Reduction of its SE blocks, if it is not the network's own.
         license: The license, as the source states it.
         provenance: One sentence: who trained it, and how it got here.
-        unverified: What nobody could verify here.
+        unverified: What could not be verified here.
     """
 
     model: str

@@ -34,9 +34,9 @@ LINEAGES = {
 def fingerprint_of(model: keras.Model) -> str:
     """Returns a short fingerprint of what a model computes with its weights, beyond their shapes.
 
-    Two lineages of a network have the same variables, but their strides are in other places: the
+    Two lineages of a network have the same variables, but their strides are in different places: the
     weights of one load into the other without an error, and the outputs are wrong. Classes, input
-    size, and the preprocessing of the first layers do not count.
+    size, and the preprocessing of the first layers are ignored.
 
     Args:
         model: A functional model.

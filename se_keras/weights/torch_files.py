@@ -1,4 +1,4 @@
-"""Reading of PyTorch's files without PyTorch: zip archives, and the pickles in a row that it wrote before version 1.6.
+"""A reader of PyTorch's files without PyTorch: zip archives, and the series of pickles written before version 1.6.
 
 Format: pytorch/pytorch, torch/serialization.py.
 """
@@ -151,7 +151,7 @@ def _read_legacy(content: mmap.mmap) -> Any:
         raise RefusedError("a pickle that PyTorch did not write")
     version, machine = read_pickle(content, {}, _none), read_pickle(content, {}, _none)
     if version != _LEGACY_VERSION or not isinstance(machine, dict) or not machine.get("little_endian"):
-        raise ValueError("an unknown version of PyTorch's format, or a big-endian machine's")
+        raise ValueError("its version of PyTorch's format is unknown, or it was written on a big-endian machine")
     storages: dict[str, _Storage] = {}
 
     def storage_of(reference: Any) -> _Storage:
@@ -191,7 +191,7 @@ def _storage(kind: Any, storage: Any, key: Any, count: Any) -> _Storage:
 
 def _natural(number: Any) -> int:
     if type(number) is not int or number < 0:
-        raise ValueError("a size, stride, or offset is not a number from 0")
+        raise ValueError("a size, stride, or offset is not a nonnegative integer")
     return number
 
 
@@ -241,7 +241,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any, dtype:
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise RefusedError("a tensor without a storage")
     if len(shape) != len(strides):
-        raise ValueError("a tensor has another number of strides than of axes")
+        raise ValueError("a tensor has different numbers of strides and axes")
     name = dtype or storage.dtype
     if name not in _DTYPES:
         raise RefusedError(f"a tensor of type {name}, which NumPy does not have")
@@ -258,7 +258,7 @@ def _tensor_of_dtype(
 
 def _parameter(tensor: Any, *_: Any) -> TensorReference:
     if not isinstance(tensor, TensorReference):
-        raise RefusedError("a parameter that is no tensor")
+        raise RefusedError("a parameter that is not a tensor")
     return tensor
 
 

@@ -377,7 +377,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
 def test_names_that_look_like_paths_stay_names(model, tmp_path):
     path = tmp_path / "evil.safetensors"
     safetensors.numpy.save_file({"../../escape": np.zeros(1, "float32")}, path)
-    with pytest.raises(ValueError, match=r"of no known family.*\.\./\.\./escape"):
+    with pytest.raises(ValueError, match=r"no known family.*\.\./\.\./escape"):
         se_keras.SEResNet20(weights=path)
     assert sorted(os.listdir(tmp_path)) == ["evil.safetensors"]
 

@@ -1,4 +1,4 @@
-"""The description of how one family of checkpoints names and lays out its tensors, and what else all of it shares."""
+"""The description of how one family of checkpoints names and lays out its tensors, and what else its files share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Source:
     """The tensors that one variable of a layer comes from.
 
     Args:
-        tensors: Name of each tensor that is read; in the tables, what follows the layer's prefix.
+        tensors: Name of each tensor that is read; in the tables, without the layer's prefix.
         transform: How the tensors become the variable, a key of `convert.TRANSFORMS`.
     """
 
@@ -34,13 +34,13 @@ class Family:
     Args:
         layers: Prefix of each layer outside the blocks, by this package's name of the layer.
         block: Maps stage and block, as in this package's layer names, to the prefix of a block.
-        leaves: What follows a block's prefix, by what follows "stage2_block1_" in the layer name.
+        leaves: Names after a block's prefix, by the part after "stage2_block1_" in the layer name.
         block_layer: Pattern of the names of layers in blocks: stage, block, and leaf.
         variables: Sources of a layer's variables, by layer type and name of the variable.
         signature: A tensor that distinguishes this family from those listed after it.
         ignored: Suffixes of tensors that the network does not compute with.
         lineage: Structure of its networks, if the network has such a lineage. None: the network's own.
-        preprocessing: Preprocessing of a file whose record does not say more.
+        preprocessing: Preprocessing of a file whose record states none.
         class_order: "sorted" (WNIDs) or "devkit" (ILSVRC, the authors' own networks).
         channel_order: Channel order of the first convolution's input: "rgb" or "bgr".
         optional_classifier: Whether a checkpoint may lack the classifier's tensors.
@@ -77,7 +77,7 @@ class Family:
         return Source(tuple(prefix + suffix for suffix in source.tensors), source.transform)
 
     def classifier(self, variable: str) -> Source:
-        """Returns the tensor that a variable of the classifier comes from, also for a model without one."""
+        """Returns the tensor that a variable of the classifier comes from, including for a model without one."""
         source = self.source("logits", "Dense", variable)
         if source is None:
             raise KeyError("Every family needs a prefix for the layer 'logits' and the variables of 'Dense'.")
