@@ -112,7 +112,7 @@ def _run(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _warnings_as_notes(verbose: bool) -> Iterator[None]:
-    """Shows a warning as one line, without its place in the code."""
+    """Shows a warning as one line, without its location in the code."""
     from se_keras.cli.console import progress_console
 
     with warnings.catch_warnings():

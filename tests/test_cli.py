@@ -274,7 +274,7 @@ def test_predict_answers_the_files_that_can_be_read(capsys, model_file, photo, l
     rows = json.loads(out)
     assert [row["image"] for row in rows if "predictions" in row] == [str(photo)]
     assert len([row for row in rows if "error" in row]) == 3
-    lines = [line for line in err.splitlines() if line.startswith("no answer for ")]
+    lines = [line for line in err.splitlines() if line.startswith("not classified: ")]
     assert [name in line for name, line in zip(("notes.txt", "gone.jpg", r"line\nbreak"), lines, strict=True)] == [
         True
     ] * 3
@@ -390,7 +390,7 @@ def test_export_takes_the_labels_beside_the_model_or_says_that_there_are_none(ca
     arguments = ["export", file, "--format", "tflite", "--output", tmp_path / "out.tflite", "--json", "--overwrite"]
     code, _, err = run(capsys, *arguments)
     assert code == 0
-    assert "--class-names FILE names them" in err
+    assert "--class-names FILE adds them" in err
     (tmp_path / "labels.txt").write_text("dog\neel\nfox\n")
     code, _, err = run(capsys, *arguments)
     assert (code, err) == (0, "")

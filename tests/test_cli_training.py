@@ -61,8 +61,8 @@ def test_resume_needs_nothing_but_the_folder_and_refuses_other_settings(finished
     assert "after 1 epochs" in out.replace("\n", " ")
     code, _, err = run(capsys, "train", "--resume", finished, "--seed", 5, "--plain")
     assert code == 1
-    assert "--seed was 0, is 5" in err
-    assert "--plain was False, is True" in err
+    assert "--seed was 0, is now 5" in err
+    assert "--plain was False, is now True" in err
     code, _, err = run(capsys, "train", "--resume", finished.parent)
     assert code == 1
     assert "There is no run to resume" in err
@@ -98,7 +98,7 @@ def test_a_run_knows_its_images_in_every_folder_and_they_may_move(data_file, tmp
     facts["data"] = {"name": found.name, "fingerprint": found.train.fingerprint}
     run_folder.begin_run(folder, facts, resume=True)
     facts["data"] = {"name": found.name, "fingerprint": "other"}
-    with pytest.raises(ValueError, match=r"Differences: data.fingerprint was '\w+', is 'other'"):
+    with pytest.raises(ValueError, match=r"Differences: data.fingerprint was '\w+', is now 'other'"):
         run_folder.begin_run(folder, facts, resume=True)
 
 

@@ -464,7 +464,7 @@ def test_command_writes_and_sums_up(capsys, arguments, photos):
     assert se_keras_cli.main(arguments) == 0
     out = capsys.readouterr().out
     assert "images classified: 19" in out
-    assert "files without an answer: 1, listed with the reasons in out.broken.csv" in out
+    assert "files not classified: 1, listed with the reasons in out.broken.csv" in out
     assert len(rows_of("out.csv")) == 19
     assert se_keras_cli.main(arguments) == 1
     assert "add --overwrite" in capsys.readouterr().err
@@ -489,12 +489,12 @@ def test_command_fails_when_no_file_can_be_read(capsys, arguments, photos):
     for path in photos.iterdir():
         path.write_bytes(b"")
     assert se_keras_cli.main(arguments) == 1
-    assert "files without an answer: 20" in capsys.readouterr().out
+    assert "files not classified: 20" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("more", "reason"),
-    [(["photo.png", "--overwrite"], "--overwrite is for a whole folder"), (["--input", "photos"], "needs --output")],
+    [(["photo.png", "--overwrite"], "--overwrite is for all images"), (["--input", "photos"], "needs --output")],
 )
 def test_command_says_what_does_not_fit(capsys, more, reason):
     assert se_keras_cli.main(["predict", "--model", "model.keras", *more]) == 1

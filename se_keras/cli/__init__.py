@@ -1,4 +1,4 @@
-"""The commands behind `se-keras`: each is one call into the library, and printing."""
+"""The commands behind `se-keras`: each calls the library and prints the result."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from collections.abc import Callable
 Command = Callable[[argparse.Namespace], int]
 
 _MODULES = {"list": "listing"}
-"""The module of a command where it is not called the same."""
+"""The modules of commands whose names differ from them."""
 
 
 def command_for(options: argparse.Namespace) -> Command:
-    """Imports what the options ask for, and Keras with it where that computes.
+    """Imports the module of a command, and with it Keras if the command computes anything.
 
     Args:
         options: The parsed command line.
 
     Returns:
-        The function that carries it out and gives the exit code.
+        The function that runs the command and returns the exit code.
     """
     name = _MODULES.get(options.command, options.command)
     if options.command == "train" and options.recipes:
@@ -38,21 +38,21 @@ def _is_record(name: str) -> bool:
 
 
 def wake_backend() -> None:
-    """Lets the backend look for its devices now, while its messages are held back."""
+    """Makes the backend look for its devices now, while its messages are suppressed."""
     import keras
 
     keras.ops.convert_to_numpy(keras.ops.ones((1,)))
 
 
 def import_layers(module: str) -> None:
-    """Imports a module of the user's, from the working folder too, and tells Keras of the layers in it.
+    """Imports one of the user's modules, possibly from the working folder, and registers its layers with Keras.
 
     Args:
         module: Its name, as in an import statement.
 
     Raises:
         ImportError: There is no such module, or it fails.
-        ValueError: It defines none.
+        ValueError: It defines no layer and no function.
     """
     import keras
 
@@ -69,4 +69,4 @@ def import_layers(module: str) -> None:
     }
     if not own:
         raise ValueError(f"--import {module}: the module defines no layer and no function.")
-    keras.saving.get_custom_objects().update(own)  # also those that no decorator has registered
+    keras.saving.get_custom_objects().update(own)  # including those that no decorator has registered

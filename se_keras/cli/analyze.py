@@ -39,7 +39,7 @@ class _Batches(keras.utils.PyDataset):
         super().__init__()
         self.images, self.preprocessing = images, preprocessing
         count = min(len(images), most or len(images))
-        # Over all classes, where a folder lists one after the other.
+        # Spread over all classes, because a folder lists one after the other.
         self.indices = np.linspace(0, len(images) - 1, count).astype(int)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The arguments of every command, as tables. Nothing here imports Keras: help and usage errors come at once."""
+"""The arguments of every command, as tables. Nothing here imports Keras, so help and usage errors appear at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Argument(NamedTuple):
-    """The name of an argument, and what `add_argument` takes for it."""
+    """The name of an argument, and the keyword arguments of `add_argument` for it."""
 
     name: str
     settings: dict[str, Any]
@@ -32,7 +32,7 @@ Entry = Argument | OneOf | Group
 
 
 class Command(NamedTuple):
-    """A command: one line for the help, in lower case, a command line, and the arguments in the order of the help."""
+    """A command: one lowercase line for the help, an example, and the arguments in the order of the help."""
 
     summary: str
     example: str
@@ -79,7 +79,7 @@ def _integer(text: str, *, least: int) -> int:
 
 
 def _option(name: str, help: str, type: Callable[[str], Any] | None = None, **settings: Any) -> Argument:
-    """An argument with a value; the help states a default that is a text or a number."""
+    """Returns an argument with a value; the help states a default that is a string or a number."""
     default = settings.get("default")
     shown = f" (default: {default})" if default and not isinstance(default, list) else ""
     return Argument(name, {"help": (help + shown).strip(), "type": type, **settings})
@@ -112,7 +112,7 @@ _VERDICT = [
         default=[],
     ),
     _option("--threads", "CPU threads for timing", count, default=1),
-    _option("--images", "most photos to use", count, default=256),
+    _option("--images", "maximum number of photos", count, default=256),
     _switch("--strict", "fail on unreadable photos"),
     _option("--max-relative-error", "limit for the logits (default: by dtype)", fraction),
     _option("--min-top1-agreement", "fraction of the photos (default: by dtype)", fraction),
@@ -123,7 +123,7 @@ SHARED = [
     _switch("--verbose", "show the framework's own messages and error traces"),
     _switch("--json", "print JSON instead of a table"),
 ]
-"""What every command takes."""
+"""The arguments of every command."""
 
 LOADING = _option(
     "--import",
@@ -133,7 +133,7 @@ LOADING = _option(
     action="append",
     default=[],
 )
-"""What every command takes that loads the user's own models."""
+"""The arguments of every command that loads the user's own models."""
 
 _LIST = [
     _option("pattern", "shell-style filter, such as 'se_resnet*'", nargs="?", default="*"),
@@ -151,7 +151,7 @@ _FOLDER_TO_PREDICT = [
     _option("--batch-size", "images per batch", count, default=32),
     _switch("--overwrite", "replace an existing output"),
     _option("--engine", "this process (the default), or a Ray cluster (see RAY_ADDRESS)", choices=("local", "ray")),
-    _option("--workers", "most tasks on the cluster (default: one per CPU)", count),
+    _option("--workers", "maximum number of tasks on the cluster (default: one per CPU)", count),
     _option("--gpus-per-worker", "GPUs per task, may be a fraction (default: none)", positive),
 ]
 _IMAGES = [
@@ -182,7 +182,7 @@ _RESULT = [
     _switch("--plain", "train the same network without SE", default=None),
     _option("--reduction", "reduction of the SE blocks (default: the network's)", count),
     _SIZE,
-    _option("--epochs", "epochs (default: the recipe's); phases keep proportions", count),
+    _option("--epochs", "epochs (default: the recipe's); phases keep their proportions", count),
     _option("--batch-size", "images per step (default: the recipe's); learning rates change in proportion", count),
     _option("--seed", "seed of weights, order, and augmentation (default: 0)", natural),
     _option(
@@ -242,7 +242,7 @@ _ANALYZE = [
     _DATA,
     _option("--out", "folder for figures, their numbers as .csv, and gates.npz", required=True),
     *_HELD_BACK,
-    _option("--images", "most images to use, evenly spaced (default: all)", count),
+    _option("--images", "maximum number of images, evenly spaced (default: all)", count),
     _switch("--prune", "also measure what constant gates would save and cost"),
     _STRICT,
     _switch("--overwrite", "replace existing files"),

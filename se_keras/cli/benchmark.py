@@ -15,7 +15,7 @@ _ENDINGS = (".tflite", ".onnx", ".keras")
 
 def run(options: argparse.Namespace) -> int:
     """Times exported files and models side by side and prints a table."""
-    # Descriptions lie beside the exports, where `out/*` finds them too.
+    # Descriptions are next to the exports, so `out/*` also matches them.
     names = [name for name in options.models if not name.endswith(".json")]
     contestants = {
         name: name if os.path.exists(name) or name.endswith(_ENDINGS) else create_model(name) for name in names

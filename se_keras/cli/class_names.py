@@ -1,4 +1,4 @@
-"""Where the commands find the names of a model's classes."""
+"""The class names of the models that commands receive."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from se_keras.weights.published import RECORDS
 
 
 def class_names_for(name: str, model: keras.Model, file: str | None) -> tuple[str, ...]:
-    """The names of a model's classes: from a file, of published weights, or from `labels.txt` beside the model.
+    """Returns a model's class names: from a file, of published weights, or from `labels.txt` next to the model.
 
     Args:
-        name: The model as it was named on the command line.
+        name: The model, as named on the command line.
         model: The model.
-        file: A file of class names; None: none was named.
+        file: A file of class names. None if none was named.
 
     Returns:
-        One name per class, or () if there is none of these, or `labels.txt` is of another number of classes.
+        One name per class; () if none of these exists, or `labels.txt` has a different number of classes.
 
     Raises:
         FileNotFoundError: `file` does not exist.
-        ValueError: A file of class names that cannot be read, or `file` does not fit the model.
+        ValueError: A file of class names cannot be read, or `file` does not fit the model.
     """
     classes = scores_of(model).classes
     if file is not None:
@@ -37,7 +37,7 @@ def class_names_for(name: str, model: keras.Model, file: str | None) -> tuple[st
 
 
 def class_names_of(name: str) -> tuple[str, ...]:
-    """The classes of published weights that are not ImageNet's; () for those that are, and for files."""
+    """Returns the class names of published weights; () if they are ImageNet's, and for files."""
     model, _, tag = name.partition(".")
     if not os.path.exists(name) and model in NETWORKS and (tag or list_weights(model)):
         record = RECORDS.get(checkpoint_of(name))
@@ -46,7 +46,7 @@ def class_names_of(name: str) -> tuple[str, ...]:
 
 
 def names_beside(model: str, classes: int) -> tuple[str, ...]:
-    """The classes in `labels.txt` beside a model's file, as `se-keras train` leaves it; () if there are not as many."""
+    """Returns the names in `labels.txt` next to a model's file, written by `se-keras train`; () if they do not fit."""
     file = pathlib.Path(model).parent / NAMES_FILE
     names: Sequence[str] = read_class_names(file) if os.path.exists(model) and file.is_file() else ()
     return tuple(names) if len(names) == classes else ()

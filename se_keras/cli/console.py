@@ -1,4 +1,4 @@
-"""Where the commands print: names that come from outside are shown as they are, tables fit, closed pipes do no harm."""
+"""The consoles that commands print to: external names are shown verbatim, tables fit, and closed pipes do no harm."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from rich.table import Table
 from rich.text import Text
 
 UNBOUNDED = 100_000
-"""Columns of an output that is no terminal: what reads it can take a line of any length."""
+"""Columns of an output that is not a terminal: its reader can take lines of any length."""
 
 _GAP = 2  # between two columns of a table
-_JOINERS = "\u200c\u200d"  # invisible as well, but part of how Persian, Hindi and emoji are written
+_JOINERS = "\u200c\u200d"  # invisible as well, but part of how Persian, Hindi, and emoji are written
 
 
 def visible(text: str) -> str:
-    r"""Shows what a terminal would obey or hide: "\x1b", "\n", bidirectional controls, bytes that are no UTF-8.
+    r"""Escapes what a terminal would obey or hide: "\x1b", "\n", bidirectional controls, bytes that are not UTF-8.
 
     Args:
-        text: Any text, e.g. with a file's name in it.
+        text: Any text, for example with a file name in it.
 
     Returns:
-        One line that any terminal shows as it is.
+        One line that any terminal shows verbatim.
     """
     return "".join(map(_visible_character, text))
 
 
 def _visible_character(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # how Python holds a byte of a file's name that is no UTF-8
+    if "\udc80" <= character <= "\udcff":  # how Python represents a byte of a file name that is not UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
     return character.encode("unicode_escape").decode() if hidden else character
 
 
 class PlainConsole(Console):
-    """A console to which text is text: no markup, no emoji codes, no control characters.
+    """A console that prints plain text: no markup, no emoji codes, no control characters.
 
     Args:
         stderr: Whether it prints to standard error.
@@ -55,17 +55,17 @@ class PlainConsole(Console):
         super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Renders a text as it is; all that is printed and every cell of a table comes through here."""
+        """Renders a text verbatim; everything printed and every cell of a table passes through here."""
         return super().render_str(self.shown(text), **options)
 
     def shown(self, text: str) -> str:
-        """A text as it is shown: `visible`, and with the numbers of characters that the output cannot hold."""
+        """Returns a text as it is shown: `visible`, with escapes for characters that the output cannot encode."""
         encoding = self.encoding or "utf-8"
         return visible(text).encode(encoding, "backslashreplace").decode(encoding)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Prints lines of text whole, for the terminal to break, and tables as wide as the console."""
-        for value in objects or ("",):  # rich ends a bar with an empty line where there is no terminal
+        """Prints lines of text unbroken, for the terminal to wrap, and tables as wide as the console."""
+        for value in objects or ("",):  # without a terminal, rich ends a bar with an empty line
             if isinstance(value, FittingTable):
                 value.print_on(self)
             else:
@@ -73,20 +73,20 @@ class PlainConsole(Console):
 
     @property  # type: ignore[misc]
     def size(self) -> ConsoleDimensions:
-        """Columns and lines: what COLUMNS says, else the terminal's, else as many as a line needs."""
+        """Returns columns and lines: those of COLUMNS, else the terminal's, else as many as a line needs."""
         height = super().size.height
         if (columns := os.environ.get("COLUMNS", "")).isdecimal() and int(columns):
             return ConsoleDimensions(int(columns), height)
         return super().size if self.is_terminal else ConsoleDimensions(UNBOUNDED, height)
 
     def on_broken_pipe(self) -> None:
-        """Goes on in silence when nobody reads any more: the command's work is not its output."""
+        """Continues silently when the reader has gone: a command does more than print."""
         self.quiet = True
         mute(sys.stderr if self.stderr else sys.stdout)
 
 
 def mute(stream: Any) -> None:
-    """Points a stream that nobody reads at the null device, so that later writes succeed.
+    """Redirects a stream that nobody reads to the null device, so that later writes succeed.
 
     Args:
         stream: Standard output or standard error.
@@ -104,7 +104,7 @@ def print_json(value: Any, **options: Any) -> None:
     """Prints a value as JSON, in ASCII.
 
     Args:
-        value: What `json` can write.
+        value: Any value that `json` can write.
         **options: For `json.dumps`.
     """
     with _if_read():
@@ -112,7 +112,7 @@ def print_json(value: Any, **options: Any) -> None:
 
 
 def print_lines(text: str) -> None:
-    """Prints a text of several lines of our own.
+    """Prints text of this package that has several lines.
 
     Args:
         text: The lines; control characters inside them are shown.
@@ -137,21 +137,21 @@ class _Column:
 
 
 class FittingTable:
-    """A table that cuts no number, name, or heading. If it is too wide, it prints one record after another.
+    """A table that truncates no number, name, or heading. If it is too wide, it prints one record after another.
 
     A column without any content is left out.
 
     Args:
-        *headings: Of the columns.
-        optional: Columns to leave out before that, in this order.
+        *headings: Headings of the columns.
+        optional: Columns to leave out first if the table is too wide, in this order.
 
     Attributes:
-        columns: Those with `justify = "right"` hold numbers.
+        columns: The columns; those with `justify = "right"` hold numbers.
         title: A line above, or "".
     """
 
     LONGEST_WORD = 44
-    """Columns of text may be folded, but not within words up to this length."""
+    """Columns of text may be wrapped, but not within words up to this length."""
 
     def __init__(self, *headings: str, optional: Sequence[str] = ()) -> None:
         self.columns = [_Column(heading) for heading in headings]
@@ -169,14 +169,14 @@ class FittingTable:
             column.cells.append(cell)
 
     def add_section(self) -> None:
-        """Draws a line behind the last row."""
+        """Draws a line after the last row."""
         self._sections.add(len(self.columns[0].cells) - 1)
 
     def print_on(self, console: PlainConsole) -> None:
         """Prints the table, or the records.
 
         Args:
-            console: Where to.
+            console: The console.
         """
         shown = [
             dataclasses.replace(column, cells=[console.shown(cell) for cell in column.cells])
@@ -212,7 +212,7 @@ class FittingTable:
 
 
 def _widths(columns: Sequence[_Column], available: int) -> list[int] | None:
-    """The columns' widths, the widest columns of text being narrowed first; None where they do not fit."""
+    """Returns the columns' widths, with the widest columns of text narrowed first; None if they do not fit."""
     widths = [max(map(cell_len, [column.heading, *column.cells])) for column in columns]
     least = [_least_width(column) for column in columns]
     excess = sum(widths) + _GAP * (len(widths) - 1) - available
@@ -233,7 +233,7 @@ def _least_width(column: _Column) -> int:
 
 
 def _records(columns: Sequence[_Column]) -> Iterator[tuple[str, str]]:
-    """The lines of one record after another, with their styles."""
+    """Yields the lines of one record after another, with their styles."""
     for cells in zip(*(column.cells for column in columns), strict=True):
         if cells[0]:
             yield cells[0], "bold"
@@ -243,7 +243,7 @@ def _records(columns: Sequence[_Column]) -> Iterator[tuple[str, str]]:
 
 
 def progress_bars() -> Progress:
-    """Bars on standard error, with counts, time passed and time left."""
+    """Returns progress bars on standard error, with counts, elapsed time, and remaining time."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -256,7 +256,7 @@ def progress_bars() -> Progress:
 
 @contextlib.contextmanager
 def bar_on_stderr(title: str, total: int | None) -> Iterator[Callable[[], None]]:
-    """What `se_keras.progress.shown_by` takes: a bar on standard error, if that is a terminal."""
+    """Shows a bar on standard error if that is a terminal; an argument for `se_keras.progress.shown_by`."""
     if not progress_console.is_terminal:
         yield lambda: None
         return

@@ -19,12 +19,12 @@ def run(options: argparse.Namespace) -> int:
     target = pathlib.Path(options.to)
     if not options.to.endswith((*KERAS_FILES, ".safetensors")):
         raise ValueError(
-            f"--to takes a file that ends in .keras, .weights.h5 or .safetensors; received {options.to!r}."
+            f"--to takes a file that ends in .keras, .weights.h5, or .safetensors; received {options.to!r}."
         )
     check_targets({target: kind_of(target)}, overwrite=options.overwrite)
     if os.path.isfile(options.checkpoint):
         if not options.model:
-            raise ValueError("A file does not say which network it belongs to; name it with --model.")
+            raise ValueError("A file does not say which network it belongs to; name the network with --model.")
         model = create_model(options.model, weights=options.checkpoint)
     else:
         model = published(options.checkpoint)

@@ -1,4 +1,4 @@
-"""`se-keras demo`: classifying, adapting, exporting and comparing on bundled images."""
+"""`se-keras demo`: classifying, adapting, exporting, and comparing on bundled images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _StepBar(keras.callbacks.Callback):
-    """Moves a progress bar with each training step."""
+    """A callback that advances a progress bar with each training step."""
 
     def __init__(self, progress: Progress, name: str, steps: int) -> None:
         super().__init__()

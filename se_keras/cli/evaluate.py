@@ -21,14 +21,14 @@ from se_keras.training.run_folder import CONFUSION_FILE, METRICS_FILE
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints accuracy in all and by class, and writes a confusion matrix if asked to."""
+    """Prints the accuracy, overall and by class, and writes a confusion matrix if asked to."""
     folder = pathlib.Path(options.report or ".")
     if options.report:
         check_targets({folder / METRICS_FILE: METRICS, folder / CONFUSION_FILE: FIGURE}, overwrite=True)
     model = _model(options.model)
     data = open_images(options)
     images = data.train if options.split == "train" else data.validation
-    names = _class_names(options.model, images.class_names)  # says what is wrong before anything is computed
+    names = _class_names(options.model, images.class_names)  # reports errors before anything is computed
     result = evaluate(model, images, threads=options.threads)
     result = dataclasses.replace(result, class_names=names)
     if options.report:
@@ -55,12 +55,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _class_names(model: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The classes as the images name them, or `labels.txt` beside the model where the images have numbers only."""
+    """Returns the images' class names, or those in `labels.txt` next to the model if the images have numbers only."""
     labels = names_beside(model, len(names))
     if labels != names and sorted(labels) == sorted(names):
         raise ValueError(
-            f"The images have the classes of labels.txt beside {model!r} in another order: {', '.join(names[:10])} in "
-            f"place of {', '.join(labels[:10])}. Number them as in training."
+            f"The images have the classes of labels.txt next to {model!r} in another order: {', '.join(names[:10])} "
+            f"instead of {', '.join(labels[:10])}. Number them as in training."
         )
     return labels if labels and names == tuple(map(str, range(len(names)))) else names
 
@@ -69,6 +69,6 @@ def _model(name: str) -> keras.Model | str:
     if name.endswith(".keras"):
         return load_file(name)
     if os.path.exists(name):
-        format_of(name)  # says what is wrong before any image is read
+        format_of(name)  # reports errors before any image is read
         return name
     return published(name)

@@ -1,4 +1,4 @@
-"""`se-keras export`: a model written for a runtime, and the report on what was written."""
+"""`se-keras export`: writes a model for a runtime, and verifies the file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TARGETS: dict[str, Callable[[pathlib.Path], dict[str | os.PathLike, Kind]]] = {
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes a model for a runtime, and prints the report on what was written."""
+    """Writes a model for a runtime, and prints the report on the written file."""
     if options.format != "tflite" and (options.dtype != "fp32" or options.input_type):
         raise ValueError(f"--dtype and --input-type are for --format tflite; {options.format} files are written fp32.")
     target = pathlib.Path(options.output or _OUTPUTS[options.format])
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     calibration, options.data = parts or (options.data, options.data)
     if options.data and not parts and options.dtype in CALIBRATED:
         progress_console.print(
-            "calibrated and verified on the same photos; in folders train and val they are kept apart"
+            "calibrated and verified on the same photos; to separate them, put them into folders train and val"
         )
     model = _model_to_export(options)
     _write_export(model, target, calibration, options)
@@ -63,7 +63,7 @@ def _model_to_export(options: argparse.Namespace) -> keras.Model:
 def _class_names(model: keras.Model, options: argparse.Namespace) -> list[str] | None:
     names = class_names_for(options.model, model, options.class_names)
     if not names:
-        progress_console.print("no class names go into the export; --class-names FILE names them, one per line")
+        progress_console.print("the export contains no class names; --class-names FILE adds them, one per line")
     return list(names) or None
 
 

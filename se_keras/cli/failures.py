@@ -1,4 +1,4 @@
-"""Whatever ends a command, in words: what failed, with which file, and what to do."""
+"""Messages for the errors that end a command: what failed, with which file, and what to do."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import json
 from se_keras.errors import WeightsMismatchError
 
 _EXPECTED = (ValueError, OSError, ImportError, RuntimeError)
-"""What the package raises on purpose, in its own words."""
+"""Errors that the package raises on purpose, with its own messages."""
 
 _FOREIGN = (UnicodeError, json.JSONDecodeError, NotImplementedError, RecursionError)
-"""Kinds of those that come from elsewhere, and name no file."""
+"""Subclasses of these that come from elsewhere and name no file."""
 
-_MEMORY = "there is not enough memory: take fewer or smaller images at a time, or close other programs"
+_MEMORY = "there is not enough memory: use fewer or smaller images at a time, or close other programs"
 _REASONS = {
     "MemoryError": _MEMORY,
     "ResourceExhaustedError": _MEMORY,
     "BadZipFile": "an archive is damaged: write or download it again",
-    "UnicodeDecodeError": "a text is not UTF-8: save it as such",
-    "JSONDecodeError": "a JSON file is damaged or half written",
+    "UnicodeDecodeError": "a text file is not UTF-8: save it in that encoding",
+    "JSONDecodeError": "a JSON file is damaged or incomplete",
 }
-"""What an error of somebody else's means, by the name of its class."""
+"""The meaning of errors from elsewhere, by the name of the class."""
 
 _SUBJECTS = ("file", "checkpoint", "model", "models", "images", "resume", "input", "data")
-"""Options that say what a command works on."""
+"""Options that name what a command works on."""
 
 _LONGEST = 600
 
@@ -33,7 +33,7 @@ def failure(error: BaseException, options: argparse.Namespace) -> str:
     """Describes an error.
 
     Args:
-        error: What a command raised.
+        error: The error that a command raised.
         options: The parsed command line.
 
     Returns:
@@ -45,7 +45,7 @@ def failure(error: BaseException, options: argparse.Namespace) -> str:
     if isinstance(error, _EXPECTED) and not isinstance(error, _FOREIGN) and text:
         return text
     kind = type(error).__name__
-    reason = "the disk is full" if "No space left" in text else _REASONS.get(kind, "this was not expected")
+    reason = "the disk is full" if "No space left" in text else _REASONS.get(kind, "an unexpected error occurred")
     subject = _subject(options)
     where = f"{subject}: " if subject and subject not in text else ""
     detail = f"{kind}: {text}" if text else kind

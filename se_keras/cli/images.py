@@ -1,4 +1,4 @@
-"""Labeled images to try a model on: those that its training held back."""
+"""Labeled images to evaluate a model on: those that its training held back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from se_keras.training.sources import Data, open_data
 
 
 def open_images(options: argparse.Namespace) -> Data:
-    """Opens --data with --validation-split, or the one in the run's folder that the model lies in."""
+    """Opens --data with --validation-split, or with the split of the run whose folder contains the model."""
     split = _split_of_run(options.model) if options.validation_split is None else options.validation_split
     chosen: dict[str, Any] = {} if split is None else {"validation_split": split}
     data = open_data(options.data, strict=options.strict, **chosen)
@@ -26,7 +26,7 @@ def open_images(options: argparse.Namespace) -> Data:
 
 
 def refuse_broken(folder: str) -> None:
-    """Refuses a folder in which a file cannot be read as an image."""
+    """Rejects a folder that contains a file that cannot be read as an image."""
     paths = [os.path.join(folder, name) for name in image_files(folder)]
     _, faults = separated(paths, verbose=1)
     if faults:
@@ -41,4 +41,4 @@ def _split_of_run(model: str) -> float | None:
     try:
         return (read_run(file.parent).get("arguments") or {}).get("validation_split")
     except ValueError as error:
-        raise ValueError(f"{error} Or pass --validation-split, which is read from there otherwise.") from error
+        raise ValueError(f"{error} Or pass --validation-split, which is otherwise read from there.") from error

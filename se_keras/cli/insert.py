@@ -16,9 +16,9 @@ from se_keras.surgery.positions import find_positions
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the positions of the blocks, and writes the model with them unless only the positions were asked for."""
+    """Prints the positions of the blocks and, unless only these were requested, writes the model with the blocks."""
     if not options.list and not options.to:
-        raise ValueError("Name the file to write with --to FILE.keras, or only list the positions with --list.")
+        raise ValueError("Name the file to write with --to FILE.keras, or pass --list to only list the positions.")
     if options.to and not options.to.endswith(".keras"):
         raise ValueError(f"--to takes a file that ends in .keras; received {options.to!r}.")
     if options.to:

@@ -52,7 +52,7 @@ def _weights(model: str) -> list[str]:
 
 _ORDERS: dict[str, Callable[[WeightsRecord], Any]] = {
     "name": lambda record: record.identifier,
-    # Percentages of different tasks do not compare.
+    # Percentages of different tasks are not comparable.
     "accuracy": lambda record: (record.dataset != WeightsRecord.dataset, record.dataset, -record.top1),
     "parameters": lambda record: record.parameters,
     "macs": lambda record: record.macs,

@@ -26,12 +26,12 @@ from se_keras.surgery.outputs import scores_of
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the most probable classes of image files, or writes those of a whole folder to a table."""
+    """Prints the most probable classes of image files, or writes those of all images in a folder to a table."""
     if options.input:
         return _predict_folder(options)
     unused = [name for name in _FOLDER_OPTIONS if getattr(options, name)]
     if unused:
-        raise ValueError(f"--{unused[0].replace('_', '-')} is for a whole folder: add --input FOLDER.")
+        raise ValueError(f"--{unused[0].replace('_', '-')} is for all images in a folder: add --input FOLDER.")
     folders = [path for path in options.images if os.path.isdir(path)]
     if folders:
         raise ValueError(
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     labels = _labels(options, model)
     readable, faults = separated(options.images)
     for path, reason in faults:
-        progress_console.print(f"no answer for '{os.fspath(path)}': {reason}")
+        progress_console.print(f"not classified: '{os.fspath(path)}': {reason}")
     paths = [options.images[index] for index in readable]
     predictions = classify(model, paths, class_names=labels, top=options.top)
     if options.json:
@@ -115,7 +115,7 @@ def _predict_folder(options: argparse.Namespace) -> int:
 
 @dataclasses.dataclass
 class _Counter:
-    """A bar for each task, and how far the last one has come."""
+    """A progress bar for each task, and the progress of the last one."""
 
     done: int = 0
     total: int = 0
@@ -138,21 +138,21 @@ def _print_summary(done: FolderPrediction, seconds: float) -> None:
     if done.resumed:
         console.print(f"resumed at {done.resumed:,} of {total:,} images")
     speed = (total - done.resumed) / seconds
-    console.print(f"images classified: {done.classified:,} in {seconds:,.1f} s ({speed:,.0f} a second), {done.output}")
+    console.print(f"images classified: {done.classified:,} in {seconds:,.1f} s ({speed:,.0f}/s), {done.output}")
     if done.broken:
-        console.print(f"files without an answer: {done.broken:,}, listed with the reasons in {done.broken_list}")
+        console.print(f"files not classified: {done.broken:,}, listed with the reasons in {done.broken_list}")
     if done.added:
-        console.print(f"images left out because they came into the folder after the start: {done.added:,}")
+        console.print(f"images left out because they were added after the start: {done.added:,}")
 
 
 def _labels(options: argparse.Namespace, model: keras.Model) -> list[str] | None:
-    """The names of the classes; None: ImageNet's."""
-    preprocessing_of(model)  # says what is wrong before any image is read
+    """Returns the class names; None for ImageNet's."""
+    preprocessing_of(model)  # reports errors before any image is read
     names = class_names_for(options.model, model, options.class_names)
     classes = scores_of(model).classes
     if not names and classes != len(imagenet_classes()):
         raise ValueError(
             f"The model has {classes} classes of its own. Name them with --class-names FILE, one per line; a "
-            f"{NAMES_FILE} beside the model is taken if it has as many."
+            f"{NAMES_FILE} next to the model is used if it has as many."
         )
     return list(names) or None

@@ -1,4 +1,4 @@
-"""`se-keras train --recipes`: the recipes and what is known of them, without importing Keras."""
+"""`se-keras train --recipes`: the recipes, with their sources and results, without importing Keras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`se-keras info MODEL.TAG`: what is known of published weights, without importing Keras."""
+"""`se-keras info MODEL.TAG`: the record of published weights, without importing Keras."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from se_keras.weights.records import WeightsRecord
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints a record, a fact per line."""
+    """Prints a record, one fact per line."""
     if options.plain or options.size:
         raise ValueError("--plain and --size build a network; published weights are only described.")
     record = RECORDS[options.model]

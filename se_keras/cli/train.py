@@ -1,4 +1,4 @@
-"""`se-keras train`: a network, images, a recipe and a folder for the run."""
+"""`se-keras train`: trains a network on images with a recipe, in a run's folder."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ DEFAULTS: dict[str, Any] = {
     "validation_split": 0.2,
     "strict": False,
 }
-"""What decides the result, beside network and images; kept in the run's folder and taken up again by --resume."""
+"""Settings that determine the result, in addition to network and images; --resume reads them from the run's folder."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Trains, or goes on with a training, and prints what came of it."""
+    """Starts or resumes a run, and prints its result."""
     arguments, folder = _arguments(options)
     recipe = _recipe(arguments)
-    _check_network(arguments, recipe)  # says what is wrong before any image is read
+    _check_network(arguments, recipe)  # reports errors before any image is read
     if not options.resume:
         check_new(folder)
     with contextlib.ExitStack() as claim:
@@ -80,11 +80,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _data(arguments: dict[str, Any], options: argparse.Namespace) -> Data:
-    """The images of the run, or of --data where they have moved since it was begun."""
+    """Returns the images of the run, or those of --data if they have moved since it was started."""
     name = options.data or arguments["data"]
     if os.path.isabs(name) and not os.path.exists(name):
         raise FileNotFoundError(
-            f"The images of the run are no longer at {name!r}. Name the place where they are now with --data."
+            f"The images of the run are no longer at {name!r}. Name their new location with --data."
         )
     data = open_data(
         name,
@@ -96,10 +96,10 @@ def _data(arguments: dict[str, Any], options: argparse.Namespace) -> Data:
 
 
 def _processes(options: argparse.Namespace) -> contextlib.AbstractContextManager[Processes]:
-    """What the training is spread over, from the options of the command line."""
+    """Returns the processes that train together, from the options of the command line."""
     several = (options.coordinator, options.process_id, options.num_processes)
     if options.distribute != "jax" and any(value is not None for value in several):
-        raise ValueError("--coordinator, --process-id and --num-processes are for --distribute jax.")
+        raise ValueError("--coordinator, --process-id, and --num-processes are for --distribute jax.")
     if options.distribute != "mirrored" and options.devices:
         raise ValueError("--devices is for --distribute mirrored.")
     if options.distribute == "jax":
@@ -140,40 +140,43 @@ def _train(
 
 
 def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Path]:
-    """What decides the result: as given, or as the run to resume was begun."""
+    """Returns the settings that determine the result, as given or as kept by the run to resume, and the folder."""
     given = {name: getattr(options, name) for name in ("model", "data", *DEFAULTS)}
     given = {name: _lasting(value) for name, value in given.items() if value is not None}
     if not options.resume:
         missing = [name for name in ("model", "data", "out") if getattr(options, name) is None]
         if missing:
-            raise ValueError(f"A new training needs --{', --'.join(missing)}; to resume one, pass --resume FOLDER.")
+            raise ValueError(f"A new run needs --{', --'.join(missing)}; to resume one, pass --resume FOLDER.")
         return {**DEFAULTS, **given}, pathlib.Path(options.out)
     if options.out:
-        raise ValueError("--resume names the run's folder already; leave out --out.")
+        raise ValueError("--resume already names the run's folder; leave out --out.")
     kept = read_run(options.resume).get("arguments")
     if kept is None:
-        raise ValueError(f"The run in {options.resume!r} was not begun by this command, but by a program of its own.")
+        raise ValueError(
+            f"The run in {options.resume!r} was started by a program; resume it with that program, not with this "
+            "command."
+        )
     missing = sorted({"model", "data", *DEFAULTS} - set(kept))
     if missing:
         file = os.fspath(pathlib.Path(options.resume, RUN_FILE))
         raise ValueError(
-            f"{file!r} is damaged: its arguments lack {', '.join(missing)}. Put back a copy of it, or begin a new run "
+            f"{file!r} is damaged: its arguments lack {', '.join(missing)}. Restore a copy of it, or start a new run "
             "in another folder."
         )
     other = [
-        f"--{name.replace('_', '-')} was {kept[name]}, is {value}"
+        f"--{name.replace('_', '-')} was {kept[name]}, is now {value}"
         for name, value in given.items()
-        if kept[name] != value and name != "data"  # which may have moved; its fingerprint is compared
+        if kept[name] != value and name != "data"  # the data may have moved; its fingerprint is compared
     ]
     if other:
         raise ValueError(
-            f"A resumed run keeps its settings: {'; '.join(other)}. Leave them out, or begin a new run with --out."
+            f"A resumed run keeps its settings: {'; '.join(other)}. Leave them out, or start a new run with --out."
         )
     return kept, pathlib.Path(options.resume)
 
 
 def _lasting(value: Any) -> Any:
-    """An argument as it holds in every folder: the path of something that exists becomes absolute."""
+    """Returns an argument that is valid in every working folder: an existing path becomes absolute."""
     return os.path.abspath(value) if isinstance(value, str) and os.path.exists(value) else value
 
 
@@ -192,16 +195,16 @@ def _check_network(arguments: dict[str, Any], recipe: Recipe) -> None:
     identifier, _, tag = name.partition(".")
     one_of("model", identifier, NETWORKS)
     if tag and weights:
-        raise ValueError(f"{name!r} names weights already; leave out --weights.")
+        raise ValueError(f"{name!r} already names weights; leave out --weights.")
     if arguments["plain"] and arguments["reduction"]:
-        raise ValueError("--plain leaves out the SE blocks that --reduction is about; pass only one of them.")
+        raise ValueError("--plain leaves out the SE blocks that --reduction changes; pass only one of them.")
     if tag or (weights and not os.path.isfile(weights)):
         find_record(identifier, tag or weights)
     if not tag and not weights and recipe.phases[0].trainable == "head":
         raise ValueError(
-            f"Recipe {recipe.name!r} first trains the classifier alone, on a network that has learned something; "
-            f"{name!r} would begin with random weights. Name some with --weights (a tag of `se-keras list --weights`, "
-            "or a file), or train from scratch with --recipe imagenet_modern or cifar."
+            f"Recipe {recipe.name!r} first trains the classifier alone, which needs a trained network; "
+            f"{name!r} would start from random weights. Name weights with --weights (a tag of `se-keras list "
+            "--weights`, or a file), or train from scratch with --recipe imagenet_modern or cifar."
         )
 
 
@@ -246,7 +249,7 @@ def _tensorboard(options: argparse.Namespace, folder: pathlib.Path) -> list[kera
 
 
 class _Progress(keras.callbacks.Callback):
-    """A bar for the epoch, and a line for each epoch that is done."""
+    """A callback that shows a bar for the epoch, and a line for each completed epoch."""
 
     def __init__(self, bars: Progress, recipe: Recipe, folder: pathlib.Path) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ from se_keras.files import check_targets
 
 def run(options: argparse.Namespace) -> int:
     """Compares an exported file with its model and prints the report; fails if the report does."""
-    format_of(options.file)  # says what is wrong before any model is built
+    format_of(options.file)  # reports errors before any model is built
     if options.strict and options.data:
         refuse_broken(options.data)
     return print_report(options.file, _model_to_compare(options.model), options)
@@ -52,7 +52,7 @@ def print_report(file: str | os.PathLike, model: keras.Model | str | None, optio
 
 
 def check_report(options: argparse.Namespace) -> None:
-    """Refuses a folder for the report in which other files have its names, before any work is done."""
+    """Rejects a folder for the report that contains other files of the same names, before any work is done."""
     if options.report:
         check_targets(report_targets(options.report), overwrite=True)
 

@@ -1,4 +1,4 @@
-"""Classification of any number of images, on one machine or several; it can be resumed at any moment."""
+"""Classification of any number of images, on one machine or several, which can be resumed at any time."""
 
 from se_keras.prediction.folder import FolderPrediction, predict_folder
 

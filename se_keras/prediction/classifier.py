@@ -84,7 +84,7 @@ def _batches(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 def _decoded(folder: str, name: str, record: Preprocessing) -> np.ndarray | str:
     try:
         return preprocess(os.path.join(folder, name), record)
-    except Exception as error:  # one damaged file must not stop the work on all others
+    except Exception as error:  # one damaged file must not stop the classification of the others
         if not os.path.isdir(folder):
             raise FileNotFoundError(
                 f"The folder {folder!r} cannot be found on {platform.node()}. The images must have the same path on "
@@ -113,7 +113,7 @@ def _answers(
 
 
 def _probabilities(model: keras.Model, scores: Scores, question: Question, images: np.ndarray) -> np.ndarray:
-    # The shape is always the same: for another one, a backend would compile the model again.
+    # The shape is always the same: for a new one, the backend would compile the model again.
     padding = [(0, question.batch_size - len(images)), *[(0, 0)] * 3]
     outputs = model.predict_on_batch(np.pad(images, padding))
     return keras.ops.convert_to_numpy(scores.probabilities(outputs))[: len(images)]

@@ -1,4 +1,4 @@
-"""Identification of a model by what it computes."""
+"""A digest that identifies a model by what it computes."""
 
 from __future__ import annotations
 

@@ -63,8 +63,8 @@ def predict_folder(
     """Classifies every image of a folder and its subfolders, and writes one table. For a few images, use `classify`.
 
     The memory does not grow with the number of images. Predictions are collected in a folder `<output>.parts`, which is
-    removed at the end. If the call is interrupted, even by `kill -9`, the same call resumes where it was; no image is
-    lost, and none appears twice.
+    removed at the end. If the call is interrupted, even by `kill -9`, the same call resumes where it stopped; no image
+    is lost, and none appears twice.
 
     Args:
         model: A model that includes its preprocessing. Logits get a softmax (one logit: a sigmoid); one output is the
@@ -84,8 +84,8 @@ def predict_folder(
         workers: With engine "ray", the largest number of tasks at the same time. Default: one per CPU.
         gpus_per_worker: With engine "ray", the number of GPUs, or fraction of one, per task.
         part_size: Largest number of files (per worker) to classify again after an interruption.
-        overwrite: Whether to replace an earlier output and its list of broken files. A file of these names with other
-            content is never replaced. Unfinished work is resumed in any case.
+        overwrite: Whether to replace an earlier output and its list of broken files. A file with one of these names but
+            other content is never replaced. Unfinished work is resumed in any case.
         verbose: "auto" or 1 to show a progress bar, 0 to show none.
 
     Returns:
@@ -157,7 +157,7 @@ def _check_engine(engine: str, workers: int | None, gpus_per_worker: float) -> N
 
 
 def _class_names(model: keras.Model, class_names: Sequence[str] | None) -> list[str]:
-    preprocessing_of(model)  # says what is wrong before any file is listed
+    preprocessing_of(model)  # reports errors before any file is listed
     classes = scores_of(model).classes
     if class_names is not None:
         return list(check_class_names(class_names, classes))

@@ -1,12 +1,12 @@
 """The folder of an unfinished prediction: its settings, its files, and the parts that are done.
 
-It is next to the output and contains
+It is next to the output and contains:
 
-- `manifest.json`: the settings and the digest of the list of files; written after the list, removed last but one;
+- `manifest.json`: the settings and the digest of the list of files; written after the list, removed second to last;
 - `files.jsonl`: the names of the images, one JSON string per line, in the order of the output;
 - `part-00000000.jsonl` and so on: the results for `part_size` files each: a line with their digest, then one JSON
   object per file;
-- `result.json`: the output that was made of it; written before the output gets its name, removed last;
+- `result.json`: the output that was made from it; written before the output gets its name, removed last;
 - `lock`: held by the working process; the system frees it however that process ends.
 
 Every file is on the disk before it gets its name. A part that is missing, truncated, or changed is computed again, and
@@ -148,7 +148,7 @@ class Job:
             partial.write_text(json.dumps([signature(output), classified, broken]), "ascii")
 
     def remove(self) -> None:
-        """Deletes everything but the lock; the result is last, and says after a kill that the output is made."""
+        """Deletes everything but the lock; the result goes last, to record that the output exists."""
         last = {MANIFEST: 1, RESULT: 2}
         for name in sorted(set(os.listdir(self.path)) - {LOCK}, key=lambda name: last.get(name, 0)):
             (self.path / name).unlink()
@@ -218,7 +218,7 @@ def opened(path: pathlib.Path, settings: Settings) -> Iterator[Job]:
         with locked(path / LOCK, path):
             yield (_resumed if (path / MANIFEST).exists() else _begun)(path, settings)
     finally:
-        with contextlib.suppress(OSError):  # it remains while it has content
+        with contextlib.suppress(OSError):  # a folder that has content remains
             path.rmdir()
 
 

@@ -207,7 +207,7 @@ def _differences(then: Any, now: Any, name: str) -> list[str]:
         for key in sorted({*then, *now}):
             found += _differences(then.get(key), now.get(key), f"{name}.{key}" if name else key)
         return found
-    return [] if then == now else [f"{name} was {then!r}, is {now!r}"]
+    return [] if then == now else [f"{name} was {then!r}, is now {now!r}"]
 
 
 def versions() -> dict[str, str]:

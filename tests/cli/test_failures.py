@@ -25,15 +25,15 @@ class ResourceExhaustedError(Exception):
 FAILURES = {
     "ours": (ValueError("`size` must be 1; received 0."), "se-keras info: `size` must be 1; received 0."),
     "lines": (RuntimeError("two\n   lines"), "se-keras info: two lines"),
-    "type": (TypeError("cannot"), "m.keras: this was not expected (TypeError: cannot); --verbose shows where"),
-    "key": (KeyError("config.json"), "m.keras: this was not expected (KeyError: 'config.json')"),
-    "attribute": (AttributeError("no"), "m.keras: this was not expected (AttributeError: no)"),
+    "type": (TypeError("cannot"), "m.keras: an unexpected error occurred (TypeError: cannot); --verbose shows where"),
+    "key": (KeyError("config.json"), "m.keras: an unexpected error occurred (KeyError: 'config.json')"),
+    "attribute": (AttributeError("no"), "m.keras: an unexpected error occurred (AttributeError: no)"),
     "zip": (zipfile.BadZipFile("Bad CRC"), "m.keras: an archive is damaged: write or download it again (BadZipFile"),
-    "memory": (MemoryError(), "m.keras: there is not enough memory: take fewer or smaller images"),
+    "memory": (MemoryError(), "m.keras: there is not enough memory: use fewer or smaller images"),
     "tf memory": (ResourceExhaustedError("OOM"), "m.keras: there is not enough memory"),
     "tf disk": (ResourceExhaustedError("/x; No space left on device"), "m.keras: the disk is full"),
-    "codec": (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), "m.keras: a text is not UTF-8: save it as such"),
-    "empty": (ValueError(), "m.keras: this was not expected (ValueError)"),
+    "codec": (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), "m.keras: a text file is not UTF-8: save it in"),
+    "empty": (ValueError(), "m.keras: an unexpected error occurred (ValueError)"),
     "markup": (ValueError("'x[/old]\x1b[31m'"), "se-keras info: 'x[/old]\\x1b[31m'"),
 }
 
@@ -60,7 +60,7 @@ def test_every_exception_is_one_line(name, monkeypatch, capsys):
 @pytest.mark.parametrize("command", [["verify", "m.onnx"], ["convert", "m.onnx", "--to", "x.keras"]])
 def test_what_was_not_expected_names_the_file_that_was_read_first(command):
     options = se_keras_cli.parser().parse_args([*command, "--model", "other"])
-    assert failure(IndexError("Read less"), options).startswith("m.onnx: this was not expected")
+    assert failure(IndexError("Read less"), options).startswith("m.onnx: an unexpected error occurred")
 
 
 def test_ctrl_c_is_130(monkeypatch, capsys):

@@ -217,9 +217,9 @@ def test_refuses_what_does_not_belong_to_the_run(data, tmp_path):
     train(tiny_model(), data, recipe(1), tmp_path / "run")
     with pytest.raises(FileExistsError, match="already holds a run"):
         train(tiny_model(), data, recipe(1), tmp_path / "run")
-    with pytest.raises(ValueError, match=r"recipe\.weight_decay was 0\.001, is 0\.1"):
+    with pytest.raises(ValueError, match=r"recipe\.weight_decay was 0\.001, is now 0\.1"):
         train(tiny_model(), data, recipe(1, weight_decay=0.1), tmp_path / "run", resume=True)
-    with pytest.raises(ValueError, match="seed was 0, is 1"):
+    with pytest.raises(ValueError, match="seed was 0, is now 1"):
         train(tiny_model(), data, recipe(1), tmp_path / "run", resume=True, seed=1)
     with pytest.raises(ValueError, match=r"has 3 classes.*has 10.*classes=10"):
         train(tiny_model(3), data, recipe(1), tmp_path / "other")
