@@ -105,7 +105,7 @@ class GateStatistics:
         empty = [name for label, name in names.items() if label not in self._classes]
         if empty:
             raise ValueError(
-                f"Every class must have images; received none of {', '.join(empty[:5])}"
+                f"Every class must have images; received none for {', '.join(empty[:5])}"
                 f"{f' and {len(empty) - 5} more' if empty[5:] else ''}. Omit them from `class_names` (a mapping from "
                 "labels to names may name only some), or add images."
             )

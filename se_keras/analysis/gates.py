@@ -35,7 +35,7 @@ def collect_gates(
     variance that is between classes.
 
     Args:
-        model: A functional model with `SqueezeExcite` layers, also in nested models, and its
+        model: A functional model with `SqueezeExcite` layers, including those in nested models, and its
             preprocessing. It is not changed.
         data: Images in the scale of the model's input: an array of shape (n, height, width,
             channels), a dictionary of arrays for several inputs, a `keras.utils.PyDataset`, a
@@ -55,7 +55,7 @@ def collect_gates(
         A `Gates`.
 
     Raises:
-        ValueError: A subclassed model or one without SE blocks; no images; labels of another length or
+        ValueError: A subclassed model or one without SE blocks; no images; labels of a different length or
             that are not classes; a class without images or without a name; histograms of more than 1 GiB.
 
     Example:

@@ -91,7 +91,7 @@ def plot_image(
     shown as the feature map that its gate scales.
 
     Args:
-        model: The network that `gates` were collected from; blocks on images only.
+        model: The network that `gates` were collected from, whose blocks must be on images.
         image: One image in the scale of the model's input, without a batch axis.
         gates: Result of `collect_gates`.
         path: The PNG file; a CSV file of the same name with all channels is written next to it.
@@ -106,7 +106,7 @@ def plot_image(
     Raises:
         FileExistsError: A file exists, and `overwrite` is False.
         ImportError: matplotlib is not installed.
-        ValueError: An unknown block, gates of another network, or an image of another shape.
+        ValueError: An unknown block, gates of another network, or an image of the wrong shape.
     """
     top = check_count("top", top)
     found = image_gates(model, image)

@@ -43,7 +43,7 @@ def chosen_blocks(gates: Gates, names: Sequence[str] | None = None, *, most: int
     Args:
         gates: The collected gates.
         names: Names of the blocks to show instead.
-        most: Maximum number of blocks by default, evenly chosen, also if names contain no stages.
+        most: Maximum number of blocks by default, evenly chosen, even if names contain no stages.
 
     Returns:
         The blocks in the order of the network, or of `names`.

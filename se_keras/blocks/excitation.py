@@ -26,7 +26,7 @@ class SEConfig:
         squeeze: "avg", "max", or "avgmax" (Table 11).
         activation: Activation between the two projections, such as "relu". None: the network's own.
         gate_activation: "sigmoid", "hard_sigmoid", "tanh", or "relu" (Table 12). None: the network's own.
-        use_bias: Whether the projections have biases. The released networks have them, those of
+        use_bias: Whether the projections have biases. The released networks have them; those of
             the paper's ablations do not.
         position: "standard": the network's own, which in residual networks is on the branch after its
             last batch normalization, before the addition. "pre": on the branch's input; the shortcut

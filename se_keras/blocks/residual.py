@@ -67,7 +67,7 @@ def basic(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
 
 
 def bottleneck(x: Any, shape: UnitShape, se: SEConfig | None, name: str) -> Any:
-    """Applies 1x1, 3x3, and 1x1 convolutions with a shortcut: ResNet, ResNeXt, or SENet-154, by their numbers.
+    """Applies 1x1, 3x3, and 1x1 convolutions with a shortcut: ResNet, ResNeXt, or SENet-154, depending on the settings.
 
     Reference: He et al., arXiv 1512.03385, figure 5 right; Xie et al., arXiv 1611.05431, figure 3c.
     Arguments and result as in `basic`.

@@ -1,9 +1,9 @@
-"""Writes outputs whole or not at all, one process at a time, and never over what this package did not write.
+"""Writes outputs completely or not at all, one process at a time, and never over files that this package did not write.
 
 Every file and folder of this package is written through `replacing`. It promises:
 
 - **Whole.** An output is written in a hidden folder next to the target, and is on the disk before it gets its name in
-  one step. A crash, a kill, or a power failure leaves the old or the new output, never a part of one.
+  one step. A crash, a kill, or a power failure leaves the old or the new output, never part of one.
 - **Ours.** With `overwrite=True`, only an output of the same `Kind` is replaced, recognized by its content: a
   SavedModel only if its folder holds nothing else. An empty file or folder may be replaced. Nothing else is removed.
 - **One at a time.** The hidden folder holds a lock. A second process with the same target ends with `InUseError`.

@@ -88,7 +88,7 @@ def _is_onnx(path: pathlib.Path) -> bool:
 
 
 def _text(path: pathlib.Path) -> str | None:
-    """Returns the beginning of a text in UTF-8; None for anything else."""
+    """Returns the beginning of a UTF-8 text; None for anything else."""
     start = _start(path, _START)
     try:
         text = start.decode("utf-8", "strict")
@@ -107,7 +107,7 @@ def _header(path: pathlib.Path) -> list[str]:
 def _json(path: pathlib.Path) -> object:
     try:
         return json.loads(path.read_text("utf-8"))
-    except ValueError:  # also of a wrong encoding
+    except ValueError:  # including for a wrong encoding
         return None
 
 

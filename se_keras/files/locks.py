@@ -22,7 +22,7 @@ def locked(file: pathlib.Path, subject: str | os.PathLike, *, patience: float = 
     """Holds a lock while a block runs.
 
     Args:
-        file: The lock file. Its folder is created if necessary; the file is removed in the end.
+        file: The lock file. Its folder is created if necessary; the file is removed at the end.
         subject: What is locked, for the message.
         patience: Seconds to wait for another process; -1 waits as long as it takes.
 
@@ -51,10 +51,10 @@ def locked(file: pathlib.Path, subject: str | os.PathLike, *, patience: float = 
 
 
 def refuse_no_folder(file: pathlib.Path, subject: str | os.PathLike) -> None:
-    """Refuses a path that goes through a file.
+    """Rejects a path that goes through a file.
 
     Args:
-        file: What is to be written; its folder need not exist.
+        file: The file to write; its folder need not exist.
         subject: The path as it was given, for the message.
 
     Raises:
@@ -71,7 +71,7 @@ def refuse_no_folder(file: pathlib.Path, subject: str | os.PathLike) -> None:
 
 
 def _refuse_strangers(file: pathlib.Path, subject: str | os.PathLike) -> None:
-    """Refuses a file that is not empty: locks are, and taking the file as one would empty and remove it."""
+    """Rejects a file that is not empty: locks are empty, and using the file as one would truncate and remove it."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         found = file.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_size:

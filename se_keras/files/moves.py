@@ -1,4 +1,4 @@
-"""Steps that a crash cannot split: renaming a finished file or folder, and getting it onto the disk."""
+"""Steps that a crash cannot split: renaming a finished file or folder, and flushing it to the disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 
 _AT_THE_WORKING_FOLDER, _NO_REPLACE, _EXCHANGE = -100, 1, 2
 _NOT_THERE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
-# Where a folder cannot be opened or synced (Windows, some network disks), renaming is all there is.
+# Where a folder cannot be opened or synced (Windows, some network disks), renaming has to suffice.
 _UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM, errno.EISDIR)
 
 
@@ -20,10 +20,10 @@ def exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
 
     Args:
         one: A path at which something exists.
-        other: Another on the same disk.
+        other: Another such path on the same disk.
 
     Returns:
-        Whether it was done; False where the system has no such step.
+        True if they were exchanged; False if the system cannot do this in one step.
     """
     return _renamed(one, other, _EXCHANGE)
 
@@ -32,7 +32,7 @@ def move_if_free(source: pathlib.Path, target: pathlib.Path) -> None:
     """Renames a file or folder unless something exists at the target, checked in the same step.
 
     Args:
-        source: What to rename.
+        source: The file or folder.
         target: Its new name.
 
     Raises:
@@ -76,7 +76,7 @@ def sync(path: pathlib.Path) -> None:
     """Waits until a file, or all of a folder, is on the disk, so that it survives a power failure.
 
     Args:
-        path: What was written.
+        path: The file or folder.
     """
     if not path.is_dir():
         with open(path, "r+b") as stream:
@@ -91,7 +91,7 @@ def sync_names(folder: pathlib.Path) -> None:
     """Waits until the names in a folder are on the disk.
 
     Args:
-        folder: Where something was created or renamed.
+        folder: The folder in which something was created or renamed.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -109,10 +109,10 @@ def sync_names(folder: pathlib.Path) -> None:
 
 
 def signature(path: str | os.PathLike) -> list[int] | None:
-    """Returns numbers that stay when a file or folder is renamed, and change when it is replaced or modified.
+    """Returns numbers that stay the same when a file or folder is renamed, and change when it is replaced or modified.
 
     Args:
-        path: Where to look; a link is not followed.
+        path: The path; a link is not followed.
 
     Returns:
         Numbers to compare; None if nothing is there.

@@ -29,7 +29,7 @@ def replacing(path: str | os.PathLike, *, overwrite: bool, kind: Kind | None = N
     Args:
         path: The final path of a file or folder. A link is followed.
         overwrite: Whether an output of the same kind that exists there may be replaced.
-        kind: What is written. None: what the suffix of the name stands for.
+        kind: The kind of output. None: the kind that the suffix stands for.
 
     Yields:
         The path to write to, of the same name; nothing exists there yet.
@@ -73,28 +73,28 @@ def replacing_together(targets: Targets, *, overwrite: bool) -> Iterator[list[pa
 
 
 def check_targets(targets: Targets, *, overwrite: bool) -> None:
-    """Refuses targets that `replacing_together` would refuse, before any work is done for them.
+    """Rejects targets that `replacing_together` would reject, before any work is done for them.
 
     Args:
-        targets: As there.
-        overwrite: As there.
+        targets: As in `replacing_together`.
+        overwrite: As in `replacing_together`.
 
     Raises:
-        FileExistsError: As there.
-        InUseError: As there.
+        FileExistsError: As in `replacing_together`.
+        InUseError: As in `replacing_together`.
     """
     finish_targets(targets)
     _check(_places(targets), overwrite)
 
 
 def finish_targets(targets: Targets) -> None:
-    """Finishes or removes what a process that died left next to targets; changes nothing else.
+    """Finishes or removes what a dead process left next to targets; changes nothing else.
 
     Args:
         targets: As in `replacing_together`.
 
     Raises:
-        InUseError: As there.
+        InUseError: As in `replacing_together`.
     """
     places = _places(targets)
     if any(place.working.exists() for place in places):
@@ -152,7 +152,7 @@ def _places(targets: Targets) -> list[_Place]:
         for name, inside in {"working": ".", "home": os.path.expanduser("~")}.items():
             if place.final.is_dir() and pathlib.Path(os.path.realpath(inside)).is_relative_to(place.final):
                 raise FileExistsError(
-                    f"{os.fspath(place.given)!r} is the {name} folder or one around it, which is never replaced. "
+                    f"{os.fspath(place.given)!r} is the {name} folder or contains it, and is never replaced. "
                     "Choose another path."
                 )
     return places
@@ -160,7 +160,7 @@ def _places(targets: Targets) -> list[_Place]:
 
 @contextlib.contextmanager
 def _claimed(places: Sequence[_Place]) -> Iterator[None]:
-    """Holds the locks of all places; finishes first what was left there, and clears everything in the end."""
+    """Holds the locks of all places; first finishes what was left there, and clears everything at the end."""
     with contextlib.ExitStack() as locks:
         with _failures_named(places[0].given, _any_refusal):
             for place in sorted(places, key=lambda place: place.working):
@@ -189,7 +189,7 @@ def _working_folder(place: _Place) -> Iterator[None]:
         with locked(folder / _LOCK, place.given):
             yield
     finally:
-        with contextlib.suppress(OSError):  # it stays if another process has come
+        with contextlib.suppress(OSError):  # it stays if another process is using it
             folder.rmdir()
 
 
@@ -243,7 +243,7 @@ def _put_in_place(places: Sequence[_Place], overwrite: bool) -> None:
 
 
 def _set_mode(place: _Place) -> None:
-    """Sets the permissions of what is replaced, or else those that the process gives every new file."""
+    """Sets the permissions of the replaced file, else those that the process gives every new file."""
     if os.path.lexists(place.final):
         place.temporary.chmod(stat.S_IMODE(place.final.stat().st_mode))
     elif not place.kind.is_folder:
@@ -260,7 +260,7 @@ def _put(place: _Place, overwrite: bool, undo: contextlib.ExitStack) -> None:
         undo.callback(os.rename, final, temporary)
     elif exchange(temporary, final):
         undo.callback(exchange, temporary, final)
-        _refuse_strangers(place, temporary)  # that appeared after the last check
+        _refuse_strangers(place, temporary)  # which may have appeared after the last check
     elif place.kind.is_folder:
         place.old.parent.mkdir(exist_ok=True)
         final.rename(place.old)
@@ -272,7 +272,7 @@ def _put(place: _Place, overwrite: bool, undo: contextlib.ExitStack) -> None:
 
 
 def _write_journal(places: Sequence[_Place]) -> None:
-    """Notes what is about to be put in place, all of it complete: `_finish` does the rest if this process dies."""
+    """Records the complete outputs that are about to be put in place: if this process dies, `_finish` does the rest."""
     entries = [[os.fspath(place.final), signature(place.temporary), signature(place.final)] for place in places]
     with whole(places[0].working / _JOURNAL) as partial:
         partial.write_text(json.dumps(entries), "utf-8")
@@ -296,7 +296,7 @@ def _finish(place: _Place, claimed: Sequence[_Place]) -> None:
 
 @contextlib.contextmanager
 def _failures_named(path: str | os.PathLike, reason_of: Callable[[Exception], str]) -> Iterator[None]:
-    """Converts an error of the system into one line that names the target."""
+    """Converts a system error into one line that names the target."""
     try:
         yield
     except Exception as error:

@@ -30,7 +30,7 @@ def image_files(folder: str | os.PathLike[str]) -> Iterator[str]:
     Broken links and pipes are included; the code that reads the files reports why one has no pixels.
 
     Args:
-        folder: Where to look. Skips names that begin with a dot, and links to folders.
+        folder: The folder. Names that begin with a dot, and links to folders, are skipped.
 
     Yields:
         Paths relative to `folder`, with "/" between the parts, always in the same order.
@@ -52,7 +52,7 @@ def class_folders(folder: str | os.PathLike[str]) -> list[str]:
     """Returns the class names of a folder that has one subfolder per class.
 
     Args:
-        folder: Where the subfolders are. They may be links. Hidden ones do not count.
+        folder: The folder. Its subfolders may be links. Hidden ones are ignored.
 
     Returns:
         Their names in sorted order, which is the order of the class indices.

@@ -77,7 +77,7 @@ def _from_integers(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        raise ValueError(f"gray integers must lie from 0 to 65,535; received {low} to {high}")
+        raise ValueError(f"gray integers must be from 0 to 65,535; received {low} to {high}")
     is_byte = image.mode == "I" and high <= 255  # 16-bit modes determine their own range
     return Image.fromarray((values if is_byte else values // 257).astype("uint8"))
 
@@ -85,7 +85,7 @@ def _from_integers(image: Image.Image) -> Image.Image:
 def _from_floats(image: Image.Image) -> Image.Image:
     low, high = _extremes(np.asarray(image))
     if not (low >= 0 and high <= 255):
-        raise ValueError(f"gray floats must lie from 0 to 1 or from 0 to 255; received {low:.4g} to {high:.4g}")
+        raise ValueError(f"gray floats must be from 0 to 1 or from 0 to 255; received {low:.4g} to {high:.4g}")
     scale = 255 if high <= 1 else 1
     return image.point(lambda value: value * scale + 0.5).convert("L")
 
@@ -109,7 +109,7 @@ def check_pixels(image: np.ndarray) -> None:
         low, high = _extremes(image)
         if not (low >= 0 and high <= 255):
             raise ValueError(
-                f"Image values must lie between 0 and 255; received {low:.4g} to {high:.4g}. "
+                f"Image values must be between 0 and 255; received {low:.4g} to {high:.4g}. "
                 "Undo any normalization first: the network does its own."
             )
 

@@ -60,7 +60,7 @@ def resized_and_cropped(image: Image.Image, record: Preprocessing) -> Image.Imag
         only the crop is computed.
 
     Raises:
-        ValueError: One side is too long for the other.
+        ValueError: One side is too long in proportion to the other.
     """
     reason = size_fault(image.width, image.height)
     if reason:

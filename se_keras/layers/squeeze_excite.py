@@ -160,7 +160,7 @@ class SqueezeExcite(keras.layers.Layer):
         )
 
     def gates(self, inputs: Any, mask: Any = None) -> Any:
-        """Returns the gates, which `call` multiplies its input by.
+        """Returns the gates by which `call` multiplies its input.
 
         Args:
             inputs: Tensor of the layer's input shape.
@@ -173,7 +173,7 @@ class SqueezeExcite(keras.layers.Layer):
 
         Raises:
             ValueError: `inputs` is a symbolic Keras tensor; a model built from the result would keep
-                today's weights. Build a model that ends in the layer's input, and call `gates` on
+                the current weights. Build a model that ends in the layer's input, and call `gates` on
                 its predictions.
         """
         if keras.backend.is_keras_tensor(inputs):

@@ -66,7 +66,7 @@ class Graph:
     Args:
         inputs: The model's inputs, in their original structure.
         outputs: Its outputs, likewise.
-        calls: The calls. Rewriting makes a new graph with other calls.
+        calls: The calls. Rewriting makes a new graph with different calls.
         name: The model's name.
     """
 
@@ -138,7 +138,7 @@ class Graph:
 
         Args:
             replacements: Maps a call to its replacements, possibly none.
-            aliases: Maps the id of a tensor that no call returns any more to its replacement.
+            aliases: Maps the id of a tensor that no call returns any longer to its replacement.
 
         Returns:
             A new graph.

@@ -19,7 +19,7 @@ from se_keras.surgery.layer_types import BATCH_NORMS, LINEAR, POSITIVELY_HOMOGEN
 
 
 def constant_gates(graph: Graph, gates: Mapping[str, np.ndarray]) -> Graph:
-    """Replaces SE blocks on images with a product with constants.
+    """Replaces SE blocks on images with multiplications by constants.
 
     Args:
         graph: The graph.
@@ -114,7 +114,7 @@ def _passes(activation: Any, gate: np.ndarray) -> bool:
 
 
 def _passes_through(layer: Any, gate: np.ndarray) -> bool:
-    """Returns whether a layer applied to x * gate returns its answer to x times the gate."""
+    """Returns whether a layer applied to x * gate returns its output for x, times the gate."""
     if isinstance(layer, layers.Activation):
         return _passes(layer.activation, gate)
     is_relu = type(layer) is layers.ReLU and layer.max_value is None and not layer.threshold

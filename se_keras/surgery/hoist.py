@@ -61,7 +61,7 @@ def _mismatch(block: SqueezeExcite, layer: Any) -> str:
     if not is_linear(layer.activation):
         return f"{layer.name!r} has an activation"
     if layer.data_format != block.data_format:
-        return f"{layer.name!r} has another data format"
+        return f"{layer.name!r} has a different data format"
     before, after = layer.kernel.shape[-2:]
     if before > after:
         return f"{layer.name!r} narrows the map ({before} to {after} channels), so its input costs more"

@@ -34,7 +34,7 @@ def insert_squeeze_excite(
     the first training step moves them. The units start in pairs of opposite sign, so that they are
     not all off for any image. Each block directly follows a layer, and everything that took the
     layer's output takes the block's. The block's name is the layer's with "_se" appended. All other
-    layers keep their names, weights, and `trainable`. Nested models, also those in
+    layers keep their names, weights, and `trainable`. Nested models, including those in
     `TimeDistributed`, stay where they are. A layer with weights that is called twice shares its
     block. `find_positions` shows beforehand where blocks go and why.
 

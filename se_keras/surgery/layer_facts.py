@@ -29,7 +29,7 @@ def is_functional(model: Any) -> bool:
     """Returns whether a model is a graph of layers: functional, or sequential and built.
 
     Args:
-        model: Any object. The result is False for a subclassed model, also for one that was given inputs and outputs
+        model: Any object. The result is False for a subclassed model, even if it was given inputs and outputs
             but has its own `call`.
     """
     if not isinstance(model, keras.Model) or has_own_call(model):

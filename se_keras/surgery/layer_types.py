@@ -43,7 +43,7 @@ GLOBAL_AVERAGE_OF_RANK = dict(zip((3, 4, 5), _ranks("GlobalAveragePooling{}"), s
 
 # An affine map per channel passes through these unchanged: they pick, repeat, or average positions.
 TRANSPARENT = (layers.Identity, *CROPPINGS, layers.UpSampling1D, layers.UpSampling3D)
-# A factor per channel passes through these unchanged: one of any sign, or a non-negative one.
+# A factor per channel passes through these unchanged: one of any sign, or a nonnegative one.
 LINEAR = (
     *TRANSPARENT,
     *PADDINGS,

@@ -29,7 +29,7 @@ _UNCHANGED = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Cast")  #
 
 
 def scores_of(model: keras.Model) -> Scores:
-    """Returns the kind of a model's output, determined from its last operations, also inside nested models.
+    """Returns the kind of a model's output, determined from its last operations, including those in nested models.
 
     Args:
         model: A model with one output.
@@ -49,7 +49,7 @@ def scores_of(model: keras.Model) -> Scores:
     kind = _kind(graph, output, columns) if len(output.shape) == 2 else "output"
     if columns == 1 and kind == "probabilities":
         raise ValueError(
-            f"A softmax over one output answers 1.0 for every image; the model {model.name!r} ends in one. End it in a "
+            f"A softmax over one output returns 1.0 for every image; the model {model.name!r} ends in one. End it in a "
             "sigmoid for two classes (classifier_activation='sigmoid'), or give it one output per class."
         )
     return Scores(AFTER_ONE_COLUMN.get(kind, kind) if columns == 1 else kind, columns)

@@ -183,8 +183,8 @@ def forward(
         Each batch with its outputs; arrays have the batch's true length.
 
     Raises:
-        ValueError: There are no images; the labels have another length, are given twice, only for
-            some batches, or are not classes; or the images have another rank than the model's input.
+        ValueError: There are no images; the labels have a different length, are given twice or only for
+            some batches, or are not classes; or the images do not have the rank of the model's input.
     """
     given = None if labels is None else class_indices(labels)
     batches, total = _batches(data, given, check_count("batch_size", batch_size))

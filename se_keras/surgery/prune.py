@@ -107,7 +107,7 @@ def pruning_curve(
         A report for each bound, in the order of `bounds`.
 
     Raises:
-        ValueError: As in `prune_gates`; or the labels have another length, or the data can be read
+        ValueError: As in `prune_gates`; or the labels have a different length, or the data can be read
             only once.
 
     Example:

@@ -345,7 +345,7 @@ def plain():
         (lambda x, y: {"data": []}, "at least one image"),
         (lambda x, y: {"data": x[0]}, r"a batch axis"),
         (lambda x, y: {"data": 5}, "received int"),
-        (lambda x, y: {"labels": y, "class_names": ["a", "b", "c", "d"]}, "received none of d"),
+        (lambda x, y: {"labels": y, "class_names": ["a", "b", "c", "d"]}, "received none for d"),
         (lambda x, y: {"labels": y, "class_names": ["a", "b"]}, "received label 2, and names for 0, 1"),
         (lambda x, y: {"class_names": ["a"]}, "received no labels"),
         (lambda x, y: {"labels": y - 1}, "integers from 0"),

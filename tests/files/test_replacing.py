@@ -223,7 +223,7 @@ def test_the_working_folder_and_those_around_it_are_never_replaced(name, overwri
     monkeypatch.chdir(tmp_path if name in (".", "..") else tmp_path / "work/inside")
     before = listing(tmp_path)
     path = name if name in (".", "..") else tmp_path / name
-    with pytest.raises(FileExistsError, match="is the working folder or one around it"):
+    with pytest.raises(FileExistsError, match="is the working folder or contains it"):
         check_targets({path: SAVED_MODEL}, overwrite=overwrite)
     with (
         pytest.raises(FileExistsError, match="Choose another path"),

@@ -126,7 +126,7 @@ BROKEN = {
     "claim.jpg": (resized_jpeg(JPEG, 9_000, 9_000), "it has 9000x9000"),
     "claim.bmp": (resized_bmp(30_000, -20_000), ""),
     "claim.gif": (resized_gif(60_000, 60_000), ""),
-    "negative.tif": (floats(-1, 1), "floats must lie from 0 to 1 or from 0 to 255; received -1 to 1"),
+    "negative.tif": (floats(-1, 1), "floats must be from 0 to 1 or from 0 to 255; received -1 to 1"),
     "nan.tif": (floats(np.nan, 1), "received nan"),
     "integers.tif": (encoded(Image.fromarray(GRAY.astype("int32") * 1000), "TIFF"), "from 0 to 65,535; received 0 to"),
 }

@@ -43,7 +43,7 @@ def test_dark_images_of_16_bits_stay_dark():
 
 @pytest.mark.parametrize("values", [GRAY.astype("int32") - 1, GRAY.astype("int32") * 300, GRAY.astype("float32") * 2])
 def test_gray_of_unknown_range_is_refused(values):
-    with pytest.raises(ValueError, match=r"gray (integers|floats) must lie from 0 to"):
+    with pytest.raises(ValueError, match=r"gray (integers|floats) must be from 0 to"):
         as_rgb(Image.fromarray(values))
 
 
