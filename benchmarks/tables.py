@@ -100,7 +100,7 @@ def costs_table() -> str:
 
 
 def overhead_table() -> str:
-    titles = ("Network", "Precision", "without SE, ms", "deployed, ms", "over without SE", "only folded")
+    titles = ("Network", "Precision", "Without SE, ms", "Deployed, ms", "Deployed, ratio", "Only folded, ratio")
     lines = [f"| {' | '.join(titles)} |", "| --- | --- | --: | --: | --: | --: |"]
     for path in sorted(RESULTS.glob("se_overhead_*.json")):
         result = json.loads(path.read_text("utf-8"))
@@ -120,7 +120,7 @@ def overhead_table() -> str:
 def inference_table() -> str:
     result = _result("cpu_inference")
     rows = next(value for key, value in result.items() if key.endswith("(s)"))
-    lines = ["| | median, ms | least, ms | over our TFLite fp32 |", "| --- | --: | --: | --: |"]
+    lines = ["| | Median, ms | Minimum, ms | Ratio to our TFLite fp32 |", "| --- | --: | --: | --: |"]
     lines += [
         f"| {name} | {row['median_s'] * 1e3:.1f} | {row['min_s'] * 1e3:.1f} | {row['ratio']:.2f} |"
         for name, row in rows.items()

@@ -30,13 +30,13 @@ CARD = """# {name}
 | Weights | after the last of {epochs} epochs, seed {seed}; {parameters:,} trainable parameters, {megabytes:.2f} MB |
 | Recipe | `{recipe}` (`se-keras train --recipes`), batches of {batch_size}, {precision} |
 | Made by | `{command}` |
-| To measure it again | `se-keras evaluate {name} --data cifar10` |
-| License | Apache-2.0, as the code; CIFAR-10 itself states no license |
+| To measure again | `se-keras evaluate {name} --data cifar10` |
+| License | Apache-2.0, like the code; CIFAR-10 itself states no license |
 
-It is intended for trying the package offline, for tests of exports, and as a start for transfer learning on other small
-images. It is a single seed and does not show how much training runs vary. It knows ten classes of small, centered
-objects and answers with one of them for any image. Its biases are unknown. The training images of CIFAR-10 were
-collected from the web without the consent of the people shown.
+The checkpoint is meant for trying the package offline, for tests of exports, and as a start for transfer learning on
+other small images. It is a single seed and does not show how much runs vary. It knows ten classes of small, centered
+objects and returns one of them for any image. Its biases are unknown. The training images of CIFAR-10 were collected
+from the web without the consent of the people shown.
 
 ![Accuracy and loss per epoch](curves.png)
 
