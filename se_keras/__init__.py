@@ -1,7 +1,7 @@
 """Squeeze-and-Excitation networks for Keras 3.
 
-Importing the package imports nothing else: each public name brings what it needs when it is first used, and the
-layers, which Keras must know to load a saved model, come as soon as Keras itself is there.
+Importing the package imports nothing else: each public name imports what it needs when it is first used, and the
+layers, which Keras must know to load a saved model, are imported as soon as Keras itself is.
 """
 
 import importlib
@@ -264,7 +264,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "surgery.insert": ("insert_squeeze_excite",),
     "weights.files": ("save_safetensors",),
 }
-"""Where the public names are defined that are no builders."""
+"""The modules that define the public names other than builders."""
 
 _PARTS = (
     "analysis",
@@ -281,7 +281,7 @@ _PARTS = (
     "training",
     "weights",
 )
-"""Subpackages and modules that need no import of their own."""
+"""Subpackages and modules that are available without an import of their own."""
 
 _HOME_OF = dict.fromkeys(__all__, "models.builders") | {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""Reading of `.npz` files, with errors that name the damaged file."""
+"""A reader of `.npz` files, whose errors name the damaged file."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def read_class_names(path: str | os.PathLike) -> list[str]:
     Args:
         path: A text file with one name per line, in UTF-8 (with or without a byte-order mark),
             or in UTF-16 or UTF-32 with one; with any line endings. Whitespace around a name and blank
-            lines at the end do not count. A line that is a JSON string stands for that string.
+            lines at the end are ignored. A line that is a JSON string stands for that string.
 
     Returns:
         The names.
@@ -158,7 +158,7 @@ def check_class_names(names: Sequence[str], classes: int, *, what: str = "`class
     Args:
         names: The names, in the order of the network's outputs.
         classes: Number of classes.
-        what: What the names are called in messages.
+        what: Name of the list in messages.
 
     Returns:
         The names.
@@ -209,7 +209,7 @@ def decode_predictions(
         `class_names`, the first element of a triple is the class index as a string.
 
     Raises:
-        ValueError: The shape is different, values are NaN or not from 0 to 1 (the message names the
+        ValueError: The shape is wrong, values are NaN or not from 0 to 1 (the message names the
             rows), `class_names` do not fit the number of classes or repeat a name, or `top` < 1.
 
     Example:

@@ -88,7 +88,7 @@ def run_demo(
     announce: Callable[[str], None] = print,
     callbacks: Callable[[str, int], list[keras.callbacks.Callback]] = lambda name, steps: [],
 ) -> DemoResult:
-    """Classifies with the bundled networks, adapts one to other classes, exports it, and compares.
+    """Classifies with the bundled networks, adapts one to other classes, exports it, and compares the exports.
 
     Args:
         output: Folder for the model, the exports, and the figure; those of an earlier demo are replaced.

@@ -36,7 +36,7 @@ def check_count(name: str, value: object, *, least: int = 1) -> int:
         least: The minimum value.
 
     Raises:
-        ValueError: `value` is below `least` or not an integer. A bool is not an integer, either.
+        ValueError: `value` is below `least` or not an integer. A bool does not count as an integer.
     """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"`{name}` must be an integer of at least {least}; received {name}={value!r}.")
@@ -49,7 +49,7 @@ def missing_package(package: str, extra: str, purpose: str) -> ImportError:
     Args:
         package: Import name, such as "matplotlib".
         extra: The extra of se_keras that installs it.
-        purpose: What needs it, as a noun phrase.
+        purpose: The feature that needs it, as a noun phrase.
 
     Returns:
         An ImportError for the caller to raise.
@@ -61,11 +61,11 @@ class WeightsMismatchError(ValueError):
     """A mismatch between the tensors of a checkpoint and those of a model.
 
     Attributes:
-        title: What was to be filled, and from where.
+        title: The model to fill, and the source of the tensors.
         hint: A guess at what went wrong, or "".
-        expected: What the model needs and the checkpoint lacks or has in another shape: one
+        expected: Tensors that the model needs and the checkpoint lacks or has in another shape: one
             line per tensor, by its name in the checkpoint.
-        unused: What the checkpoint has and the model does not need, or needs in another shape.
+        unused: Tensors that the checkpoint has and the model does not need, or needs in another shape.
     """
 
     def __init__(self, title: str, expected: Mapping[str, str], unused: Mapping[str, str], hint: str = "") -> None:

@@ -27,7 +27,7 @@ _KINDS: tuple[tuple[bytes, str], ...] = (
 
 
 def described(path: str | os.PathLike) -> str:
-    """Describes what a file is, as far as its content shows.
+    """Describes the kind of a file, as far as its content shows it.
 
     Args:
         path: An existing file.
@@ -51,11 +51,11 @@ def described(path: str | os.PathLike) -> str:
 def damaged(
     path: str | os.PathLike, expected: str, error: object = "", *, containers: tuple[str, ...] = ()
 ) -> ValueError:
-    """Returns the error for a file that cannot be read as what it should be.
+    """Returns the error for a file that cannot be read as the expected kind.
 
     Args:
         path: The file.
-        expected: What it should be, such as "safetensors file".
+        expected: The expected kind, such as "safetensors file".
         error: The error of its reader.
         containers: Results of `described` that are valid for this file, such as "a zip archive" for a `.keras` file.
 

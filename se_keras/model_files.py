@@ -1,4 +1,4 @@
-"""Reading of `.keras` files, as Keras does it, with errors that say which file is wrong and why.
+"""A reader of `.keras` files that uses Keras, but whose errors say which file is wrong and why.
 
 Keras documents no way to read the configuration of a model without building it: this is the only module that opens the
 archive for it.
@@ -39,7 +39,7 @@ def read_model(path: str | os.PathLike) -> keras.Model:
         return keras.models.load_model(path, compile=False)
     except MemoryError:
         raise
-    except Exception as error:  # Keras passes on any error: KeyError, TypeError, BadZipFile, AttributeError, ...
+    except Exception as error:  # Keras passes any error through: KeyError, TypeError, BadZipFile, AttributeError, ...
         raise _unreadable(path, error) from error
 
 
@@ -50,7 +50,7 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
         path: A `.keras` file.
 
     Returns:
-        What Keras wrote: "class_name", "config", and more.
+        The content as Keras wrote it: "class_name", "config", and more.
 
     Raises:
         ValueError: The file is damaged.

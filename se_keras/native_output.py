@@ -1,4 +1,4 @@
-"""Suppression of what compiled code prints to the terminal."""
+"""Suppression of messages that compiled code prints to the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST = 4000  # bytes that an error shows
 
 @contextlib.contextmanager
 def native_output_held() -> Iterator[None]:
-    """Hides what compiled code (TensorFlow, its converter) prints to the terminal; an error's traceback shows it."""
+    """Hides messages that compiled code (TensorFlow, its converter) prints; an error's traceback shows them."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         saved = os.dup(2)

@@ -36,7 +36,7 @@ def preprocess(images: Any, preprocessing: Preprocessing | keras.Model) -> np.nd
     Raises:
         FileNotFoundError: A path does not exist.
         ValueError: An image cannot be read (the message names its path) or has more pixels than the
-            limits in `images.limits` allow; an array has another shape, dtype, or range; or the model
+            limits in `images.limits` allow; an array has the wrong shape, dtype, or range; or the model
             does not include its preprocessing.
 
     Warns:
@@ -150,7 +150,7 @@ def _warn_of_divided(images: Sequence[Any]) -> None:
     bright = [image for image in arrays if image.any()]
     if bright and all(is_divided(image) for image in bright):
         warnings.warn(
-            "The values of these images lie between 0 and 1: they seem to have been divided by 255, and look black to "
+            "The values of these images are between 0 and 1: they seem to have been divided by 255, and look black to "
             "a network that takes 0 to 255. Multiply them by 255.",
             stacklevel=3,
         )

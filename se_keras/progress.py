@@ -22,7 +22,7 @@ def steps(title: str, total: int | None, *, verbose: str | int = "auto") -> Iter
     """Shows a progress bar while its block runs.
 
     Args:
-        title: What is done.
+        title: Title of the bar: the work in progress.
         total: Number of steps, or None if unknown.
         verbose: "auto" or 1 to show the bar, 0 to show nothing.
 
@@ -40,11 +40,11 @@ def steps(title: str, total: int | None, *, verbose: str | int = "auto") -> Iter
 
 
 def tracked(items: Collection[Item], title: str, *, verbose: str | int = "auto") -> Iterator[Item]:
-    """Yields items, and shows a progress bar meanwhile.
+    """Yields items, and shows a progress bar.
 
     Args:
         items: The items.
-        title: What is done.
+        title: Title of the bar: the work in progress.
         verbose: As in `steps`.
 
     Yields:

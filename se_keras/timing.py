@@ -12,7 +12,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 def stopwatch(run: Callable[[], Any], *, settling: int = 0) -> Callable[[], float]:
-    """Makes a timer of a function.
+    """Makes a timer for a function.
 
     Args:
         run: The function.

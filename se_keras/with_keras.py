@@ -25,7 +25,7 @@ def import_layers() -> None:
 
 
 class _AfterKeras(importlib.abc.MetaPathFinder):
-    """A finder that lets the other finders find `keras`, and adds a step to loading it."""
+    """A finder that lets the other finders find `keras`, and adds a step to its loading."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

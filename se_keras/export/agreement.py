@@ -102,7 +102,7 @@ class Agreement:
             return
         least = limits.top1_agreement
         if self.top1_agreement is not None and least is not None and self.top1_agreement < least:
-            yield f"{where}: at least {least:.1%} must have the same top class; {self.top1_agreement:.1%} have it."
+            yield f"{where}: at least {least:.1%} must have the same top class; {self.top1_agreement:.1%} do."
         drop = self.accuracy_drop
         if drop is not None and limits.accuracy_drop is not None and drop > limits.accuracy_drop:
             most = 100 * limits.accuracy_drop

@@ -49,7 +49,7 @@ class Calibration:
         return {"images": len(self.images), "range": [self.low, self.high]}
 
     def batches(self, size: int) -> list[np.ndarray]:
-        """Returns the images in batches of one size; all whole ones, and at least one."""
+        """Returns the images in batches of one size: all complete ones, and at least one."""
         images = self.images
         if len(images) < size:
             images = np.resize(images, (size, *images.shape[1:]))  # repeats them

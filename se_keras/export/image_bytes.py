@@ -123,7 +123,7 @@ def exif_orientation(contents: Any) -> Any:
         contents: Scalar string tensor: the bytes of an image file.
 
     Returns:
-        Scalar int32 tensor: 1 to 8 as in the EXIF standard; 0 if the file has none, or its EXIF data are damaged.
+        Scalar int32 tensor: 1 to 8 as in the EXIF standard; 0 if the file has none, or its EXIF data is damaged.
     """
     import tensorflow as tf
 

@@ -19,7 +19,7 @@ Pass = Callable[[Graph], Graph]
 OPEN_SIZE = 128  # for models that take any size: above the minimum of every network
 LARGEST_DIFFERENCE = 1e-3  # relative to the largest output; rounding through 150 layers stays far below
 ROUNDING = 2.0**-20  # relative perturbation of the input, to measure its effect on the outputs
-SHAKEN_DIFFERENCE = 50  # times that effect, where this is more
+SHAKEN_DIFFERENCE = 50  # times that effect, if this is more
 
 
 def inference_form(model: keras.Model) -> keras.Model:

@@ -64,7 +64,7 @@ def add_classifier_metadata(
 
     Args:
         content: Content of a `.tflite` file with one input of shape (batch, height, width, 3 or 1)
-            and one output of shape (batch, classes). Existing metadata are replaced.
+            and one output of shape (batch, classes). Existing metadata is replaced.
         class_names: Class names in the order of the outputs; two for an output of one column, which
             is the probability or logit of the second class. MediaPipe shows no names for such a file.
         mean: Value to subtract from a pixel of 0 to 255: one value, or one per channel. 0 for
@@ -106,7 +106,7 @@ def read_metadata(model: bytes) -> ClassifierMetadata | None:
         model: Content of a `.tflite` file.
 
     Returns:
-        The metadata, or None if there are none.
+        The metadata, or None if there is none.
 
     Raises:
         ImportError: Neither `ai_edge_litert` nor TensorFlow is installed.
@@ -161,7 +161,7 @@ def _classifier_tensors(model: Any) -> tuple[Any, Any]:
     fits = len(inputs) == len(outputs) == 1 and len(shapes[0][0]) == 4 and shapes[0][0][-1] in COLOR_SPACES
     if not fits or not shapes[1][0]:
         raise ValueError(
-            "Classifier metadata need one input of shape (batch, height, width, 3 or 1) and one output of shape "
+            "Classifier metadata needs one input of shape (batch, height, width, 3 or 1) and one output of shape "
             f"(batch, classes); received inputs of shapes {shapes[0]} and outputs of shapes {shapes[1]}. Omit the "
             "metadata."
         )
@@ -253,7 +253,7 @@ def _statement(
 
 
 def _state(model: Any, statement: bytes) -> None:
-    """Puts the metadata into a model, in place of earlier ones."""
+    """Puts the metadata into a model, in place of any earlier metadata."""
     buffer = _statement_buffer(model)
     if buffer is None:
         buffer, entry = schema_module().BufferT(), schema_module().MetadataT()

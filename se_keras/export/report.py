@@ -238,7 +238,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _finite(value: Any) -> Any:
-    """Replaces infinity and NaN, which JSON does not have, by None."""
+    """Replaces infinity and NaN, which JSON does not have, with None."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

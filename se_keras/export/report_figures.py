@@ -105,7 +105,7 @@ def draw_answers(report: Report) -> Any:
     Returns:
         A figure. Top: each output as a point, on the diagonal where both agree; in a second color
         the most probable class of each image where both agree, and in a third that of the
-        reference where the file finds another. Bottom: the differences, and the largest that the
+        reference where the file's differs. Bottom: the differences, and the largest that the
         limits allow where that is in view.
 
     Raises:

@@ -72,8 +72,8 @@ class Runner(abc.ABC):
 
     Attributes:
         input_shape: (batch, height, width, channels); None for dimensions of any size.
-        kind: Kind of output, a key of `se_keras.scores.SIGNATURES`; "output" also if the file
-            does not state it.
+        kind: Kind of output, a key of `se_keras.scores.SIGNATURES`; "output" if the file does not
+            state it.
     """
 
     kind: str = "output"

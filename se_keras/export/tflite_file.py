@@ -14,7 +14,7 @@ from se_keras.export.tensorflow_internals import schema_module
 
 IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # bytes, of weights, as the schema requires
-ROOM = 2**20  # bytes for everything but the weights; the builder makes more when it needs more
+ROOM = 2**20  # bytes for everything but the weights; the builder allocates more if needed
 
 
 def is_tflite(head: bytes) -> bool:

@@ -57,8 +57,8 @@ def saved_model(
       class indices as text. Logits pass through a softmax; one sigmoid (or logit) is the probability p
       of the second of two classes, and the first gets 1 - p; several sigmoids stay independent. Each
       image is decoded, turned upright, resized, and cropped as in `preprocess`, within the same limits.
-      Where the two differ, it is by one level of 255 (bicubic: at most four observed), in one pixel of
-      50 or, for tall images, of five. "status" is "", or states why a file has no prediction: its
+      Where the two differ, it is by one level of 255 (bicubic: at most four observed), in one pixel in
+      50 or, for tall images, in five. "status" is "", or states why a file has no prediction: its
       probabilities and scores are NaN, its labels "", and the rest of the batch is unaffected. The
       signature is missing if the model is not a classifier of RGB images (channels last), or if its
       input size is unknown.

@@ -258,7 +258,7 @@ def _fed(batches: Sequence[np.ndarray], advance: Advance) -> Iterator[list[np.nd
 
 
 def _check_loads(path: pathlib.Path) -> None:
-    """Checks that the runtime loads the file: it refuses some quantized files, which should not surface on a phone."""
+    """Checks here, not first on a phone, that the runtime loads the file: it refuses some quantized ones."""
     try:
         TFLiteRunner(path)
     except (RuntimeError, ValueError) as error:

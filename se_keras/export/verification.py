@@ -100,7 +100,7 @@ def verify(
     Raises:
         FileNotFoundError: `path` or the folder of images does not exist.
         ImportError: The file's runtime is not installed.
-        ValueError: A file that is not a model or is damaged, does not fit the model, or does not
+        ValueError: The file is not a model, is damaged, does not fit the model, or does not
             take images; images in the range 0 to 1 where 0 to 255 is expected; or a number of
             labels other than one per image.
     """
@@ -186,7 +186,7 @@ def _image_sets(
     most: int,
     preprocessing: Preprocessing | Callable[[np.ndarray], np.ndarray] | None,
 ) -> tuple[list[ImageSet], tuple[str, ...]]:
-    """Returns random images, and real ones if there are any; and notes for the report."""
+    """Returns random images, real ones if there are any, and notes for the report."""
     sets = [random_images(shape, 8)]
     notes: tuple[str, ...] = (NO_DATA,)
     if data is not None:

@@ -24,7 +24,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image: Gray (1, 8, 16, or 32 bits, or floats), with a palette or transparency, CMYK, or rotated by EXIF data.
 
     Returns:
-        A PIL image of mode "RGB". Transparency is dropped. Unreadable EXIF data are ignored.
+        A PIL image of mode "RGB". Transparency is dropped. Unreadable EXIF data is ignored.
 
     Raises:
         ValueError: The values are outside the ranges of `as_rgb`, or Pillow cannot convert the color model.
@@ -41,7 +41,7 @@ def exif_orientation(image: Image.Image) -> int:
         image: An opened image.
 
     Returns:
-        1 to 8, as in the EXIF standard; 1, which is upright, if the data state none or are damaged.
+        1 to 8, as in the EXIF standard; 1, which is upright, if the data states none or is damaged.
     """
     exif = Image.Exif()
     try:
