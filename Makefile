@@ -10,7 +10,7 @@ INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable
 # The model that `make web` shows; a .keras file of your own, with a labels.txt beside it: make web MODEL=model.keras
 MODEL ?= demo_output/model.keras
 
-.PHONY: demo web test test-slow test-oldest install-oldest test-newest lint format benchmarks docs package clean
+.PHONY: demo web test test-slow test-all test-oldest install-oldest test-newest lint format benchmarks docs package clean
 
 demo: $(VENV)/.demo
 	$(BIN)/se-keras demo --output demo_output
@@ -30,6 +30,10 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# Before a release: the networks, too, that differ from tested ones only in depth, width, or groups.
+test-all: test
+	SE_KERAS_ALL_NETWORKS=1 $(MAKE) test-slow
 
 # The oldest Keras and TensorFlow that are supported, where their own code is relied on most.
 test-oldest: install-oldest

@@ -315,6 +315,7 @@ def test_predict_needs_labels_for_own_classes(capsys, model_file, photo):
     assert "--class-names" in err
 
 
+@pytest.mark.slow
 def test_labels_beside_the_model_are_taken(capsys, photo, labels, tmp_path):
     (tmp_path / "run").mkdir()
     file = tmp_path / "run/model.keras"
@@ -385,6 +386,7 @@ def test_export_writes_verifies_and_reports(capsys, model_file, tmp_path, labels
     assert "--overwrite" in err
 
 
+@pytest.mark.slow
 def test_export_takes_the_labels_beside_the_model_or_says_that_there_are_none(capsys, model_file, tmp_path):
     file = shutil.copy(model_file, tmp_path / "model.keras")
     arguments = ["export", file, "--format", "tflite", "--output", tmp_path / "out.tflite", "--json", "--overwrite"]
@@ -450,6 +452,7 @@ def test_export_says_what_is_wrong(capsys, arguments, reason, tmp_path, labels, 
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_verify_passes_and_fails_by_exit_code(capsys, tflite_file, model_file, photo):
     arguments = ["verify", tflite_file, "--model", model_file, "--data", photo.parent]
     code, out, err = run(capsys, *arguments)

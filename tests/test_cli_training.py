@@ -130,6 +130,7 @@ def test_a_run_in_use_is_refused_before_any_image_is_read(tmp_path, capsys):
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(data_file, tmp_path, capsys, monkeypatch):
     shortened("se_resnet20").save(tmp_path / "short.keras")
     arguments = ["train", "--model", tmp_path / "short.keras", *SHORT[3:], "--data", data_file]
@@ -224,6 +225,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_images_that_were_trained_on_are_not_evaluated_on(photos, tmp_path, capsys):
     file = tmp_path / "run/model.keras"
     file.parent.mkdir()
@@ -261,6 +263,7 @@ def test_insert_takes_published_weights(capsys):
     assert len(json.loads(out)["positions"]) == 9
 
 
+@pytest.mark.slow
 def test_insert_shows_where_and_writes_a_model_of_the_same_answers(tmp_path, capsys):
     base = se_keras.SEResNet20(se=None)
     base.save(tmp_path / "plain.keras")

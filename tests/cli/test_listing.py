@@ -7,7 +7,7 @@ import json
 import pathlib
 
 import pytest
-from cases import NEWER_QUICK, PAPER
+from cases import NEWER_QUICK, PAPER_TESTED, networks
 
 import se_keras
 import se_keras_cli
@@ -48,9 +48,7 @@ def test_catalog_names_every_network_and_recipe():
 QUICK = {"se_resnet20", "se_mobilenet", "mobilenetv3_small_050"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in (*PAPER, *NEWER_QUICK)]
-)
+@pytest.mark.parametrize("name", networks((*PAPER_TESTED, *NEWER_QUICK), QUICK))
 def test_catalog_states_what_a_network_costs(name):
     facts = known_networks()[name]
     assert make_catalog.network_cost(name) == {"parameters": facts.parameters, "macs": facts.macs}

@@ -88,7 +88,7 @@ def user_model(**dense):
 # The same answers everywhere.
 
 
-@pytest.mark.parametrize("deploy", [True, False])
+@pytest.mark.parametrize("deploy", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["small", pytest.param("grouped", marks=pytest.mark.slow)])
 def test_every_way_to_call_equals_keras(name, deploy, request, saved):
     model = request.getfixturevalue(name)
@@ -101,6 +101,7 @@ def test_every_way_to_call_equals_keras(name, deploy, request, saved):
         np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_of_no_files_has_no_answers(deployed):
     serve = tf.saved_model.load(str(deployed)).signatures["serve_bytes"]
     answer = serve(image_bytes=tf.constant([], tf.string))
@@ -114,6 +115,7 @@ def test_batch_is_dynamic(deployed, small):
         assert loaded(images_for(small, count)).shape == (count, 10)
 
 
+@pytest.mark.slow
 def test_features_are_what_the_classifier_sees(tunable, deployed, small):
     images = images_for(small)
     expected = answers(se_keras.feature_extractor(small, ["pooled"]), images)["pooled"]
@@ -192,6 +194,7 @@ def must_compile(path):
     return [function.signature.name for function in functions if function.attr["_XlaMustCompile"].b]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deploy", [True, False])
 def test_no_function_must_be_compiled(saved, deploy):
     assert must_compile(saved("grouped", deploy)) == []
@@ -458,6 +461,7 @@ def test_model_without_record_gets_stretched_images_and_indices(tmp_path):
     assert [int(label) for label in served["labels"].numpy()[0]] == list(order)
 
 
+@pytest.mark.slow
 def test_given_preprocessing_is_applied(tmp_path):
     model = shortened("se_resnet20", include_preprocessing=False)
     record = se_keras.Preprocessing(size=99, mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3), interpolation="bicubic")
@@ -468,6 +472,7 @@ def test_given_preprocessing_is_applied(tmp_path):
     np.testing.assert_allclose(served["probabilities"], expected, atol=5e-3)
 
 
+@pytest.mark.slow
 def test_nested_network_keeps_its_record(small, tmp_path):
     model = keras.Sequential([keras.Input((32, 32, 3)), small])
     path = export.saved_model(model, tmp_path / "saved")
@@ -476,6 +481,7 @@ def test_nested_network_keeps_its_record(small, tmp_path):
     np.testing.assert_allclose(served["probabilities"], expected, atol=5e-3)
 
 
+@pytest.mark.slow
 def test_open_input_size_is_filled_from_the_record(tmp_path):
     model = shortened("se_resnet20", input_shape=(None, None, 3))
     loaded = tf.saved_model.load(str(export.saved_model(model, tmp_path / "saved")))
@@ -495,6 +501,7 @@ def test_no_bytes_where_the_model_is_no_classifier_of_rgb_images(shape, head, tm
     assert set(loaded.signatures) == expected
 
 
+@pytest.mark.slow
 def test_integer_input_stays_integer(tmp_path):
     inputs = keras.Input((8, 8, 3), dtype="uint8")
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
@@ -530,6 +537,7 @@ def test_labels_are_an_asset(deployed):
     assert (deployed / "assets" / "labels.txt").read_text("utf-8").splitlines() == list(NAMES)
 
 
+@pytest.mark.slow
 def test_folder_can_be_moved(small, tmp_path):
     path = export.saved_model(small, tmp_path / "first", class_names=NAMES)
     shutil.move(path, tmp_path / "second")
@@ -588,6 +596,7 @@ def signature_dtype(signatures, request, name):
 # Faults.
 
 
+@pytest.mark.slow
 def test_existing_folder_is_kept_unless_told_otherwise(small, tmp_path):
     target = tmp_path / "saved"
     target.mkdir()

@@ -69,7 +69,7 @@ def fp32(request, tmp_path_factory):
     return file
 
 
-@pytest.mark.parametrize("name", ["small", "grouped"])
+@pytest.mark.parametrize("name", ["small", pytest.param("grouped", marks=pytest.mark.slow)])
 def test_fp32_equals_keras(name, fp32, request):
     model = request.getfixturevalue(name)
     runner = TFLiteRunner(fp32(name))
@@ -90,6 +90,7 @@ def test_one_native_operation_a_convolution_and_nothing_else(grouped, fp32):
     assert all((shape > 0).all() for shape in shapes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "difference", "share"),
     [
@@ -189,6 +190,7 @@ def test_narrow_groups_are_joined(groups, width, filters, found):
     np.testing.assert_allclose(answers(rewritten, noise), expected, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_squeeze_in_stages(small, tmp_path):
     images = images_for(small)
     expected = answers(small, images)
@@ -297,6 +299,7 @@ def test_several_inputs_are_refused(tmp_path):
         export.tflite(keras.Model([a, b], layers.Add()([a, b])), tmp_path / "model.tflite")
 
 
+@pytest.mark.slow
 def test_existing_target_is_kept_unless_told_otherwise(small, tmp_path):
     target = tmp_path / "model.tflite"
     for file in (target, target.with_suffix(".json")):

@@ -50,7 +50,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-@pytest.mark.parametrize("kind", ["tflite", "saved_model", "keras"])
+@pytest.mark.parametrize("kind", ["tflite", "saved_model", pytest.param("keras", marks=pytest.mark.slow)])
 def test_good_file_passes(kind, model, files, photos):
     report = export.verify(files[kind], model, data=photos, **QUICK)
     assert report.passed, report.failures
@@ -191,6 +191,7 @@ def test_random_images_and_preparation(model):
     assert preparation_of(None, (64, 48)).crop == 0.875
 
 
+@pytest.mark.slow
 def test_preparation_serves_models_without_their_own(tmp_path, rng):
     model = shortened("se_resnet20", include_preprocessing=False)
     path = export.tflite(model, tmp_path / "model.tflite")
@@ -489,6 +490,7 @@ def test_average_pools_are_squeezes_too(tmp_path):
 # Processes and GPUs.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tflite", "keras", pytest.param("saved_model", marks=pytest.mark.slow)])
 def test_worker_answers_as_the_runner_does(kind, files):
     images = random_images((32, 32, 3), 3).images

@@ -193,6 +193,7 @@ def test_served_model_answers_what_it_can(model, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_session_serves_row_by_row_too(model, tmp_path):
     """As TensorFlow Serving runs a graph: without Python."""
     path = export.saved_model(model, tmp_path / "saved")

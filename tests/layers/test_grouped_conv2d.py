@@ -176,6 +176,7 @@ TRAIN = """
 """
 
 
+@pytest.mark.slow
 def test_trains_where_tensorflow_lacks_the_grouped_gradient(run_python):
     # Without oneDNN, TensorFlow's CPU kernel has no gradient with groups: the layer must notice.
     check = """
@@ -188,5 +189,6 @@ def test_trains_where_tensorflow_lacks_the_grouped_gradient(run_python):
     assert "trained on tensorflow" in run_python(code, KERAS_BACKEND="tensorflow", TF_ENABLE_ONEDNN_OPTS="0")
 
 
+@pytest.mark.slow
 def test_trains_on_jax(run_warm):
     assert "trained on jax" in run_warm(TRAIN.format(jit_compile=True), "jax")

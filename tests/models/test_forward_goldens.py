@@ -7,14 +7,13 @@ here means that the network differs from its original, not that the golden is ol
 from __future__ import annotations
 
 import importlib.util
-import os
 import pathlib
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import pytest
-from cases import NEWER
+from cases import ALL, NEWER, ONLY_NUMBERS_DIFFER
 from formula import NETWORK_GAINS, fill, images, thin
 
 from se_keras.layers import SqueezeExcite
@@ -79,7 +78,7 @@ QUICK = (
     "timm_seresnext26d_32x4d",
     "timm_mobilenetv3_small_100",
 )
-# Of the newer networks, those that other backends compute in every run; SE_KERAS_ALL_NETWORKS=1 takes all.
+# Of the newer networks, those that other backends compute in every run; `make test-all` takes all.
 ON_ALL_BACKENDS = (
     "timm_resnetrs50",
     "timm_regnety_008_tv",
@@ -87,11 +86,8 @@ ON_ALL_BACKENDS = (
     "timm_efficientnetv2_rw_t",
     "timm_tf_efficientnet_b0",
 )
-LEFT_OUT = [
-    name
-    for name, (network, *_) in CASES.items()
-    if network in NEWER and name not in ON_ALL_BACKENDS and not os.environ.get("SE_KERAS_ALL_NETWORKS")
-]
+TESTED = [name for name, (network, *_) in CASES.items() if ALL or network not in ONLY_NUMBERS_DIFFER]
+LEFT_OUT = [name for name in TESTED if CASES[name][0] in NEWER and name not in ON_ALL_BACKENDS and not ALL]
 
 # Sums in another order: 1e-6 in 18 layers, 1e-5 in 154; a wrong padding or gate shows at 1e-2.
 TOLERANCE = 1e-4
@@ -155,7 +151,7 @@ def measure(golden: str, **options: str | None) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    "golden", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CASES]
+    "golden", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TESTED]
 )
 def test_network_equals_its_original(golden: str) -> None:
     distances = measure(golden)

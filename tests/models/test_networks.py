@@ -100,7 +100,7 @@ CHANNELS = {
 INCEPTION_SIZES = (147, 71, 35, 17, 8)
 
 
-@pytest.mark.parametrize("name", networks(CHANNELS))
+@pytest.mark.parametrize("name", networks())
 def test_feature_maps_have_the_documented_channels_and_sizes(name):
     cifar, unpadded = name in CIFAR, name in ("se_inception_v3", "se_inception_resnet_v2")
     size = 32 if cifar else 299 if unpadded else 224
@@ -209,12 +209,12 @@ BLOCKS = {
 }
 
 
-@pytest.mark.parametrize("name", networks(quick=("se_resnet50", "se_bn_inception", *SMALL)))
+@pytest.mark.parametrize("name", networks(quick=("se_resnet50", *SMALL)))
 def test_number_of_se_blocks(name, built):
     assert built(name).info.se_blocks == BLOCKS[name]
 
 
-@pytest.mark.parametrize("name", networks(quick=("se_resnet50", "se_bn_inception", *SMALL)))
+@pytest.mark.parametrize("name", networks(quick=("se_resnet50", *SMALL)))
 def test_plain_network_differs_by_the_se_blocks_only(name, built):
     carrying, plain = built(name), built(name, se=None)
     assert plain.info.se_blocks == 0
@@ -411,8 +411,20 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", networks(RESIDUAL, quick=("se_resnet20",)))
-@pytest.mark.parametrize("option", OPTIONS)
+def on_small_networks():
+    """Every option on the smallest network."""
+    yield from (("se_resnet20", option) for option in OPTIONS)
+
+
+def on_every_unit():
+    """The options that decide where and how wide the blocks are, on every kind of residual unit."""
+    for name in RESIDUAL:
+        for option in ("stages", "divisor", *POSITIONS):
+            if name != "se_resnet20":
+                yield pytest.param(name, option, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "option"), [*on_small_networks(), *on_every_unit()])
 def test_option_of_se_config(name, option, rng):
     config = OPTIONS[option]
     if config.position not in NETWORKS[name].positions:
@@ -565,6 +577,7 @@ def test_keras_file_of_another_structure_and_the_same_shapes_is_refused(tmp_path
         se_keras.SEResNet20(weights=tmp_path / "tanh.keras")
 
 
+@pytest.mark.slow
 def test_weights_of_a_compiled_and_trained_model_load(tmp_path, rng):
     model = se_keras.SEResNet20(classes=3, dropout=0.5)  # a seed and the optimizer's state are in the file too
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], run_eagerly=True, jit_compile=False)

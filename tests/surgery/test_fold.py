@@ -191,6 +191,7 @@ def test_small_variances_are_folded_in_double_precision():
     assert relative_difference(model, deploy(model)) < 1e-4
 
 
+@pytest.mark.slow
 def test_channels_first(run_warm):
     pytest.importorskip("jax")
     run_warm(
