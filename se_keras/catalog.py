@@ -35,7 +35,7 @@ class RecipeFacts:
         name: Its key in `training.RECIPES`.
         epochs: Number of passes over the training images.
         batch_size: Number of images per step.
-        source: Where the recipe comes from.
+        source: Source of the recipe.
         evidence: The result of a run with it in this repository.
     """
 

@@ -20,7 +20,7 @@ def stopwatch(run: Callable[[], Any], *, settling: int = 0) -> Callable[[], floa
             data of other contestants in the caches.
 
     Returns:
-        A function that calls it, and returns the seconds that the last call took.
+        A function that calls `run`, and returns the seconds that the last call took.
     """
 
     def timed() -> float:

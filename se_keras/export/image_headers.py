@@ -18,7 +18,7 @@ _MOST_GIF_BLOCKS = 100_000  # up to the end of the first frame; each takes one s
 
 
 def is_kind(contents: Any, kind: str) -> Any:
-    """Returns whether bytes begin like files of a kind.
+    """Returns whether bytes begin like files of a given kind.
 
     Args:
         contents: Scalar string tensor.

@@ -309,4 +309,4 @@ def _open_or_batched(graph: TFLiteGraph, target: str) -> Iterator[Refusal]:
         if -1 in tensor.shape:
             yield Refusal(target, tensor.name, f"leaves its shape {tensor.shape} open; export with a fixed size")
         elif tensor.shape and tensor.shape[0] != 1:
-            yield Refusal(target, tensor.name, f"takes {tensor.shape[0]} images at once; export with batch 1")
+            yield Refusal(target, tensor.name, f"takes {tensor.shape[0]} images at a time; export with batch 1")

@@ -43,7 +43,7 @@ NO_GPU = "No GPU and no software driver was found: GPU refusals are inferred fro
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What one step of a verification adds to the fields of a `Report` with the same names."""
+    """The additions of one step of a verification to the fields of a `Report` with the same names."""
 
     agreements: tuple[Agreement, ...] = ()
     headrooms: tuple[Headroom, ...] = ()

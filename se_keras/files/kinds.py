@@ -171,7 +171,7 @@ def kind_of(path: str | os.PathLike) -> Kind:
     """
     suffix = pathlib.Path(path).suffix
     if suffix not in _KINDS:
-        raise ValueError(f"Outputs end in {', '.join(_KINDS)}; received {os.fspath(path)!r}.")
+        raise ValueError(f"An output must end in {', '.join(_KINDS)}; received {os.fspath(path)!r}.")
     return _KINDS[suffix]
 
 

@@ -107,7 +107,7 @@ class Graph:
         return [call for call in self._takers.get(id(tensor), ()) if call is not None]
 
     def sole_producer(self, tensor: Any) -> Call | str:
-        """Returns the call that returns a tensor, if nothing but one call takes the tensor; otherwise the reason."""
+        """Returns the call that returns a tensor if only one call takes the tensor; otherwise the reason why not."""
         call = self.producer(tensor)
         if call is None:
             return "it follows the model's input"

@@ -238,7 +238,7 @@ def class_indices(labels: Any) -> np.ndarray:
     if not is_numeric or np.any(array != np.floor(array)) or np.any(array < 0):
         shown = repr(array.ravel()[:3].tolist())
         raise ValueError(
-            "Labels must be integers from 0, shape (n,), or one-hot rows, shape (n, classes); received shape "
+            "Labels must be nonnegative integers of shape (n,), or one-hot rows of shape (n, classes); received shape "
             f"{array.shape}, dtype {array.dtype}, beginning {shown}. If they are not classes, pass the images alone."
         )
     return array.astype("int64")

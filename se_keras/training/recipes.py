@@ -86,7 +86,7 @@ class Recipe:
         return sum(phase.epochs for phase in self.phases)
 
     def with_epochs(self, epochs: int) -> Recipe:
-        """Returns the same recipe over another number of epochs; phases, warmup, and steps keep their proportions.
+        """Returns the same recipe over a different number of epochs; phases, warmup, and steps keep their proportions.
 
         Args:
             epochs: Number of epochs of all phases together.

@@ -174,7 +174,7 @@ _PLAIN: dict[Global, Callable[..., Any]] = {
     Global("builtins", "set"): _set,
     Global("_codecs", "encode"): _encoded,
 }
-"""What older protocols call to make a plain object."""
+"""The functions that older protocols call to make plain objects."""
 
 _ARGUMENTS = frozenset(
     {

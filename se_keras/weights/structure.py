@@ -28,7 +28,7 @@ LINEAGES = {
     "813af35134944c74": "timm",  # se_resnext101_64x4d
     "ebfc032bc1277d8e": "timm",  # senet154
 }
-"""The lineage of each fingerprint that is not of a network's own structure: what a file written here was built in."""
+"""The lineage of each fingerprint other than that of a network's own structure, for files written by this package."""
 
 
 def fingerprint_of(model: keras.Model) -> str:

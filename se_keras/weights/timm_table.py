@@ -48,7 +48,7 @@ _RECIPES = {
     "tf_in1k": "Trained by its authors in TensorFlow (arXiv 2103.07579), ported by Ross Wightman.",
     "tv2_in1k": "Trained by torchvision with its second recipe.",
 }
-"""What a tag, or its beginning, says about the training."""
+"""The training that a tag, or the beginning of one, stands for."""
 
 
 def _provenance(tag: str) -> str:

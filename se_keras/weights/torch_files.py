@@ -273,4 +273,4 @@ _CALLS: dict[Global, Callable[..., Any]] = {
     Global("torch._utils", "_rebuild_tensor_v3"): _tensor_of_dtype,
     Global("torch._utils", "_rebuild_parameter"): _parameter,
 }
-"""What a pickle may call, and what is called in its place."""
+"""The names that a pickle may call, and the function that is called in place of each."""

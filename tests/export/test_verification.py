@@ -259,7 +259,7 @@ def unary(name, dtype="FLOAT32", shape=(1, 8, 8, 4), custom=False):
         (graph_of(unary("BROADCAST_TO")), "gpu", "at any rank"),
         (graph_of(unary("RELU_0_TO_1")), "gpu", r"relu6\(x \+ 3\) / 6"),
         (graph_of(unary("RESHAPE", shape=(1, 2, 2, 2, 4))), "gpu", "more than four dimensions"),
-        (graph_of(unary("ADD"), shape=(8, 8, 8, 4)), "gpu", "8 images at once"),
+        (graph_of(unary("ADD"), shape=(8, 8, 8, 4)), "gpu", "8 images at a time"),
         (graph_of(unary("ADD"), shape=(-1, 8, 8, 4)), "gpu", r"\(-1, 8, 8, 4\) open"),
         (graph_of(unary("ADD", "INT16")), "gpu", "16-bit integers"),
         (graph_of(unary("ADD")), "edgetpu", "8-bit integers throughout"),
