@@ -65,7 +65,7 @@ def _builders_by_network() -> dict[str, str]:
 def _newer() -> set[str]:
     from se_keras.weights import timm_table
 
-    return {record.model for record in timm_table.read_records()}
+    return {record.model for record in timm_table.read_records(timm_table.NEWER)}
 
 
 def _weights(identifier: str) -> str:
