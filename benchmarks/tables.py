@@ -7,7 +7,6 @@ They come from the registry, the records of published weights, and benchmarks/re
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import pathlib
@@ -21,13 +20,10 @@ RESULTS = ROOT / "benchmarks/results"
 
 
 def models_table() -> str:
-    import se_keras
     from se_keras import create_model, model_info
     from se_keras.models.registry import NETWORKS
 
-    builders = [name for name in se_keras.__all__ if name.startswith("SE") and name != "SEConfig"]
-    # A builder's default model name is the registry name.
-    names = {inspect.signature(getattr(se_keras, name)).parameters["name"].default: name for name in builders}
+    names = _builders_by_network()
     titles = ("Builder", "Name", "Input", "Parameters", "without SE", "GMACs", "without SE", "Weights (top-1, %)")
     lines = [f"| {' | '.join(titles)} |", "| --- | --- | --: | --: | --: | --: | --: | --- |"]
     for identifier, network in NETWORKS.items():
@@ -44,12 +40,9 @@ def models_table() -> str:
 
 def newer_table() -> str:
     """Returns one row per network that timm has, of after the paper."""
-    import se_keras
     from se_keras.catalog import known_networks
 
-    builders = [name for name in se_keras.__all__ if callable(getattr(se_keras, name)) and name != "SqueezeExcite"]
-    parameters = {name: inspect.signature(getattr(se_keras, name)).parameters for name in builders}
-    names = {found["name"].default: name for name, found in parameters.items() if "include_top" in found}
+    names = _builders_by_network()
     lines = [
         "| Builder | Name | Input | Parameters | GMACs | Weights (top-1, %) |",
         "| --- | --- | --: | --: | --: | --- |",
@@ -63,10 +56,16 @@ def newer_table() -> str:
     return "\n".join(lines)
 
 
+def _builders_by_network() -> dict[str, str]:
+    from se_keras.catalog import known_builders
+
+    return {identifier: builder for builder, identifier in known_builders().items()}
+
+
 def _newer() -> set[str]:
     from se_keras.weights import timm_table
 
-    return {record.model for record in timm_table.read_records()}
+    return {record.model for record in timm_table.read_records(timm_table.NEWER)}
 
 
 def _weights(identifier: str) -> str:
@@ -161,135 +160,40 @@ def replaced(text: str, marker: str, content: str, separator: str = "\n") -> str
 
 
 FAMILIES = {
-    "SE-ResNet": ("SEResNet18", "SEResNet34", "SEResNet50", "SEResNet101", "SEResNet152", "SEResNet152D"),
-    "SE-ResNeXt": (
-        "SEResNeXt26",
-        "SEResNeXt26D",
-        "SEResNeXt26T",
-        "SEResNeXt50",
-        "SEResNeXt101",
-        "SEResNeXt101_64x4d",
-        "SEResNeXt101_32x8d",
-        "SEResNeXt101D_32x8d",
-    ),
-    "SENet-154": ("SENet154",),
-    "SE-Inception": ("SEBNInception", "SEInceptionV3", "SEInceptionResNetV2"),
-    "SE-VGG": ("SEVGG16",),
-    "Mobile": ("SEMobileNet", "SEShuffleNet"),
-    "CIFAR": (
-        "SEResNet20",
-        "SEResNet32",
-        "SEResNet44",
-        "SEResNet56",
-        "SEResNet110",
-        "SEPreResNet110",
-        "SEPreResNet164",
-        "SEWideResNet16_8",
-    ),
-    "SE-ResNeXt-AA": (
-        "SEResNeXtAA101D_32x8d",
-        "SEResNeXtAA201D_32x8d",
-    ),
-    "ResNet-RS": (
-        "ResNetRS50",
-        "ResNetRS101",
-        "ResNetRS152",
-        "ResNetRS200",
-        "ResNetRS270",
-        "ResNetRS350",
-        "ResNetRS420",
-    ),
-    "RegNetY": (
-        "RegNetY002",
-        "RegNetY004",
-        "RegNetY006",
-        "RegNetY008",
-        "RegNetY008_TV",
-        "RegNetY016",
-        "RegNetY032",
-        "RegNetY040",
-        "RegNetY064",
-        "RegNetY080",
-        "RegNetY080_TV",
-        "RegNetY120",
-        "RegNetY160",
-        "RegNetY320",
-        "RegNetY640",
-        "RegNetY1280",
-    ),
-    "MobileNetV3": (
-        "MobileNetV3Small050",
-        "MobileNetV3Small075",
-        "MobileNetV3Small",
-        "MobileNetV3Large",
-        "MobileNetV3Large150D",
-        "TFMobileNetV3Small075",
-        "TFMobileNetV3Small",
-        "TFMobileNetV3Large075",
-        "TFMobileNetV3Large",
-    ),
-    "EfficientNet": (
-        "EfficientNetB0",
-        "EfficientNetB1",
-        "EfficientNetB2",
-        "EfficientNetB3",
-        "EfficientNetB4",
-        "EfficientNetB5",
-        "TFEfficientNetB0",
-        "TFEfficientNetB1",
-        "TFEfficientNetB2",
-        "TFEfficientNetB3",
-        "TFEfficientNetB4",
-        "TFEfficientNetB5",
-        "TFEfficientNetB6",
-        "TFEfficientNetB7",
-        "TFEfficientNetB8",
-    ),
-    "EfficientNetV2": (
-        "EfficientNetV2RWT",
-        "EfficientNetV2RWS",
-        "EfficientNetV2RWM",
-        "TFEfficientNetV2B0",
-        "TFEfficientNetV2B1",
-        "TFEfficientNetV2B2",
-        "TFEfficientNetV2B3",
-        "TFEfficientNetV2S",
-        "TFEfficientNetV2M",
-        "TFEfficientNetV2L",
-    ),
-    "LCNet, TinyNet, SE-MNASNet, FBNetV3": (
-        "SEMNASNet075",
-        "SEMNASNet100",
-        "LCNet050",
-        "LCNet075",
-        "LCNet100",
-        "TinyNetA",
-        "TinyNetB",
-        "TinyNetC",
-        "TinyNetD",
-        "TinyNetE",
-        "FBNetV3B",
-        "FBNetV3D",
-        "FBNetV3G",
-    ),
+    "SE-ResNet": r"SEResNet(18|34|50|101|152)D?",
+    "SE-ResNeXt": r"SEResNeXt\d+.*",
+    "SENet-154": r"SENet154",
+    "SE-Inception": r"SE.*Inception.*",
+    "SE-VGG": r"SEVGG16",
+    "Mobile": r"SEMobileNet|SEShuffleNet",
+    "CIFAR": r"SEResNet(20|32|44|56|110)|SEPreResNet.*|SEWideResNet.*",
+    "SE-ResNeXt-AA": r"SEResNeXtAA.*",
+    "ResNet-RS": r"ResNetRS.*",
+    "RegNetY": r"RegNetY.*",
+    "MobileNetV3": r"(TF)?MobileNetV3.*",
+    "EfficientNet": r"(TF)?EfficientNetB.*",
+    "EfficientNetV2": r"(TF)?EfficientNetV2.*",
+    "LCNet, TinyNet, SE-MNASNet, FBNetV3": r"(LCNet|TinyNet|SEMNASNet|FBNetV3).*",
 }
+"""Families in the order of the table, and which builders belong to each, as a regular expression."""
 
 
 def families_table() -> str:
     """Returns one row per family: its networks and their published weights."""
-    import se_keras
+    from se_keras.catalog import known_builders
     from se_keras.weights.published import RECORDS
 
     lines = ["| Family | Builders | Checkpoints | Top-1, % |", "| --- | --- | --: | --: |"]
-    for family, builders in FAMILIES.items():
-        networks = {inspect.signature(getattr(se_keras, builder)).parameters["name"].default for builder in builders}
+    for family, pattern in FAMILIES.items():
+        builders = [builder for builder in known_builders() if re.fullmatch(pattern, builder)]
+        networks = {known_builders()[builder] for builder in builders}
         accuracies = sorted(record.top1 for record in RECORDS.values() if record.model in networks)
         span = f"{accuracies[0]:.2f} to {accuracies[-1]:.2f}" if len(accuracies) > 1 else "".join(map(str, accuracies))
         lines.append(f"| {family} | {_shown(builders)} | {len(accuracies) or 'none'} | {span} |")
     return "\n".join(lines)
 
 
-def _shown(builders: tuple[str, ...]) -> str:
+def _shown(builders: list[str]) -> str:
     if len(builders) > 8:
         return f"`{builders[0]}` to `{builders[-1]}` ({len(builders)})"
     return ", ".join(f"`{builder}`" for builder in builders)

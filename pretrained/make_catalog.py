@@ -1,10 +1,11 @@
-"""Writes se_keras/data/catalog.json, which `se-keras list` and `train --recipes` print without importing Keras.
+"""Writes se_keras/data/catalog.json, with what `se_keras` and its commands know without importing Keras.
 
 python pretrained/make_catalog.py            # --check only reports whether it is current
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import pathlib
@@ -35,6 +36,14 @@ def network_cost(identifier: str) -> dict[str, int]:
     return {"parameters": total.trainable, "macs": total.macs}
 
 
+def builder_names() -> dict[str, str]:
+    """Returns the registry name of the network that each public builder builds, in the order of their module."""
+    from se_keras.models import builders
+
+    public = {name: builder for name, builder in vars(builders).items() if not name.startswith("_")}
+    return {name: inspect.signature(builder).parameters["name"].default for name, builder in public.items()}
+
+
 def recipe_facts() -> list[dict[str, Any]]:
     """Returns the fields of the recipes that are listed."""
     from se_keras.training.recipes import RECIPES
@@ -48,7 +57,7 @@ def catalog() -> dict[str, Any]:
     from se_keras.models.registry import list_models
 
     networks = {name: network_facts(name) | network_cost(name) for name in list_models()}
-    return {"networks": networks, "recipes": recipe_facts()}
+    return {"builders": builder_names(), "networks": networks, "recipes": recipe_facts()}
 
 
 def main() -> int:

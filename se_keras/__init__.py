@@ -4,265 +4,46 @@ Importing the package imports nothing else: each public name imports what it nee
 layers, which Keras must know to load a saved model, are imported as soon as Keras itself is.
 """
 
+import functools
 import importlib
 import typing
 
 from se_keras import with_keras
 
 if typing.TYPE_CHECKING:
-    from se_keras.blocks.excitation import SEConfig
-    from se_keras.class_names import decode_predictions
-    from se_keras.images.record import Preprocessing
-    from se_keras.layers import SqueezeExcite
-    from se_keras.models.builders import (
-        SEVGG16,
-        EfficientNetB0,
-        EfficientNetB1,
-        EfficientNetB2,
-        EfficientNetB3,
-        EfficientNetB4,
-        EfficientNetB5,
-        EfficientNetV2RWM,
-        EfficientNetV2RWS,
-        EfficientNetV2RWT,
-        FBNetV3B,
-        FBNetV3D,
-        FBNetV3G,
-        LCNet050,
-        LCNet075,
-        LCNet100,
-        MobileNetV3Large,
-        MobileNetV3Large150D,
-        MobileNetV3Small,
-        MobileNetV3Small050,
-        MobileNetV3Small075,
-        RegNetY002,
-        RegNetY004,
-        RegNetY006,
-        RegNetY008,
-        RegNetY008_TV,
-        RegNetY016,
-        RegNetY032,
-        RegNetY040,
-        RegNetY064,
-        RegNetY080,
-        RegNetY080_TV,
-        RegNetY120,
-        RegNetY160,
-        RegNetY320,
-        RegNetY640,
-        RegNetY1280,
-        ResNetRS50,
-        ResNetRS101,
-        ResNetRS152,
-        ResNetRS200,
-        ResNetRS270,
-        ResNetRS350,
-        ResNetRS420,
-        SEBNInception,
-        SEInceptionResNetV2,
-        SEInceptionV3,
-        SEMNASNet075,
-        SEMNASNet100,
-        SEMobileNet,
-        SENet154,
-        SEPreResNet110,
-        SEPreResNet164,
-        SEResNet18,
-        SEResNet20,
-        SEResNet32,
-        SEResNet34,
-        SEResNet44,
-        SEResNet50,
-        SEResNet56,
-        SEResNet101,
-        SEResNet110,
-        SEResNet152,
-        SEResNet152D,
-        SEResNeXt26,
-        SEResNeXt26D,
-        SEResNeXt26T,
-        SEResNeXt50,
-        SEResNeXt101,
-        SEResNeXt101_32x8d,
-        SEResNeXt101_64x4d,
-        SEResNeXt101D_32x8d,
-        SEResNeXtAA101D_32x8d,
-        SEResNeXtAA201D_32x8d,
-        SEShuffleNet,
-        SEWideResNet16_8,
-        TFEfficientNetB0,
-        TFEfficientNetB1,
-        TFEfficientNetB2,
-        TFEfficientNetB3,
-        TFEfficientNetB4,
-        TFEfficientNetB5,
-        TFEfficientNetB6,
-        TFEfficientNetB7,
-        TFEfficientNetB8,
-        TFEfficientNetV2B0,
-        TFEfficientNetV2B1,
-        TFEfficientNetV2B2,
-        TFEfficientNetV2B3,
-        TFEfficientNetV2L,
-        TFEfficientNetV2M,
-        TFEfficientNetV2S,
-        TFMobileNetV3Large,
-        TFMobileNetV3Large075,
-        TFMobileNetV3Small,
-        TFMobileNetV3Small075,
-        TinyNetA,
-        TinyNetB,
-        TinyNetC,
-        TinyNetD,
-        TinyNetE,
-    )
-    from se_keras.models.features import feature_extractor
-    from se_keras.models.info import ModelInfo, model_info
-    from se_keras.models.registry import create_model, get_preprocessing, list_models, list_weights
-    from se_keras.preprocessing import preprocess
-    from se_keras.surgery.insert import insert_squeeze_excite
-    from se_keras.weights.files import save_safetensors
+    from se_keras.blocks.excitation import SEConfig as SEConfig
+    from se_keras.class_names import decode_predictions as decode_predictions
+    from se_keras.images.record import Preprocessing as Preprocessing
+    from se_keras.layers import SqueezeExcite as SqueezeExcite
+    from se_keras.models.builders import *  # noqa: F403
+    from se_keras.models.features import feature_extractor as feature_extractor
+    from se_keras.models.info import ModelInfo as ModelInfo
+    from se_keras.models.info import model_info as model_info
+    from se_keras.models.registry import create_model as create_model
+    from se_keras.models.registry import get_preprocessing as get_preprocessing
+    from se_keras.models.registry import list_models as list_models
+    from se_keras.models.registry import list_weights as list_weights
+    from se_keras.preprocessing import preprocess as preprocess
+    from se_keras.surgery.insert import insert_squeeze_excite as insert_squeeze_excite
+    from se_keras.weights.files import save_safetensors as save_safetensors
 
 __version__ = "1.0.0"
 
-__all__ = [
-    "EfficientNetB0",
-    "EfficientNetB1",
-    "EfficientNetB2",
-    "EfficientNetB3",
-    "EfficientNetB4",
-    "EfficientNetB5",
-    "EfficientNetV2RWM",
-    "EfficientNetV2RWS",
-    "EfficientNetV2RWT",
-    "FBNetV3B",
-    "FBNetV3D",
-    "FBNetV3G",
-    "LCNet050",
-    "LCNet075",
-    "LCNet100",
-    "MobileNetV3Large",
-    "MobileNetV3Large150D",
-    "MobileNetV3Small",
-    "MobileNetV3Small050",
-    "MobileNetV3Small075",
-    "ModelInfo",
-    "Preprocessing",
-    "RegNetY002",
-    "RegNetY004",
-    "RegNetY006",
-    "RegNetY008",
-    "RegNetY008_TV",
-    "RegNetY016",
-    "RegNetY032",
-    "RegNetY040",
-    "RegNetY064",
-    "RegNetY080",
-    "RegNetY080_TV",
-    "RegNetY120",
-    "RegNetY1280",
-    "RegNetY160",
-    "RegNetY320",
-    "RegNetY640",
-    "ResNetRS101",
-    "ResNetRS152",
-    "ResNetRS200",
-    "ResNetRS270",
-    "ResNetRS350",
-    "ResNetRS420",
-    "ResNetRS50",
-    "SEBNInception",
-    "SEConfig",
-    "SEInceptionResNetV2",
-    "SEInceptionV3",
-    "SEMNASNet075",
-    "SEMNASNet100",
-    "SEMobileNet",
-    "SENet154",
-    "SEPreResNet110",
-    "SEPreResNet164",
-    "SEResNeXt101",
-    "SEResNeXt101D_32x8d",
-    "SEResNeXt101_32x8d",
-    "SEResNeXt101_64x4d",
-    "SEResNeXt26",
-    "SEResNeXt26D",
-    "SEResNeXt26T",
-    "SEResNeXt50",
-    "SEResNeXtAA101D_32x8d",
-    "SEResNeXtAA201D_32x8d",
-    "SEResNet101",
-    "SEResNet110",
-    "SEResNet152",
-    "SEResNet152D",
-    "SEResNet18",
-    "SEResNet20",
-    "SEResNet32",
-    "SEResNet34",
-    "SEResNet44",
-    "SEResNet50",
-    "SEResNet56",
-    "SEShuffleNet",
-    "SEVGG16",
-    "SEWideResNet16_8",
-    "SqueezeExcite",
-    "TFEfficientNetB0",
-    "TFEfficientNetB1",
-    "TFEfficientNetB2",
-    "TFEfficientNetB3",
-    "TFEfficientNetB4",
-    "TFEfficientNetB5",
-    "TFEfficientNetB6",
-    "TFEfficientNetB7",
-    "TFEfficientNetB8",
-    "TFEfficientNetV2B0",
-    "TFEfficientNetV2B1",
-    "TFEfficientNetV2B2",
-    "TFEfficientNetV2B3",
-    "TFEfficientNetV2L",
-    "TFEfficientNetV2M",
-    "TFEfficientNetV2S",
-    "TFMobileNetV3Large",
-    "TFMobileNetV3Large075",
-    "TFMobileNetV3Small",
-    "TFMobileNetV3Small075",
-    "TinyNetA",
-    "TinyNetB",
-    "TinyNetC",
-    "TinyNetD",
-    "TinyNetE",
-    "create_model",
-    "decode_predictions",
-    "feature_extractor",
-    "get_preprocessing",
-    "insert_squeeze_excite",
-    "list_models",
-    "list_weights",
-    "model_info",
-    "preprocess",
-    "save_safetensors",
-]
-
-_HOMES: dict[str, tuple[str, ...]] = {
-    "blocks.excitation": ("SEConfig",),
-    "images.record": ("Preprocessing",),
-    "layers": ("SqueezeExcite",),
-    "models.features": ("feature_extractor",),
-    "models.info": (
-        "ModelInfo",
-        "model_info",
-    ),
-    "models.registry": (
-        "create_model",
-        "get_preprocessing",
-        "list_models",
-        "list_weights",
-    ),
-    "preprocessing": ("preprocess",),
-    "class_names": ("decode_predictions",),
-    "surgery.insert": ("insert_squeeze_excite",),
-    "weights.files": ("save_safetensors",),
+_HOMES = {
+    "ModelInfo": "models.info",
+    "Preprocessing": "images.record",
+    "SEConfig": "blocks.excitation",
+    "SqueezeExcite": "layers",
+    "create_model": "models.registry",
+    "decode_predictions": "class_names",
+    "feature_extractor": "models.features",
+    "get_preprocessing": "models.registry",
+    "insert_squeeze_excite": "surgery.insert",
+    "list_models": "models.registry",
+    "list_weights": "models.registry",
+    "model_info": "models.info",
+    "preprocess": "preprocessing",
+    "save_safetensors": "weights.files",
 }
 """The modules that define the public names other than builders."""
 
@@ -283,21 +64,29 @@ _PARTS = (
 )
 """Subpackages and modules that are available without an import of their own."""
 
-_HOME_OF = dict.fromkeys(__all__, "models.builders") | {name: home for home, names in _HOMES.items() for name in names}
+
+@functools.cache
+def _homes() -> dict[str, str]:
+    """Returns the module of each public name; a file lists the builders, because importing them takes seconds."""
+    from se_keras.catalog import known_builders
+
+    return {**dict.fromkeys(known_builders(), "models.builders"), **_HOMES}
 
 
 def __getattr__(name: str) -> typing.Any:
     if name in _PARTS:
         return importlib.import_module(f"{__name__}.{name}")
-    if name not in _HOME_OF:
+    if name == "__all__":
+        return sorted(_homes())
+    if name not in _homes():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_homes()[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF, *_PARTS})
+    return sorted({*globals(), *_homes(), *_PARTS})
 
 
 with_keras.import_layers()

@@ -1,4 +1,4 @@
-"""Facts about all networks and recipes, read without building any of them or importing Keras."""
+"""Facts about all networks, builders, and recipes, read without building any of them or importing Keras."""
 
 from __future__ import annotations
 
@@ -54,6 +54,11 @@ def _read() -> dict:
 def known_networks() -> dict[str, NetworkFacts]:
     """Returns the facts of every network by its registry name, sorted."""
     return {name: NetworkFacts(**facts) for name, facts in _read()["networks"].items()}
+
+
+def known_builders() -> dict[str, str]:
+    """Returns the registry name of the network that each public builder builds, by the builder's name."""
+    return _read()["builders"]
 
 
 def known_recipes() -> list[RecipeFacts]:

@@ -12,6 +12,7 @@ from se_keras.class_names import check_class_names, decode_predictions
 from se_keras.errors import check_count
 from se_keras.preprocessing import preprocess
 from se_keras.progress import tracked
+from se_keras.scores import Scores
 from se_keras.surgery.outputs import scores_of
 
 
@@ -45,12 +46,30 @@ def classify(
         ValueError: An image cannot be read (the message names it), the class names do not fit the model, or
             the outputs are not probabilities (the message gives the number of the image).
     """
-    batch_size = check_count("batch_size", batch_size)
+    batch_size = min(check_count("batch_size", batch_size), max(len(images), 1))
     scores = scores_of(model)
     if class_names is not None:
         check_class_names(class_names, scores.classes)
     answers: list[np.ndarray] = [np.zeros((0, scores.classes), "float32")]
     for start in tracked(range(0, len(images), batch_size), "Classifying", verbose=verbose):
         batch = preprocess(images[start : start + batch_size], model)
-        answers.append(keras.ops.convert_to_numpy(scores.probabilities(model.predict_on_batch(batch))))
+        answers.append(probabilities_of(model, scores, batch, batch_size=batch_size))
     return decode_predictions(np.concatenate(answers), top=top, class_names=class_names)
+
+
+def probabilities_of(model: keras.Model, scores: Scores, images: np.ndarray, *, batch_size: int) -> np.ndarray:
+    """Computes the probability of each class for one batch of images.
+
+    Args:
+        model: The model.
+        scores: The kind of its output.
+        images: The images, in the form of the model's input; at most `batch_size`.
+        batch_size: Number of images in a full batch.
+
+    Returns:
+        Array of shape (images, classes).
+    """
+    # The shape is always the same: for a new one, the backend would compile the model again.
+    padding = [(0, batch_size - len(images)), *[(0, 0)] * (images.ndim - 1)]
+    outputs = model.predict_on_batch(np.pad(images, padding))
+    return keras.ops.convert_to_numpy(scores.probabilities(outputs))[: len(images)]

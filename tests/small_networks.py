@@ -24,3 +24,9 @@ def shortened(identifier: str, *, first: int = 1, **options: object) -> keras.Mo
 def answers(model: keras.Model, images: np.ndarray) -> Any:
     """What `model.predict` gives, without compiling it first, which takes longer than a few images."""
     return keras.tree.map_structure(keras.ops.convert_to_numpy, model(images, training=False))
+
+
+def images_for(model: keras.Model, count: int = 3) -> np.ndarray:
+    """Images of the model's size, 0 to 255, the same in every call."""
+    shape = (count, *model.input_shape[1:])
+    return (np.arange(np.prod(shape)) * 7919 % 256).reshape(shape).astype("float32")

@@ -10,23 +10,19 @@ import keras
 import pytest
 
 import se_keras
+from se_keras.catalog import known_builders
 
 SOURCE = ast.parse(pathlib.Path(se_keras.__file__).read_text("utf-8"))
 
 
 def imported_for_type_checkers():
     (block,) = (node for node in SOURCE.body if isinstance(node, ast.If))
-    return {
-        node.module.removeprefix("se_keras."): tuple(alias.name for alias in node.names)
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-    }
+    return {alias.name: node.module.removeprefix("se_keras.") for node in block.body for alias in node.names}
 
 
 def test_type_checkers_see_the_same_names_in_the_same_places():
-    homes = {name: home for home, names in imported_for_type_checkers().items() for name in names}
-    assert homes == se_keras._HOME_OF
-    assert sorted(homes) == sorted(se_keras.__all__)
+    assert imported_for_type_checkers() == {**se_keras._HOMES, "*": "models.builders"}
+    assert set(se_keras.__all__) == {*se_keras._HOMES, *known_builders()}
 
 
 def test_names_are_found_listed_and_pickled():

@@ -1,4 +1,4 @@
-"""Parts that all figures share: colors, titles, legends, and the files."""
+"""Parts that all figures of gates share: colors, titles, legends, and the files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from se_keras.analysis.tables import Rows, write_csv
-from se_keras.errors import missing_package
 from se_keras.files import Kind, kind_of, replacing_together
 
 # Okabe and Ito's colors without their yellow, which is invisible on paper, and then three of Paul Tol's.
@@ -45,15 +44,6 @@ def written(paths: Sequence[pathlib.Path], drawn: Sequence[tuple[Any, Rows]], ov
             figure.savefig(picture, dpi=DOTS_PER_INCH)
             write_csv(numbers, table)
     return [pathlib.Path(path) for path in targets]
-
-
-def new_figure(width: float, height: float) -> Any:
-    """Returns an empty figure of this size in inches."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_package("matplotlib", "plots", "Drawing figures") from error
-    return Figure(figsize=(width, height), layout="constrained")  # without pyplot: no state, no window
 
 
 def title_of(what: str, network: str, title: str, images: int) -> str:

@@ -14,8 +14,7 @@ import numpy as np
 
 from se_keras.analysis.drawing import figure_targets
 from se_keras.analysis.gates import Gates, collect_gates
-from se_keras.analysis.plots import GATE_FIGURES, plot_gates, plot_image
-from se_keras.analysis.pruning_plot import plot_pruning
+from se_keras.analysis.plots import GATE_FIGURES, plot_gates, plot_image, plot_pruning
 from se_keras.class_names import caption
 from se_keras.cli.console import FittingTable, console, print_json
 from se_keras.cli.images import open_images
@@ -105,9 +104,9 @@ def _rows(gates: Gates) -> list[dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]]) -> FittingTable:
-    table = FittingTable("block", "mean gate", "variance between classes", "above 0.99", "below 0.01")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = FittingTable(
+        "block", "mean gate", "variance between classes", "above 0.99", "below 0.01", numbers=slice(1, None)
+    )
     for row in rows:
         shares = (row["class_specificity"], row["above_0.99"], row["below_0.01"])
         table.add_row(str(row["block"]), f"{row['mean']:.3f}", *(f"{share:.1%}" for share in shares))

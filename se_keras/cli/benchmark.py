@@ -41,11 +41,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _benchmark_table(rows: list[export.Measurement]) -> FittingTable:
-    table = FittingTable("model", "runtime", "median ms", "least ms", "spread", "images/s", "MB")
+    table = FittingTable(
+        "model", "runtime", "median ms", "least ms", "spread", "images/s", "MB", numbers=slice(2, None)
+    )
     threads, batch = rows[0].speed.threads, rows[0].speed.batch
     table.title = f"{threads} thread{'s' if threads > 1 else ''}, batch {batch}"
-    for column in table.columns[2:]:
-        column.justify = "right"
     for row in rows:
         speed = row.speed
         table.add_row(

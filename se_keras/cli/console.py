@@ -143,18 +143,20 @@ class FittingTable:
 
     Args:
         *headings: Headings of the columns.
+        numbers: Which columns hold numbers, aligned on the right.
         optional: Columns to leave out first if the table is too wide, in this order.
 
     Attributes:
-        columns: The columns; those with `justify = "right"` hold numbers.
         title: A line above, or "".
     """
 
     LONGEST_WORD = 44
     """Columns of text may be wrapped, but not within words up to this length."""
 
-    def __init__(self, *headings: str, optional: Sequence[str] = ()) -> None:
+    def __init__(self, *headings: str, numbers: slice | None = None, optional: Sequence[str] = ()) -> None:
         self.columns = [_Column(heading) for heading in headings]
+        for column in self.columns[numbers or slice(0)]:
+            column.justify = "right"
         self.title = ""
         self.optional = tuple(optional)
         self._sections: set[int] = set()

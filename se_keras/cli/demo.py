@@ -43,13 +43,15 @@ class _StepBar(keras.callbacks.Callback):
 
 
 def _print_demo(result: DemoResult) -> None:
-    networks = FittingTable("bundled network", "trainable parameters", "accuracy")
+    networks = FittingTable("bundled network", "trainable parameters", "accuracy", numbers=slice(1, None))
     for name, accuracy in result.accuracy.items():
         networks.add_row(name, f"{result.parameters[name]:,}", f"{accuracy:.1%}")
-    ways = FittingTable(f"{result.images} images of other classes", "training", "accuracy")
+    ways = FittingTable(f"{result.images} images of other classes", "training", "accuracy", numbers=slice(1, None))
     for name, accuracy in result.adapted.items():
         ways.add_row(name, f"{result.seconds[name]:.0f} s", f"{accuracy:.1%}")
-    exports = FittingTable("saved as", "size", "one image", "accuracy", "same answer", "max. error")
+    exports = FittingTable(
+        "saved as", "size", "one image", "accuracy", "same answer", "max. error", numbers=slice(1, None)
+    )
     for entry in result.exports:
         exports.add_row(
             entry.path.name,
@@ -60,8 +62,6 @@ def _print_demo(result: DemoResult) -> None:
             f"{entry.difference:.1e}",
         )
     for table in (networks, ways, exports):
-        for column in table.columns[1:]:
-            column.justify = "right"
         console.print(table)
     console.print(
         f"All files, and test images with their predictions ({result.picture.name}): {result.picture.parent}/"

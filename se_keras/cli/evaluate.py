@@ -39,8 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(result.as_dict())
     else:
-        table = FittingTable("class", "accuracy", "most often taken for")
-        table.columns[1].justify = "right"
+        table = FittingTable("class", "accuracy", "most often taken for", numbers=slice(1, 2))
         for index, (name, share) in enumerate(result.by_class.items()):
             wrong = result.confusion[index].copy()
             wrong[index] = 0

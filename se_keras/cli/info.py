@@ -10,7 +10,7 @@ from typing import Any
 from se_keras.cli.console import FittingTable, console, print_json
 from se_keras.cli.models import load_file
 from se_keras.export.structure import size_of, structure_of
-from se_keras.models.info import ModelInfo, model_info
+from se_keras.models.info import Cost, ModelInfo, model_info
 from se_keras.models.registry import create_model
 
 
@@ -66,29 +66,20 @@ def _print_structure(options: argparse.Namespace) -> int:
 
 
 def _info_table(info: ModelInfo) -> FittingTable:
-    table = FittingTable("stage", "parameters", "trainable", "MMACs", "of which SE", "share")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = FittingTable("stage", "parameters", "trainable", "MMACs", "of which SE", "share", numbers=slice(1, None))
     size = "x".join(map(str, info.input_shape))
     table.title = f"{info.name}: input {size}, {info.se_blocks} SE blocks"
     for name, cost in info.stages.items():
-        share = cost.macs / max(info.total.macs, 1)
-        table.add_row(
-            name,
-            f"{cost.parameters:,}",
-            f"{cost.trainable:,}",
-            f"{cost.macs / 1e6:,.2f}",
-            f"{cost.se_macs / 1e6:,.3f}",
-            f"{share:.1%}",
-        )
+        table.add_row(name, *_cells(cost), f"{cost.macs / max(info.total.macs, 1):.1%}")
     table.add_section()
-    total = info.total
-    table.add_row(
-        "total",
-        f"{total.parameters:,}",
-        f"{total.trainable:,}",
-        f"{total.macs / 1e6:,.2f}",
-        f"{total.se_macs / 1e6:,.3f}",
-        "",
-    )
+    table.add_row("total", *_cells(info.total), "")
     return table
+
+
+def _cells(cost: Cost) -> list[str]:
+    return [
+        f"{cost.parameters:,}",
+        f"{cost.trainable:,}",
+        f"{cost.macs / 1e6:,.2f}",
+        f"{cost.se_macs / 1e6:,.3f}",
+    ]

@@ -27,9 +27,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json([{"model": name, **dataclasses.asdict(networks[name]), "weights": _weights(name)} for name in names])
         return 0
-    table = FittingTable("model", "network", "input", "classes", "params", "GMACs", "weights", optional=("network",))
-    for column in table.columns[2:6]:
-        column.justify = "right"
+    table = FittingTable(
+        "model", "network", "input", "classes", "params", "GMACs", "weights", numbers=slice(2, 6), optional=("network",)
+    )
     for name in names:
         network = networks[name]
         tags = ", ".join(weights.partition(".")[2] for weights in _weights(name)) or "none"
@@ -68,10 +68,16 @@ def _list_weights(options: argparse.Namespace) -> int:
         print_json([dataclasses.asdict(record) for record in records])
         return 0
     table = FittingTable(
-        "weights", "trained on", "top-1", "top-5", "size", "params", "GMACs", optional=("size", "top-5")
+        "weights",
+        "trained on",
+        "top-1",
+        "top-5",
+        "size",
+        "params",
+        "GMACs",
+        numbers=slice(2, None),
+        optional=("size", "top-5"),
     )
-    for column in table.columns[2:]:
-        column.justify = "right"
     for record in records:
         best = record.accuracy[0]
         table.add_row(

@@ -67,8 +67,7 @@ def _json_rows(paths: Sequence[str], predictions: Sequence[Any], faults: Faults)
 
 
 def _print_table(paths: Sequence[str], predictions: Sequence[Any]) -> None:
-    table = FittingTable("image", "class", "probability")
-    table.columns[2].justify = "right"
+    table = FittingTable("image", "class", "probability", numbers=slice(2, 3))
     for path, row in zip(paths, predictions, strict=True):
         for rank, (_, label, probability) in enumerate(row):
             table.add_row(path if rank == 0 else "", label, f"{probability:.1%}")

@@ -53,15 +53,17 @@ def check_graph(model: keras.Model, what: str) -> None:
 
 
 def check_numbers_only(model: keras.Model, what: str) -> None:
-    """Rejects models that take text or use a vocabulary.
+    """Rejects models that do not record their graph, take text, or use a vocabulary.
 
     Args:
-        model: A functional model.
+        model: The model.
         what: The export to write, such as "A .tflite file".
 
     Raises:
-        ValueError: The model takes text or uses a vocabulary; the message names the layer or input.
+        ValueError: As in `check_graph`; or the model takes text or uses a vocabulary; the message names the layer or
+            input.
     """
+    check_graph(model, what)
     lookups = [layer for layer in layers_inside(model) if hasattr(layer, "save_assets")]
     if lookups:
         raise ValueError(

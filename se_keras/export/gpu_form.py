@@ -13,8 +13,7 @@ from keras import layers
 
 from se_keras.layers import GroupedConv2D
 from se_keras.surgery.calls import Call, Graph
-from se_keras.surgery.graph import new_layer, remade
-from se_keras.surgery.repeated import rewritten_inside
+from se_keras.surgery.graph import new_layer, remade, rewritten_inside
 
 LEAST_GROUP = 4  # channels: GPU vectors hold four
 

@@ -154,10 +154,7 @@ def _classifier_tensors(model: Any) -> tuple[Any, Any]:
     with damage_reported():
         graph = model.subgraphs[0]
         inputs, outputs = ([graph.tensors[index] for index in side] for side in (graph.inputs, graph.outputs))
-        shapes = [
-            [() if tensor.shape is None else tuple(tensor.shape.tolist()) for tensor in side]
-            for side in (inputs, outputs)
-        ]
+        shapes = [[_shape(tensor) for tensor in side] for side in (inputs, outputs)]
     fits = len(inputs) == len(outputs) == 1 and len(shapes[0][0]) == 4 and shapes[0][0][-1] in COLOR_SPACES
     if not fits or not shapes[1][0]:
         raise ValueError(

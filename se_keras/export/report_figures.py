@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from se_keras.errors import missing_package
 from se_keras.export.agreement import Agreement
 from se_keras.export.headroom import Headroom
 from se_keras.export.report import FIGURES, Report, short_name
 from se_keras.export.runtime import RUNTIMES
 from se_keras.export.speed import Speed
+from se_keras.figures import new_figure
 from se_keras.files import FIGURE, Kind, json_with, replacing_together, text_of
 
 # Okabe and Ito's colors, safe for color-blind readers.
@@ -112,7 +112,7 @@ def draw_answers(report: Report) -> Any:
         ImportError: matplotlib is not installed.
     """
     entries = [entry for entry in report.agreements if entry.answers is not None]
-    figure = _figure(max(6.4, 4.2 * len(entries) + 0.6), 7.2)
+    figure = new_figure(max(6.4, 4.2 * len(entries) + 0.6), 7.2)
     figure.suptitle(f"Outputs of the file and of {report.reference}\n{_what(report)}", fontsize=11)
     axes = figure.subplots(2, len(entries), squeeze=False, sharex="col")
     for entry, upper, lower in zip(entries, axes[0], axes[1], strict=True):
@@ -192,7 +192,7 @@ def draw_headroom(report: Report) -> Any:
         ImportError: matplotlib is not installed.
     """
     entries = [entry for entry in report.headrooms if math.isfinite(entry.ratio)]
-    figure = _figure(8.0, 1.9 + 0.2 * len(entries))
+    figure = new_figure(8.0, 1.9 + 0.2 * len(entries))
     ax = figure.subplots()
     places = np.arange(len(entries))
     least = report.limits.headroom
@@ -235,7 +235,7 @@ def draw_latency(report: Report) -> Any:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    figure = _figure(7.0, 1.0 + 2.8 * len(report.speeds))
+    figure = new_figure(7.0, 1.0 + 2.8 * len(report.speeds))
     axes = figure.subplots(len(report.speeds), 1, squeeze=False).ravel()
     figure.suptitle(f"Time of a call\n{_what(report)}", fontsize=11)
     for ax, speed in zip(axes, report.speeds, strict=True):
@@ -275,11 +275,3 @@ def _shares(entry: Agreement) -> str:
     if entry.accuracy is None or entry.reference_accuracy is None:
         return text
     return f"{text}\naccuracy {entry.accuracy:.1%}, reference {entry.reference_accuracy:.1%}"
-
-
-def _figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_package("matplotlib", "plots", "Drawing figures") from error
-    return Figure(figsize=(width, height), layout="constrained")  # without pyplot: no state, no window

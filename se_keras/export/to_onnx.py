@@ -14,7 +14,7 @@ import keras
 
 from se_keras.class_names import check_class_names
 from se_keras.errors import missing_package, one_of
-from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text
+from se_keras.export.exportable import check_numbers_only, layers_in_text
 from se_keras.export.inference_form import float32_form
 from se_keras.files import replacing
 from se_keras.native_output import native_output_held
@@ -85,7 +85,6 @@ def onnx(
     path = pathlib.Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"`path` must end in .onnx; received {os.fspath(path)!r}.")
-    check_graph(model, "An .onnx file")
     check_numbers_only(model, "An .onnx file")
     if len(model.inputs) != 1:
         raise ValueError(f"A model to export must have one input; {model.name!r} has {len(model.inputs)}.")

@@ -18,11 +18,11 @@ import numpy as np
 from se_keras.class_names import check_class_names
 from se_keras.errors import check_count, missing_package, one_of
 from se_keras.export.calibration import LEAST_IMAGES, calibrate, with_ranges
-from se_keras.export.exportable import check_graph, check_numbers_only, layers_in_text, require_tensorflow
+from se_keras.export.exportable import check_numbers_only, layers_in_text, require_tensorflow
+from se_keras.export.inference_form import tflite_form
 from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
-from se_keras.export.tflite_form import tflite_form
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
@@ -97,7 +97,6 @@ def tflite(
     one_of("dtype", dtype, DTYPES)
     one_of("input_type", input_type, INPUT_TYPES)
     one_of("squeeze", squeeze, SQUEEZES)
-    check_graph(model, "A .tflite file")
     check_numbers_only(model, "A .tflite file")
     batch_size = check_count("batch_size", batch_size)
     shape, scores = _fixed_input_shape(model), scores_of(model)

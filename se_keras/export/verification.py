@@ -13,14 +13,7 @@ import numpy as np
 from se_keras.errors import one_of
 from se_keras.export.agreement import LIMITS, Agreement, Limits, compare
 from se_keras.export.headroom import Headroom, headroom_of_model, headroom_of_tflite
-from se_keras.export.images import (
-    ImageSet,
-    check_range,
-    left_out,
-    preparation_of,
-    random_images,
-    real_images,
-)
+from se_keras.export.images import ImageSet, check_range, left_out, preparation_of, random_images, real_images
 from se_keras.export.inspect_tflite import TARGETS
 from se_keras.export.process import RuntimeRefusedError, Worker, is_missing_driver
 from se_keras.export.report import Report
@@ -125,17 +118,11 @@ def verify(
         advance()
     return Report(
         path=os.fspath(path),
-        format=structure.format,
-        dtype=structure.dtype,
         size=size_of(path),
         reference=_name_of(model),
-        inputs=structure.inputs,
-        outputs=structure.outputs,
-        operations=structure.operations,
-        opset=structure.opset,
-        refusals=structure.refusals,
         targets=tuple(targets),
         limits=limits or LIMITS[structure.dtype],
+        **{name: value for name, value in vars(structure).items() if name != "graph"},
         **vars(found),
     )
 
@@ -209,22 +196,25 @@ def _compared(part: ImageSet, file: Runner, reference: Runner | None, structure:
     if reference is None:
         problem = f"{len(part.images)} {part.name} images: the outputs of the file are not finite."
         return Findings() if np.isfinite(answers).all() else Findings(problems=(problem,))
-    expected = reference(part.images)
     notes: tuple[str, ...] = ()
-    classes = Scores(reference.kind, expected.shape[-1]).classes
+    classes = Scores(reference.kind, answers.shape[-1]).classes
     if part.folders not in (None, classes):
         notes = (f"No accuracy: {part.folders} subfolders of photos do not match the model's {classes} classes.",)
         part = dataclasses.replace(part, labels=None)
-    agreement = compare(
-        expected,
+    agreement = _agreement(reference, answers, part, runtime=structure.format, dtype=structure.dtype)
+    return Findings(agreements=(agreement,), notes=notes)
+
+
+def _agreement(reference: Runner, answers: np.ndarray, part: ImageSet, *, runtime: str, dtype: str) -> Agreement:
+    return compare(
+        reference(part.images),
         answers,
         part,
-        runtime=structure.format,
-        dtype=structure.dtype,
+        runtime=runtime,
+        dtype=dtype,
         kind=reference.kind,
         greatest=_greatest_logit(reference, part.images),
     )
-    return Findings(agreements=(agreement,), notes=notes)
 
 
 def _greatest_logit(reference: Runner, images: np.ndarray) -> float | None:
@@ -252,15 +242,7 @@ def _on_gpu(path: str | os.PathLike, structure: Structure, part: ImageSet, refer
         return Findings(notes=(NO_GPU,)) if is_missing_driver(refusal) else Findings(gpu=str(refusal))
     if reference is None:
         return Findings(gpu="resident")
-    agreement = compare(
-        reference(part.images),
-        answers,
-        part,
-        runtime="tflite_gpu",
-        dtype=structure.dtype,
-        kind=reference.kind,
-        greatest=_greatest_logit(reference, part.images),
-    )
+    agreement = _agreement(reference, answers, part, runtime="tflite_gpu", dtype=structure.dtype)
     return Findings(gpu="resident", agreements=(agreement,))
 
 

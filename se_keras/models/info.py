@@ -14,6 +14,7 @@ from keras import layers
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.graph import read_graph
 from se_keras.surgery.layer_facts import is_functional, layers_inside, parts_of, shown, shown_with_weights
+from se_keras.surgery.layer_types import CONVOLUTIONS, SEPARABLE, TRANSPOSED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -231,11 +232,6 @@ def _cost(use: _Use, known: set[int]) -> Cost:
 
 def _count(variables: Iterable[Any]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
-
-
-TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
-CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 
 
 def _macs(use: _Use) -> dict[str, int]:

@@ -13,7 +13,6 @@ from se_keras.models.inverted import InvertedSpec, Parts, Row, expanded_channels
 from se_keras.models.network import Network
 
 ds, ir, er, cn = separable_residual, inverted_residual, fused_residual, plain_residual
-RELU = {"activation": "relu"}
 
 MOBILENET_V3_SMALL: Parts = (
     (Row(ds, 1, 3, 2, 1, 16, True, "relu"),),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -16,9 +17,9 @@ import numpy as np
 
 from se_keras.class_names import decode_predictions
 from se_keras.images.record import Preprocessing
+from se_keras.inference import probabilities_of
 from se_keras.prediction.job import Row
 from se_keras.preprocessing import preprocess, preprocessing_of
-from se_keras.scores import Scores
 from se_keras.surgery.outputs import scores_of
 
 BATCHES_AHEAD = 2  # decoded while the model computes; this limits the memory
@@ -57,7 +58,8 @@ def classified(model: keras.Model, question: Question, parts: Iterable[Sequence[
     Raises:
         FileNotFoundError: The folder no longer exists.
     """
-    record, scores = preprocessing_of(model), scores_of(model)
+    record = preprocessing_of(model)
+    answer = functools.partial(probabilities_of, model, scores_of(model), batch_size=question.batch_size)
     batches = (batch for part in parts for batch in _batches(part, question.batch_size))
     pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     try:
@@ -67,7 +69,7 @@ def classified(model: keras.Model, question: Question, parts: Iterable[Sequence[
                 waiting.append([(name, pool.submit(_decoded, question.folder, name, record)) for name in batch])
             if waiting and (batch is None or len(waiting) > BATCHES_AHEAD):
                 ready = [(name, image.result()) for name, image in waiting.popleft()]
-                yield from _answers(ready, lambda images: _probabilities(model, scores, question, images), question)
+                yield from _answers(ready, answer, question)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -110,10 +112,3 @@ def _answers(
             yield {"file": name, "predictions": named[row]}
         else:
             yield {"file": name, "error": "The model's output is not finite."}
-
-
-def _probabilities(model: keras.Model, scores: Scores, question: Question, images: np.ndarray) -> np.ndarray:
-    # The shape is always the same: for a new one, the backend would compile the model again.
-    padding = [(0, question.batch_size - len(images)), *[(0, 0)] * 3]
-    outputs = model.predict_on_batch(np.pad(images, padding))
-    return keras.ops.convert_to_numpy(scores.probabilities(outputs))[: len(images)]

@@ -11,11 +11,10 @@ from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Graph
 from se_keras.surgery.change import Change
 from se_keras.surgery.fold import ALWAYS_TRAINS, fold_batch_norms
-from se_keras.surgery.graph import build_model, read_graph
+from se_keras.surgery.graph import build_model, read_graph, rewritten_inside
 from se_keras.surgery.hoist import hoist_squeezes
 from se_keras.surgery.layer_facts import hides_layers, is_functional, layers_inside, shown_with_weights
 from se_keras.surgery.layer_types import BATCH_NORMS, TRAINING_ONLY
-from se_keras.surgery.repeated import rewritten_inside
 
 
 def deploy(model: keras.Model) -> keras.Model:

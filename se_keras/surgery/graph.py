@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ import numpy as np
 
 from se_keras.surgery.calls import Call, Graph, recorded_training_holds
 from se_keras.surgery.copying import Copier
-from se_keras.surgery.layer_facts import is_functional
+from se_keras.surgery.layer_facts import is_functional, repeated_model
 
 
 def read_graph(model: keras.Model) -> Graph:
@@ -222,6 +222,30 @@ def _copied_model(model: keras.Model, copier: Copier, name: str) -> keras.Model:
     if not model.trainable:
         copy.trainable = False
     return copy
+
+
+def rewritten_inside(graph: Graph, rewrite: Callable[[Graph, str], Graph]) -> Graph:
+    """Rewrites the functional models in the `TimeDistributed` layers of a graph.
+
+    Args:
+        graph: The graph.
+        rewrite: Returns the new graph, given the graph of such a model and the name of its layer.
+
+    Returns:
+        The new graph, or the graph itself if it has no such layers.
+    """
+    wrappers: dict[int, Any] = {}
+    replacements: dict[Call, list[Call]] = {}
+    for call in graph.calls:
+        layer = call.operation
+        model = repeated_model(layer)
+        if model is None:
+            continue
+        if id(layer) not in wrappers:
+            inner = build_model(rewrite(read_graph(model), layer.name))
+            wrappers[id(layer)] = new_copier(replaced={id(model): inner}).layer(layer)
+        replacements[call] = [call.of(wrappers[id(layer)])]
+    return graph.rewritten(replacements, {}) if replacements else graph
 
 
 def free_name(name: str, taken: set[str]) -> str:

@@ -14,8 +14,8 @@ from keras import layers
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Call, Graph
 from se_keras.surgery.fold import float64
+from se_keras.surgery.graph import rewritten_inside
 from se_keras.surgery.hoist import expanded, new_call
-from se_keras.surgery.repeated import rewritten_inside
 
 LARGEST_WINDOW = 8
 

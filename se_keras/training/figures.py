@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from se_keras.class_names import caption
-from se_keras.errors import missing_package
+from se_keras.figures import new_figure
 from se_keras.files import FIGURE, replacing
 from se_keras.training.evaluate import Evaluation
 
@@ -31,7 +30,7 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: st
     """
     if not 1 <= len(histories) <= len(COLORS):
         raise ValueError(f"`histories` must have 1 to {len(COLORS)} runs; received {len(histories)}.")
-    figure = _figure((9, 4))
+    figure = new_figure(9, 4)
     axes = figure.subplots(1, 2)
     for axis, metric, unit, factor in ((axes[0], "accuracy", "accuracy, %", 100), (axes[1], "loss", "loss", 1)):
         for color, (name, rows) in zip(COLORS, histories.items(), strict=False):
@@ -65,7 +64,7 @@ def draw_confusion(evaluation: Evaluation, path: str | os.PathLike, *, title: st
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     classes = len(evaluation.class_names)
     side = min(max(4.5, 0.45 * classes + 2), 24)
-    figure = _figure((side + 0.8, side))
+    figure = new_figure(side + 0.8, side)
     axis = figure.subplots()
     image = axis.imshow(shares, cmap="cividis", vmin=0, vmax=100)
     if classes <= 40:
@@ -84,11 +83,3 @@ def draw_confusion(evaluation: Evaluation, path: str | os.PathLike, *, title: st
     figure.colorbar(image, ax=axis, label="% of the true class", shrink=0.8)
     with replacing(path, overwrite=True, kind=FIGURE) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
-
-
-def _figure(size: tuple[float, float]) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_package("matplotlib", "plots", "Drawing figures") from error
-    return Figure(figsize=size, layout="constrained")

@@ -1,4 +1,4 @@
-"""Records of timm's checkpoints of the newer networks, from a table in the package's data.
+"""Records of timm's checkpoints, from two tables in the package's data.
 
 Source: huggingface/pytorch-image-models 1.0.31, model configurations and results/results-imagenet.csv.
 """
@@ -13,6 +13,7 @@ from se_keras.images.record import Preprocessing
 from se_keras.weights.records import Accuracy, HubFile, WebFile, WeightsRecord
 
 RELEASES = "https://github.com/huggingface/pytorch-image-models/releases/download"
+PAPER, NEWER = "paper_checkpoints.csv", "timm_checkpoints.csv"  # of the paper's networks, and of those after it
 MEASURED_BY = "huggingface/pytorch-image-models, results-imagenet.csv"
 
 # Mean and standard deviation of a channel, by the name in the table.
@@ -21,6 +22,19 @@ _NORMALIZATIONS: dict[str, dict[str, tuple[float, float, float]]] = {
     "half": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
     "none": {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
 }
+
+_LICENSES = {
+    "timm": "apache-2.0, as stated in timm's configuration; assume that weights trained on ImageNet carry its "
+    "research-only terms",
+}
+"""Licenses by their names in the tables, which otherwise state them themselves."""
+
+_UNVERIFIED = {
+    "timm": "; the hub's file is compared with the hash that the hub states",
+    "smp-hub": "; that the hub's copy contains the classifier",
+    "": "",
+}
+"""What else nobody could verify here, by the owner of the repository."""
 
 _RECIPES = {
     "aa_in1k": "Trained by its authors in TensorFlow with AutoAugment, ported by Ross Wightman.",
@@ -55,22 +69,20 @@ def _provenance(tag: str) -> str:
     return next(_RECIPES[start] for start in sorted(_RECIPES, key=len, reverse=True) if tag.startswith(start))
 
 
-def read_records() -> Iterator[WeightsRecord]:
-    """Yields the records in the table."""
-    table = importlib.resources.files("se_keras") / "data" / "timm_checkpoints.csv"
-    yield from map(_record, csv.DictReader(table.read_text("utf-8").splitlines()))
+def read_records(table: str) -> Iterator[WeightsRecord]:
+    """Yields the records in a table, `PAPER` or `NEWER`."""
+    content = (importlib.resources.files("se_keras") / "data" / table).read_text("utf-8")
+    yield from map(_record, csv.DictReader(content.splitlines()))
 
 
 def _record(row: Mapping[str, str]) -> WeightsRecord:
-    identifier, release = f"{row['model']}.{row['tag']}", row["release"]
-    digits = release.removesuffix(".pth").rsplit("-", 1)[-1]
-    web_files = (WebFile(url=f"{RELEASES}/{release}", sha256=digits),) if release else ()
+    repository = row.get("repository", f"timm/{row['model']}.{row['tag']}")
     return WeightsRecord(
         model=row["model"],
         tag=row["tag"],
         family=row["family"],
-        lineage=None,
-        sources=(HubFile(repository=f"timm/{identifier}"), *web_files),
+        lineage=row.get("lineage") or None,
+        sources=tuple(_sources(repository, row["release"])),
         preprocessing=Preprocessing(
             size=int(row["size"]),
             crop=float(row["crop"]),
@@ -80,10 +92,19 @@ def _record(row: Mapping[str, str]) -> WeightsRecord:
         accuracy=tuple(_accuracies(row)),
         parameters=int(row["parameters"]),
         macs=int(row["macs"]),
-        license=row["license"],
-        provenance=_provenance(row["tag"]),
-        unverified="the files themselves; the hub's file is compared with the hash that the hub states",
+        license=_LICENSES.get(row["license"], row["license"]),
+        provenance=row.get("provenance") or _provenance(row["tag"]),
+        unverified="the files themselves" + _UNVERIFIED[repository.partition("/")[0]],
     )
+
+
+def _sources(repository: str, release: str) -> Iterator[HubFile | WebFile]:
+    if repository:
+        yield HubFile(repository=repository)
+    if release:
+        url = release if "://" in release else f"{RELEASES}/{release}"
+        # By PyTorch's convention, a name ends in the first digits of the file's SHA-256.
+        yield WebFile(url=url, sha256=release.removesuffix(".pth").rsplit("-", 1)[-1])
 
 
 def _accuracies(row: Mapping[str, str]) -> Iterator[Accuracy]:

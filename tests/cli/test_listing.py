@@ -11,7 +11,7 @@ from cases import NEWER_QUICK, PAPER_TESTED, networks
 
 import se_keras
 import se_keras_cli
-from se_keras.catalog import known_networks, known_recipes
+from se_keras.catalog import known_builders, known_networks, known_recipes
 from se_keras.models.registry import NETWORKS
 from se_keras.training import RECIPES
 from se_keras.weights.published import RECORDS
@@ -37,8 +37,9 @@ def test_lists_import_no_keras(run_python):
     assert "se_resnet50" in printed
 
 
-def test_catalog_names_every_network_and_recipe():
+def test_catalog_names_every_network_builder_and_recipe():
     assert list(known_networks()) == sorted(NETWORKS)
+    assert list(known_builders().items()) == list(make_catalog.builder_names().items())
     for name, facts in known_networks().items():
         assert make_catalog.network_facts(name).items() <= vars(facts).items()
     assert [vars(recipe) for recipe in known_recipes()] == make_catalog.recipe_facts()

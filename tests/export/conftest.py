@@ -16,6 +16,13 @@ def model():
 
 
 @pytest.fixture(scope="session")
+def grouped():
+    """SE-ResNeXt with one unit a stage: every kind of layer, little to convert."""
+    keras.utils.set_random_seed(0)
+    return shortened("se_resnext50", input_shape=(64, 64, 3), classes=5)
+
+
+@pytest.fixture(scope="session")
 def gpu(tmp_path_factory):
     """Skips where LiteRT finds no GPU, nor the driver of Chromium that stands in for one."""
     path = tmp_path_factory.mktemp("gpu") / "tiny.tflite"

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from PIL import Image, ImageOps
-from small_networks import answers, shortened
+from small_networks import answers, images_for, shortened
 from tensorflow.core.protobuf import saved_model_pb2
 
 import se_keras
@@ -32,11 +32,6 @@ NAMES = load_sample().class_names
 PHOTO = Image.open(os.path.join(os.path.dirname(__file__), "..", "goldens", "photo.jpg"))
 
 
-def images_for(model, count=3):
-    shape = (count, *model.input_shape[1:])
-    return (np.arange(np.prod(shape)) * 7919 % 256).reshape(shape).astype("float32")
-
-
 @pytest.fixture(scope="module")
 def small():
     """A network with everything that training changes: batch norm, dropout, SE; moving averages off their start."""
@@ -44,12 +39,6 @@ def small():
     model = shortened("se_resnet20", dropout=0.3)
     model(load_sample().x_train[:64].astype("float32"), training=True)
     return model
-
-
-@pytest.fixture(scope="module")
-def grouped():
-    keras.utils.set_random_seed(0)
-    return shortened("se_resnext50", input_shape=(64, 64, 3), classes=5)
 
 
 @pytest.fixture(scope="module")

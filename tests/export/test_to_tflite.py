@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from small_networks import answers, shortened
+from small_networks import answers, images_for, shortened
 
 import se_keras
 from se_keras import export
@@ -22,11 +22,6 @@ from se_keras.surgery.graph import build_model, read_graph
 from se_keras.training.sources import load_sample
 
 LABELS = [f"class {number}" for number in range(10)]
-
-
-def images_for(model, count=3):
-    shape = (count, *model.input_shape[1:])
-    return (np.arange(np.prod(shape)) * 7919 % 256).reshape(shape).astype("float32")
 
 
 def ready(runner):
@@ -48,13 +43,6 @@ def trained():
     model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
     model.fit(sample.x_train, sample.y_train, batch_size=64, epochs=3, verbose=0)
     return model
-
-
-@pytest.fixture(scope="module")
-def grouped():
-    """SE-ResNeXt with one unit a stage: every kind of layer, little to convert."""
-    keras.utils.set_random_seed(0)
-    return shortened("se_resnext50", input_shape=(64, 64, 3), classes=5)
 
 
 @pytest.fixture(scope="module")
