@@ -143,7 +143,7 @@ class FittingTable:
 
     Args:
         *headings: Headings of the columns.
-        numbers: Which columns hold numbers, aligned on the right.
+        numbers: The columns that hold numbers, which are right-aligned.
         optional: Columns to leave out first if the table is too wide, in this order.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The forms of a model that files are written from: deployed, and for a `.tflite` file safe on GPUs and in 8 bits.
+"""The forms of a model that files are written from: deployed and, for a `.tflite` file, safe on GPUs and in 8 bits.
 
 Each is compared with the model before anything is written.
 """

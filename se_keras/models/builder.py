@@ -1,4 +1,4 @@
-"""How the public builders are made, all with the same signature; `builders` lists them."""
+"""Construction of the public builders, all with the same signature; `builders` lists them."""
 
 import inspect
 import os

@@ -13,7 +13,7 @@ from se_keras.images.record import Preprocessing
 from se_keras.weights.records import Accuracy, HubFile, WebFile, WeightsRecord
 
 RELEASES = "https://github.com/huggingface/pytorch-image-models/releases/download"
-PAPER, NEWER = "paper_checkpoints.csv", "timm_checkpoints.csv"  # of the paper's networks, and of those after it
+PAPER, NEWER = "paper_checkpoints.csv", "timm_checkpoints.csv"  # of the paper's networks, and of later ones
 MEASURED_BY = "huggingface/pytorch-image-models, results-imagenet.csv"
 
 # Mean and standard deviation of a channel, by the name in the table.
@@ -27,14 +27,14 @@ _LICENSES = {
     "timm": "apache-2.0, as stated in timm's configuration; assume that weights trained on ImageNet carry its "
     "research-only terms",
 }
-"""Licenses by their names in the tables, which otherwise state them themselves."""
+"""Licenses by their names in the tables; any other license is stated there in full."""
 
 _UNVERIFIED = {
     "timm": "; the hub's file is compared with the hash that the hub states",
     "smp-hub": "; that the hub's copy contains the classifier",
     "": "",
 }
-"""What else nobody could verify here, by the owner of the repository."""
+"""What else could not be verified here, by the owner of the repository."""
 
 _RECIPES = {
     "aa_in1k": "Trained by its authors in TensorFlow with AutoAugment, ported by Ross Wightman.",
