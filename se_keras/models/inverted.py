@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import string
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -150,14 +149,20 @@ def inverted(x: Any, spec: InvertedSpec, se: SEConfig | None) -> Any:
             for row, count in repeated(rows, depth, spec.scaled_repeats)
             for number in range(count)
         ]
-        for (row, strides), letter in zip(blocks, string.ascii_lowercase, strict=False):
+        for number, (row, strides) in enumerate(blocks):
             if strides > 1:
                 x, stage = endpoint(x, f"stage{stage}") if stage > 1 else x, stage + 1
-            x = row.block(x, _shape(x, row, strides, spec, se), _se_of(row, se, stage), f"block{part}{letter}")
+            x = row.block(x, _shape(x, row, strides, spec, se), _se_of(row, se, stage), f"block{part}{letters(number)}")
     x = endpoint(x, f"stage{stage}")
     if spec.features is not None:
         x = conv_norm_act(x, spec.features, 1, name="head_{}", style=spec.style, activation=spec.activation)
     return x
+
+
+def letters(number: int) -> str:
+    """Returns the letters of a block in its part, from 0: "a" to "z", then "aa", "ab", and so on."""
+    rest, last = divmod(number, 26)
+    return (letters(rest - 1) if rest else "") + chr(ord("a") + last)
 
 
 def _se_of(row: Row, se: SEConfig | None, stage: int) -> SEConfig | None:

@@ -79,6 +79,15 @@ EFFICIENTNET_V2_L: Parts = (
     (Row(ir, 25, 3, 2, 6, 384, True),),
     (Row(ir, 7, 3, 1, 6, 640, True),),
 )
+EFFICIENTNET_V2_XL: Parts = (
+    (Row(cn, 4, 3, 1, 1, 32),),
+    (Row(er, 8, 3, 2, 4, 64),),
+    (Row(er, 8, 3, 2, 4, 96),),
+    (Row(ir, 16, 3, 2, 4, 192, True),),
+    (Row(ir, 24, 3, 1, 6, 256, True),),
+    (Row(ir, 32, 3, 2, 6, 512, True),),
+    (Row(ir, 8, 3, 1, 6, 640, True),),
+)
 MNASNET: Parts = (
     (Row(ds, 1, 3, 1, 1, 16, shortcut=False),),
     (Row(ir, 2, 3, 2, 6, 24),),
@@ -275,6 +284,7 @@ NETWORKS: dict[str, Network] = {
     "tf_efficientnet_b6": _efficientnet("B6 (TF)", 1.8, 2.6, 528, 0.5, style=TENSORFLOW),
     "tf_efficientnet_b7": _efficientnet("B7 (TF)", 2.0, 3.1, 600, 0.5, style=TENSORFLOW),
     "tf_efficientnet_b8": _efficientnet("B8 (TF)", 2.2, 3.6, 672, 0.5, style=TENSORFLOW),
+    "tf_efficientnet_l2": _efficientnet("L2 (TF)", 4.3, 5.3, 475, 0.5, style=TENSORFLOW),
     "efficientnetv2_rw_t": _efficientnet_v2("T (rw)", EFFICIENTNET_V2_S, 24, 224, width=0.8, depth=0.9),
     "efficientnetv2_rw_s": _efficientnet_v2("S (rw)", EFFICIENTNET_V2_RW, 24, 288, 1792),
     "efficientnetv2_rw_m": _efficientnet_v2(
@@ -287,6 +297,7 @@ NETWORKS: dict[str, Network] = {
     "tf_efficientnetv2_s": _efficientnet_v2("S (TF)", EFFICIENTNET_V2_S, 24, 300, style=TENSORFLOW),
     "tf_efficientnetv2_m": _efficientnet_v2("M (TF)", EFFICIENTNET_V2_M, 24, 384, style=TENSORFLOW),
     "tf_efficientnetv2_l": _efficientnet_v2("L (TF)", EFFICIENTNET_V2_L, 32, 384, style=TENSORFLOW),
+    "tf_efficientnetv2_xl": _efficientnet_v2("XL (TF)", EFFICIENTNET_V2_XL, 32, 384, style=TENSORFLOW),
     "semnasnet_075": _mnasnet("0.75", 0.75),
     "semnasnet_100": _mnasnet("A1", 1.0),
     "lcnet_050": _lcnet("0.5", 0.5),

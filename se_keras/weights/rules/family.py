@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-import string
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -92,8 +92,10 @@ class Family:
 
 
 def _number(text: str) -> int:
-    """Returns the number of a block, which some networks write as a letter."""
-    return int(text) if text.isdecimal() else string.ascii_lowercase.index(text) + 1
+    """Returns the number of a block, which some networks write in letters: "a" to "z", then "aa"."""
+    if text.isdecimal():
+        return int(text)
+    return functools.reduce(lambda number, letter: 26 * number + ord(letter) - ord("a") + 1, text, 0)
 
 
 def conv_and_bn(prefixes: Mapping[str, str]) -> dict[str, str]:

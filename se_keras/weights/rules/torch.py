@@ -119,7 +119,7 @@ TIMM_MOBILE = _family(
         "logits": "classifier",
     },
     block=_mobile_block,
-    block_layer=r"block(\d+)([a-z])_(\w+)",
+    block_layer=r"block(\d+)([a-z]+)_(\w+)",
     leaves={
         "depthwise_conv": "conv_dw",
         "depthwise_bn": "bn1",
