@@ -8,7 +8,6 @@ import pathlib
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +18,8 @@ from se_keras.blocks.excitation import SEConfig
 from se_keras.class_names import NAMES_FILE, write_class_names
 from se_keras.errors import check_count
 from se_keras.export.exportable import require_tensorflow
-from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.runtime import open_runner
+from se_keras.export.structure import size_of
 from se_keras.export.to_tflite import tflite_targets
 from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of, replacing
 from se_keras.models.registry import create_model
@@ -199,16 +199,11 @@ def _adapt(
 
 
 def _export_and_compare(model: keras.Model, data: Sample, output: pathlib.Path) -> list[ExportResult]:
-    import tensorflow as tf
-
     expected = _answers(model, data.x_test)
-
     with replacing(output / "model.keras", overwrite=True) as temporary:
         model.save(temporary)
-    reloaded = keras.models.load_model(output / "model.keras")
     class_names = data.class_names
     export.saved_model(model, output / "saved_model", class_names=class_names, overwrite=True)
-    served = tf.saved_model.load(str(output / "saved_model")).signatures["serving_default"]
     export.tflite(model, output / "model.tflite", class_names=class_names, overwrite=True)
     export.tflite(
         model,
@@ -218,35 +213,29 @@ def _export_and_compare(model: keras.Model, data: Sample, output: pathlib.Path) 
         class_names=class_names,
         overwrite=True,
     )
-    runs = {
-        "Keras": ("model.keras", lambda x: reloaded.predict_on_batch(x)),
-        "SavedModel": ("saved_model", lambda x: served(images=tf.constant(x))["probabilities"].numpy()),
-        "TFLite": ("model.tflite", TFLiteRunner(output / "model.tflite")),
-        "TFLite, int8": ("model_int8.tflite", TFLiteRunner(output / "model_int8.tflite")),
+    files = {
+        "Keras": "model.keras",
+        "SavedModel": "saved_model",
+        "TFLite": "model.tflite",
+        "TFLite, int8": "model_int8.tflite",
     }
-    return [_compared(name, output / file, run, data, expected) for name, (file, run) in runs.items()]
+    return [_compared(name, output / file, data, expected) for name, file in files.items()]
 
 
-def _compared(name: str, path: pathlib.Path, run: Any, data: Sample, expected: np.ndarray) -> ExportResult:
+def _compared(name: str, path: pathlib.Path, data: Sample, expected: np.ndarray) -> ExportResult:
     images: np.ndarray = data.x_test.astype("float32")
-    actual = np.asarray(run(images))
+    run = open_runner(path)
+    actual = run(images)
+    seconds = interleaved({"": stopwatch(lambda: run(images[:1]))}, rounds=20, warmups=3)[""]
     return ExportResult(
         name=name,
         path=path,
-        size=_size(path),
-        latency=_latency(run, images[:1]),
+        size=size_of(path),
+        latency=statistics.median(seconds),
         difference=float(np.abs(actual - expected).max()),
         agreement=float((actual.argmax(1) == expected.argmax(1)).mean()),
         accuracy=float((actual.argmax(1) == data.y_test).mean()),
     )
-
-
-def _latency(run: Any, image: np.ndarray) -> float:
-    return statistics.median(interleaved({"": stopwatch(lambda: run(image))}, rounds=20, warmups=3)[""])
-
-
-def _size(path: pathlib.Path) -> int:
-    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
 def draw_predictions(data: Sample, probabilities: np.ndarray, *, columns: int = 5, rows: int = 4) -> Image.Image:

@@ -20,7 +20,8 @@ import se_keras
 import se_keras_cli
 from se_keras.images.folders import image_files
 from se_keras.inference import classify
-from se_keras.prediction import local, predict_folder
+from se_keras.prediction import folder as prediction
+from se_keras.prediction import predict_folder
 from se_keras.prediction.fingerprint import fingerprint
 from se_keras.prediction.job import Job, Settings, opened
 from se_keras.progress import shown_by
@@ -479,7 +480,7 @@ def test_interrupted_command_says_where_it_goes_on(capsys, arguments, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(local, "run", interrupted)
+        patched.setattr(prediction, "classify_here", interrupted)
         assert se_keras_cli.main(arguments) == 130
     assert "interrupted after 7 of 20 images" in capsys.readouterr().err
     assert se_keras_cli.main(arguments) == 0

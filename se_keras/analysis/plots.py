@@ -28,7 +28,7 @@ from se_keras.analysis.tables import (
 from se_keras.class_names import caption
 from se_keras.errors import check_count
 from se_keras.figures import new_figure
-from se_keras.surgery.pruning_report import PruningReport
+from se_keras.surgery.prune import PruningReport
 
 GATE_FIGURES = ("profiles", "depth", "classes")
 MOST_LINES = len(COLORS)

@@ -12,7 +12,7 @@ import numpy as np
 
 from se_keras.analysis.gates import ImageGates
 from se_keras.analysis.results import BlockGates, Gates
-from se_keras.surgery.pruning_report import PruningReport
+from se_keras.surgery.prune import PruningReport
 
 Rows = tuple[Sequence[str], list[Sequence[Any]]]
 

@@ -23,8 +23,7 @@ from se_keras.files import check_targets, kind_of
 from se_keras.images.record import Preprocessing
 from se_keras.models.info import model_info
 from se_keras.preprocessing import preprocessing_of
-from se_keras.surgery.prune import pruning_curve
-from se_keras.surgery.pruning_report import PruningReport
+from se_keras.surgery.prune import PruningReport, pruning_curve
 from se_keras.training.batches import fitted
 from se_keras.training.sources import ImageSource
 

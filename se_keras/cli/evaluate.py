@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import pathlib
-
-import keras
 
 from se_keras.cli.class_names import names_beside
 from se_keras.cli.console import FittingTable, console, print_json
 from se_keras.cli.images import open_images
-from se_keras.cli.models import load_file, published
+from se_keras.cli.models import load_or_path
 from se_keras.export.runtime import format_of
 from se_keras.files import FIGURE, check_targets
 from se_keras.training.evaluate import METRICS, evaluate, write_metrics
@@ -25,7 +22,9 @@ def run(options: argparse.Namespace) -> int:
     folder = pathlib.Path(options.report or ".")
     if options.report:
         check_targets({folder / METRICS_FILE: METRICS, folder / CONFUSION_FILE: FIGURE}, overwrite=True)
-    model = _model(options.model)
+    model = load_or_path(options.model)
+    if isinstance(model, str):
+        format_of(model)  # reports errors before any image is read
     data = open_images(options)
     images = data.train if options.split == "train" else data.validation
     names = _class_names(options.model, images.class_names)  # reports errors before anything is computed
@@ -62,12 +61,3 @@ def _class_names(model: str, names: tuple[str, ...]) -> tuple[str, ...]:
             f"instead of {', '.join(labels[:10])}. Number them as in training."
         )
     return labels if labels and names == tuple(map(str, range(len(names)))) else names
-
-
-def _model(name: str) -> keras.Model | str:
-    if name.endswith(".keras"):
-        return load_file(name)
-    if os.path.exists(name):
-        format_of(name)  # reports errors before any image is read
-        return name
-    return published(name)

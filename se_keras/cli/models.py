@@ -31,6 +31,11 @@ def load(name: str) -> keras.Model:
     return load_file(name) if name.endswith(".keras") or os.path.isfile(name) else published(name)
 
 
+def load_or_path(name: str) -> keras.Model | str:
+    """Returns the path of an exported file that is not a .keras file, else as in `load`."""
+    return name if os.path.exists(name) and not name.endswith(".keras") else load(name)
+
+
 def published(name: str, **options: Any) -> keras.Model:
     """Returns a network with published weights: `model.tag`, or the default ones without a tag."""
     return create_model(checkpoint_of(name), **options)

@@ -11,7 +11,7 @@ import keras
 from se_keras import export
 from se_keras.cli.console import print_lines
 from se_keras.cli.images import refuse_broken
-from se_keras.cli.models import load_file, published
+from se_keras.cli.models import load_or_path
 from se_keras.export.agreement import LIMITS, Limits
 from se_keras.export.report_figures import report_targets
 from se_keras.export.runtime import format_of
@@ -24,13 +24,7 @@ def run(options: argparse.Namespace) -> int:
     format_of(options.file)  # reports errors before any model is built
     if options.strict and options.data:
         refuse_broken(options.data)
-    return print_report(options.file, _model_to_compare(options.model), options)
-
-
-def _model_to_compare(name: str | None) -> keras.Model | str | None:
-    if name is None or (os.path.exists(name) and not name.endswith(".keras")):
-        return name
-    return load_file(name) if name.endswith(".keras") else published(name)
+    return print_report(options.file, options.model and load_or_path(options.model), options)
 
 
 def print_report(file: str | os.PathLike, model: keras.Model | str | None, options: argparse.Namespace) -> int:

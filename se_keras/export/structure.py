@@ -53,14 +53,9 @@ def structure_of(path: str | os.PathLike) -> Structure:
         ImportError: The package that reads the format is not installed.
         ValueError: It is none of these, or damaged.
     """
+    readers = {"tflite": _of_tflite, "onnx": _of_onnx, "saved_model": _of_saved_model}
     form = format_of(path)
-    if form == "tflite":
-        return _of_tflite(path)
-    if form == "onnx":
-        return _of_onnx(path)
-    if form == "saved_model":
-        return _of_saved_model(path)
-    return Structure(format=form)
+    return readers[form](path) if form in readers else Structure(format=form)
 
 
 def size_of(path: str | os.PathLike) -> int:

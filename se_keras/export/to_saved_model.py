@@ -97,7 +97,7 @@ def saved_model(
         ValueError: Several inputs or outputs, a subclassed or unbuilt model, a softmax over one output,
             class names that do not fit the outputs, or `preprocessing` for a model that has its own.
     """
-    require_tensorflow("A SavedModel")
+    tf = require_tensorflow("A SavedModel")
     top = check_count("top", top)
     _check_single_tensors(model)
     scores = scores_of(model)
@@ -118,7 +118,7 @@ def saved_model(
         if class_names is not None:
             loaded.labels = _names_asset(pathlib.Path(scratch), class_names)
         advance()
-        _save(loaded, signatures, target)
+        tf.saved_model.save(loaded, os.fspath(target), signatures=signatures)
         write_warm_up(target, model.name, _warm_up_requests(model, signatures, photos))
         advance()
     _warn_of_compiled_functions(pathlib.Path(path))
@@ -304,12 +304,6 @@ def _names_asset(folder: pathlib.Path, class_names: Sequence[str]) -> Any:
     file = folder / NAMES_FILE
     write_class_names(file, class_names)
     return tf.saved_model.Asset(os.fspath(file))
-
-
-def _save(loaded: Any, signatures: Mapping[str, Any], target: pathlib.Path) -> None:
-    import tensorflow as tf
-
-    tf.saved_model.save(loaded, os.fspath(target), signatures=dict(signatures))
 
 
 def _warm_up_requests(

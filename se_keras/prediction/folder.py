@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import keras
 
 from se_keras.class_names import check_class_names, imagenet_classes
 from se_keras.errors import check_count, one_of
-from se_keras.prediction import cluster, local
-from se_keras.prediction.classifier import Question
+from se_keras.prediction import cluster
+from se_keras.prediction.classifier import Question, as_lines, classified
 from se_keras.prediction.fingerprint import fingerprint
-from se_keras.prediction.job import Settings, opened, result_of
+from se_keras.prediction.job import Job, Settings, opened, result_of
 from se_keras.prediction.merge import check_output, job_folder, merge, output_targets
 from se_keras.preprocessing import preprocessing_of
 from se_keras.progress import steps
@@ -134,7 +135,7 @@ def predict_folder(
             if made is None and engine == "ray":
                 cluster.run(model, question, job, done, advance, workers=workers, gpus_per_worker=gpus_per_worker)
             elif made is None:
-                local.run(model, question, job, done, advance)
+                classify_here(model, question, job, done, advance)
         classified, broken = made or merge(job, output, overwrite=overwrite)
         job.remove()
     broken_list = list(output_targets(output))[1]
@@ -146,6 +147,27 @@ def predict_folder(
         resumed=resumed,
         added=job.added,
     )
+
+
+def classify_here(
+    model: keras.Model, question: Question, job: Job, done: Collection[int], advance: Callable[[], None]
+) -> None:
+    """Classifies the parts that are not done in this process, and stores them.
+
+    Args:
+        model: The model.
+        question: The settings.
+        job: The job, with the list of files.
+        done: Numbers of the parts that are complete.
+        advance: Called after each file.
+    """
+    rows = classified(model, question, (names for _, names in job.parts(without=done)))
+    for index, names in job.parts(without=done):
+        answers = []
+        for row in itertools.islice(rows, len(names)):
+            answers.append(row)
+            advance()
+        job.write(index, as_lines(answers))
 
 
 def _check_engine(engine: str, workers: int | None, gpus_per_worker: float) -> None:

@@ -8,8 +8,7 @@ from se_keras.surgery.change import Change
 from se_keras.surgery.deployment import deploy, find_changes
 from se_keras.surgery.insert import insert_squeeze_excite
 from se_keras.surgery.positions import Position, find_positions
-from se_keras.surgery.prune import prune_gates, pruning_curve
-from se_keras.surgery.pruning_report import GateChange, PruningReport
+from se_keras.surgery.prune import GateChange, PruningReport, prune_gates, pruning_curve
 
 __all__ = [
     "Change",

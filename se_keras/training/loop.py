@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -20,7 +22,6 @@ from se_keras.training.callbacks import EvaluateAverage, KeepBest, SaveRun, Stop
 from se_keras.training.distribute import ALONE, Processes
 from se_keras.training.recipes import Phase, Recipe, make_optimizer
 from se_keras.training.run_folder import FINAL_FILE, LOG_FILE, begin_run, claimed, facts_of, write_log
-from se_keras.training.signals import signals_noted
 from se_keras.training.sources import Data
 from se_keras.training.state import check_progress
 from se_keras.training.trainable import check_phases, check_scores, flags_in, flags_of, set_flags
@@ -133,7 +134,7 @@ def train(
             verbose=verbose if processes.writes else 0,
             callbacks=callbacks,
         )
-        with signals_noted(run):
+        with _signals_noted(run):
             trainer.train()
         processes.in_turn(lambda: run.save_model(model, FINAL_FILE))
     return TrainingResult(run.progress.history, run.progress.best or 0.0, folder)
@@ -155,6 +156,36 @@ def _check(model: keras.Model, data: Data, recipe: Recipe, processes: Processes)
     processes.check_batch_size(recipe.batch_size)
     check_batches(data.train, recipe.batch_size)
     check_phases(model, recipe)
+
+
+@contextlib.contextmanager
+def _signals_noted(run: SaveRun) -> Iterator[None]:
+    """Records Ctrl-C, or a scheduler's SIGTERM, in the run instead of interrupting a step; a second signal interrupts.
+
+    Args:
+        run: The run in which the signal is recorded.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        KeyboardInterrupt: A second signal arrived.
+    """
+    if threading.current_thread() is not threading.main_thread():  # handlers can be set only in the main thread
+        yield
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if run.interrupted:
+            raise KeyboardInterrupt
+        run.interrupted = True
+
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 @dataclasses.dataclass(kw_only=True)

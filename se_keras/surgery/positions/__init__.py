@@ -1,8 +1,7 @@
 """The positions for Squeeze-and-Excitation in a network, found in its graph or named by the user."""
 
-from se_keras.surgery.positions.find import find_positions
 from se_keras.surgery.positions.position import HAS_SE, Position, Where
-from se_keras.surgery.positions.standard import LOOKED_FOR
+from se_keras.surgery.positions.standard import LOOKED_FOR, find_positions
 from se_keras.surgery.positions.structure import data_format_of
 
 __all__ = ["HAS_SE", "LOOKED_FOR", "Position", "Where", "data_format_of", "find_positions"]

@@ -36,10 +36,6 @@ VARIABLES = {
 }
 
 
-def _resnet_block(stage: int, block: int) -> str:
-    return f"conv{stage}_{block}_"
-
-
 _family = functools.partial(
     Family, variables=VARIABLES, preprocessing=CAFFE_INPUT, class_order="devkit", channel_order="bgr"
 )
@@ -56,7 +52,7 @@ CAFFE_RESNET = _family(
         ),
         "logits": "classifier",
     },
-    block=_resnet_block,
+    block=lambda stage, block: f"conv{stage}_{block}_",
     leaves={
         **conv_and_bn({"{}1": "1x1_reduce", "{}2": "3x3", "{}3": "1x1_increase", "proj_{}": "1x1_proj"}),
         "se": "1x1",
@@ -67,17 +63,12 @@ CAFFE_RESNET = _family(
 # Our stages begin with their stride of 2, the authors' end with it.
 _BN_INCEPTION_BLOCKS = {3: ("3a", "3b"), 4: ("3c", "4a", "4b", "4c", "4d"), 5: ("4e", "5a", "5b")}
 
-
-def _bn_inception_block(stage: int, block: int) -> str:
-    return f"inception_{_BN_INCEPTION_BLOCKS[stage][block - 1]}"
-
-
 CAFFE_BN_INCEPTION = _family(
     layers={
         **conv_and_bn({"stem_{}": "conv1/7x7_s2", "stage2_{}1": "conv2/3x3_reduce", "stage2_{}2": "conv2/3x3"}),
         "logits": "classifier",
     },
-    block=_bn_inception_block,
+    block=lambda stage, block: f"inception_{_BN_INCEPTION_BLOCKS[stage][block - 1]}",
     leaves={
         **conv_and_bn(
             {

@@ -118,10 +118,12 @@ class OwnNames(Family):
         return Source((f"{layer}/{variable}",))
 
 
-def _no_block(stage: int, block: int) -> str:
-    return ""
-
-
 OWN_NAMES = OwnNames(
-    layers={}, block=_no_block, leaves={}, variables={}, signature="", preprocessing=None, optional_classifier=True
+    layers={},
+    block=lambda stage, block: "",
+    leaves={},
+    variables={},
+    signature="",
+    preprocessing=None,
+    optional_classifier=True,
 )

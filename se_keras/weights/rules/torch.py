@@ -39,11 +39,12 @@ _LEAVES = {
 }
 
 
-def _block(stage: int, block: int) -> str:
-    return f"layer{stage - 1}.{block - 1}."
-
-
-_family = functools.partial(Family, block=_block, variables=VARIABLES, ignored=(".num_batches_tracked",))
+_family = functools.partial(
+    Family,
+    block=lambda stage, block: f"layer{stage - 1}.{block - 1}.",
+    variables=VARIABLES,
+    ignored=(".num_batches_tracked",),
+)
 
 TIMM_LEGACY = _family(
     layers={
@@ -83,14 +84,9 @@ TIMM_D = dataclasses.replace(
     signature="layer1.0.downsample.2.weight",
 )
 
-
-def _regnet_block(stage: int, block: int) -> str:
-    return f"s{stage - 1}.b{block}."
-
-
 TIMM_REGNET = _family(
     layers={"stem_conv": "stem.conv", "stem_bn": "stem.bn", "logits": "head.fc"},
-    block=_regnet_block,
+    block=lambda stage, block: f"s{stage - 1}.b{block}.",
     leaves={
         "conv1": "conv1.conv",
         "bn1": "conv1.bn",
@@ -105,11 +101,6 @@ TIMM_REGNET = _family(
     signature="s1.b1.conv1.conv.weight",
 )
 
-
-def _mobile_block(part: int, block: int) -> str:
-    return f"blocks.{part - 1}.{block - 1}."
-
-
 TIMM_MOBILE = _family(
     layers={
         "stem_conv": "conv_stem",
@@ -118,7 +109,7 @@ TIMM_MOBILE = _family(
         "head_bn": "bn2",
         "logits": "classifier",
     },
-    block=_mobile_block,
+    block=lambda part, block: f"blocks.{part - 1}.{block - 1}.",
     block_layer=r"block(\d+)([a-z]+)_(\w+)",
     leaves={
         "depthwise_conv": "conv_dw",
