@@ -11,6 +11,7 @@ from se_keras import with_keras
 
 if typing.TYPE_CHECKING:
     from se_keras.blocks.excitation import SEConfig
+    from se_keras.choice import list_models
     from se_keras.class_names import decode_predictions
     from se_keras.images.record import Preprocessing
     from se_keras.layers import SqueezeExcite
@@ -119,7 +120,7 @@ if typing.TYPE_CHECKING:
     )
     from se_keras.models.features import feature_extractor
     from se_keras.models.info import ModelInfo, model_info
-    from se_keras.models.registry import create_model, get_preprocessing, list_models, list_weights
+    from se_keras.models.registry import create_model, get_preprocessing, list_weights
     from se_keras.preprocessing import preprocess
     from se_keras.surgery.insert import insert_squeeze_excite
     from se_keras.weights.files import save_safetensors
@@ -256,10 +257,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "models.registry": (
         "create_model",
         "get_preprocessing",
-        "list_models",
         "list_weights",
     ),
     "preprocessing": ("preprocess",),
+    "choice": ("list_models",),
     "class_names": ("decode_predictions",),
     "surgery.insert": ("insert_squeeze_excite",),
     "weights.files": ("save_safetensors",),

@@ -58,6 +58,7 @@ ALLOWED = {
     "images": {"errors", "files", "progress"},
     "preprocessing": {"errors", "layers", "images"},
     "weights": {"errors", "files", "file_kinds", "model_files", "images", "preprocessing"},
+    "choice": {"errors", "catalog", "weights"},
     "models": {*BASE, "weights", "surgery"},
     # These are given a model and never build one:
     "inference": {*BASE, "surgery"},
@@ -71,6 +72,7 @@ ALLOWED = {
     "cli": {
         *BASE,
         "catalog",
+        "choice",
         "weights",
         "models",
         "inference",
