@@ -276,16 +276,17 @@ FAMILIES = {
 
 
 def families_table() -> str:
-    """Returns one row per family: its networks and their published weights."""
+    """Returns one row per family: its networks, their checkpoints, and the accuracy of those for commercial use."""
     import se_keras
-    from se_keras.weights.published import RECORDS
+    from se_keras.weights.published import NOT_COMMERCIAL, RECORDS
 
     lines = ["| Family | Builders | Checkpoints | Top-1, % |", "| --- | --- | --: | --: |"]
     for family, builders in FAMILIES.items():
         networks = {inspect.signature(getattr(se_keras, builder)).parameters["name"].default for builder in builders}
-        accuracies = sorted(record.top1 for record in RECORDS.values() if record.model in networks)
+        records = [record for record in RECORDS.values() if record.model in networks]
+        accuracies = sorted(record.top1 for record in records if record.license not in NOT_COMMERCIAL)
         span = f"{accuracies[0]:.2f} to {accuracies[-1]:.2f}" if len(accuracies) > 1 else "".join(map(str, accuracies))
-        lines.append(f"| {family} | {_shown(builders)} | {len(accuracies) or 'none'} | {span} |")
+        lines.append(f"| {family} | {_shown(builders)} | {len(records) or 'none'} | {span} |")
     return "\n".join(lines)
 
 
