@@ -105,6 +105,19 @@ _TIMM_ROWS: tuple[tuple[str, str, str, _Row, _Row | None, int, int, str], ...] =
 )
 # fmt: on
 
+# timm's architecture of each network in `_LEGACY_ROWS`
+_LEGACY_NAMES = {
+    "se_resnet18": "legacy_seresnet18",
+    "se_resnet34": "legacy_seresnet34",
+    "se_resnet50": "legacy_seresnet50",
+    "se_resnet101": "legacy_seresnet101",
+    "se_resnet152": "legacy_seresnet152",
+    "se_resnext26": "legacy_seresnext26_32x4d",
+    "se_resnext50": "legacy_seresnext50_32x4d",
+    "se_resnext101": "legacy_seresnext101_32x4d",
+    "senet154": "legacy_senet154",
+}
+
 ALIAS = "imagenet"
 _AVERAGE_SHORTCUTS = ("se_resnet152d", "se_resnext26d", "se_resnext26t", "se_resnext101d_32x8d")
 
@@ -159,6 +172,7 @@ def _legacy(
         macs=macs,
         license=_TIMM_LICENSE,
         provenance=provenance,
+        timm=f"{_LEGACY_NAMES[model]}.in1k",
         unverified="the files themselves" + ("; that the hub's copy contains the classifier" if hub else ""),
     )
 
@@ -187,6 +201,7 @@ def _timm(
         macs=macs,
         license=_TIMM_LICENSE,
         provenance=provenance,
+        timm=name,
         unverified="the files themselves; the hub's file is compared with the hash that the hub states",
     )
 

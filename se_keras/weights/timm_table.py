@@ -82,6 +82,7 @@ def _record(row: Mapping[str, str]) -> WeightsRecord:
         macs=int(row["macs"]),
         license=row["license"],
         provenance=_provenance(row["tag"]),
+        timm=identifier,
         unverified="the files themselves; the hub's file is compared with the hash that the hub states",
     )
 
