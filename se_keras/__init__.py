@@ -11,7 +11,7 @@ from se_keras import with_keras
 
 if typing.TYPE_CHECKING:
     from se_keras.blocks.excitation import SEConfig
-    from se_keras.class_names import decode_predictions
+    from se_keras.class_names import decode_predictions, get_class_names, set_class_names
     from se_keras.images.record import Preprocessing
     from se_keras.layers import SqueezeExcite
     from se_keras.models.builders import (
@@ -235,6 +235,7 @@ __all__ = [
     "create_model",
     "decode_predictions",
     "feature_extractor",
+    "get_class_names",
     "get_preprocessing",
     "insert_squeeze_excite",
     "list_models",
@@ -242,6 +243,7 @@ __all__ = [
     "model_info",
     "preprocess",
     "save_safetensors",
+    "set_class_names",
 ]
 
 _HOMES: dict[str, tuple[str, ...]] = {
@@ -260,7 +262,11 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "list_weights",
     ),
     "preprocessing": ("preprocess",),
-    "class_names": ("decode_predictions",),
+    "class_names": (
+        "decode_predictions",
+        "get_class_names",
+        "set_class_names",
+    ),
     "surgery.insert": ("insert_squeeze_excite",),
     "weights.files": ("save_safetensors",),
 }
