@@ -51,7 +51,6 @@ ALLOWED = {
     "progress": set(),
     "timing": {"progress"},
     "scores": set(),
-    "class_names": {"errors", "files"},
     "with_keras": set(),  # imports the layers by their name, when Keras is there
     "catalog": set(),
     "model_files": {"file_kinds"},
@@ -59,7 +58,8 @@ ALLOWED = {
     "blocks": {"errors", "layers"},
     "images": {"errors", "files", "progress"},
     "preprocessing": {"errors", "layers", "images"},
-    "weights": {"errors", "files", "file_kinds", "model_files", "images", "preprocessing"},
+    "class_names": {"errors", "files", "preprocessing"},
+    "weights": {"errors", "files", "file_kinds", "model_files", "class_names", "images", "preprocessing"},
     "choice": {"errors", "catalog", "weights"},
     "models": {*BASE, "weights", "surgery"},
     # These are given a model and never build one:

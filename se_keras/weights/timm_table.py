@@ -44,9 +44,11 @@ _RECIPES = {
     "deit_in1k": "Trained by the authors of DeiT (arXiv 2012.12877) as a teacher.",
     "ft_in1k": "Fine-tuned by Ross Wightman with timm.",
     "in1k": "Trained by its authors, ported to timm.",
+    "in21k": "Trained by its authors in TensorFlow on ImageNet-21k, ported by Ross Wightman.",
     "in21k_ft_in1k": "Trained by its authors in TensorFlow on ImageNet-21k, fine-tuned, ported by Ross Wightman.",
     "lamb_in1k": "Trained by Ross Wightman with timm and LAMB.",
     "lion_in12k_ft_in1k": "Trained by Ross Wightman with timm and Lion on ImageNet-12k, and fine-tuned.",
+    "miil_in21k": "Trained by Alibaba MIIL on ImageNet-21k (arXiv 2104.10972).",
     "miil_in21k_ft_in1k": "Trained by Alibaba MIIL on ImageNet-21k (arXiv 2104.10972), and fine-tuned.",
     "ns_jft_in1k": "Trained in TensorFlow with Noisy Student on JFT-300M (arXiv 1911.04252), ported by Ross Wightman.",
     "pycls_in1k": "Trained by its authors with pycls (arXiv 2003.13678).",
@@ -55,8 +57,10 @@ _RECIPES = {
     "ra3_in1k": "Trained by Ross Wightman with timm's third RandAugment recipe.",
     "ra4": "Trained by Ross Wightman with timm's MobileNet-V4 recipe, 3,600 epochs.",
     "rmsp_in1k": "Trained by Ross Wightman with timm and RMSProp.",
+    "seer": "Trained without labels on public photos (SEER, arXiv 2202.08360).",
     "seer_ft_in1k": "Trained without labels on public photos (SEER, arXiv 2202.08360), and fine-tuned.",
-    "sw_in12k": "Trained by Ross Wightman with timm on ImageNet-12k, and fine-tuned.",
+    "sw_in12k": "Trained by Ross Wightman with timm on ImageNet-12k.",
+    "sw_in12k_ft_in1k": "Trained by Ross Wightman with timm on ImageNet-12k, and fine-tuned.",
     "swag_ft_in1k": "Trained by Meta on hashtags (SWAG, arXiv 2201.08371), and fine-tuned.",
     "swag_lc_in1k": "Trained by Meta on hashtags (SWAG, arXiv 2201.08371); only the classifier on ImageNet.",
     "tf_in1k": "Trained by its authors in TensorFlow (arXiv 2103.07579), ported by Ross Wightman.",
@@ -76,7 +80,8 @@ def read_records(table: str) -> Iterator[WeightsRecord]:
 
 
 def _record(row: Mapping[str, str]) -> WeightsRecord:
-    repository = row.get("repository", f"timm/{row['model']}.{row['tag']}")
+    identifier = f"{row['model']}.{row['tag']}"
+    repository = row.get("repository", f"timm/{identifier}")
     return WeightsRecord(
         model=row["model"],
         tag=row["tag"],
@@ -94,7 +99,10 @@ def _record(row: Mapping[str, str]) -> WeightsRecord:
         macs=int(row["macs"]),
         license=_LICENSES.get(row["license"], row["license"]),
         provenance=row.get("provenance") or _provenance(row["tag"]),
+        timm=row.get("timm") or identifier,
         unverified="the files themselves" + _UNVERIFIED[repository.partition("/")[0]],
+        dataset=row.get("dataset") or WeightsRecord.dataset,
+        classes=int(row["classes"]) if row.get("classes") else None,
     )
 
 
@@ -109,7 +117,7 @@ def _sources(repository: str, release: str) -> Iterator[HubFile | WebFile]:
 
 def _accuracies(row: Mapping[str, str]) -> Iterator[Accuracy]:
     for kind in ("", "test_"):
-        if row[f"{kind}size"]:
+        if row[f"{kind}top1"]:
             yield Accuracy(
                 top1=float(row[f"{kind}top1"]),
                 top5=float(row[f"{kind}top5"]),
