@@ -61,7 +61,12 @@ RECOMMENDATIONS = (
         "Server CPU", "SEResNet50", "se_resnet50", "in int8 a fifth of its time in fp32 ([measured](benchmarks.md))"
     ),
     Recommendation("Server GPU", "RegNetY160", "regnety_160", "a sixth of the multiply-adds of the most accurate"),
-    Recommendation("Highest accuracy", "SEResNeXtAA201D_32x8d", "seresnextaa201d_32x8d", "whatever it costs"),
+    Recommendation(
+        "Highest accuracy",
+        "SEResNeXtAA201D_32x8d",
+        "seresnextaa201d_32x8d",
+        "the most accurate below 300 million parameters",
+    ),
     Recommendation(
         "Few photos of your own", "TFEfficientNetV2B3", "tf_efficientnetv2_b3", "saw ImageNet-21k before ImageNet-1k"
     ),
@@ -152,7 +157,9 @@ def draw() -> None:
 def weights_of_measured(model: str) -> WeightsRecord:
     """Returns the most accurate weights of a network in the structure whose time was measured, the builder's own."""
     macs = known_networks()[model].macs
-    return max((one for one in RECORDS.values() if one.model == model and one.macs == macs), key=lambda one: one.top1)
+    return max(
+        (one for one in RECORDS.values() if one.model == model and one.macs == macs), key=lambda one: one.top1 or 0
+    )
 
 
 def _panel(axis: Any, title: str, costs: Mapping[WeightsRecord, float], labels: Labels) -> None:

@@ -74,7 +74,7 @@ def _weights(identifier: str) -> str:
 
     records = [record for record in RECORDS.values() if record.model == identifier]
     records.sort(key=lambda record: (record.tag != DEFAULT_TAGS.get(identifier), record.tag))
-    return ", ".join(f"`{record.tag}` {record.top1:.2f}" for record in records)
+    return ", ".join(f"`{record.tag}` {record.top1:.2f}" if record.top1 else f"`{record.tag}`" for record in records)
 
 
 def _result(name: str) -> dict:
@@ -188,7 +188,7 @@ def families_table() -> str:
         builders = [builder for builder in known_builders() if re.fullmatch(pattern, builder)]
         networks = {known_builders()[builder] for builder in builders}
         records = [record for record in RECORDS.values() if record.model in networks]
-        accuracies = sorted(record.top1 for record in records if record.license not in NOT_COMMERCIAL)
+        accuracies = sorted(record.top1 for record in records if record.top1 and record.license not in NOT_COMMERCIAL)
         span = f"{accuracies[0]:.2f} to {accuracies[-1]:.2f}" if len(accuracies) > 1 else "".join(map(str, accuracies))
         lines.append(f"| {family} | {_shown(builders)} | {len(records) or 'none'} | {span} |")
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import math
 import numbers
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -54,7 +55,7 @@ class Limits:
 
     def allow_weights(self, record: WeightsRecord) -> bool:
         """Returns whether the accuracy and the license of a checkpoint are within the limits."""
-        accurate = self.min_accuracy is None or (_on_imagenet(record) and record.top1 >= self.min_accuracy)
+        accurate = self.min_accuracy is None or (_on_imagenet(record) and (record.top1 or 0) >= self.min_accuracy)
         if self.license == COMMERCIAL:
             return accurate and record.license not in NOT_COMMERCIAL
         return accurate and self.license in (None, license_of(record))
@@ -77,7 +78,7 @@ class Choice:
     @property
     def top1(self) -> float | None:
         """Returns the best top-1 accuracy on ImageNet-1k in percent, at the training size; None without weights."""
-        return max((record.top1 for record in self.weights if _on_imagenet(record)), default=None)
+        return max((record.top1 for record in self.weights if record.top1 and _on_imagenet(record)), default=None)
 
 
 def list_models(
@@ -185,10 +186,10 @@ NETWORK_ORDERS: dict[str, Callable[[Choice], Any]] = {
 WEIGHTS_ORDERS: dict[str, Callable[[WeightsRecord], Any]] = {
     "name": lambda record: record.identifier,
     # Percentages of different tasks do not compare.
-    "accuracy": lambda record: (not _on_imagenet(record), record.dataset, -record.top1, record.identifier),
+    "accuracy": lambda record: (not _on_imagenet(record), record.dataset, -(record.top1 or 0), record.identifier),
     "parameters": lambda record: (record.parameters, record.identifier),
     "macs": lambda record: (record.macs, record.identifier),
-    "size": lambda record: (record.accuracy[0].size, record.identifier),
+    "size": lambda record: (_pixels(record), record.identifier),
 }
 """The orders of checkpoints."""
 
@@ -198,6 +199,10 @@ def _by_model(records: Iterable[WeightsRecord]) -> dict[str, tuple[WeightsRecord
     for record in sorted(records, key=lambda one: one.identifier):
         found[record.model] = (*found.get(record.model, ()), record)
     return found
+
+
+def _pixels(record: WeightsRecord) -> int:
+    return math.prod(record.preprocessing.height_width) if record.preprocessing else 0
 
 
 def _on_imagenet(record: WeightsRecord) -> bool:

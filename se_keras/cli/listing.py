@@ -79,13 +79,13 @@ def _show_weights(records: Sequence[WeightsRecord], options: argparse.Namespace)
         optional=("license", "size", "top-5"),
     )
     for record in records:
-        best = record.accuracy[0]
+        best = record.accuracy[0] if record.accuracy else None
         table.add_row(
             record.identifier,
             record.dataset,
-            f"{best.top1:.2f}",
-            f"{best.top5:.2f}",
-            str(best.size),
+            f"{best.top1:.2f}" if best else "",
+            f"{best.top5:.2f}" if best else "",
+            str(record.preprocessing.size) if record.preprocessing else "",
             _millions(record.parameters),
             _billions(record.macs),
             license_of(record),

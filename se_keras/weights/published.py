@@ -86,7 +86,7 @@ def _default_tags() -> dict[str, str]:
     best: dict[str, WeightsRecord] = {}
     for record in RECORDS.values():
         if record.dataset == "ImageNet-1k" and not record.plain and record.license not in NOT_COMMERCIAL:
-            best[record.model] = max(best.get(record.model, record), record, key=lambda one: one.top1)
+            best[record.model] = max(best.get(record.model, record), record, key=lambda one: one.top1 or 0)
     return {model: record.tag for model, record in best.items()}
 
 

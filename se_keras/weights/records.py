@@ -133,12 +133,14 @@ class WeightsRecord:
         lineage: Structure it was trained in. None, or one that the network lacks: the network's own.
         sources: Where to get it, in order of preference.
         preprocessing: Preprocessing of the images in training. None if a user's file does not state it.
-        accuracy: Measured accuracies, the one at the training size first. () for a user's file.
+        accuracy: Measured accuracies, the one at the training size first. () for a user's file, and for classes without
+            a common test.
         parameters: Number of trainable parameters, including the classifier of all classes.
         macs: Multiply-adds for one image at the training size.
         dataset: Dataset it was trained on.
         class_names: Class names in the order of the outputs; () for ImageNet's 1,000.
-        classes: Number of classes that the network is built with by default. None: the network's own number.
+        classes: Number of classes that the network is built with by default; 0 if the checkpoint has no classifier.
+            None: the network's own number.
         timm: timm's name of it, "architecture.tag". "" if timm does not have it.
         plain: Whether it belongs to the network without SE. None if a user's file does not state it.
         reduction: Reduction of its SE blocks, if it is not the network's own.
@@ -176,6 +178,6 @@ class WeightsRecord:
         return f"{self.model}.{self.tag}"
 
     @property
-    def top1(self) -> float:
-        """Returns the top-1 accuracy in percent at the training size."""
-        return self.accuracy[0].top1
+    def top1(self) -> float | None:
+        """Returns the top-1 accuracy in percent at the training size; None if nobody measured it."""
+        return self.accuracy[0].top1 if self.accuracy else None
