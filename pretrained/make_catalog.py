@@ -54,9 +54,9 @@ def recipe_facts() -> list[dict[str, Any]]:
 
 def catalog() -> dict[str, Any]:
     """Returns the complete content of the file."""
-    from se_keras.models.registry import list_models
+    from se_keras.models.registry import NETWORKS
 
-    networks = {name: network_facts(name) | network_cost(name) for name in list_models()}
+    networks = {name: network_facts(name) | network_cost(name) for name in sorted(NETWORKS)}
     return {"builders": builder_names(), "networks": networks, "recipes": recipe_facts()}
 
 

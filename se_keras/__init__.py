@@ -12,6 +12,7 @@ from se_keras import with_keras
 
 if typing.TYPE_CHECKING:
     from se_keras.blocks.excitation import SEConfig as SEConfig
+    from se_keras.choice import list_models as list_models
     from se_keras.class_names import decode_predictions as decode_predictions
     from se_keras.images.record import Preprocessing as Preprocessing
     from se_keras.layers import SqueezeExcite as SqueezeExcite
@@ -21,7 +22,6 @@ if typing.TYPE_CHECKING:
     from se_keras.models.info import model_info as model_info
     from se_keras.models.registry import create_model as create_model
     from se_keras.models.registry import get_preprocessing as get_preprocessing
-    from se_keras.models.registry import list_models as list_models
     from se_keras.models.registry import list_weights as list_weights
     from se_keras.preprocessing import preprocess as preprocess
     from se_keras.surgery.insert import insert_squeeze_excite as insert_squeeze_excite
@@ -39,7 +39,7 @@ _HOMES = {
     "feature_extractor": "models.features",
     "get_preprocessing": "models.registry",
     "insert_squeeze_excite": "surgery.insert",
-    "list_models": "models.registry",
+    "list_models": "choice",
     "list_weights": "models.registry",
     "model_info": "models.info",
     "preprocess": "preprocessing",

@@ -85,10 +85,40 @@ def test_list_weights_of_one_network(capsys):
     assert "se_resnext50" not in out
 
 
-def test_sorting_networks_is_refused(capsys):
-    code, _, err = run(capsys, "list", "--sort", "accuracy")
-    assert code == 1
-    assert "add --weights" in err
+def test_list_within_limits(capsys):
+    limits = ("--max-params", "6M", "--max-macs", "0.3g", "--min-accuracy", "75", "--license", "commercial")
+    _, out, _ = run(capsys, "list", *limits, "--sort", "accuracy", "--json")
+    rows = json.loads(out)
+    assert [row["model"] for row in rows] == ["mobilenetv3_large_100", "tf_mobilenetv3_large_100"]
+    assert [row["top1"] for row in rows] == sorted((row["top1"] for row in rows), reverse=True)
+    _, out, _ = run(capsys, "list", *limits, "--weights", "--json")
+    records = json.loads(out)
+    assert len(records) == sum(len(row["weights"]) for row in rows)
+    assert all(record["accuracy"][0]["top1"] >= 75 and record["parameters"] <= 6e6 for record in records)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("--max-params 6X", 2, "--max-params: must be a number above 0, such as 6M, 2.5G, or 600000; received '6X'"),
+        ("--max-params M", 2, "received 'M'"),
+        ("--max-params 0k", 2, "received '0k'"),
+        ("--max-macs inf", 2, "received 'inf'"),
+        ("--min-accuracy 0.75", 2, "must be a percentage from 1 to 100, such as 75; received '0.75'"),
+        ("--min-accuracy nan", 2, "received 'nan'"),
+        ("--license bsd", 1, "Unknown license 'bsd'. Options: 'commercial', 'apache-2.0', 'bsd-3-clause'"),
+        ("--max-params 10k", 1, "No network matches '*' within the other limits. `se-keras list` shows all."),
+        ("--max-params 10k --weights", 1, "No weights match '*' within the other limits."),
+    ],
+)
+def test_list_refuses_limits_that_are_none(arguments, code, message, capsys):
+    try:
+        found = se_keras_cli.main(["list", *arguments.split()])
+    except SystemExit as exit:
+        found = exit.code
+    *_, last = capsys.readouterr().err.strip().split("\n")
+    assert found == code
+    assert message in last
 
 
 def test_info_of_a_record(capsys):

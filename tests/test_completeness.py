@@ -60,6 +60,7 @@ ALLOWED = {
     "images": {"errors", "files", "progress"},
     "preprocessing": {"errors", "layers", "images"},
     "weights": {"errors", "files", "file_kinds", "model_files", "images", "preprocessing"},
+    "choice": {"errors", "catalog", "weights"},
     "models": {*BASE, "weights", "surgery"},
     # These are given a model and never build one:
     "inference": {*BASE, "surgery"},
@@ -73,6 +74,7 @@ ALLOWED = {
     "cli": {
         *BASE,
         "catalog",
+        "choice",
         "weights",
         "models",
         "inference",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+from se_keras.cli.values import amount, count, fraction, natural, percentage, positive
 
 
 class Argument(NamedTuple):
@@ -37,45 +38,6 @@ class Command(NamedTuple):
     summary: str
     example: str
     arguments: Sequence[Entry]
-
-
-def fraction(text: str) -> float:
-    """Parses a number from 0 to 1."""
-    value = _number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1; received {text!r}")
-    return value
-
-
-def positive(text: str) -> float:
-    """Parses a finite number above 0."""
-    value = _number(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0; received {text!r}")
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def natural(text: str) -> int:
-    """Parses an integer of at least 0."""
-    return _integer(text, least=0)
-
-
-def count(text: str) -> int:
-    """Parses an integer of at least 1."""
-    return _integer(text, least=1)
-
-
-def _integer(text: str, *, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least {least}; received {text!r}")
-    return int(text)
 
 
 def _option(name: str, help: str, type: Callable[[str], Any] | None = None, **settings: Any) -> Argument:
@@ -138,7 +100,16 @@ LOADING = _option(
 _LIST = [
     _option("pattern", "shell-style filter, such as 'se_resnet*'", nargs="?", default="*"),
     _switch("--weights", "list the published weights"),
-    _option("--sort", "order of the weights (default: name)", choices=("name", "accuracy", "parameters", "macs")),
+    _option("--max-params", "most parameters, such as 6M", amount, metavar="COUNT"),
+    _option("--max-macs", "most multiply-adds per image, such as 500M", amount, metavar="COUNT"),
+    _option("--min-accuracy", "least top-1 on ImageNet in percent, such as 75", percentage, metavar="PERCENT"),
+    _option("--license", "commercial (every license that does not forbid it), or a license's name", metavar="NAME"),
+    _option(
+        "--sort",
+        "accuracy: best first; parameters, macs, size of the input: smallest first (default: parameters with one of "
+        "the limits above, else name)",
+        choices=("name", "accuracy", "parameters", "macs", "size"),
+    ),
 ]
 _INFO = [
     LOADING,
@@ -290,7 +261,7 @@ _DEMO = [
 COMMANDS = {
     "list": Command(
         "list the networks, or their published weights",
-        'se-keras list "se_resnet*"\n  se-keras list --weights --sort accuracy',
+        'se-keras list "se_resnet*"\n  se-keras list --max-params 6M --min-accuracy 75 --sort accuracy',
         _LIST,
     ),
     "info": Command(

@@ -4,69 +4,75 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import fnmatch
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
-from se_keras.catalog import known_networks
+from se_keras.choice import Choice, Limits, chosen_networks, chosen_weights, default_sort, license_of
 from se_keras.cli.console import FittingTable, console, print_json
-from se_keras.weights.published import RECORDS
 from se_keras.weights.records import WeightsRecord
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints the networks, or the published weights, that match a pattern; fails if there are none."""
-    if options.weights:
-        return _list_weights(options)
-    if options.sort:
-        raise ValueError("--sort orders weights; add --weights.")
-    networks = known_networks()
-    names = fnmatch.filter(networks, options.pattern)
-    if not names:
-        raise ValueError(f"No network matches {options.pattern!r}. `se-keras list` shows all.")
-    if options.json:
-        print_json([{"model": name, **dataclasses.asdict(networks[name]), "weights": _weights(name)} for name in names])
-        return 0
-    table = FittingTable(
-        "model", "network", "input", "classes", "params", "GMACs", "weights", numbers=slice(2, 6), optional=("network",)
+    """Prints the networks, or the published weights, that match a pattern and meet the limits; fails without any."""
+    limits = Limits(
+        max_parameters=options.max_params,
+        max_macs=options.max_macs,
+        min_accuracy=options.min_accuracy,
+        license=options.license,
     )
-    for name in names:
-        network = networks[name]
-        tags = ", ".join(weights.partition(".")[2] for weights in _weights(name)) or "none"
-        table.add_row(
-            name,
-            network.title,
-            str(network.size),
-            str(network.classes),
-            f"{network.parameters / 1e6:.1f} M",
-            f"{network.macs / 1e9:.3g}",
-            tags,
-        )
-    console.print(table)
+    choose, show = (chosen_weights, _show_weights) if options.weights else (chosen_networks, _show_networks)
+    found: Sequence = choose(options.pattern, limits, options.sort or default_sort(limits))
+    if not found:
+        raise ValueError(_nothing(options, limits))
+    show(found, options)
     return 0
 
 
-def _weights(model: str) -> list[str]:
-    return sorted(name for name, record in RECORDS.items() if record.model == model)
+def _nothing(options: argparse.Namespace, limits: Limits) -> str:
+    what, line = ("weights match", "list --weights") if options.weights else ("network matches", "list")
+    within = " within the other limits" if limits != Limits() else ""
+    return f"No {what} {options.pattern!r}{within}. `se-keras {line}` shows all."
 
 
-_ORDERS: dict[str, Callable[[WeightsRecord], Any]] = {
-    "name": lambda record: record.identifier,
-    # Percentages of different tasks are not comparable.
-    "accuracy": lambda record: (record.dataset != WeightsRecord.dataset, record.dataset, -record.top1),
-    "parameters": lambda record: record.parameters,
-    "macs": lambda record: record.macs,
-}
+def _show_networks(choices: Sequence[Choice], options: argparse.Namespace) -> None:
+    if options.json:
+        print_json([_as_json(choice) for choice in choices])
+        return
+    table = FittingTable(
+        "model",
+        "network",
+        "input",
+        "classes",
+        "params",
+        "GMACs",
+        "top-1",
+        "weights",
+        numbers=slice(2, 7),
+        optional=("network", "classes"),
+    )
+    for choice in choices:
+        facts = choice.facts
+        table.add_row(
+            choice.name,
+            facts.title,
+            str(facts.size),
+            str(facts.classes),
+            _millions(facts.parameters),
+            _billions(facts.macs),
+            f"{choice.top1:.2f}" if choice.top1 else "",
+            ", ".join(record.tag for record in choice.weights) or "none",
+        )
+    console.print(table)
 
 
-def _list_weights(options: argparse.Namespace) -> int:
-    names = fnmatch.filter(RECORDS, options.pattern) or fnmatch.filter(RECORDS, f"{options.pattern}.*")
-    if not names:
-        raise ValueError(f"No weights match {options.pattern!r}. `se-keras list --weights` shows all.")
-    records = sorted((RECORDS[name] for name in names), key=_ORDERS[options.sort or "name"])
+def _as_json(choice: Choice) -> dict:
+    weights = [record.identifier for record in choice.weights]
+    return {"model": choice.name, **dataclasses.asdict(choice.facts), "top1": choice.top1, "weights": weights}
+
+
+def _show_weights(records: Sequence[WeightsRecord], options: argparse.Namespace) -> None:
     if options.json:
         print_json([dataclasses.asdict(record) for record in records])
-        return 0
+        return
     table = FittingTable(
         "weights",
         "trained on",
@@ -75,8 +81,9 @@ def _list_weights(options: argparse.Namespace) -> int:
         "size",
         "params",
         "GMACs",
-        numbers=slice(2, None),
-        optional=("size", "top-5"),
+        "license",
+        numbers=slice(2, 7),
+        optional=("license", "size", "top-5"),
     )
     for record in records:
         best = record.accuracy[0]
@@ -86,9 +93,17 @@ def _list_weights(options: argparse.Namespace) -> int:
             f"{best.top1:.2f}",
             f"{best.top5:.2f}",
             str(best.size),
-            f"{record.parameters / 1e6:.1f} M",
-            f"{record.macs / 1e9:.3g}",
+            _millions(record.parameters),
+            _billions(record.macs),
+            license_of(record),
         )
     console.print(table)
     console.print("Accuracy in percent at the training size, as its source states it; `se-keras info NAME` says more.")
-    return 0
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f} M"
+
+
+def _billions(count: int) -> str:
+    return f"{count / 1e9:.3g}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import os
 from typing import Any
 
@@ -125,23 +124,6 @@ def _se_of(record: WeightsRecord, se: SEConfig | None, own: SEConfig) -> SEConfi
             f"se={se!r}. Leave it out, or pass weights=None."
         )
     return dataclasses.replace(se, reduction=trained.reduction)
-
-
-def list_models(pattern: str | None = None) -> list[str]:
-    """Lists the names of all networks, sorted.
-
-    Args:
-        pattern: Shell-style filter, such as "se_resnet*". None for all.
-
-    Returns:
-        Registry names, each valid for `create_model`.
-
-    Example:
-
-    >>> list_models("*inception*")
-    ['se_bn_inception', 'se_inception_resnet_v2', 'se_inception_v3']
-    """
-    return sorted(fnmatch.filter(NETWORKS, pattern or "*"))
 
 
 def list_weights(model: str | None = None) -> list[str]:

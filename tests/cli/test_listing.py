@@ -27,9 +27,12 @@ def test_lists_import_no_keras(run_python):
         """
         import sys
         import se_keras_cli
-        for line in ("list", "list --weights --sort accuracy", "train --recipes", "info se_resnet50.a1_in1k", "list x"):
+        lists = ("list --max-params 6M", "list --weights --sort accuracy", "train --recipes", "list x")
+        for line in (*lists, "info se_resnet50.a1_in1k"):
             print(se_keras_cli.main(line.split()), "keras" in sys.modules, file=sys.stderr)
             print(se_keras_cli.main([*line.split(), "--json"]), "keras" in sys.modules, file=sys.stderr)
+        import se_keras
+        print(*se_keras.list_models(has_weights=True))
         sys.stdout.flush()
         assert not {"keras", "tensorflow", "jax", "torch"} & set(sys.modules), "a list imports Keras"
         """

@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 import textwrap
 
+import numpy as np
 import pytest
 from cases import NEWER
 
 import se_keras
 from se_keras import create_model, get_preprocessing, list_models, list_weights
+from se_keras.catalog import known_networks
 from se_keras.models import registry
 from se_keras.models.registry import NETWORKS
-from se_keras.weights.published import DEFAULT_TAGS
+from se_keras.weights.published import DEFAULT_TAGS, RECORDS
 
 OF_THE_PAPER = [
     "se_bn_inception",
@@ -65,6 +67,53 @@ def test_list_models_names_every_network_once_and_sorted():
 )
 def test_list_models_filters(pattern, names):
     assert list_models(pattern) == names
+
+
+def test_list_models_within_limits_is_smallest_first():
+    facts = known_networks()
+    found = list_models(has_weights=True, max_parameters=6e6)
+    assert found == sorted(found, key=lambda name: facts[name].parameters)
+    expected = {record.model for record in RECORDS.values() if facts[record.model].parameters <= 6e6}
+    assert set(found) == expected
+    assert found[0] == "se_resnet20"
+    assert list_models(max_macs=np.float32(30e6)) == ["mobilenetv3_small_050", "tinynet_e"]
+    assert list_models("se_res*", has_weights=True, sort="size")[0] == "se_resnet20"
+
+
+def test_list_models_by_accuracy_and_license():
+    best = list_models(min_accuracy=86.5, sort="accuracy")
+    assert best == [
+        "regnety_1280",
+        "seresnextaa201d_32x8d",
+        "tf_efficientnet_b7",
+        "regnety_320",
+        "seresnextaa101d_32x8d",
+    ]
+    assert list_models(min_accuracy=86.5, license="commercial") == [
+        "tf_efficientnet_b7",
+        "seresnextaa101d_32x8d",
+        "seresnextaa201d_32x8d",
+    ]
+    assert list_models(license="seer-license") == ["regnety_320", "regnety_640", "regnety_1280"]
+    assert "se_resnet20" not in list_models(min_accuracy=1), "its accuracy is not on ImageNet"
+    assert list_models("se_resnet*", sort="accuracy")[0] == "se_resnet152d"
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ({"max_parameters": 0}, r"`max_parameters` must be a number above 0; received max_parameters=0\."),
+        ({"max_parameters": "6M"}, r"received max_parameters='6M'"),
+        ({"max_macs": float("nan")}, r"`max_macs` must be a number above 0; received max_macs=nan"),
+        ({"max_macs": True}, r"received max_macs=True"),
+        ({"min_accuracy": 0.75}, r"`min_accuracy` must be a percentage from 1 to 100; received min_accuracy=0\.75"),
+        ({"license": "apache"}, r"Unknown license 'apache'\. Did you mean 'apache-2\.0'"),
+        ({"sort": "parameter"}, r"Unknown sort 'parameter'\. Did you mean 'parameters'"),
+    ],
+)
+def test_list_models_refuses_limits_that_are_none(limit, message):
+    with pytest.raises(ValueError, match=message):
+        list_models(**limit)
 
 
 def test_two_tables_cannot_name_the_same_network():
