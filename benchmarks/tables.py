@@ -179,17 +179,18 @@ FAMILIES = {
 
 
 def families_table() -> str:
-    """Returns one row per family: its networks and their published weights."""
+    """Returns one row per family: its networks, their checkpoints, and the accuracy of those for commercial use."""
     from se_keras.catalog import known_builders
-    from se_keras.weights.published import RECORDS
+    from se_keras.weights.published import NOT_COMMERCIAL, RECORDS
 
     lines = ["| Family | Builders | Checkpoints | Top-1, % |", "| --- | --- | --: | --: |"]
     for family, pattern in FAMILIES.items():
         builders = [builder for builder in known_builders() if re.fullmatch(pattern, builder)]
         networks = {known_builders()[builder] for builder in builders}
-        accuracies = sorted(record.top1 for record in RECORDS.values() if record.model in networks)
+        records = [record for record in RECORDS.values() if record.model in networks]
+        accuracies = sorted(record.top1 for record in records if record.license not in NOT_COMMERCIAL)
         span = f"{accuracies[0]:.2f} to {accuracies[-1]:.2f}" if len(accuracies) > 1 else "".join(map(str, accuracies))
-        lines.append(f"| {family} | {_shown(builders)} | {len(accuracies) or 'none'} | {span} |")
+        lines.append(f"| {family} | {_shown(builders)} | {len(records) or 'none'} | {span} |")
     return "\n".join(lines)
 
 
