@@ -8,17 +8,26 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.models.inverted import InvertedSpec
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
+from se_keras.models.regnet import RegNetSpec
 
 
 def shortened(identifier: str, *, first: int = 1, **options: object) -> keras.Model:
-    """The network with one unit a stage, or `first` units in the first one."""
+    """The network with one unit a stage, or `first` units in the first one; of inverted blocks, one a row."""
     network = NETWORKS[identifier]
-    blocks = network.spec.num_blocks
-    num_blocks = first if isinstance(blocks, int) else (first, *(1,) * (len(blocks) - 1))
-    network = dataclasses.replace(network, spec=dataclasses.replace(network.spec, num_blocks=num_blocks))
+    network = dataclasses.replace(network, spec=dataclasses.replace(network.spec, **_depth(network.spec, first)))
     return assemble("short", network, Options(**options))
+
+
+def _depth(spec: Any, first: int) -> dict[str, Any]:
+    if isinstance(spec, InvertedSpec):
+        return {"depth": 0.0}
+    if isinstance(spec, RegNetSpec):
+        return {}  # the widths follow from the depth
+    blocks = spec.num_blocks
+    return {"num_blocks": first if isinstance(blocks, int) else (first, *(1,) * (len(blocks) - 1))}
 
 
 def answers(model: keras.Model, images: np.ndarray) -> Any:
