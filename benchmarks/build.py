@@ -2,10 +2,10 @@
 
     python benchmarks/build.py
 
-Three interleaved comparisons of medians: importing a network from se_keras against `import keras` in new
-processes (`import se_keras` alone imports nothing); building SEResNet50 against
-`keras.applications.ResNet50`; and a training step of SEResNet50 against the same network with `se=None`, on
-the CPU, on TensorFlow (without XLA, which does not support fused batch normalization) and on JAX.
+Interleaved comparisons of medians: importing a network from se_keras against `import keras` in new processes
+(`import se_keras` alone imports nothing); building SEResNet50, EfficientNetB0, and MobileNetV3Large against ResNet50
+and the networks of the same name in `keras.applications`; and a training step of SEResNet50 against the same network
+with `se=None`, on the CPU, on TensorFlow (without XLA, which does not support fused batch normalization) and on JAX.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from contestant import installed
 from timing import interleaved, report, summary
 
 NETWORK = "from se_keras import SEResNet50"
+PEERS = {"SEResNet50": "ResNet50", "EfficientNetB0": "EfficientNetB0", "MobileNetV3Large": "MobileNetV3Large"}
+"""The builders that are timed, and the one in `keras.applications` that each is compared with."""
 
 
 def time_imports() -> dict[str, dict[str, float]]:
@@ -35,24 +37,25 @@ def time_imports() -> dict[str, dict[str, float]]:
     return summary(interleaved(contestants, rounds=15, warmups=1), reference="import keras")
 
 
-def time_building() -> dict[str, dict[str, float]]:
+def time_building(name: str) -> dict[str, dict[str, float]]:
     import keras
 
     import se_keras
 
-    def building(make):
+    def building(make, **options):
         def build():
             keras.utils.clear_session(free_memory=False)
-            make(weights=None)
+            make(weights=None, **options)
 
         return build
 
+    ours, peer = getattr(se_keras, name), f"keras.applications.{PEERS[name]}"
     contestants = {
-        "keras.applications.ResNet50": building(keras.applications.ResNet50),
-        "SEResNet50": building(se_keras.SEResNet50),
-        "SEResNet50(se=None)": building(lambda weights: se_keras.SEResNet50(weights=weights, se=None)),
+        peer: building(getattr(keras.applications, PEERS[name])),
+        name: building(ours),
+        f"{name}(se=None)": building(ours, se=None),
     }
-    return summary(interleaved(contestants, rounds=9), reference="keras.applications.ResNet50")
+    return summary(interleaved(contestants, rounds=9), reference=peer)
 
 
 def time_training(size: int = 224, batch: int = 8) -> dict[str, dict[str, float]]:
@@ -83,7 +86,7 @@ def time_training_on_jax() -> dict[str, dict[str, float]]:
 
 
 def main() -> int:
-    imports, building = time_imports(), time_building()
+    imports, building = time_imports(), {name: time_building(name) for name in PEERS}
     steps = {"TensorFlow": time_training()}
     if installed(sys.executable, ("jax",)):
         steps["JAX"] = time_training_on_jax()
@@ -94,12 +97,15 @@ def main() -> int:
         "build",
         {
             "import (s)": imports,
-            "building (s)": building,
+            **{f"building {name} (s)": rows for name, rows in building.items()},
             **{f"training step, 224 px, batch 8, {backend} (s)": rows for backend, rows in steps.items()},
         },
         limits={
             f"seconds of {NETWORK} over import keras": (extra, 0.2),
-            "building SEResNet50 over keras.applications.ResNet50": (building["SEResNet50"]["ratio"], 1.3),
+            **{
+                f"building {name} over keras.applications.{PEERS[name]}": (rows[name]["ratio"], 1.3)
+                for name, rows in building.items()
+            },
             **{
                 f"training step with SE over se=None, {backend}": (rows["SE"]["ratio"], 1.05)
                 for backend, rows in steps.items()

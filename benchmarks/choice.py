@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from tables import RESULTS, ROOT, replaced
 
-from se_keras.catalog import known_networks
+from se_keras.catalog import known_builders, known_networks
 from se_keras.weights.published import DEFAULT_TAGS, RECORDS
 from se_keras.weights.records import WeightsRecord
 
@@ -49,31 +49,20 @@ class Recommendation(NamedTuple):
 
     use: str
     builder: str
-    network: str
     reason: str
 
 
 RECOMMENDATIONS = (
-    Recommendation("Phone", "MobileNetV3Large", "mobilenetv3_large_100", "the most accurate below 300 million MACs"),
-    Recommendation("Phone, tiny", "TinyNetC", "tinynet_c", "the most accurate up to 100 million MACs"),
-    Recommendation("Browser", "EfficientNetB0", "efficientnet_b0", "11 MB to download in fp16"),
-    Recommendation(
-        "Server CPU", "SEResNet50", "se_resnet50", "in int8 a fifth of its time in fp32 ([measured](benchmarks.md))"
-    ),
-    Recommendation("Server GPU", "RegNetY160", "regnety_160", "a sixth of the multiply-adds of the most accurate"),
-    Recommendation(
-        "Highest accuracy",
-        "SEResNeXtAA201D_32x8d",
-        "seresnextaa201d_32x8d",
-        "the most accurate below 300 million parameters",
-    ),
-    Recommendation(
-        "Few photos of your own", "TFEfficientNetV2B3", "tf_efficientnetv2_b3", "saw ImageNet-21k before ImageNet-1k"
-    ),
+    Recommendation("Phone", "MobileNetV3Large", "the most accurate below 300 million MACs"),
+    Recommendation("Phone, tiny", "TinyNetC", "the most accurate up to 100 million MACs"),
+    Recommendation("Browser", "EfficientNetB0", "11 MB to download in fp16"),
+    Recommendation("Server CPU", "SEResNet50", "in int8 a fifth of its time in fp32 ([measured](benchmarks.md))"),
+    Recommendation("Server GPU", "RegNetY160", "a sixth of the multiply-adds of the most accurate"),
+    Recommendation("Highest accuracy", "SEResNeXtAA201D_32x8d", "the most accurate below 300 million parameters"),
+    Recommendation("Few photos of your own", "TFEfficientNetV2B3", "saw ImageNet-21k before ImageNet-1k"),
     Recommendation(
         "Research on SE",
         "SEResNet20",
-        "se_resnet20",
         "a pair with and without SE, trained alike, comes with the package",
     ),
 )
@@ -125,7 +114,8 @@ def table() -> str:
         "| --- | --- | --: | --: | --: | --: | --- |",
     ]
     for one in RECOMMENDATIONS:
-        record = RECORDS[f"{one.network}.{DEFAULT_TAGS.get(one.network, 'cifar10')}"]
+        network = known_builders()[one.builder]
+        record = RECORDS[f"{network}.{DEFAULT_TAGS.get(network, 'cifar10')}"]
         lines.append(
             f"| {one.use} | `{one.builder}` | {record.top1:.1f} | {record.accuracy[0].size} "
             f"| {record.parameters / 1e6:.1f} M | {record.macs / 1e9:.2f} | {one.reason} |"
@@ -157,9 +147,8 @@ def draw() -> None:
 def weights_of_measured(model: str) -> WeightsRecord:
     """Returns the most accurate weights of a network in the structure whose time was measured, the builder's own."""
     macs = known_networks()[model].macs
-    return max(
-        (one for one in RECORDS.values() if one.model == model and one.macs == macs), key=lambda one: one.top1 or 0
-    )
+    records = (one for one in RECORDS.values() if one.model == model and one.macs == macs)
+    return max(records, key=lambda one: one.top1 or 0)
 
 
 def _panel(axis: Any, title: str, costs: Mapping[WeightsRecord, float], labels: Labels) -> None:

@@ -8,17 +8,29 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.models.inverted import InvertedSpec
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
 
 
 def shortened(identifier: str, *, first: int = 1, **options: object) -> keras.Model:
-    """The network with one unit a stage, or `first` units in the first one."""
+    """The network with one unit a stage, or `first` units in the first one; of inverted blocks, one a row.
+
+    A network whose table counts neither stays as it is.
+    """
     network = NETWORKS[identifier]
-    blocks = network.spec.num_blocks
-    num_blocks = first if isinstance(blocks, int) else (first, *(1,) * (len(blocks) - 1))
-    network = dataclasses.replace(network, spec=dataclasses.replace(network.spec, num_blocks=num_blocks))
-    return assemble("short", network, Options(**options))
+    numbers = _depth(network.spec, first)
+    spec = dataclasses.replace(network.spec, **numbers) if numbers else network.spec
+    return assemble("short", dataclasses.replace(network, spec=spec), Options(**options))
+
+
+def _depth(spec: Any, first: int) -> dict[str, Any]:
+    if isinstance(spec, InvertedSpec):
+        return {"depth": 0.0}
+    blocks = getattr(spec, "num_blocks", None)
+    if blocks is None:
+        return {}
+    return {"num_blocks": first if isinstance(blocks, int) else (first, *(1,) * (len(blocks) - 1))}
 
 
 def answers(model: keras.Model, images: np.ndarray) -> Any:

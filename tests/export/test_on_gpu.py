@@ -1,34 +1,43 @@
 """Every kind of block in LiteRT's GPU runtime: nothing left to the CPU, and the CPU's answers."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
+from small_networks import shortened
 
 from se_keras import export
 from se_keras.export.images import random_images
 from se_keras.export.process import Worker
 from se_keras.export.runtime import TFLiteRunner
 from se_keras.layers import GroupedConv2D
-from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
 
 pytestmark = pytest.mark.usefixtures("gpu")
 
-# Networks cut down to one unit a stage, where their table counts units; 32 pixels, or their least.
-SHORTENED = {"se_resnet50": (1, 1, 1, 1), "se_resnext50": (1, 1, 1, 1), "senet154": (1, 1, 1, 1), "se_preresnet164": 1}
-WHOLE = ("se_mobilenet", "se_shufflenet", "se_bn_inception")
+QUICK = ("se_resnet50", "se_resnext50", "senet154", "se_preresnet164")
+SLOW = (
+    "se_mobilenet",
+    "se_shufflenet",
+    "se_bn_inception",
+    "se_inception_v3",
+    "regnety_002",
+    "resnetrs50",
+    "seresnextaa101d_32x8d",
+    "mobilenetv3_small_050",
+    "efficientnet_b0",
+    "tf_efficientnetv2_b0",
+    "lcnet_050",
+    "semnasnet_075",
+    "tinynet_e",
+    "fbnetv3_b",
+)
 
 
 def network(name):
+    """A network of few blocks; 32 pixels, or its least."""
     keras.utils.set_random_seed(0)
-    entry = NETWORKS[name]
-    if name in SHORTENED:
-        entry = dataclasses.replace(entry, spec=dataclasses.replace(entry.spec, num_blocks=SHORTENED[name]))
-    size = max(32, entry.min_size)
-    options = Options(input_shape=(size, size, 3), classes=5, classifier_activation=None)
-    return assemble("tiny", entry, options)
+    size = max(32, NETWORKS[name].min_size)
+    return shortened(name, input_shape=(size, size, 3), classes=5, classifier_activation=None)
 
 
 def difference_on_gpu(path, shape):
@@ -39,9 +48,7 @@ def difference_on_gpu(path, shape):
         return np.abs(worker.run(images) - expected).max() / np.abs(expected).max()
 
 
-@pytest.mark.parametrize(
-    "name", [*SHORTENED, *(pytest.param(name, marks=pytest.mark.slow) for name in (*WHOLE, "se_inception_v3"))]
-)
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_blocks_are_resident_and_right(name, tmp_path):
     model = network(name)
     assert difference_on_gpu(export.tflite(model, tmp_path / "model.tflite"), model.input_shape[1:]) < 1e-2
