@@ -19,13 +19,16 @@ import numpy as np
 from se_keras.errors import WeightsMismatchError
 from se_keras.weights.class_order import sorted_from_devkit
 from se_keras.weights.published import RECORDS
-from se_keras.weights.rules import FAMILIES, Family, family_named
+from se_keras.weights.rules import FAMILIES, Family, Source, family_named
 from se_keras.weights.values import check_values
 
 Shape = tuple[int, ...]
 
 STEMS = ("stem_conv/kernel", "stem_conv1/kernel")
 HEAD = ("logits/kernel", "logits/bias")
+_BEFORE_LOGITS = (("head_conv", "Conv2D"), ("fc1", "Dense"), ("fc2", "Dense"))
+"""Layers, with their type, that some networks have between the pooling and the logits."""
+
 _STATISTICS = re.compile(r"running_(mean|var)$|num_batches_tracked$|/bn\[\d\]$|/moving_(mean|variance)$")
 
 
@@ -130,7 +133,7 @@ def convert(
         model: A model of the network and lineage that the checkpoint was trained in, with any
             number of classes and image channels, or without a classifier.
         family: How the checkpoint names its tensors, a key of `rules.FAMILIES`, or `rules.OWN`.
-            A checkpoint under the package's own names may lack the classifier.
+            A checkpoint may lack the classifier if the model does, or under the package's own names.
         source: Where the tensors come from, for messages. Default: the family.
 
     Returns:
@@ -241,15 +244,31 @@ def _with_classifier(variables: list[_Wanted], found: Mapping[str, np.ndarray], 
     """Adds the classifier that a model lacks, as the checkpoint has it; drops one that may be absent, and is."""
     body = [wanted for wanted in variables if wanted.name not in HEAD]
     head = {name: family.classifier(name.partition("/")[2]) for name in HEAD}
-    if family.optional_classifier and not any(source.tensors[0] in found for source in head.values()):
+    is_absent = not any(source.tensors[0] in found for source in head.values())
+    if is_absent and (family.optional_classifier or len(body) == len(variables)):
         return body
     if len(body) < len(variables):
         return variables
-    for name, source in head.items():
+    absent = _before_logits({wanted.name for wanted in body}, found, family) | head
+    for name, source in absent.items():
         transform = TRANSFORMS[source.transform]
         shape = transform.apply(found.get(source.tensors[0], np.zeros((0, 0)))).shape
         body.append(_Wanted(name, shape, "float32", source.tensors, transform))
     return body
+
+
+def _before_logits(names: Collection[str], found: Collection[str], family: Family) -> dict[str, Source]:
+    """Returns the variables of `_BEFORE_LOGITS` that the checkpoint has and the model lacks."""
+    sources = {
+        f"{layer}/{variable}": family.source(layer, kind, variable)
+        for layer, kind in _BEFORE_LOGITS
+        for variable in ("kernel", "bias")
+    }
+    return {
+        name: source
+        for name, source in sources.items()
+        if source is not None and name not in names and source.tensors[0] in found
+    }
 
 
 def _in_order(values: dict[str, np.ndarray], rules: Family) -> dict[str, np.ndarray]:
@@ -257,7 +276,11 @@ def _in_order(values: dict[str, np.ndarray], rules: Family) -> dict[str, np.ndar
     if rules.channel_order == "bgr":
         values |= {name: values[name][:, :, ::-1] for name in STEMS if name in values}
     if rules.class_order == "devkit":
-        values |= {name: values[name][..., sorted_from_devkit()] for name in HEAD if values[name].shape[-1] == 1000}
+        values |= {
+            name: values[name][..., sorted_from_devkit()]
+            for name in HEAD
+            if name in values and values[name].shape[-1] == 1000
+        }
     return values
 
 

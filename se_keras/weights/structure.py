@@ -13,6 +13,7 @@ from se_keras.errors import WeightsMismatchError
 from se_keras.weights.convert import variables_by_name
 
 _STRUCTURAL = ("strides", "padding", "pool_size", "groups", "squeeze", "gate_activation", "activation", "gate_init")
+_CLASSIFIER_BEGINS = "pooled_map"  # of networks with a convolution between the pooling and the logits
 
 LINEAGES = {
     "19bd54937f752c8a": "legacy",  # se_resnet18
@@ -35,8 +36,8 @@ def fingerprint_of(model: keras.Model) -> str:
     """Returns a short fingerprint of what a model computes with its weights, beyond their shapes.
 
     Two lineages of a network have the same variables, but their strides are in different places: the
-    weights of one load into the other without an error, and the outputs are wrong. Classes, input
-    size, and the preprocessing of the first layers are ignored.
+    weights of one load into the other without an error, and the outputs are wrong. The classifier, the
+    input size, and the preprocessing of the first layers are ignored.
 
     Args:
         model: A functional model.
@@ -58,6 +59,8 @@ def fingerprint_of_layers(layers: Iterable[tuple[str, str, Mapping[str, Any]]]) 
     """
     rows = []
     for name, kind, config in layers:
+        if name == _CLASSIFIER_BEGINS:
+            break
         facts = {key: config[key] for key in _STRUCTURAL if key in config}
         if facts and kind != "Dense" and name != "predictions":
             rows.append([name, kind, facts])

@@ -85,6 +85,18 @@ def test_without_top_the_features_are_the_same(hub_record):
     np.testing.assert_array_equal(answers(body, photos()), answers(pooled, photos()))
 
 
+def test_layers_of_the_classifier_are_left_out_without_top(tmp_path):
+    """MobileNetV3 and LCNet have a convolution between the pooling and the logits."""
+    path = tmp_path / "lcnet.safetensors"
+    safetensors.numpy.save_file(synthetic("lcnet_050", "timm_mobile"), path)
+    full = se_keras.LCNet050(weights=path, input_shape=SMALL)
+    own = se_keras.save_safetensors(full, tmp_path / "own.safetensors")
+    pooled = keras.Model(full.input, full.get_layer("head_conv").input)
+    for file in (path, own):
+        body = se_keras.LCNet050(include_top=False, pooling="avg", weights=file, input_shape=SMALL)
+        np.testing.assert_allclose(answers(body, photos()), answers(pooled, photos()).reshape(2, -1), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "channels", [1, pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(7, marks=pytest.mark.slow)]
 )
