@@ -59,7 +59,7 @@ ALLOWED = {
     "blocks": {"errors", "layers"},
     "images": {"errors", "files", "progress"},
     "preprocessing": {"errors", "layers", "images"},
-    "weights": {"errors", "files", "file_kinds", "model_files", "images", "preprocessing"},
+    "weights": {"errors", "files", "file_kinds", "model_files", "class_names", "images", "preprocessing"},
     "models": {*BASE, "weights", "surgery"},
     # These are given a model and never build one:
     "inference": {*BASE, "surgery"},

@@ -61,6 +61,25 @@ class Preprocessing:
         }
         return cls(**values)
 
+    def for_channels(self, channels: int) -> Preprocessing:
+        """Returns the preprocessing for another number of channels.
+
+        Args:
+            channels: The number, at least 1.
+
+        Returns:
+            The same with one mean and standard deviation per channel: those of R, G, B, R, ...; for one channel, their
+            means.
+        """
+        known = len(self.mean)
+
+        def adapted(values: tuple[float, ...]) -> tuple[float, ...]:
+            return (sum(values) / known,) if channels == 1 else (values * -(-channels // known))[:channels]
+
+        if channels == known:
+            return self
+        return dataclasses.replace(self, mean=adapted(self.mean), std=adapted(self.std))
+
     def normalize(self, images: np.ndarray) -> np.ndarray:
         """Normalizes images for networks built with `include_preprocessing=False`: (pixel / 255 - mean) / std.
 

@@ -45,7 +45,8 @@ Args:
     weights: None (random initialization), the tag of a published checkpoint ({tags}),
         or the path of a file: `.safetensors`, `.pth`, or `.caffemodel` as published, or
         `.safetensors`, `.keras`, or `.weights.h5` of the same network as saved here (the last
-        stores no preprocessing). Default: {weights!r}.
+        stores no preprocessing), or "hf-hub:OWNER/REPO" or "local-dir:PATH" for this network in
+        timm's layout. Default: {weights!r}.
     input_tensor: A Keras tensor to use as the images, instead of a new input.
     input_shape: (height, width, channels), or (channels, height, width) with
         "channels_first"; height and width may be None. At least {min_size} pixels. Default:

@@ -100,7 +100,7 @@ def assemble(identifier: str, network: Network, options: Options, *, lineage: st
     inputs = _image_input(identifier, network, options)
     x = inputs
     if options.include_preprocessing:
-        preprocessing = _for_channels(network.preprocessing, _channels_of(tuple(x.shape[1:])))
+        preprocessing = network.preprocessing.for_channels(_channels_of(tuple(x.shape[1:])))
         x = ImagePreprocessing(**dataclasses.asdict(preprocessing), name="preprocessing")(x)
     x = network.skeleton(x, spec, se)
     if options.include_top:
@@ -125,18 +125,6 @@ def _model(inputs: Any, outputs: Any, name: str) -> keras.Model:
 
 def _channels_of(shape: tuple[Any, ...]) -> Any:
     return shape[-1 if keras.config.image_data_format() == "channels_last" else 0]
-
-
-def _for_channels(preprocessing: Preprocessing, channels: int) -> Preprocessing:
-    """Returns the preprocessing for a number of channels other than 3: R, G, B, R, ...; for one, the mean over all."""
-    known = len(preprocessing.mean)
-
-    def adapted(values: tuple[float, ...]) -> tuple[float, ...]:
-        return (sum(values) / known,) if channels == 1 else (values * -(-channels // known))[:channels]
-
-    if channels == known:
-        return preprocessing
-    return dataclasses.replace(preprocessing, mean=adapted(preprocessing.mean), std=adapted(preprocessing.std))
 
 
 def _checked_se(identifier: str, network: Network, se: SEConfig | None) -> SEConfig | None:
@@ -192,7 +180,8 @@ def _image_input(identifier: str, network: Network, options: Options) -> Any:
 
 def _default_shape(network: Network, include_top: bool) -> tuple[int | None, ...]:
     size = network.preprocessing.height_width if include_top else (None, None)
-    return (*size, 3) if keras.config.image_data_format() == "channels_last" else (3, *size)
+    channels = len(network.preprocessing.mean)
+    return (*size, channels) if keras.config.image_data_format() == "channels_last" else (channels, *size)
 
 
 def _check_image_shape(identifier: str, network: Network, options: Options, shape: Any) -> None:

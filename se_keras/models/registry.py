@@ -20,6 +20,7 @@ from se_keras.weights.load import load
 from se_keras.weights.published import RECORDS
 from se_keras.weights.records import WeightsRecord
 from se_keras.weights.structure import LINEAGES, fingerprint_of
+from se_keras.weights.timm_layout import is_layout, read_layout
 
 
 def _union(*tables: dict[str, Network]) -> dict[str, Network]:
@@ -42,7 +43,9 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
 
     Args:
         model: Registry name, such as "se_resnet50"; `list_models()` returns all of them. "model.tag"
-            also names a published checkpoint, and is equivalent to `weights=tag`.
+            also names a published checkpoint, and is equivalent to `weights=tag`. "hf-hub:OWNER/REPO",
+            "hf-hub:OWNER/REPO@REVISION", and "local-dir:PATH" name a network in timm's layout, on the
+            Hugging Face Hub or in a folder: it is built with its classes and its preprocessing.
         weights: None (random initialization), the tag of a published checkpoint, "imagenet" for the
             network's default tag, or the path of a file: `.safetensors`, `.pth`, or `.caffemodel` as
             published or saved here, `.weights.h5` or `.keras` of the same network.
@@ -54,7 +57,8 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
     Raises:
         ValueError: The name is unknown (the message names the closest ones), the weights do not exist
             or do not fit, or an option does not fit the network.
-        DownloadError: A published checkpoint could not be downloaded.
+        FileNotFoundError: A folder in timm's layout, or a file in it, does not exist.
+        DownloadError: A published checkpoint, or a repository, could not be downloaded.
         TypeError: An option is unknown (the message names the closest ones).
 
     Example:
@@ -62,19 +66,20 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
     >>> create_model("se_resnet20").output_shape
     (None, 10)
     """
-    identifier, _, tag = model.partition(".")
-    if tag:
-        if weights is not None:
-            raise ValueError(f"{model!r} already names weights; also received weights={weights!r}. Pass only one.")
-        weights = tag
-    one_of("model", identifier, NETWORKS)
+    identifier, _, tag = ("", "", model) if is_layout(model) else model.partition(".")
+    if tag and weights is not None:
+        raise ValueError(f"{model!r} already names weights; also received weights={weights!r}. Pass only one.")
+    if not is_layout(model):
+        one_of("model", identifier, NETWORKS)
     known = [field.name for field in dataclasses.fields(Options)]
     for name in options.keys() - set(known):
         try:
             one_of("argument of create_model", name, ("weights", *known))
         except ValueError as error:
             raise TypeError(str(error)) from None
-    return build(identifier, weights, Options(**options))
+    if is_layout(model):
+        return _filled(read_layout(model), Options(**options))
+    return build(identifier, tag or weights, Options(**options))
 
 
 def build(identifier: str, weights: str | os.PathLike | None, options: Options) -> keras.Model:
@@ -92,14 +97,24 @@ def build(identifier: str, weights: str | os.PathLike | None, options: Options) 
         ValueError: The weights do not exist or do not fit, or an option does not fit the network.
         DownloadError: A published checkpoint could not be downloaded.
     """
-    network = NETWORKS[identifier]
     if weights is None:
-        return assemble(identifier, network, options)
-    record = find_record(identifier, weights)
-    network = dataclasses.replace(network, preprocessing=record.preprocessing or network.preprocessing)
+        return assemble(identifier, NETWORKS[identifier], options)
+    return _filled(find_record(identifier, weights), options)
+
+
+def _filled(record: WeightsRecord, options: Options) -> keras.Model:
+    """Returns the network of a record, in its structure and with its weights."""
+    network = NETWORKS[record.model]
+    if options.include_top and record.classes == 0:
+        raise ValueError(f"{record.tag!r} has no classifier. Pass include_top=False.")
+    network = dataclasses.replace(
+        network,
+        preprocessing=record.preprocessing or network.preprocessing,
+        classes=record.classes or network.classes,
+    )
     options = dataclasses.replace(options, se=_se_of(record, options.se, network.own_se))
     lineage = record.lineage if record.lineage in network.lineages else None
-    model = assemble(identifier, network, options, lineage=lineage)
+    model = assemble(record.model, network, options, lineage=lineage)
     load(record, model)
     return model
 
@@ -166,7 +181,8 @@ def get_preprocessing(model: str | keras.Model) -> Preprocessing:
 
     Args:
         model: Registry name of a network, for training it from scratch; "model.tag" for a
-            published checkpoint; or a model that includes its preprocessing.
+            published checkpoint; a network in timm's layout, as for `create_model`; or a model that
+            includes its preprocessing.
 
     Returns:
         The preprocessing, for `preprocess` and `Preprocessing.normalize`.
@@ -182,6 +198,9 @@ def get_preprocessing(model: str | keras.Model) -> Preprocessing:
     """
     if isinstance(model, keras.Model):
         return preprocessing_of(model)
+    if is_layout(model):
+        record = read_layout(model)
+        return record.preprocessing or NETWORKS[record.model].preprocessing
     identifier, _, tag = model.partition(".")
     network = NETWORKS[one_of("model", identifier, NETWORKS)]
     stated = find_record(identifier, tag).preprocessing if tag else None

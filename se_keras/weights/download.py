@@ -9,7 +9,6 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Callable
 from typing import Any
 
 from se_keras.errors import ChecksumError, DownloadError, missing_package
@@ -20,6 +19,7 @@ from se_keras.weights.records import BundledFile, HubFile, LocalFile, WebFile, W
 TIMEOUT = 30  # seconds without data
 _CHUNK = 1 << 20
 _HEX = re.compile(r"[0-9a-f]{64}")
+_GIT_HEX = re.compile(r"[0-9a-f]{40}")
 
 
 def fetch(record: WeightsRecord) -> pathlib.Path:
@@ -46,8 +46,7 @@ def fetch(record: WeightsRecord) -> pathlib.Path:
             return pathlib.Path(source.path)
         if isinstance(source, BundledFile):
             return _from_package(source)
-        direct: Callable[..., pathlib.Path] = _from_hub if isinstance(source, HubFile) else _from_web
-        for attempt in (_from_mirror, direct):
+        for attempt in (_from_mirror, _from_origin):
             try:
                 path = attempt(source, record)
             except (OSError, ValueError) as error:
@@ -62,6 +61,40 @@ def fetch(record: WeightsRecord) -> pathlib.Path:
         + "\n".join(f"  {failure}" for failure in failures)
         + "\nOn a machine without a network, copy the file from another one and pass its path as `weights`, or put it "
         f"into a folder as {record.identifier}/{record.sources[0].file} and set SE_KERAS_WEIGHTS_MIRROR to that folder."
+    )
+
+
+def fetch_from_repository(repository: str, *files: str, revision: str = "main") -> pathlib.Path:
+    """Downloads a file from a repository of the Hugging Face Hub, if it is not in the cache yet.
+
+    `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, and `HF_HUB_OFFLINE` work as in `huggingface_hub`.
+
+    Args:
+        repository: "owner/name".
+        files: Names of files in it, in order of preference; the first one that exists is taken.
+        revision: Branch, tag, or full commit.
+
+    Returns:
+        The verified file, in a cache.
+
+    Raises:
+        DownloadError: None of the files could be downloaded; the message states the hub's answers.
+        ImportError: `huggingface_hub` is not installed.
+    """
+    failures = []
+    for file in files:
+        source = HubFile(repository=repository, file=file, revision=revision)
+        try:
+            return _from_hub(source)
+        except OSError as error:
+            failures.append(f"{source.where}: {_first_line(error)}")
+            if isinstance(error, ChecksumError):
+                break
+    offline = " HF_HUB_OFFLINE is set: unset it to download." if _is_offline() else ""
+    at = "" if revision == "main" else f" (revision {revision!r})"
+    raise DownloadError(
+        f"The repository {repository!r}{at} could not be read.{offline} Check its name; a private one needs HF_TOKEN.\n"
+        + "\n".join(f"  {failure}" for failure in failures)
     )
 
 
@@ -80,7 +113,11 @@ def _is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
-def _from_hub(source: HubFile, record: WeightsRecord) -> pathlib.Path:
+def _from_origin(source: HubFile | WebFile, record: WeightsRecord) -> pathlib.Path:
+    return _from_hub(source) if isinstance(source, HubFile) else _from_web(source, record)
+
+
+def _from_hub(source: HubFile) -> pathlib.Path:
     try:
         import huggingface_hub as hub
     except ImportError as error:
@@ -106,10 +143,11 @@ def _from_hub(source: HubFile, record: WeightsRecord) -> pathlib.Path:
         cached = hub.hf_hub_download(**where, endpoint=endpoint)
     path = pathlib.Path(cached)
     blob = path.resolve()
-    # In its cache, the hub names a large file by the SHA-256 that it states.
-    stated = blob.name if _HEX.fullmatch(blob.name) else ""
+    # In its cache, the hub names a file by the hash that it states: a large one by SHA-256, a small one by git's.
+    algorithm = "git" if _GIT_HEX.fullmatch(blob.name) else "sha256" if _HEX.fullmatch(blob.name) else ""
+    known = {algorithm: blob.name} if algorithm and not source.sha256 else {"sha256": source.sha256}
     try:
-        _verify(path, {"sha256": source.sha256 or stated})
+        _verify(path, known)
     except ChecksumError:
         blob.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
@@ -228,7 +266,7 @@ def _verify(path: pathlib.Path, known: dict[str, str]) -> None:
         )
     for algorithm, digits in known.items():
         with open(path, "rb") as stream:
-            found = _digest(stream, algorithm)
+            found = _digest(stream, algorithm) if algorithm != "git" else _git_digest(stream, path.stat().st_size)
         if not found.startswith(digits):
             kind = _looks_like(path)
             raise ChecksumError(
@@ -236,8 +274,12 @@ def _verify(path: pathlib.Path, known: dict[str, str]) -> None:
             )
 
 
-def _digest(stream: Any, algorithm: str) -> str:
-    digest = hashlib.new(algorithm)
+def _git_digest(stream: Any, size: int) -> str:
+    return _digest(stream, "sha1", start=b"blob %d\0" % size)
+
+
+def _digest(stream: Any, algorithm: str, *, start: bytes = b"") -> str:
+    digest = hashlib.new(algorithm, start, usedforsecurity=False)
     while chunk := stream.read(_CHUNK):
         digest.update(chunk)
     return digest.hexdigest()

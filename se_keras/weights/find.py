@@ -16,6 +16,7 @@ from se_keras.weights.readers import READERS, SafetensorsFile, Stated, read_tens
 from se_keras.weights.records import LocalFile, WeightsRecord
 from se_keras.weights.rules import FAMILIES, KERAS, OWN
 from se_keras.weights.structure import LINEAGES
+from se_keras.weights.timm_layout import is_layout, read_layout
 
 
 def find_record(model: str, weights: str | os.PathLike) -> WeightsRecord:
@@ -24,7 +25,7 @@ def find_record(model: str, weights: str | os.PathLike) -> WeightsRecord:
     Args:
         model: The network's registry name.
         weights: A tag, "imagenet" for the default tag, "paper" for that of the authors of the SE paper, or the path of
-            a file.
+            a file. "hf-hub:OWNER/REPO" and "local-dir:PATH" name a network in timm's layout.
 
     Returns:
         The record. For a file, it holds what the tensors' names imply and what the file states about itself.
@@ -32,13 +33,25 @@ def find_record(model: str, weights: str | os.PathLike) -> WeightsRecord:
     Raises:
         ValueError: The checkpoint does not exist (the message names the closest tags), or it
             belongs to another network; or the file is damaged or of an unknown kind.
+        DownloadError: A repository in timm's layout does not exist or could not be downloaded.
     """
     weights = os.fspath(weights)
+    if is_layout(weights):
+        return _record_of_layout(model, weights)
     if os.path.isfile(weights):
         return _record_of_file(model, weights)
     if os.sep in weights or weights.endswith((*READERS, *KERAS_FILES)):
         raise ValueError(f"There is no weights file at {weights!r}.")
     return _published_record(model, weights)
+
+
+def _record_of_layout(model: str, name: str) -> WeightsRecord:
+    record = read_layout(name)
+    if record.model != model:
+        raise ValueError(
+            f"{name!r} is a {record.model!r}, and not a {model!r}. se_keras.create_model({name!r}) builds it."
+        )
+    return record
 
 
 def _published_record(model: str, tag: str) -> WeightsRecord:

@@ -165,6 +165,7 @@ READERS: dict[str, Callable[[Any], Mapping[str, np.ndarray]]] = {
     ".pth": _read_pth,
     ".pt": _read_pth,
     ".ckpt": _read_pth,
+    ".bin": _read_pth,
     ".caffemodel": read_caffemodel,
 }
 """The reader of each kind of checkpoint file, by the ending of its name."""

@@ -138,6 +138,8 @@ class WeightsRecord:
         macs: Multiply-adds for one image at the training size.
         dataset: Dataset it was trained on.
         class_names: Class names in the order of the outputs; () for ImageNet's 1,000.
+        classes: Number of classes that the network is built with by default. None: the network's own number.
+        timm: timm's name of it, "architecture.tag". "" if timm does not have it.
         plain: Whether it belongs to the network without SE. None if a user's file does not state it.
         reduction: Reduction of its SE blocks, if it is not the network's own.
         license: The license, as the source states it.
@@ -156,6 +158,8 @@ class WeightsRecord:
     macs: int = 0
     dataset: str = "ImageNet-1k"
     class_names: tuple[str, ...] = ()
+    classes: int | None = None
+    timm: str = ""
     plain: bool | None = False
     reduction: int | None = None
     license: str = ""

@@ -94,6 +94,7 @@ def _record(row: Mapping[str, str]) -> WeightsRecord:
         macs=int(row["macs"]),
         license=_LICENSES.get(row["license"], row["license"]),
         provenance=row.get("provenance") or _provenance(row["tag"]),
+        timm=row.get("timm") or f"{row['model']}.{row['tag']}",
         unverified="the files themselves" + _UNVERIFIED[repository.partition("/")[0]],
     )
 
