@@ -13,6 +13,8 @@ from se_keras import with_keras
 if typing.TYPE_CHECKING:
     from se_keras.blocks.excitation import SEConfig as SEConfig
     from se_keras.class_names import decode_predictions as decode_predictions
+    from se_keras.class_names import get_class_names as get_class_names
+    from se_keras.class_names import set_class_names as set_class_names
     from se_keras.images.record import Preprocessing as Preprocessing
     from se_keras.layers import SqueezeExcite as SqueezeExcite
     from se_keras.models.builders import *  # noqa: F403
@@ -37,6 +39,7 @@ _HOMES = {
     "create_model": "models.registry",
     "decode_predictions": "class_names",
     "feature_extractor": "models.features",
+    "get_class_names": "class_names",
     "get_preprocessing": "models.registry",
     "insert_squeeze_excite": "surgery.insert",
     "list_models": "models.registry",
@@ -44,6 +47,7 @@ _HOMES = {
     "model_info": "models.info",
     "preprocess": "preprocessing",
     "save_safetensors": "weights.files",
+    "set_class_names": "class_names",
 }
 """The modules that define the public names other than builders."""
 

@@ -1,4 +1,7 @@
-"""Class names: reading, writing, and checking lists of them, and naming a network's predictions.
+"""Class names: those of a model, lists of them in files, and the names of a network's predictions.
+
+A model has its class names in the layer that normalizes its images, next to its preprocessing: they are saved and
+copied with it.
 
 A file of class names has one name per line. Ordinary names are written as they are. A name that could not be read back
 from its line is written as a JSON string, in double quotes: one that is empty, begins or ends with whitespace, contains
@@ -16,12 +19,15 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from se_keras.errors import check_count
 from se_keras.files import replacing
+
+if TYPE_CHECKING:
+    import keras
 
 NAMES_FILE = "labels.txt"
 ONE_OUTPUT = "One output column is the probability of the second of two classes, and takes two names"
@@ -139,6 +145,83 @@ def _as_line(name: str) -> str:
     return name if is_plain and _from_line(name) == name else json.dumps(name)
 
 
+def set_class_names(model: keras.Model, class_names: Sequence[str]) -> keras.Model:
+    """Names the classes of a model, which keeps the names when it is saved, exported, or rewritten.
+
+    Args:
+        model: A model with one output, of shape (batch, classes), that includes its preprocessing.
+        class_names: A different name for each class, in the order of the outputs; two for one output.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: The names do not fit the outputs, or the model does not include its preprocessing.
+
+    Example:
+
+    >>> model = set_class_names(SEResNet20(classes=2), ["cat", "dog"])
+    >>> get_class_names(model)
+    ('cat', 'dog')
+    """
+    from se_keras.preprocessing import preprocessing_layer
+
+    columns = _columns(model)
+    if not columns:
+        raise ValueError(f"Class names need one output of shape (batch, classes); {model.name!r} has another one.")
+    names = check_class_names(class_names, 2 if columns == 1 else columns)
+    found = preprocessing_layer(model)
+    if found is None:
+        raise ValueError(
+            f"A model has its class names next to its preprocessing, and {model.name!r} was built without. Build it "
+            "with include_preprocessing=True, or pass `class_names` where they are needed."
+        )
+    found[0].class_names, found[0].classifier = names, model.layers[-1].name
+    return model
+
+
+def get_class_names(model: keras.Model) -> tuple[str, ...]:
+    """Returns the class names of a model.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        The names, in the order of the outputs; () if the model has none, like the networks that answer ImageNet's
+        1,000 classes, or if its classifier was replaced.
+    """
+    from se_keras.preprocessing import preprocessing_layer
+
+    found = preprocessing_layer(model)
+    if found is None or found[0].classifier != model.layers[-1].name:
+        return ()
+    names, columns = tuple(found[0].class_names), _columns(model)
+    return names if len(names) == (2 if columns == 1 else columns) else ()
+
+
+def class_names_for(model: keras.Model, class_names: Sequence[str] | None, classes: int) -> tuple[str, ...] | None:
+    """Returns the class names to use with a model.
+
+    Args:
+        model: The model.
+        class_names: The names that the caller gives. None: the model's own.
+        classes: Number of classes.
+
+    Returns:
+        The names; None if there are none.
+
+    Raises:
+        ValueError: The caller's names do not fit the number of classes.
+    """
+    return get_class_names(model) or None if class_names is None else check_class_names(class_names, classes)
+
+
+def _columns(model: keras.Model) -> int:
+    """Returns the length of a model's output vector; 0 for another kind of output."""
+    shape = getattr(model, "output_shape", None)
+    return shape[-1] if isinstance(shape, tuple) and len(shape) == 2 and isinstance(shape[-1], int) else 0
+
+
 def caption(name: str) -> str:
     """Returns a class name as text that matplotlib shows unchanged: on one line, without math, and visible in a legend.
 
@@ -192,7 +275,7 @@ def check_class_names(names: Sequence[str], classes: int, *, what: str = "`class
 
 
 def decode_predictions(
-    probabilities: Any, top: int = 5, class_names: Sequence[str] | None = None
+    probabilities: Any, top: int = 5, class_names: Sequence[str] | keras.Model | None = None
 ) -> list[list[tuple[str, str, float]]]:
     """Decodes the predictions of a network into the names of the most probable classes.
 
@@ -201,8 +284,8 @@ def decode_predictions(
             of shape (batch, 1): the probability p of the second class, from one sigmoid output;
             the first class gets 1 - p.
         top: Number of classes per row, at least 1.
-        class_names: Class names in the order of the network's outputs. Defaults to
-            ImageNet's 1,000 in sorted-WNID order.
+        class_names: Class names in the order of the network's outputs, or a model for its own. Default, and for a
+            model without any: ImageNet's 1,000 in sorted-WNID order.
 
     Returns:
         For each row, triples (WNID, name, probability), most probable first. With
@@ -221,6 +304,8 @@ def decode_predictions(
     """
     import keras
 
+    if isinstance(class_names, keras.Model):
+        class_names = get_class_names(class_names) or None
     values = keras.ops.convert_to_numpy(probabilities)
     top = check_count("top", top)
     if values.ndim == 2 and values.shape[1] == 1 and class_names is not None and not isinstance(class_names, str):

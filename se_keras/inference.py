@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.class_names import check_class_names, decode_predictions
+from se_keras.class_names import class_names_for, decode_predictions
 from se_keras.errors import check_count
 from se_keras.preprocessing import preprocess
 from se_keras.progress import tracked
@@ -33,7 +33,7 @@ def classify(
             independent.
         images: Paths, PIL images, or RGB arrays (0 to 255), of any sizes.
         class_names: Class names in the order of the outputs; two for one output. Default:
-            ImageNet's.
+            the model's own, or ImageNet's.
         top: Number of classes per image, at least 1.
         batch_size: Number of images per batch, at least 1.
         verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
@@ -48,8 +48,7 @@ def classify(
     """
     batch_size = min(check_count("batch_size", batch_size), max(len(images), 1))
     scores = scores_of(model)
-    if class_names is not None:
-        check_class_names(class_names, scores.classes)
+    class_names = class_names_for(model, class_names, scores.classes)
     answers: list[np.ndarray] = [np.zeros((0, scores.classes), "float32")]
     for start in tracked(range(0, len(images), batch_size), "Classifying", verbose=verbose):
         batch = preprocess(images[start : start + batch_size], model)

@@ -68,7 +68,7 @@ def preprocessing_of(model: keras.Model) -> Preprocessing:
     Raises:
         ValueError: The model has no such layer.
     """
-    found = _preprocessing_layer(model)
+    found = preprocessing_layer(model)
     if found is None:
         raise ValueError(
             f"The model {model.name!r} was built without its preprocessing. Pass a `Preprocessing` instead "
@@ -93,18 +93,27 @@ def stored_preprocessing(model: keras.Model) -> Preprocessing | None:
         The preprocessing, with the size that the network was made for; None if the model does not
         include it.
     """
-    found = _preprocessing_layer(model)
+    found = preprocessing_layer(model)
     return None if found is None else Preprocessing.from_config(found[0].get_config())
 
 
-def _preprocessing_layer(model: keras.Model, *outer: keras.Model) -> tuple[Any, tuple[keras.Model, ...]] | None:
-    """Returns the first `ImagePreprocessing` layer, and the models around it from the outermost to its own."""
+def preprocessing_layer(model: keras.Model, *outer: keras.Model) -> tuple[Any, tuple[keras.Model, ...]] | None:
+    """Returns the layer that holds a model's preprocessing.
+
+    Args:
+        model: Any model.
+        outer: The models around it, from the outermost.
+
+    Returns:
+        The first `ImagePreprocessing` layer, and the models around it from the outermost to its own; None if there is
+        none.
+    """
     from se_keras.layers import ImagePreprocessing
 
     for layer in model.layers:
         if isinstance(layer, ImagePreprocessing):
             return layer, (*outer, model)
-        found = _preprocessing_layer(layer, *outer, model) if isinstance(layer, keras.Model) else None
+        found = preprocessing_layer(layer, *outer, model) if isinstance(layer, keras.Model) else None
         if found is not None:
             return found
     return None

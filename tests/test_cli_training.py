@@ -52,7 +52,10 @@ def test_training_leaves_everything_in_its_folder(finished):
     assert {"run.json", "log.csv", "model.keras", "best.keras", "metrics.json", "labels.txt", "curves.png"} <= files
     arguments = json.loads((finished / "run.json").read_text())["facts"]["arguments"]
     assert (arguments["recipe"], arguments["batch_size"], arguments["precision"]) == ("cifar", 32, "float32")
-    assert (finished / "labels.txt").read_text().split() == list(load_sample().class_names)
+    names = load_sample().class_names
+    assert (finished / "labels.txt").read_text().split() == list(names)
+    for file in ("model.keras", "best.keras"):
+        assert se_keras.get_class_names(keras.models.load_model(finished / file)) == names
 
 
 def test_resume_needs_nothing_but_the_folder_and_refuses_other_settings(finished, data_file, capsys):

@@ -51,7 +51,6 @@ ALLOWED = {
     "progress": set(),
     "timing": {"progress"},
     "scores": set(),
-    "class_names": {"errors", "files"},
     "with_keras": set(),  # imports the layers by their name, when Keras is there
     "catalog": set(),
     "model_files": {"file_kinds"},
@@ -59,6 +58,7 @@ ALLOWED = {
     "blocks": {"errors", "layers"},
     "images": {"errors", "files", "progress"},
     "preprocessing": {"errors", "layers", "images"},
+    "class_names": {"errors", "files", "preprocessing"},
     "weights": {"errors", "files", "file_kinds", "model_files", "class_names", "images", "preprocessing"},
     "models": {*BASE, "weights", "surgery"},
     # These are given a model and never build one:

@@ -162,7 +162,7 @@ _PREDICT: list[Entry] = [
     LOADING,
     OneOf(_IMAGES),
     _option("--model", "a .keras file, or a published checkpoint (model.tag)", required=True),
-    _option("--class-names", "text file, one name per line (default: labels.txt next to the model, else ImageNet's)"),
+    _option("--class-names", "text file, one name per line (default: the model's own, else ImageNet's)"),
     _option("--top", "number of classes per image", count, default=5),
     Group(
         "with --input",
@@ -260,7 +260,7 @@ _EXPORT = [
     _option("--input-type", "input dtype of an int8 file (default: float32)", choices=("float32", "uint8", "int8")),
     _option("--weights", "weights of a network given without a tag; none: random", choices=("imagenet", "none")),
     _option("--size", "height and width of a network's input in pixels", count),
-    _option("--class-names", "text file, one name per line (default: labels.txt next to the model)"),
+    _option("--class-names", "text file, one name per line (default: the model's own)"),
     _option("--data", "folder of photos; with train and val in it, calibrates with one and verifies on the other"),
     _option("--output", "file or folder to write (default: out/model.tflite, out/model.onnx, out/saved_model)"),
     _switch("--overwrite", "replace an existing file or folder"),

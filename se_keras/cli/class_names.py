@@ -8,15 +8,12 @@ from collections.abc import Sequence
 
 import keras
 
-from se_keras.class_names import NAMES_FILE, check_class_names, read_class_names
-from se_keras.cli.models import checkpoint_of
-from se_keras.models.registry import NETWORKS, list_weights
+from se_keras.class_names import NAMES_FILE, check_class_names, get_class_names, read_class_names
 from se_keras.surgery.outputs import scores_of
-from se_keras.weights.published import RECORDS
 
 
 def class_names_for(name: str, model: keras.Model, file: str | None) -> tuple[str, ...]:
-    """Returns a model's class names: from a file, of published weights, or from `labels.txt` next to the model.
+    """Returns a model's class names: from a file, its own, or from `labels.txt` next to the model.
 
     Args:
         name: The model, as named on the command line.
@@ -33,16 +30,7 @@ def class_names_for(name: str, model: keras.Model, file: str | None) -> tuple[st
     classes = scores_of(model).classes
     if file is not None:
         return check_class_names(read_class_names(file), classes, what=f"the names in {file!r}")
-    return class_names_of(name) or names_beside(name, classes)
-
-
-def class_names_of(name: str) -> tuple[str, ...]:
-    """Returns the class names of published weights; () if they are ImageNet's, and for files."""
-    model, _, tag = name.partition(".")
-    if not os.path.exists(name) and model in NETWORKS and (tag or list_weights(model)):
-        record = RECORDS.get(checkpoint_of(name))
-        return record.class_names if record else ()
-    return ()
+    return get_class_names(model) or names_beside(name, classes)
 
 
 def names_beside(model: str, classes: int) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import pathlib
 
 import keras
 
+from se_keras.class_names import get_class_names
 from se_keras.cli.class_names import names_beside
 from se_keras.cli.console import FittingTable, console, print_json
 from se_keras.cli.images import open_images
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     model = _model(options.model)
     data = open_images(options)
     images = data.train if options.split == "train" else data.validation
-    names = _class_names(options.model, images.class_names)  # reports errors before anything is computed
+    names = _class_names(options.model, model, images.class_names)  # reports errors before anything is computed
     result = evaluate(model, images, threads=options.threads)
     result = dataclasses.replace(result, class_names=names)
     if options.report:
@@ -53,12 +54,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _class_names(model: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the images' class names, or those in `labels.txt` next to the model if the images have numbers only."""
-    labels = names_beside(model, len(names))
+def _class_names(name: str, model: keras.Model | str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the images' class names, or those of the model if the images have numbers only."""
+    own = get_class_names(model) if isinstance(model, keras.Model) else ()
+    labels = own if len(own) == len(names) else names_beside(name, len(names))
     if labels != names and sorted(labels) == sorted(names):
         raise ValueError(
-            f"The images have the classes of labels.txt next to {model!r} in another order: {', '.join(names[:10])} "
+            f"The images have the classes of {name!r} in another order: {', '.join(names[:10])} "
             f"instead of {', '.join(labels[:10])}. Number them as in training."
         )
     return labels if labels and names == tuple(map(str, range(len(names)))) else names

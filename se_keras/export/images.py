@@ -62,7 +62,13 @@ def random_images(shape: Sequence[int], count: int) -> ImageSet:
 
 
 def real_images(
-    data: Any, labels: Sequence[int] | None, shape: Sequence[int], *, record: Preprocessing, most: int
+    data: Any,
+    labels: Sequence[int] | None,
+    shape: Sequence[int],
+    *,
+    record: Preprocessing,
+    most: int,
+    class_names: Sequence[str] = (),
 ) -> ImageSet:
     """Reads images and resizes them to a model's input size.
 
@@ -77,6 +83,7 @@ def real_images(
         shape: Height, width, and channels of the model's input.
         record: How to resize and crop photos.
         most: Maximum number of images, at least 1; they are sampled evenly from a folder.
+        class_names: The model's class names. Subfolders of the same names have the labels of these, in any order.
 
     Returns:
         The images, and labels if known. Files in a folder that cannot be read are skipped and listed.
@@ -87,7 +94,8 @@ def real_images(
             than one per image.
     """
     if isinstance(data, str | os.PathLike):
-        return _from_folder(data, labels, dataclasses.replace(record, size=(shape[0], shape[1])), most)
+        record = dataclasses.replace(record, size=(shape[0], shape[1]))
+        return _from_folder(data, labels, record, most, class_names)
     if hasattr(data, "ndim"):
         _check_count(labels, len(data))
         images, own = np.asarray(data[:most]), None if labels is None else labels[:most]
@@ -148,11 +156,17 @@ def left_out(broken: Sequence[tuple[str, str]]) -> str:
     return f"{len(broken)} of the files cannot be read as images and are left out: {listed}{more}."
 
 
-def _from_folder(folder: str | os.PathLike, labels: Sequence[int] | None, record: Preprocessing, most: int) -> ImageSet:
+def _from_folder(
+    folder: str | os.PathLike,
+    labels: Sequence[int] | None,
+    record: Preprocessing,
+    most: int,
+    class_names: Sequence[str],
+) -> ImageSet:
     root = pathlib.Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder of images at {os.fspath(folder)!r}.")
-    paths, own, folders = _listed(root)
+    paths, own, folders = _listed(root, class_names)
     if not paths:
         raise ValueError(f"The folder {os.fspath(folder)!r} holds no image files.")
     _check_count(labels, len(paths))
@@ -169,11 +183,15 @@ def _from_folder(folder: str | os.PathLike, labels: Sequence[int] | None, record
     )
 
 
-def _listed(root: pathlib.Path) -> tuple[list[pathlib.Path], Sequence[int] | None, int | None]:
+def _listed(
+    root: pathlib.Path, class_names: Sequence[str]
+) -> tuple[list[pathlib.Path], Sequence[int] | None, int | None]:
     """Lists a folder's images in the order of their paths, with their labels and number of classes, if any."""
     if has_loose_images(root) or parts_of(root) is not None:
         return sorted(root / name for name in image_files(root)), None, None
     files, labels, names = labeled_files(root)
+    if sorted(class_names) == names:
+        labels = [class_names.index(names[label]) for label in labels]
     order = sorted(range(len(files)), key=lambda i: files[i])
     return [files[i] for i in order], [labels[i] for i in order], len(names)
 

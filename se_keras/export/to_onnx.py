@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from se_keras.class_names import check_class_names
+from se_keras.class_names import class_names_for
 from se_keras.errors import missing_package, one_of
 from se_keras.export.exportable import check_numbers_only, layers_in_text
 from se_keras.export.inference_form import float32_form
@@ -67,6 +67,7 @@ def onnx(
         model: A functional or sequential model with one input.
         path: The file to write, ending in .onnx.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
+            Default: the model's own, if it has any.
         opset: ONNX opset. Default: 17, or 18 on JAX, the lowest there; tf2onnx supports at most 18.
         overwrite: Whether to replace an existing ONNX model.
         verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
@@ -90,8 +91,9 @@ def onnx(
         raise ValueError(f"A model to export must have one input; {model.name!r} has {len(model.inputs)}.")
     scores = scores_of(model)
     properties = {"output": scores.kind}
+    class_names = class_names_for(model, class_names, scores.classes)
     if class_names is not None:
-        properties["class_names"] = json.dumps(check_class_names(class_names, scores.classes))
+        properties["class_names"] = json.dumps(class_names)
     route = ROUTES[one_of("backend to write an .onnx file on", keras.backend.backend(), ROUTES)]
     opset = route.opset if opset is None else opset
     if opset < route.least:

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.class_names import NAMES_FILE, check_class_names, write_class_names
+from se_keras.class_names import NAMES_FILE, class_names_for, write_class_names
 from se_keras.errors import check_count
 from se_keras.export.exportable import check_graph, require_tensorflow
 from se_keras.export.image_bytes import Photos, prepared_images
@@ -76,7 +76,8 @@ def saved_model(
         model: A functional or built sequential model with one input and one output.
         path: The folder to write.
         class_names: Class names, in the order of the model's outputs; for a single sigmoid or logit two
-            names, in the order of the integer labels 0 and 1. Names must be unique.
+            names, in the order of the integer labels 0 and 1. Names must be unique. Default: the model's
+            own, if it has any.
         deploy: True for inference: the model goes through `surgery.deploy`, has no trainable
             variables and no "serve_train", and computes the same with `training=True`. False for
             fine-tuning: batch normalization and dropout obey `training`, and the variables that are
@@ -101,7 +102,7 @@ def saved_model(
     top = check_count("top", top)
     _check_single_tensors(model)
     scores = scores_of(model)
-    class_names = None if class_names is None else _checked_names(model, scores, class_names)
+    class_names = _checked_names(model, scores, class_names)
     photos = _photos(model, scores, preprocessing)
     with (
         steps(f"Writing {os.fspath(path)}", 3, verbose=verbose) as advance,
@@ -154,11 +155,11 @@ def _check_single_tensors(model: keras.Model) -> None:
         )
 
 
-def _checked_names(model: keras.Model, scores: Scores, class_names: Sequence[str]) -> tuple[str, ...]:
+def _checked_names(model: keras.Model, scores: Scores, class_names: Sequence[str] | None) -> tuple[str, ...] | None:
     shape = tuple(model.outputs[0].shape)
-    if len(shape) != 2:
+    if class_names is not None and len(shape) != 2:
         raise ValueError(f"`class_names` require outputs of shape (batch, classes); {model.name!r} has {shape}.")
-    return check_class_names(class_names, scores.classes)
+    return class_names_for(model, class_names, scores.classes)
 
 
 def _photos(model: keras.Model, scores: Scores, preprocessing: Preprocessing | None) -> Photos | None:

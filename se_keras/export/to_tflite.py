@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.class_names import check_class_names
+from se_keras.class_names import class_names_for
 from se_keras.errors import check_count, missing_package, one_of
 from se_keras.export.calibration import LEAST_IMAGES, calibrate, with_ranges
 from se_keras.export.exportable import check_numbers_only, layers_in_text, require_tensorflow
@@ -70,8 +70,8 @@ def tflite(
             200 are used. Other dtypes use it only for `squeeze="auto"`.
         input_type: Input dtype of an int8 file: "float32", "uint8", or "int8". Otherwise "float32".
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
-            They are written to the description, and to the file as metadata, with which
-            MediaPipe's ImageClassifier can load it.
+            Default: the model's own, if it has any. They are written to the description, and to the
+            file as metadata, with which MediaPipe's ImageClassifier can load it.
         batch_size: Images per call, at least 1. GPUs run only files with batch 1.
         squeeze: How to compute the mean over a map: "mean", in one operation; "staged", as exact
             average pools over small windows, whose sums cannot overflow on a GPU in half
@@ -100,7 +100,7 @@ def tflite(
     check_numbers_only(model, "A .tflite file")
     batch_size = check_count("batch_size", batch_size)
     shape, scores = _fixed_input_shape(model), scores_of(model)
-    class_names = None if class_names is None else check_class_names(class_names, scores.classes)
+    class_names = class_names_for(model, class_names, scores.classes)
     if input_type != "float32" and dtype != "int8":
         raise ValueError(f"Integer inputs require dtype='int8'; received input_type={input_type!r}, dtype={dtype!r}.")
     if dtype in CALIBRATED and data is None:

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.class_names import get_class_names
 from se_keras.errors import one_of
 from se_keras.export.agreement import LIMITS, Agreement, Limits, compare
 from se_keras.export.headroom import Headroom, headroom_of_model, headroom_of_tflite
@@ -71,9 +72,9 @@ def verify(
             elsewhere.
         model: The reference: the Keras model, or another exported file. Without it, only the file
             itself is inspected and measured.
-        data: Real images: a folder of photos (its subfolders are classes, in the order of their
-            names), an array of shape (n, height, width, 3), or an iterable, such as a `tf.data`
-            pipeline, of images or (images, labels). Values 0 to 255.
+        data: Real images: a folder of photos (its subfolders are classes, in the order of the
+            model's class names, or else of their own), an array of shape (n, height, width, 3), or
+            an iterable, such as a `tf.data` pipeline, of images or (images, labels). Values 0 to 255.
         labels: Integer label of each image, for the accuracy. Default: those of the data.
         preprocessing: For a model without its preprocessing inside: a `Preprocessing`, or a
             function that converts pixels from 0 to 255 to the model's input. Default: no conversion.
@@ -179,7 +180,8 @@ def _image_sets(
     if data is not None:
         model = model if isinstance(model, keras.Model) else None
         own = preprocessing if isinstance(preprocessing, Preprocessing) else preparation_of(model, shape[:2])
-        sets.append(real_images(data, labels, shape, record=own, most=most))
+        names = () if model is None else get_class_names(model)
+        sets.append(real_images(data, labels, shape, record=own, most=most, class_names=names))
         if model is not None and stored_preprocessing(model) is not None:
             check_range(sets[-1].images)
         notes = (left_out(sets[-1].broken),) if sets[-1].broken else ()

@@ -16,7 +16,8 @@ class ImagePreprocessing(keras.layers.Layer):
     """Layer that normalizes RGB pixels to the scale a network was trained on: (pixel / 255 - mean) / std.
 
     The layer computes in float32 under every dtype policy. It also stores how photos are resized
-    and cropped to the network's input size, which makes a saved model state its own preprocessing.
+    and cropped to the network's input size, and what the classes are called, which makes a saved model state its own
+    preprocessing and class names.
 
     Args:
         mean: Mean of each channel, as a fraction of 255.
@@ -26,6 +27,8 @@ class ImagePreprocessing(keras.layers.Layer):
         interpolation: "bilinear" or "bicubic", for resizing.
         data_format: "channels_last" or "channels_first". Defaults to
             `keras.config.image_data_format()`.
+        class_names: Class names of the model, see `se_keras.set_class_names`.
+        classifier: Name of the model's last layer, whose outputs `class_names` name.
 
     Call arguments:
         inputs: RGB images, 0 to 255, of any dtype.
@@ -55,6 +58,8 @@ class ImagePreprocessing(keras.layers.Layer):
         crop: float = 0.875,
         interpolation: str = "bilinear",
         data_format: str | None = None,
+        class_names: Sequence[str] = (),
+        classifier: str = "",
         **kwargs: Any,
     ) -> None:
         kwargs["autocast"] = False  # half precision would round resized pixels, which are not integers
@@ -73,6 +78,8 @@ class ImagePreprocessing(keras.layers.Layer):
         self.crop = crop
         self.interpolation = interpolation
         self.data_format = data_format or keras.config.image_data_format()
+        self.class_names = tuple(class_names)
+        self.classifier = classifier
 
     def call(self, inputs: Any) -> Any:
         shape = (1, 1, 1, -1) if self.data_format == "channels_last" else (1, -1, 1, 1)
@@ -89,6 +96,7 @@ class ImagePreprocessing(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.pop("autocast", None)
+        names = {"class_names": list(self.class_names), "classifier": self.classifier} if self.class_names else {}
         return {
             **config,
             "mean": self.mean,
@@ -97,4 +105,5 @@ class ImagePreprocessing(keras.layers.Layer):
             "crop": self.crop,
             "interpolation": self.interpolation,
             "data_format": self.data_format,
+            **names,
         }

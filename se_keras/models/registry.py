@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from se_keras.blocks.excitation import SEConfig
+from se_keras.class_names import get_class_names, set_class_names
 from se_keras.errors import one_of
 from se_keras.images.record import Preprocessing
 from se_keras.models import inception, inverted_networks, mobile, regnet, resnet, vgg
@@ -116,6 +117,9 @@ def _filled(record: WeightsRecord, options: Options) -> keras.Model:
     lineage = record.lineage if record.lineage in network.lineages else None
     model = assemble(record.model, network, options, lineage=lineage)
     load(record, model)
+    has_names = options.include_top and options.include_preprocessing and record.class_names
+    if has_names and model.output_shape[-1] == (record.classes or len(record.class_names)):
+        set_class_names(model, record.class_names)
     return model
 
 
@@ -215,11 +219,12 @@ def lost_without_config(identifier: str, model: keras.Model) -> tuple[str, ...]:
         model: A model of this network, for example one with published weights.
 
     Returns:
-        Those of "preprocessing" and "structure" that would fall back to the network's own.
+        Those of "preprocessing", "class names", and "structure" that would fall back to the network's own.
     """
     network = NETWORKS[identifier]
     differing = {
         "preprocessing": stored_preprocessing(model) != network.preprocessing,
+        "class names": get_class_names(model) != (),
         "structure": network.lineages.get(LINEAGES.get(fingerprint_of(model), ""), network.spec) != network.spec,
     }
     return tuple(name for name, differs in differing.items() if differs)

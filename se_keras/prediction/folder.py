@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import keras
 
-from se_keras.class_names import check_class_names, imagenet_classes
+from se_keras.class_names import class_names_for, imagenet_classes
 from se_keras.errors import check_count, one_of
 from se_keras.prediction import cluster, local
 from se_keras.prediction.classifier import Question
@@ -77,7 +77,8 @@ def predict_folder(
             .parquet file in `<name>.broken.csv`.
         top: Number of classes per image, at least 1; at most all are written.
         batch_size: Number of images per batch, at least 1.
-        class_names: Class names in the order of the outputs; two for one output. Default: ImageNet's.
+        class_names: Class names in the order of the outputs; two for one output. Default: the model's own, or
+            ImageNet's.
         engine: "local": this process. "ray": Ray Data (`pip install 'se_keras[ray]'`) on the
             cluster that Ray is connected to or finds (`RAY_ADDRESS`), else on one that it starts
             on this machine. Every machine needs this package, and the images under the same path.
@@ -125,7 +126,7 @@ def predict_folder(
         done = set(job.indices) if made else job.done()
         question = Question(
             folder=settings.folder,
-            class_names=None if class_names is None else tuple(class_names),
+            class_names=class_names_for(model, class_names, scores_of(model).classes),
             top=settings.top,
             batch_size=min(batch_size, part_size, job.count),
         )
@@ -159,8 +160,9 @@ def _check_engine(engine: str, workers: int | None, gpus_per_worker: float) -> N
 def _class_names(model: keras.Model, class_names: Sequence[str] | None) -> list[str]:
     preprocessing_of(model)  # reports errors before any file is listed
     classes = scores_of(model).classes
-    if class_names is not None:
-        return list(check_class_names(class_names, classes))
+    own = class_names_for(model, class_names, classes)
+    if own is not None:
+        return list(own)
     names = [name for _, name in imagenet_classes()]
     if len(names) != classes:
         raise ValueError(

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.class_names import set_class_names
 from se_keras.errors import check_count
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocessing_of
@@ -67,8 +68,8 @@ def train(
     sees the same images in the same order and ends with the same weights.
 
     Layers that are not trainable at the time of the call, including those of models inside the model, stay frozen in
-    every phase. The saved models, and the model afterwards, have their original flags; compile the model before another
-    `fit`.
+    every phase. The saved models, and the model afterwards, have their original flags, and the class names of the data;
+    compile the model before another `fit`.
 
     Args:
         model: A model with its preprocessing inside (`include_preprocessing=True`) that ends in a softmax over its
@@ -109,6 +110,7 @@ def train(
     _check(model, data, recipe, processes)
     folder = pathlib.Path(folder)
     facts = facts_of(model, data, recipe, seed, notes or {})
+    set_class_names(model, data.train.class_names)
     with contextlib.ExitStack() as claim:
 
         def begin() -> None:

@@ -6,12 +6,13 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 from safetensors.numpy import save_file
 
+from se_keras.class_names import get_class_names
 from se_keras.errors import one_of
 from se_keras.files import replacing
 from se_keras.images.record import Preprocessing
@@ -42,7 +43,13 @@ def save_safetensors(model: keras.Model, path: str | os.PathLike, *, overwrite: 
     one_of("kind of file to write", path.suffix, (".safetensors",))
     values = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables_by_name(model).items()}
     with replacing(path, overwrite=overwrite) as temporary:
-        write_tensors(values, temporary, model=model, preprocessing=stored_preprocessing(model))
+        write_tensors(
+            values,
+            temporary,
+            model=model,
+            preprocessing=stored_preprocessing(model),
+            class_names=get_class_names(model),
+        )
     return path
 
 
@@ -52,6 +59,7 @@ def write_tensors(
     *,
     model: keras.Model,
     preprocessing: Preprocessing | None,
+    class_names: Sequence[str] = (),
     name: str | None = None,
 ) -> None:
     """Writes the weights of a network in the package's own format.
@@ -61,6 +69,7 @@ def write_tensors(
         path: The file to write.
         model: A model of the weights' structure; its number of classes does not matter.
         preprocessing: The preprocessing to state in the header, if any.
+        class_names: The class names to state in the header, if any.
         name: The name to state in the header. Default: the model's.
     """
     header = {
@@ -71,6 +80,8 @@ def write_tensors(
     }
     if preprocessing is not None:
         header["preprocessing"] = json.dumps(dataclasses.asdict(preprocessing))
+    if class_names:
+        header["class_names"] = json.dumps(class_names)
     save_file({key: np.ascontiguousarray(array) for key, array in values.items()}, path, metadata=header)
     _sort_metadata(pathlib.Path(path))
 

@@ -111,6 +111,8 @@ def _record_as_stated(model: str, family: str, source: LocalFile, stated: Stated
         lineage=LINEAGES.get(stated.structure or ""),
         sources=(source,),
         preprocessing=stated.preprocessing,
+        class_names=stated.class_names,
+        classes=stated.classes,
         plain=None,
     )
 

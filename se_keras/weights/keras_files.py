@@ -111,11 +111,13 @@ def stated_by(path: str | os.PathLike) -> Stated:
     """
     path = os.fspath(path)
     layers = _layer_configs(path) if path.endswith(".keras") else []
+    structure = fingerprint_of_layers(layers) if layers else None
     layer = next((config for _, kind, config in layers if kind == "ImagePreprocessing"), None)
-    return Stated(
-        fingerprint_of_layers(layers) if layers else None,
-        None if layer is None else Preprocessing.from_config(layer),
-    )
+    if layer is None:
+        return Stated(structure)
+    names = tuple(layer.get("class_names", ())) if layer.get("classifier") == layers[-1][0] else ()
+    units = next((config["units"] for name, _, config in layers if name == "logits"), None) if names else None
+    return Stated(structure, Preprocessing.from_config(layer), names, units)
 
 
 def _layer_configs(path: str) -> list[tuple[str, str, dict[str, Any]]]:

@@ -30,10 +30,14 @@ class Stated:
     Args:
         structure: The network's `fingerprint_of`.
         preprocessing: The network's preprocessing.
+        class_names: The network's class names; () if it has none of its own.
+        classes: Length of its output; only next to class names.
     """
 
     structure: str | None = None
     preprocessing: Preprocessing | None = None
+    class_names: tuple[str, ...] = ()
+    classes: int | None = None
 
 
 class SafetensorsFile(Mapping[str, np.ndarray]):
@@ -80,14 +84,19 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
 
     @property
     def stated(self) -> Stated:
-        """Returns what the header states about the network. Early files do not state the preprocessing."""
-        text = self.metadata.get("preprocessing")
+        """Returns what the header states about the network. The first files state only its structure."""
+        preprocessing = self._parsed("preprocessing", Preprocessing.from_config)
+        names = self._parsed("class_names", list)
+        classes = self["logits/bias"].size if names and "logits/bias" in self else None
+        return Stated(self.metadata.get("structure"), preprocessing, tuple(names or ()), classes)
+
+    def _parsed(self, key: str, convert: Callable[[Any], Any]) -> Any:
+        text = self.metadata.get(key)
         try:
-            preprocessing = Preprocessing.from_config(json.loads(text)) if text else None
+            return convert(json.loads(text)) if text else None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"`preprocessing` in its header is not readable: {error!r}"
+            reason = f"`{key}` in its header is not readable: {error!r}"
             raise damaged(self.path, "safetensors file", reason) from error
-        return Stated(self.metadata.get("structure"), preprocessing)
 
 
 _PYTORCH = ("a zip archive", "a Python pickle")

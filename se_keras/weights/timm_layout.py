@@ -161,7 +161,7 @@ def _preprocessing(name: str, details: Mapping[str, Any]) -> Preprocessing:
 def _class_names(name: str, config: Mapping[str, Any], classes: int) -> tuple[str, ...]:
     """Returns the names that a configuration states: the descriptions of its labels, where all differ."""
     stated = config.get("label_names", config.get("labels"))
-    if not stated:
+    if not stated or classes == 1:  # one name, where one output has two classes
         return ()
     what = f"the label names of {name!r}"
     labels = check_class_names(_in_order(stated), classes, what=what)
