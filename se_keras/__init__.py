@@ -25,6 +25,7 @@ if typing.TYPE_CHECKING:
     from se_keras.models.registry import create_model as create_model
     from se_keras.models.registry import get_preprocessing as get_preprocessing
     from se_keras.models.registry import list_weights as list_weights
+    from se_keras.models.to_timm import save_for_timm as save_for_timm
     from se_keras.preprocessing import preprocess as preprocess
     from se_keras.surgery.insert import insert_squeeze_excite as insert_squeeze_excite
     from se_keras.weights.files import save_safetensors as save_safetensors
@@ -46,6 +47,7 @@ _HOMES = {
     "list_weights": "models.registry",
     "model_info": "models.info",
     "preprocess": "preprocessing",
+    "save_for_timm": "models.to_timm",
     "save_safetensors": "weights.files",
     "set_class_names": "class_names",
 }

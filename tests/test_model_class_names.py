@@ -16,6 +16,7 @@ from se_keras.export.images import real_images
 from se_keras.export.metadata import read_metadata
 from se_keras.inference import classify
 from se_keras.prediction import predict_folder
+from se_keras.preprocessing import preprocessing_layer
 from se_keras.weights.keras_files import save_keras_file
 
 NAMES = ("rose", "daisy", "tulip")
@@ -78,6 +79,8 @@ def test_another_classifier_has_no_names(model):
 def test_models_around_a_network_are_named(model):
     whole = keras.Sequential([keras.Input((32, 32, 3)), model, keras.layers.Dense(2)])
     assert se_keras.get_class_names(whole) == ()
+    layer, models = preprocessing_layer(whole)
+    assert (layer.name, models) == ("preprocessing", (whole, model))
     se_keras.set_class_names(whole, ["a", "b"])
     assert se_keras.get_class_names(whole) == ("a", "b")
 

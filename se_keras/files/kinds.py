@@ -137,12 +137,23 @@ def _are_assets(paths: set[str], description: pathlib.Path) -> bool:
     return all("/" not in name and len(name) > 3 and name.encode() in content for name in names)
 
 
+_TIMM_FILES = {"README.md", "config.json", "model.safetensors"}
+
+
+def _is_timm_layout(folder: pathlib.Path) -> bool:
+    paths = list(folder.iterdir())
+    config = _json(folder / "config.json") if {path.name for path in paths} == _TIMM_FILES else None
+    is_plain = all(path.is_file() and not path.is_symlink() for path in paths)
+    return is_plain and isinstance(config, dict) and {"architecture", "pretrained_cfg"} <= set(config)
+
+
 def _is_drawn(path: pathlib.Path) -> bool:
     start = _start(path, 256)
     return start.startswith(_PNG) and b"Matplotlib" in start
 
 
 SAVED_MODEL = Kind("a SavedModel", _is_saved_model, is_folder=True)
+TIMM_LAYOUT = Kind("a network in timm's layout", _is_timm_layout, is_folder=True)
 FIGURE = Kind("a figure of matplotlib", _is_drawn)
 _KINDS = {
     ".csv": Kind("a CSV table", lambda path: len(_header(path)) > 1),

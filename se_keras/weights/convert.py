@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -20,9 +20,8 @@ from se_keras.errors import WeightsMismatchError
 from se_keras.weights.class_order import sorted_from_devkit
 from se_keras.weights.published import RECORDS
 from se_keras.weights.rules import FAMILIES, Family, Source, family_named
+from se_keras.weights.transforms import TRANSFORMS, Shape, Transform
 from se_keras.weights.values import check_values
-
-Shape = tuple[int, ...]
 
 STEMS = ("stem_conv/kernel", "stem_conv1/kernel")
 HEAD = ("logits/kernel", "logits/bias")
@@ -30,38 +29,6 @@ _BEFORE_LOGITS = (("head_conv", "Conv2D"), ("fc1", "Dense"), ("fc2", "Dense"))
 """Layers, with their type, that some networks have between the pooling and the logits."""
 
 _STATISTICS = re.compile(r"running_(mean|var)$|num_batches_tracked$|/bn\[\d\]$|/moving_(mean|variance)$")
-
-
-@dataclasses.dataclass(frozen=True)
-class Transform:
-    """A rule that turns tensors into the value of a variable.
-
-    Args:
-        sources: Maps a variable's shape to the shape of each tensor that it is made from.
-        apply: Maps these tensors to the variable's value.
-    """
-
-    sources: Callable[[Shape], tuple[Shape, ...]]
-    apply: Callable[..., np.ndarray]
-
-
-def _divided(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return total / count if count[0] else np.zeros_like(total)  # Caffe's rule for an untrained batch normalization
-
-
-TRANSFORMS = {
-    "same": Transform(lambda shape: (shape,), lambda tensor: tensor),
-    # (out, in / groups, height, width) -> (height, width, in / groups, out)
-    "conv": Transform(lambda s: ((s[3], s[2], s[0], s[1]),), lambda tensor: tensor.transpose(2, 3, 1, 0)),
-    # (channels, 1, height, width) -> (height, width, channels, 1)
-    "depthwise": Transform(lambda s: ((s[2], s[3], s[0], s[1]),), lambda tensor: tensor.transpose(2, 3, 0, 1)),
-    # (out, in) -> (in, out)
-    "dense": Transform(lambda s: ((s[1], s[0]),), lambda tensor: tensor.T),
-    # (out, in, 1, 1) -> (in, out)
-    "pointwise": Transform(lambda s: ((s[1], s[0], 1, 1),), lambda tensor: tensor[:, :, 0, 0].T),
-    # (channels,) and (1,) -> (channels,)
-    "divided": Transform(lambda shape: (shape, (1,)), _divided),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,6 +181,28 @@ def expected_tensors(model: keras.Model, family: str) -> dict[str, Shape]:
         for wanted in _wanted(model, family_named(family), family)
         for name, shape in wanted.shapes().items()
     }
+
+
+def tensors_of(model: keras.Model, family: str) -> dict[str, np.ndarray]:
+    """Returns a model's weights as a checkpoint of a family, of which `convert` makes the same weights.
+
+    Args:
+        model: A model of this package.
+        family: How the checkpoint names its tensors, a key of `rules.FAMILIES` without Caffe's.
+
+    Returns:
+        Float32 arrays by their names, in the checkpoint's own layout.
+
+    Raises:
+        ValueError: The family is unknown, has no name for a layer, or is Caffe's.
+    """
+    variables, tensors = variables_by_name(model), {}
+    for wanted in _wanted(model, family_named(family), family):
+        if wanted.transform.revert is None:
+            raise ValueError(f"Checkpoints of the family {family!r} can be read, and not written.")
+        value = keras.ops.convert_to_numpy(variables[wanted.name]).astype("float32")
+        tensors[wanted.tensors[0]] = np.ascontiguousarray(wanted.transform.revert(value))
+    return tensors
 
 
 def _wanted(model: keras.Model, rules: Family, family: str) -> list[_Wanted]:

@@ -17,7 +17,7 @@ class Source:
 
     Args:
         tensors: Name of each tensor that is read; in the tables, without the layer's prefix.
-        transform: How the tensors become the variable, a key of `convert.TRANSFORMS`.
+        transform: How the tensors become the variable, a key of `transforms.TRANSFORMS`.
     """
 
     tensors: tuple[str, ...]
