@@ -63,9 +63,10 @@ def _builders_by_network() -> dict[str, str]:
 
 
 def _newer() -> set[str]:
-    from se_keras.weights import timm_table
+    from se_keras.catalog import known_builders
 
-    return {record.model for record in timm_table.read_records(timm_table.NEWER)}
+    pattern = "|".join(NEWER_FAMILIES.values())
+    return {identifier for builder, identifier in known_builders().items() if re.fullmatch(pattern, builder)}
 
 
 def _weights(identifier: str) -> str:
@@ -159,7 +160,7 @@ def replaced(text: str, marker: str, content: str, separator: str = "\n") -> str
     return pattern.sub(lambda match: f"{match[1]}{separator}{content}{separator}{match[2]}", text)
 
 
-FAMILIES = {
+PAPER_FAMILIES = {
     "SE-ResNet": r"SEResNet(18|34|50|101|152)D?",
     "SE-ResNeXt": r"SEResNeXt\d+.*",
     "SENet-154": r"SENet154",
@@ -167,14 +168,17 @@ FAMILIES = {
     "SE-VGG": r"SEVGG16",
     "Mobile": r"SEMobileNet|SEShuffleNet",
     "CIFAR": r"SEResNet(20|32|44|56|110)|SEPreResNet.*|SEWideResNet.*",
+}
+NEWER_FAMILIES = {
     "SE-ResNeXt-AA": r"SEResNeXtAA.*",
     "ResNet-RS": r"ResNetRS.*",
     "RegNetY": r"RegNetY.*",
     "MobileNetV3": r"(TF)?MobileNetV3.*",
-    "EfficientNet": r"(TF)?EfficientNetB.*",
+    "EfficientNet": r"(TF)?EfficientNet[BL].*",
     "EfficientNetV2": r"(TF)?EfficientNetV2.*",
     "LCNet, TinyNet, SE-MNASNet, FBNetV3": r"(LCNet|TinyNet|SEMNASNet|FBNetV3).*",
 }
+FAMILIES = PAPER_FAMILIES | NEWER_FAMILIES
 """Families in the order of the table, and which builders belong to each, as a regular expression."""
 
 

@@ -32,19 +32,6 @@ _OFFICIAL_ROWS = (
 )
 # fmt: on
 
-# timm's architecture of each network in `_LEGACY_ROWS`
-_LEGACY_NAMES = {
-    "se_resnet18": "legacy_seresnet18",
-    "se_resnet34": "legacy_seresnet34",
-    "se_resnet50": "legacy_seresnet50",
-    "se_resnet101": "legacy_seresnet101",
-    "se_resnet152": "legacy_seresnet152",
-    "se_resnext26": "legacy_seresnext26_32x4d",
-    "se_resnext50": "legacy_seresnext50_32x4d",
-    "se_resnext101": "legacy_seresnext101_32x4d",
-    "senet154": "legacy_senet154",
-}
-
 ALIAS = "imagenet"
 
 

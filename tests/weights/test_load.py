@@ -140,7 +140,7 @@ def test_unknown_tag_gives_the_closest():
 
 
 def test_tag_of_another_model_names_it():
-    with pytest.raises(ValueError, match=r"'se_resnet50' has no checkpoint 'racm_in1k'; se_resnext50 have"):
+    with pytest.raises(ValueError, match=r"'se_resnet50' has no checkpoint 'racm_in1k', unlike se_resnext50;"):
         se_keras.SEResNet50(weights="racm_in1k")
 
 
