@@ -44,6 +44,26 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def others() -> str:
+    """Returns a Markdown table with one row per checkpoint for other classes than ImageNet-1k's."""
+    from se_keras.weights import bundled
+    from se_keras.weights.published import RECORDS
+
+    lines = [
+        "| Checkpoint | Trained on | Classes | Size | Parameters | License |",
+        "| --- | --- | --: | --: | --: | --- |",
+    ]
+    known = {*_of_imagenet(), *(record.identifier for record in bundled.RECORDS)}
+    for name in sorted(RECORDS.keys() - known):
+        record = RECORDS[name]
+        classes = f"{record.classes:,}" if record.classes else "no classifier"
+        lines.append(
+            f"| `{name}` | {record.dataset} | {classes} | {record.preprocessing.size} "
+            f"| {record.parameters / 1e6:.1f} M | {record.license} |"
+        )
+    return "\n".join(lines)
+
+
 def bundled() -> str:
     """Returns a Markdown table with one row per checkpoint trained here, as measured by `make_checkpoint.py`."""
     from se_keras.weights import bundled
@@ -112,7 +132,11 @@ def files() -> dict[pathlib.Path, str]:
     card = HERE / "README.md"
     tables = {
         card: {"bundled": bundled(), "runs": runs(), "pairs": pairs()},
-        PAGE: {"checkpoints": table(), "bundled": bundled().replace("](se_", "](../pretrained/se_")},
+        PAGE: {
+            "checkpoints": table(),
+            "others": others(),
+            "bundled": bundled().replace("](se_", "](../pretrained/se_"),
+        },
     }
     texts = {path: path.read_text("utf-8") for path in tables}
     for path, marks in tables.items():

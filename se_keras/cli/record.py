@@ -30,7 +30,8 @@ def run(options: argparse.Namespace) -> int:
 def _facts(record: WeightsRecord) -> Iterator[tuple[str, str]]:
     excitation = ", without SE" if record.plain else f", reduction {record.reduction}" if record.reduction else ""
     yield "structure", f"{record.model}, lineage {record.lineage or 'official'}{excitation}"
-    yield "trained on", record.dataset
+    classes = {None: "", 0: ", no classifier"}.get(record.classes, f", {record.classes or 0:,} classes")
+    yield "trained on", f"{record.dataset}{classes}"
     for row in record.accuracy:
         at = f"{row.size} px, crop {row.crop:g}"
         yield f"accuracy at {at}", f"top-1 {row.top1:.2f} %, top-5 {row.top5:.2f} % ({row.measured_by})"

@@ -60,7 +60,7 @@ def test_catalog_states_what_a_network_costs(name):
 
 def test_costs_agree_with_those_of_the_records():
     for record in RECORDS.values():
-        if record.reduction is None and not record.plain:
+        if record.reduction is None and not record.plain and record.classes is None:
             assert known_networks()[record.model].parameters == record.parameters, record.identifier
 
 
@@ -76,7 +76,7 @@ def test_lists_cut_nothing(line, columns, monkeypatch, capsys):
         assert f"{name}\n" in out or f"{name} " in out
     if "--weights" in line:
         for record in RECORDS.values():
-            assert f"{record.top1:.2f}" in out
+            assert record.top1 is None or f"{record.top1:.2f}" in out
             assert f"{record.macs / 1e9:.3g}" in out
         for heading in ("top-1", "params", "GMACs"):
             assert heading in out

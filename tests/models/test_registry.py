@@ -83,6 +83,7 @@ def test_list_models_within_limits_is_smallest_first():
 def test_list_models_by_accuracy_and_license():
     best = list_models(min_accuracy=86.5, sort="accuracy")
     assert best == [
+        "tf_efficientnet_l2",
         "regnety_1280",
         "seresnextaa201d_32x8d",
         "tf_efficientnet_b7",
@@ -93,6 +94,7 @@ def test_list_models_by_accuracy_and_license():
         "tf_efficientnet_b7",
         "seresnextaa101d_32x8d",
         "seresnextaa201d_32x8d",
+        "tf_efficientnet_l2",
     ]
     assert list_models(license="seer-license") == ["regnety_320", "regnety_640", "regnety_1280"]
     assert "se_resnet20" not in list_models(min_accuracy=1), "its accuracy is not on ImageNet"

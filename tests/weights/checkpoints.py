@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from formula import fill
 
@@ -14,9 +16,9 @@ from se_keras.weights.records import Accuracy, HubFile, WeightsRecord
 ANY_SIZE = (None, None, 3)
 
 
-def synthetic(model: str, family: str, lineage: str | None = None) -> dict[str, np.ndarray]:
+def synthetic(model: str, family: str, lineage: str | None = None, **options: Any) -> dict[str, np.ndarray]:
     """A checkpoint with the real names and shapes, its numbers by formula."""
-    network = assemble(model, NETWORKS[model], Options(input_shape=ANY_SIZE), lineage=lineage)
+    network = assemble(model, NETWORKS[model], Options(input_shape=ANY_SIZE, **options), lineage=lineage)
     return {name: fill(name, shape) for name, shape in expected_tensors(network, family).items()}
 
 

@@ -198,6 +198,32 @@ def test_two_processes_at_once(hub, web_record, legacy18_bytes, run_warm):
 
 
 @pytest.mark.slow
+def test_a_checkpoint_of_other_classes_keeps_them_unless_told_otherwise(hub):
+    tensors = synthetic("mobilenetv3_large_100", "timm_mobile", classes=11221)
+    hub.files["timm/mobilenetv3_large_100.miil_in21k/model.safetensors"] = safetensors.numpy.save(tensors)
+    model = se_keras.MobileNetV3Large(weights="miil_in21k")
+    assert model.output_shape == (None, 11221)
+    np.testing.assert_array_equal(model.get_layer("logits").kernel, tensors["classifier.weight"].T)
+    assert se_keras.get_preprocessing(model).mean == (0.0, 0.0, 0.0)
+    assert se_keras.MobileNetV3Large(weights="miil_in21k", classes=5).output_shape == (None, 5)
+    with pytest.raises(ValueError, match=r"11221.*class_names"):
+        se_keras.decode_predictions(np.ones((1, 11221)))
+
+
+@pytest.mark.slow
+def test_a_checkpoint_without_a_classifier_is_loaded_without_one(hub):
+    tensors = synthetic("regnety_320", "timm_regnet", include_top=False)
+    hub.files["timm/regnety_320.seer/model.safetensors"] = safetensors.numpy.save(tensors)
+    with pytest.warns(UserWarning, match="forbids commercial use"):
+        model = se_keras.RegNetY320(weights="seer", include_top=False, pooling="avg")
+    np.testing.assert_array_equal(
+        model.get_layer("stem_conv").kernel, tensors["stem.conv.weight"].transpose(2, 3, 1, 0)
+    )
+    with pytest.raises(ValueError, match=r"'seer' has no classifier\. Pass include_top"):
+        se_keras.RegNetY320(weights="seer")
+
+
+@pytest.mark.slow
 def test_default_weights_end_to_end(hub):
     """`SEResNet50()` as a user calls it: the record's own names, the real client, conversion, cache."""
     tensors = synthetic("se_resnet50", "timm", lineage="timm")
