@@ -38,7 +38,7 @@ FAMILIES = {
     "ResNet-RS": Family(("resnetrs",), "#999999", "X"),
     "RegNetY": Family(("regnety",), "#0072B2", "o"),
     "MobileNetV3": Family(("mobilenetv3", "tf_mobilenetv3"), "#CC79A7", "v"),
-    "EfficientNet": Family(("efficientnet_b", "tf_efficientnet_b"), "#009E73", "^"),
+    "EfficientNet": Family(("efficientnet_", "tf_efficientnet_"), "#009E73", "^"),
     "EfficientNetV2": Family(("efficientnetv2", "tf_efficientnetv2"), "#56B4E9", "D"),
     "LCNet, TinyNet, SE-MNASNet, FBNetV3": Family(("lcnet", "tinynet", "semnasnet", "fbnetv3"), "#E69F00", "*"),
 }
