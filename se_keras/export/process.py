@@ -24,6 +24,7 @@ SOFTWARE_DRIVERS = (
 )
 DRIVER_FOLDERS = ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d")
 DRIVER_VARIABLES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
+FURTHER_DRIVERS = "VK_ADD_DRIVER_FILES"
 
 
 class RuntimeRefusedError(RuntimeError):
@@ -152,8 +153,9 @@ def _custom_objects() -> dict[str, tuple[str, str]]:
 def gpu_environment(folder: str | os.PathLike) -> dict[str, str]:
     """Returns the environment variables that let LiteRT find a Vulkan driver.
 
-    A driver named by the environment or installed in the system takes precedence. Without one, the variables name
-    Chromium's software driver, which computes on the CPU in place of a GPU, but slower.
+    A driver named by the environment takes precedence. Otherwise, the variables name Chromium's software driver, which
+    computes on the CPU in place of a GPU, but slower. Where drivers are installed, it is added to them: they may find
+    no GPU, and the Vulkan loader lists GPUs first.
 
     Args:
         folder: A runtime folder for the driver, used on machines that do not provide one.
@@ -162,11 +164,11 @@ def gpu_environment(folder: str | os.PathLike) -> dict[str, str]:
         Variables to add to the environment.
     """
     variables = {} if "XDG_RUNTIME_DIR" in os.environ else {"XDG_RUNTIME_DIR": os.fspath(folder)}
-    named = any(name in os.environ for name in DRIVER_VARIABLES)
-    if named or any(any(pathlib.Path(place).glob("*.json")) for place in DRIVER_FOLDERS):
-        return variables
     driver = next((path for path in SOFTWARE_DRIVERS if os.path.isfile(path)), None)
-    return {**variables, **(dict.fromkeys(DRIVER_VARIABLES, driver) if driver else {})}
+    if driver is None or any(name in os.environ for name in (*DRIVER_VARIABLES, FURTHER_DRIVERS)):
+        return variables
+    installed = any(any(pathlib.Path(place).glob("*.json")) for place in DRIVER_FOLDERS)
+    return variables | dict.fromkeys([FURTHER_DRIVERS] if installed else DRIVER_VARIABLES, driver)
 
 
 def is_missing_driver(refusal: RuntimeRefusedError) -> bool:

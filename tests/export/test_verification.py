@@ -13,6 +13,7 @@ from PIL import Image
 from small_networks import answers, shortened
 
 from se_keras import export
+from se_keras.export import process
 from se_keras.export.agreement import LIMITS, Agreement, Limits, compare
 from se_keras.export.headroom import LARGEST_HALF, headroom_of_model, headroom_of_tflite
 from se_keras.export.images import check_range, preparation_of, random_images, real_images
@@ -525,6 +526,28 @@ def test_gpu_refuses_what_it_does_not_run(tmp_path):
     report = export.verify(path, model, targets=["gpu"], repeats=0)
     assert "LiteRT GPU refuses the model" in report.gpu
     assert any("LOG_SOFTMAX" in failure for failure in report.failures)
+
+
+@pytest.mark.parametrize(
+    ("installed", "named", "variables"),
+    [
+        (False, None, {"VK_DRIVER_FILES", "VK_ICD_FILENAMES"}),
+        (True, None, {"VK_ADD_DRIVER_FILES"}),  # Mesa's drivers are installed with the loader, with or without a GPU
+        (True, "VK_DRIVER_FILES", set()),
+        (True, "VK_ADD_DRIVER_FILES", set()),
+    ],
+)
+def test_software_driver_stands_in_where_no_gpu_is_found(installed, named, variables, tmp_path, monkeypatch):
+    driver = tmp_path / "software.json"
+    driver.touch()
+    monkeypatch.setattr(process, "SOFTWARE_DRIVERS", ("/nowhere.json", str(driver)))
+    monkeypatch.setattr(process, "DRIVER_FOLDERS", (tmp_path if installed else tmp_path / "none",))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    for name in (*process.DRIVER_VARIABLES, process.FURTHER_DRIVERS):
+        monkeypatch.delenv(name, raising=False)
+    if named:
+        monkeypatch.setenv(named, "/mine.json")
+    assert process.gpu_environment(tmp_path) == dict.fromkeys(variables, str(driver))
 
 
 def test_missing_driver_is_said_and_not_failed(model, files, monkeypatch):
