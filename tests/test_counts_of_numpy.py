@@ -11,6 +11,7 @@ import pytest
 
 import se_keras
 from se_keras.analysis import collect_gates
+from se_keras.export import verify
 from se_keras.layers import ChannelShuffle, ImagePreprocessing, SqueezeExcite
 from se_keras.models.registry import NETWORKS
 from se_keras.training.recipes import Phase, Recipe, get_recipe
@@ -99,3 +100,11 @@ def test_functions_take_them():
     assert gates.images == 4
     rows = se_keras.decode_predictions([[0.5, 0.25, 0.25]], TWO, class_names=["a", "b", "c"])
     assert len(rows[0]) == 2
+
+
+@pytest.mark.parametrize(("name", "least"), [("most_images", 1), ("threads", 1), ("gpu_images", 0), ("repeats", 0)])
+def test_verify_takes_them_and_refuses_others(name, least, tmp_path):
+    with pytest.raises(ValueError, match=rf"`{name}` must be an integer of at least {least}; received {name}=0\.5"):
+        verify(tmp_path / "gone.tflite", **{name: 0.5})
+    with pytest.raises(FileNotFoundError):
+        verify(tmp_path / "gone.tflite", **{name: np.int64(least)})

@@ -32,9 +32,9 @@ def command_for(options: argparse.Namespace) -> Command:
 
 
 def _is_record(name: str) -> bool:
-    from se_keras.weights.published import RECORDS
+    from se_keras.weights.timm_names import record_named
 
-    return name in RECORDS
+    return record_named(name) is not None
 
 
 def wake_backend() -> None:

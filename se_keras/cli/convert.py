@@ -28,12 +28,11 @@ def run(options: argparse.Namespace) -> int:
         model = create_model(options.model, weights=options.checkpoint)
     else:
         model = published(options.checkpoint)
-    identifier = (options.model or options.checkpoint).partition(".")[0]
     if options.to.endswith(".safetensors"):
         save_safetensors(model, target, overwrite=options.overwrite)
     else:
         save_keras_file(model, target, overwrite=options.overwrite)
-    lost = lost_without_config(identifier, model) if options.to.endswith(".weights.h5") else ()
+    lost = lost_without_config(model.name, model) if options.to.endswith(".weights.h5") else ()
     size = target.stat().st_size
     if options.json:
         print_json({"file": options.to, "model": model.name, "size": size, "lost": lost})

@@ -10,6 +10,7 @@ import keras
 from se_keras.model_files import read_model
 from se_keras.models.registry import NETWORKS, create_model, list_weights
 from se_keras.weights.published import DEFAULT_TAGS
+from se_keras.weights.timm_layout import is_layout
 
 
 def check_file(path: str) -> None:
@@ -43,7 +44,7 @@ def published(name: str, **options: Any) -> keras.Model:
 
 def checkpoint_of(name: str) -> str:
     """Returns the checkpoint that a name stands for: itself, or the default one of a network."""
-    if "." in name:
+    if "." in name or is_layout(name):
         return name
     own = list_weights(name) if name in NETWORKS else []
     return f"{name}.imagenet" if name in DEFAULT_TAGS or not own else own[0]

@@ -7,15 +7,17 @@ import dataclasses
 from collections.abc import Iterator
 
 from se_keras.cli.console import console, print_json
-from se_keras.weights.published import RECORDS
 from se_keras.weights.records import WeightsRecord
+from se_keras.weights.timm_names import record_named
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints a record, one fact per line."""
     if options.plain or options.size:
         raise ValueError("--plain and --size build a network; published weights are only described.")
-    record = RECORDS[options.model]
+    record = record_named(options.model)
+    if record is None:
+        raise ValueError(f"There is no record of {options.model!r}. `se-keras list --weights` shows all.")
     if options.json:
         print_json(dataclasses.asdict(record))
         return 0

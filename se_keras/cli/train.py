@@ -17,9 +17,8 @@ from se_keras.blocks.excitation import SEConfig
 from se_keras.class_names import write_class_names
 from se_keras.cli.console import console, print_json, progress_bars, progress_console
 from se_keras.cli.models import check_file, load_file
-from se_keras.errors import one_of
 from se_keras.files import replacing, text_of
-from se_keras.models.registry import NETWORKS, create_model
+from se_keras.models.registry import create_model, resolve
 from se_keras.training.distribute import ALONE, Processes, join, mirrored
 from se_keras.training.evaluate import evaluate, write_metrics
 from se_keras.training.figures import draw_confusion, draw_curves
@@ -41,6 +40,7 @@ from se_keras.training.run_folder import (
 )
 from se_keras.training.sources import Data, open_data
 from se_keras.weights.find import find_record
+from se_keras.weights.timm_layout import is_layout, read_layout
 
 DEFAULTS: dict[str, Any] = {
     "recipe": "finetune",
@@ -192,15 +192,18 @@ def _check_network(arguments: dict[str, Any], recipe: Recipe) -> None:
     if name.endswith(".keras"):
         _check_file(arguments)
         return
-    identifier, _, tag = name.partition(".")
-    one_of("model", identifier, NETWORKS)
-    if tag and weights:
+    named = None if is_layout(name) else resolve(name)
+    has_weights = named is None or named.weights is not None
+    if has_weights and weights:
         raise ValueError(f"{name!r} already names weights; leave out --weights.")
     if arguments["plain"] and arguments["reduction"]:
         raise ValueError("--plain leaves out the SE blocks that --reduction changes; pass only one of them.")
-    if tag or (weights and not os.path.isfile(weights)):
-        find_record(identifier, tag or weights)
-    if not tag and not weights and recipe.phases[0].trainable == "head":
+    if named is None:
+        read_layout(name)
+    elif has_weights or (weights and not os.path.isfile(weights)):
+        named = resolve(name, weights)
+        find_record(named.model, named.weights or "")
+    if not has_weights and not weights and recipe.phases[0].trainable == "head":
         raise ValueError(
             f"Recipe {recipe.name!r} first trains the classifier alone, which needs a trained network; "
             f"{name!r} would start from random weights. Name weights with --weights (a tag of `se-keras list "

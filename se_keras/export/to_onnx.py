@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from se_keras.class_names import class_names_for
-from se_keras.errors import missing_package, one_of
+from se_keras.errors import check_count, missing_package, one_of
 from se_keras.export.exportable import check_numbers_only, layers_in_text
 from se_keras.export.inference_form import float32_form
 from se_keras.files import replacing
@@ -95,7 +95,7 @@ def onnx(
     if class_names is not None:
         properties["class_names"] = json.dumps(class_names)
     route = ROUTES[one_of("backend to write an .onnx file on", keras.backend.backend(), ROUTES)]
-    opset = route.opset if opset is None else opset
+    opset = route.opset if opset is None else check_count("opset", opset)
     if opset < route.least:
         raise ValueError(
             f"On {keras.backend.backend()} `opset` must be at least {route.least}, because {route.converter} does not "

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from se_keras.class_names import get_class_names
-from se_keras.errors import one_of
+from se_keras.errors import check_count, one_of
 from se_keras.export.agreement import LIMITS, Agreement, Limits, compare
 from se_keras.export.headroom import Headroom, headroom_of_model, headroom_of_tflite
 from se_keras.export.images import ImageSet, check_range, left_out, preparation_of, random_images, real_images
@@ -95,11 +95,13 @@ def verify(
         FileNotFoundError: `path` or the folder of images does not exist.
         ImportError: The file's runtime is not installed.
         ValueError: The file is not a model, is damaged, does not fit the model, or does not
-            take images; images in the range 0 to 1 where 0 to 255 is expected; or a number of
-            labels other than one per image.
+            take images; images in the range 0 to 1 where 0 to 255 is expected; a number of
+            labels other than one per image; or a count out of its range.
     """
     for target in targets:
         one_of("target", target, TARGETS)
+    most_images, threads = check_count("most_images", most_images), check_count("threads", threads)
+    gpu_images, repeats = check_count("gpu_images", gpu_images, least=0), check_count("repeats", repeats, least=0)
     structure = structure_of(path)
     file, found = _opened(path, structure)
     reference = _reference(model)

@@ -15,12 +15,13 @@ from se_keras.images.record import Preprocessing
 from se_keras.models import inception, inverted_networks, mobile, regnet, resnet, vgg
 from se_keras.models.network import Network, Options, assemble
 from se_keras.preprocessing import preprocessing_of, stored_preprocessing
-from se_keras.weights.find import find_record
+from se_keras.weights.find import find_record, names_file
 from se_keras.weights.load import load
 from se_keras.weights.published import RECORDS
 from se_keras.weights.records import WeightsRecord
 from se_keras.weights.structure import LINEAGES, fingerprint_of
 from se_keras.weights.timm_layout import is_layout, read_layout
+from se_keras.weights.timm_names import ARCHITECTURES, tag_of
 
 
 def _union(*tables: dict[str, Network]) -> dict[str, Network]:
@@ -43,7 +44,8 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
 
     Args:
         model: Registry name, such as "se_resnet50"; `list_models()` returns all of them. "model.tag"
-            also names a published checkpoint, and is equivalent to `weights=tag`. "hf-hub:OWNER/REPO",
+            also names a published checkpoint, and is equivalent to `weights=tag`. timm's names of the same
+            networks work too: "seresnet50.ra2_in1k", "legacy_senet154", "regnety_032". "hf-hub:OWNER/REPO",
             "hf-hub:OWNER/REPO@REVISION", and "local-dir:PATH" name a network in timm's layout, on the
             Hugging Face Hub or in a folder: it is built with its classes and its preprocessing.
         weights: None (random initialization), the tag of a published checkpoint, "imagenet" for the
@@ -66,29 +68,82 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
     >>> create_model("se_resnet20").output_shape
     (None, 10)
     """
-    identifier, _, tag = ("", "", model) if is_layout(model) else model.partition(".")
-    if tag and weights is not None:
-        raise ValueError(f"{model!r} already names weights; also received weights={weights!r}. Pass only one.")
-    if not is_layout(model):
-        one_of("model", identifier, NETWORKS)
+    if is_layout(model):
+        _check_single(model, model, weights)
+        return _filled(read_layout(model), _checked(options))
+    named = resolve(model, weights)
+    return build(named.model, named.weights, _checked(options), lineage=named.lineage)
+
+
+def _checked(options: dict[str, Any]) -> Options:
     known = [field.name for field in dataclasses.fields(Options)]
     for name in options.keys() - set(known):
         try:
             one_of("argument of create_model", name, ("weights", *known))
         except ValueError as error:
             raise TypeError(str(error)) from None
-    if is_layout(model):
-        return _filled(read_layout(model), Options(**options))
-    return build(identifier, tag or weights, Options(**options))
+    return Options(**options)
 
 
-def build(identifier: str, weights: str | os.PathLike | None, options: Options) -> keras.Model:
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """A network as it can be built.
+
+    Args:
+        model: Its registry name.
+        weights: Its weights. None: random ones.
+        lineage: Its structure if it has random weights. None, or one that the network lacks: its own.
+    """
+
+    model: str
+    weights: str | os.PathLike | None = None
+    lineage: str | None = None
+
+
+def resolve(name: str, weights: str | os.PathLike | None = None) -> Named:
+    """Returns the network that a name stands for.
+
+    Args:
+        name: A registry name or timm's name, alone or with a tag, such as "se_resnet50" or "seresnet50.ra2_in1k".
+        weights: Weights as for `create_model`.
+
+    Returns:
+        The network and its weights, under the names of this package.
+
+    Raises:
+        ValueError: The name or tag is unknown (the message names the closest ones), or `name` and `weights` both
+            name weights.
+    """
+    model, _, tag = name.partition(".")
+    _check_single(name, tag, weights)
+    if model in NETWORKS:
+        return Named(model, tag or weights)
+    _check_name(model)
+    architecture = ARCHITECTURES[model]
+    if tag or not (weights is None or names_file(weights)):
+        weights = tag_of(model, tag or os.fspath(weights or ""))
+    return Named(architecture.model, weights, architecture.lineage)
+
+
+def _check_name(model: str) -> None:
+    one_of("model", model, (*NETWORKS, *(name for name in ARCHITECTURES if name not in NETWORKS)))
+
+
+def _check_single(name: str, tag: str, weights: str | os.PathLike | None) -> None:
+    if tag and weights is not None:
+        raise ValueError(f"{name!r} already names weights; also received weights={weights!r}. Pass only one.")
+
+
+def build(
+    identifier: str, weights: str | os.PathLike | None, options: Options, *, lineage: str | None = None
+) -> keras.Model:
     """Builds a network in the structure that its weights were trained in, and fills it with them.
 
     Args:
         identifier: The network's registry name.
         weights: None (random initialization), a tag, "imagenet" for the default tag, or the path of a file.
         options: The builder's arguments.
+        lineage: The structure of a network with random weights. None, or one that the network lacks: its own.
 
     Returns:
         A functional model.
@@ -98,7 +153,8 @@ def build(identifier: str, weights: str | os.PathLike | None, options: Options) 
         DownloadError: A published checkpoint could not be downloaded.
     """
     if weights is None:
-        return assemble(identifier, NETWORKS[identifier], options)
+        network = NETWORKS[identifier]
+        return assemble(identifier, network, options, lineage=lineage if lineage in network.lineages else None)
     return _filled(find_record(identifier, weights), options)
 
 
@@ -149,7 +205,7 @@ def list_weights(model: str | None = None) -> list[str]:
     """Lists the published checkpoints that can be loaded, sorted.
 
     Args:
-        model: Registry name of a network. None for those of all networks.
+        model: Registry name of a network, or timm's. None for those of all networks.
 
     Returns:
         Identifiers "model.tag", each valid for `create_model`.
@@ -157,9 +213,12 @@ def list_weights(model: str | None = None) -> list[str]:
     Raises:
         ValueError: The model is unknown (the message names the closest ones).
     """
-    if model is not None:
-        one_of("model", model, NETWORKS)
-    return sorted(name for name in RECORDS if model in (None, name.partition(".")[0]))
+    if model is None:
+        return sorted(RECORDS)
+    _check_name(model)
+    own = model if model in NETWORKS else ARCHITECTURES[model].model
+    theirs = "" if model in NETWORKS else f"{model}."
+    return sorted(name for name, one in RECORDS.items() if one.model == own and one.timm.startswith(theirs))
 
 
 def get_preprocessing(model: str | keras.Model) -> Preprocessing:
@@ -187,10 +246,9 @@ def get_preprocessing(model: str | keras.Model) -> Preprocessing:
     if is_layout(model):
         record = read_layout(model)
         return record.preprocessing or NETWORKS[record.model].preprocessing
-    identifier, _, tag = model.partition(".")
-    network = NETWORKS[one_of("model", identifier, NETWORKS)]
-    stated = find_record(identifier, tag).preprocessing if tag else None
-    return stated or network.preprocessing
+    named = resolve(model)
+    stated = None if named.weights is None else find_record(named.model, named.weights).preprocessing
+    return stated or NETWORKS[named.model].preprocessing
 
 
 def lost_without_config(identifier: str, model: keras.Model) -> tuple[str, ...]:

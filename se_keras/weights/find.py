@@ -40,9 +40,16 @@ def find_record(model: str, weights: str | os.PathLike) -> WeightsRecord:
         return _record_of_layout(model, weights)
     if os.path.isfile(weights):
         return _record_of_file(model, weights)
-    if os.sep in weights or weights.endswith((*READERS, *KERAS_FILES)):
+    if names_file(weights):
         raise ValueError(f"There is no weights file at {weights!r}.")
     return _published_record(model, weights)
+
+
+def names_file(weights: str | os.PathLike) -> bool:
+    """Returns whether `weights` stands for a file or a network in timm's layout, not for a published checkpoint."""
+    weights = os.fspath(weights)
+    is_path = os.sep in weights or weights.endswith((*READERS, *KERAS_FILES))
+    return is_layout(weights) or is_path or os.path.isfile(weights)
 
 
 def _record_of_layout(model: str, name: str) -> WeightsRecord:

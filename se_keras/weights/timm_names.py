@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from se_keras.weights.published import RECORDS
+from se_keras.errors import one_of
+from se_keras.weights.published import ALIAS, NOT_COMMERCIAL, RECORDS
+from se_keras.weights.records import WeightsRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,3 +40,35 @@ ARCHITECTURES: dict[str, Architecture] = {
     },
 }
 """By timm's name, such as "seresnet50", "legacy_seresnet50", or "regnety_032"."""
+
+
+def record_named(name: str) -> WeightsRecord | None:
+    """Returns the record of a published checkpoint by its identifier or by timm's name; None if there is none."""
+    theirs = (record for record in RECORDS.values() if record.timm and record.timm == name)
+    return RECORDS.get(name) or next(theirs, None)
+
+
+def tag_of(architecture: str, tag: str) -> str:
+    """Returns this package's tag of a checkpoint.
+
+    Args:
+        architecture: A key of `ARCHITECTURES`.
+        tag: timm's tag, or "imagenet" for the most accurate checkpoint whose own license allows commercial use.
+
+    Returns:
+        The tag, such as "legacy_in1k" for timm's "in1k" of "legacy_seresnet50".
+
+    Raises:
+        ValueError: The checkpoint does not exist (the message names the closest tags).
+    """
+    records = [record for record in RECORDS.values() if record.timm.partition(".")[0] == architecture]
+    if not records:
+        raise ValueError(
+            f"No weights have been published for timm's {architecture!r}; received weights={tag!r}. Pass weights=None "
+            "for random weights, or the path of a file."
+        )
+    if tag == ALIAS:
+        free = [record for record in records if record.license not in NOT_COMMERCIAL]
+        return max(free or records, key=lambda record: record.top1).tag
+    tags = {record.timm.partition(".")[2]: record.tag for record in records}
+    return tags[one_of(f"weights of {architecture!r}", tag, tags)]

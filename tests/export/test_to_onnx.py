@@ -70,7 +70,7 @@ def test_half_precision_policy_is_exported_in_float32(tmp_path):
 
 
 def test_operation_set_is_chosen_or_refused(model, tmp_path):
-    assert structure_of(export.onnx(model, tmp_path / "a.onnx", opset=15)).opset == 15
+    assert structure_of(export.onnx(model, tmp_path / "a.onnx", opset=np.int64(15))).opset == 15
     with pytest.raises(ValueError, match="Opset 99"):
         export.onnx(model, tmp_path / "b.onnx", opset=99)
     assert os.listdir(tmp_path) == ["a.onnx"]

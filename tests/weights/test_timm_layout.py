@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import keras
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -13,6 +14,7 @@ from formula import fill
 from small_networks import answers
 
 import se_keras
+import se_keras_cli
 from se_keras.errors import DownloadError, WeightsMismatchError
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
@@ -240,3 +242,24 @@ def test_names_of_architectures_are_those_of_the_goldens():
         specs = {None: NETWORKS[network].spec, **NETWORKS[network].lineages}
         assert (architecture.model, architecture.family) == (network, family), name
         assert specs.get(architecture.lineage, specs[None]) == specs[lineage], name
+
+
+def run(capsys, *arguments):
+    code = se_keras_cli.main([str(argument) for argument in arguments])
+    return code, capsys.readouterr().out
+
+
+def test_info_describes_a_checkpoint_under_timms_name(capsys):
+    code, out = run(capsys, "info", "legacy_senet154.in1k", "--json")
+    assert (code, json.loads(out)["tag"]) == (0, "legacy_in1k")
+
+
+@pytest.mark.slow
+def test_commands_take_a_network_in_timms_layout(capsys, folder, tmp_path):
+    keras.utils.save_img(tmp_path / "photo.png", IMAGES[0])
+    code, out = run(capsys, "predict", tmp_path / "photo.png", "--model", folder(), "--json")
+    first = json.loads(out)[0]["predictions"]
+    assert (code, {row["label"] for row in first}) == (0, set(NAMES))
+    assert run(capsys, "convert", folder(), "--to", tmp_path / "plants.keras")[0] == 0
+    code, out = run(capsys, "predict", tmp_path / "photo.png", "--model", tmp_path / "plants.keras", "--json")
+    assert (code, json.loads(out)[0]["predictions"]) == (0, first)
