@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from se_keras.class_names import check_class_names
+from se_keras.class_names import class_names_for
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.surgery.outputs import scores_of
@@ -36,7 +36,7 @@ def stored_properties(model: keras.Model, dtype: str, class_names: Sequence[str]
     Args:
         model: The model, with one input.
         dtype: Precision of the file.
-        class_names: Class names in the order of the outputs, or None.
+        class_names: Class names in the order of the outputs. None: the model's own.
 
     Returns:
         Text by name: "model", "dtype", "output" (a key of `se_keras.scores.SIGNATURES`), "input" (JSON: size, crop,
@@ -48,6 +48,7 @@ def stored_properties(model: keras.Model, dtype: str, class_names: Sequence[str]
     scores, own = scores_of(model), stored_preprocessing(model)
     image = image_facts(model.inputs[0].shape[1:], own) | {"range": None if own is None else [0, 255]}
     properties = {"model": model.name, "dtype": dtype, "output": scores.kind, "input": json.dumps(image)}
-    if class_names is not None:
-        properties["class_names"] = json.dumps(check_class_names(class_names, scores.classes))
+    names = class_names_for(model, class_names, scores.classes)
+    if names is not None:
+        properties["class_names"] = json.dumps(names)
     return properties

@@ -58,13 +58,14 @@ def openvino(
             array of shape (n, height, width, channels), or a `tf.data` pipeline, in the range 0 to 255
             for the networks of this package. At most 200 are used.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
+            Default: the model's own, if it has any.
         overwrite: Whether to replace an existing OpenVINO model and its weights.
         verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Returns:
         The `.xml` file. Its input is named "images", its output "output_0". Its `rt_info` has a section
         "se_keras" with "output", a key of `se_keras.scores.SIGNATURES`, "input" (size, crop, and range
-        as JSON), and with `class_names` "class_names", a JSON list:
+        as JSON), and if there are any "class_names", a JSON list:
         `model.get_rt_info(["se_keras", "class_names"]).value`.
 
     Raises:

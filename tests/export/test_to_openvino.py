@@ -28,12 +28,6 @@ def file(model, tmp_path_factory):
     return export.openvino(model, tmp_path_factory.mktemp("openvino") / "model.xml", class_names=NAMES)
 
 
-@pytest.fixture
-def tiny():
-    inputs = keras.Input((8, 8, 3))
-    return keras.Model(inputs, layers.Dense(4)(layers.GlobalAveragePooling2D()(inputs)), name="tiny")
-
-
 def test_file_passes_in_its_own_runtime(model, file, rng):
     images = rng.uniform(0, 255, (5, 32, 32, 3)).astype("float32")
     report = export.verify(file, model, data=images, labels=[0, 1, 2, 3, 4], repeats=2)
