@@ -18,13 +18,13 @@ from se_keras.export.exportable import check_numbers_only, check_one_input, laye
 from se_keras.export.inference_form import float32_form
 from se_keras.export.onnx_graph import simplify
 from se_keras.export.onnx_precision import in_8_bits, in_half_precision, optimized
-from se_keras.export.proof import EIGHT_BITS, EXACT, HALF, check_file
+from se_keras.export.proof import TOLERANCES, check_file
 from se_keras.files import replacing
 from se_keras.native_output import native_output_held
 from se_keras.progress import steps
 
 OPSET = 18  # of 2022, the newest that tf2onnx writes: ONNX Runtime 1.14 and later
-DTYPES = {"fp32": EXACT, "fp16": HALF, "int8": EIGHT_BITS}
+DTYPES = ("fp32", "fp16", "int8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ def onnx(
             content = in_8_bits(content, images)
         _save(content, target, properties)
         advance()
-        check_file(target, deployed, tolerance=DTYPES[dtype], images=images)
+        check_file(target, deployed, tolerance=TOLERANCES[dtype], images=images)
         advance()
     return path
 

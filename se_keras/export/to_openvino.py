@@ -24,13 +24,13 @@ from se_keras.export.exportable import (
 from se_keras.export.inference_form import float32_form
 from se_keras.export.openvino_int8 import quantized_to_8_bits
 from se_keras.export.openvino_runtime import SECTION, openvino_module
-from se_keras.export.proof import EIGHT_BITS, EXACT, HALF, check_file
+from se_keras.export.proof import TOLERANCES, check_file
 from se_keras.export.to_tflite import write_archive
 from se_keras.files import Kind, kind_of, openvino_weights, replacing_together
 from se_keras.native_output import native_output_held
 from se_keras.progress import steps
 
-DTYPES = {"fp32": EXACT, "fp16": HALF, "int8": EIGHT_BITS}
+DTYPES = ("fp32", "fp16", "int8")
 
 
 def openvino(
@@ -100,7 +100,7 @@ def openvino(
             converted.set_rt_info(text, [SECTION, name])
         _save(converted, target, in_half=dtype == "fp16")
         advance()
-        check_file(target, deployed, tolerance=DTYPES[dtype], images=images)
+        check_file(target, deployed, tolerance=TOLERANCES[dtype], images=images)
         target.with_suffix(".bin").replace(weights)
         advance()
     return pathlib.Path(path)

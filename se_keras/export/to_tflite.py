@@ -22,7 +22,7 @@ from se_keras.export.description import image_facts
 from se_keras.export.exportable import check_numbers_only, layers_in_text, require_tensorflow
 from se_keras.export.inference_form import tflite_form
 from se_keras.export.metadata import add_classifier_metadata
-from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.proof import FINITE, TOLERANCES, check_file
 from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.native_output import native_output_held
@@ -121,7 +121,7 @@ def tflite(
             if class_names is not None:
                 content = add_classifier_metadata(content, class_names=class_names, mean=0.0, std=1.0, name=model.name)
             target.write_bytes(content)
-            _check_loads(target)
+            check_file(target, form, tolerance=TOLERANCES.get(dtype, FINITE), images=images)
             advance()
         description = {
             "model": model.name,
@@ -243,17 +243,6 @@ def _fed(batches: Sequence[np.ndarray], advance: Advance) -> Iterator[list[np.nd
     for batch in batches:
         yield [batch]
         advance()
-
-
-def _check_loads(path: pathlib.Path) -> None:
-    """Checks here, not first on a phone, that the runtime loads the file: it refuses some quantized ones."""
-    try:
-        TFLiteRunner(path)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"The converted file does not load: {error}. If it is quantized, the outputs of a layer were nearly "
-            "constant on `data`; pass photos like those the model was trained on."
-        ) from error
 
 
 def _operations(dtype: str) -> Any:

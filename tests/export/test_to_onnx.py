@@ -115,19 +115,6 @@ def test_bundled_network_keeps_its_classes_in_8_bits(tmp_path):
     assert path.stat().st_size < 0.5 * model.count_params() * 4
 
 
-def test_file_that_answers_differently_is_refused(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("se_keras.export.to_onnx.simplify", swap_gates)
-    with pytest.raises(ValueError, match=r"In ONNX Runtime, the converted file does not answer like 'short'"):
-        export.onnx(model, tmp_path / "model.onnx")
-    assert os.listdir(tmp_path) == []
-
-
-def swap_gates(content):
-    """Does what a fault of a converter might do: it multiplies by other numbers than the gates."""
-    for node in content.graph.node:
-        node.op_type = "Tanh" if node.op_type == "Sigmoid" else node.op_type
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -248,6 +235,7 @@ def test_operation_sets_that_a_converter_does_not_write_are_refused(model, tmp_p
 ROUTE = """
     import keras, numpy as np, se_keras
     from se_keras import export
+    from se_keras.export.structure import structure_of
     images = keras.Input((16, 16, 8))
     x = se_keras.layers.GroupedConv2D(8, 3, groups=4, padding="same")(images)
     x = keras.layers.BatchNormalization()(x)
@@ -257,14 +245,21 @@ ROUTE = """
     report = export.verify(path, model, repeats=0)
     assert report.passed, report.failures
     print(report.agreements[0].runtime, *report.inputs)
+    print(structure_of(path).operations)
+    data = np.random.default_rng(0).integers(0, 256, (100, 16, 16, 8))
+    for dtype in ("fp16", "int8"):
+        print(structure_of(export.onnx(model, f"{dtype}.onnx", dtype=dtype, data=data)).dtype)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.torch)])
-def test_other_backends_write_the_same_answers(backend, run_python, tmp_path, monkeypatch):
+def test_other_backends_write_the_same_answers(backend, run_warm, tmp_path, monkeypatch):
     for package in (backend, ROUTES[backend].converter):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
     monkeypatch.chdir(tmp_path)
-    assert "onnx images (any, 16, 16, 8) float32" in run_python(ROUTE, KERAS_BACKEND=backend)
+    printed = run_warm(ROUTE, backend)
+    assert "onnx images (any, 16, 16, 8) float32" in printed
+    assert "'ReduceMean': 2" in printed  # each squeeze is one operation
+    assert [line for line in printed.splitlines() if line in ("fp16", "int8")] == ["fp16", "int8"]
