@@ -50,6 +50,15 @@ class Calibration:
         """Returns the number of the images and their range, for a file's description."""
         return {"images": len(self.images), "range": [self.low, self.high]}
 
+    def with_extremes(self) -> Calibration:
+        """Returns these images with 0 and 255 among the pixels of the first.
+
+        The scale of an integer input is then exactly 1: MediaPipe feeds pixels regardless of the file's scale.
+        """
+        images = self.images.copy()
+        images[0, 0, 0], images[0, 0, 1] = 0.0, 255.0
+        return dataclasses.replace(self, images=images)
+
     def batches(self, size: int) -> list[np.ndarray]:
         """Returns the images in batches of one size: all complete ones, and at least one."""
         images = self.images
@@ -91,8 +100,6 @@ def calibrate(
     low, high = float(found.min()), float(found.max())
     if preprocessing is not None:
         check_range(found)
-        # Makes the scale of an integer input exactly 1: MediaPipe feeds pixels regardless of the file's scale.
-        found[0, 0, 0], found[0, 0, 1] = 0.0, 255.0
     return Calibration(found, low, high)
 
 

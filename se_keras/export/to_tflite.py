@@ -111,6 +111,7 @@ def tflite(
         if data is not None:
             least = LEAST_IMAGES if dtype in CALIBRATED else 1
             calibration = calibrate(data, shape, preprocessing=own, least=least)
+            calibration = calibration if own is None else calibration.with_extremes()
         batches = calibration.batches(batch_size) if calibration is not None and dtype in CALIBRATED else []
         with steps(f"Writing {final}", len(batches) + 3, verbose=verbose) as advance:
             images = None if calibration is None else calibration.images

@@ -156,10 +156,11 @@ def test_damaged_files_are_named(file, tmp_path):
 
 
 @pytest.mark.slow
-def test_bundled_network_keeps_its_classes_in_8_bits(tmp_path):
+def test_bundled_network_keeps_its_classes_in_8_bits(tmp_path, capfd):
     pytest.importorskip("nncf", reason="needs the extra 'openvino'")
     model, sample = se_keras.create_model("se_resnet20", weights="cifar10"), load_sample()
-    path = export.openvino(model, tmp_path / "model.xml", dtype="int8", data=sample.x_train[:200])
+    path = export.openvino(model, tmp_path / "model.xml", dtype="int8", data=sample.x_train[:200], verbose=0)
+    assert capfd.readouterr() == ("", "")
     assert structure_of(path).dtype == "int8"
     expected = answers(model, sample.x_test.astype("float32"))
     found = OpenVinoRunner(path)(sample.x_test)
