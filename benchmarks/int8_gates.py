@@ -102,6 +102,7 @@ def main() -> int:
     images, labels = data["x_test"][: options.images], data["y_test"][: options.images].ravel()
     model = se_keras.create_model(NETWORK)
     calibration = calibrate(data["x_train"][:IMAGES], model.input_shape[1:], preprocessing=stored_preprocessing(model))
+    calibration = calibration.with_extremes()
     network = tflite_form(model, calibration.images, squeeze="mean", is_quantized=True)
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -462,10 +462,28 @@ def test_export_of_a_network_without_weights(capsys, tmp_path):
     assert report["size"] == target.stat().st_size
 
 
+@pytest.mark.parametrize(("form", "ending"), [("onnx", "onnx"), ("openvino", "xml")])
+def test_export_writes_other_formats_in_half_precision(capsys, form, ending, model_file, tmp_path):
+    pytest.importorskip(form, reason=f"needs the extra {form!r}")
+    target = tmp_path / f"model.{ending}"
+    arguments = ["export", model_file, "--format", form, "--dtype", "fp16", "--output", target, "--json"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0
+    report = json.loads(out)
+    assert (report["format"], report["dtype"]) == (form, "fp16")
+    assert report["size"] == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["se_resnet20", "--format", "onnx", "--dtype", "fp16"], "--dtype and --input-type are for --format tflite"),
+        (
+            ["se_resnet20", "--format", "onnx", "--dtype", "int16x8"],
+            "onnx can be written in fp32, fp16, int8;",
+        ),
+        (["se_resnet20", "--format", "saved_model", "--dtype", "fp16"], "saved_model can be written in fp32;"),
+        (["se_resnet20", "--format", "onnx", "--input-type", "uint8"], "--input-type is for --format tflite"),
+        (["se_resnet20", "--format", "openvino", "--output", "model.onnx"], "must end in .xml"),
         (["se_resnet20", "--weights", "none", "--format", "tflite", "--dtype", "int8"], "needs `data`"),
         (
             ["se_resnet20", "--weights", "none", "--format", "onnx", "--class-names", "labels.txt"],

@@ -221,10 +221,10 @@ _ANALYZE = [
 _EXPORT = [
     LOADING,
     _option("model", "a network's name, published weights (model.tag), or a .keras file"),
-    _option("--format", "", choices=("saved_model", "tflite", "onnx"), required=True),
+    _option("--format", "", choices=("saved_model", "tflite", "onnx", "openvino"), required=True),
     _option(
         "--dtype",
-        "number format of a .tflite file; int8 and int16x8 need --data",
+        "number format: fp32, fp16, and int8 for all but saved_model, others for tflite; int8 needs --data",
         choices=("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8"),
         default="fp32",
     ),
@@ -233,13 +233,13 @@ _EXPORT = [
     _option("--size", "height and width of a network's input in pixels", count),
     _option("--class-names", "text file, one name per line (default: the model's own)"),
     _option("--data", "folder of photos; with train and val in it, calibrates with one and verifies on the other"),
-    _option("--output", "file or folder to write (default: out/model.tflite, out/model.onnx, out/saved_model)"),
+    _option("--output", "file or folder to write (default: out/model.tflite, .onnx, .xml, or out/saved_model)"),
     _switch("--overwrite", "replace an existing file or folder"),
     *_VERDICT,
 ]
 _VERIFY = [
     LOADING,
-    _option("file", "a SavedModel folder, or a .tflite, .onnx, or .keras file, made here or elsewhere"),
+    _option("file", "a SavedModel folder, or a .tflite, .onnx, .xml, or .keras file, made here or elsewhere"),
     _option("--model", "model to compare with: a .keras file, model.tag, or another exported file"),
     _option("--data", "folder of photos, with or without subfolders per class"),
     *_VERDICT,
@@ -300,7 +300,7 @@ COMMANDS = {
         _ANALYZE,
     ),
     "export": Command(
-        "export a model for servers, phones, or ONNX Runtime, and verify the file",
+        "export a model for servers, phones, ONNX Runtime, or OpenVINO, and verify the file",
         "se-keras export se_resnet50 --format tflite --dtype int8 --data photos --output out/model.tflite",
         _EXPORT,
     ),

@@ -10,13 +10,13 @@ from se_keras.cli.console import FittingTable, console, print_json
 from se_keras.export.runtime import RUNTIMES
 from se_keras.models.registry import create_model
 
-_ENDINGS = (".tflite", ".onnx", ".keras")
+_ENDINGS = (".tflite", ".onnx", ".xml", ".keras")
 
 
 def run(options: argparse.Namespace) -> int:
     """Times exported files and models side by side and prints a table."""
     # Descriptions are next to the exports, so `out/*` also matches them.
-    names = [name for name in options.models if not name.endswith(".json")]
+    names = [name for name in options.models if not name.endswith((".json", ".bin"))]
     contestants = {
         name: name if os.path.exists(name) or name.endswith(_ENDINGS) else create_model(name) for name in names
     }

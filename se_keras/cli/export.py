@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
 import keras
 
@@ -16,25 +16,43 @@ from se_keras.cli.console import progress_console
 from se_keras.cli.images import refuse_broken
 from se_keras.cli.models import load_file, published
 from se_keras.cli.verify import check_report, print_report
+from se_keras.export.to_onnx import DTYPES as ONNX_DTYPES
+from se_keras.export.to_openvino import DTYPES as OPENVINO_DTYPES
+from se_keras.export.to_openvino import openvino_targets
 from se_keras.export.to_tflite import CALIBRATED, tflite_targets
+from se_keras.export.to_tflite import DTYPES as TFLITE_DTYPES
 from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of
 from se_keras.images.folders import parts_of
 from se_keras.models.registry import create_model
 
-_OUTPUTS = {"saved_model": "out/saved_model", "tflite": "out/model.tflite", "onnx": "out/model.onnx"}
-_TARGETS: dict[str, Callable[[pathlib.Path], dict[str | os.PathLike, Kind]]] = {
-    "saved_model": lambda path: {path: SAVED_MODEL},
-    "tflite": tflite_targets,
-    "onnx": lambda path: {path: kind_of("model.onnx")},
+
+class _Format(NamedTuple):
+    """Where a format is written by default, the files that belong to it, and its precisions."""
+
+    output: str
+    targets: Callable[[pathlib.Path], dict[str | os.PathLike, Kind]]
+    dtypes: Collection[str]
+
+
+_FORMATS = {
+    "saved_model": _Format("out/saved_model", lambda path: {path: SAVED_MODEL}, ("fp32",)),
+    "tflite": _Format("out/model.tflite", tflite_targets, TFLITE_DTYPES),
+    "onnx": _Format("out/model.onnx", lambda path: {path: kind_of("model.onnx")}, ONNX_DTYPES),
+    "openvino": _Format("out/model.xml", openvino_targets, OPENVINO_DTYPES),
 }
 
 
 def run(options: argparse.Namespace) -> int:
     """Writes a model for a runtime, and prints the report on the written file."""
-    if options.format != "tflite" and (options.dtype != "fp32" or options.input_type):
-        raise ValueError(f"--dtype and --input-type are for --format tflite; {options.format} files are written fp32.")
-    target = pathlib.Path(options.output or _OUTPUTS[options.format])
-    check_targets(_TARGETS[options.format](target), overwrite=options.overwrite)
+    chosen = _FORMATS[options.format]
+    if options.dtype not in chosen.dtypes:
+        raise ValueError(
+            f"--format {options.format} can be written in {', '.join(chosen.dtypes)}; received --dtype {options.dtype}."
+        )
+    if options.format != "tflite" and options.input_type:
+        raise ValueError(f"--input-type is for --format tflite; received it with --format {options.format}.")
+    target = pathlib.Path(options.output or chosen.output)
+    check_targets(chosen.targets(target), overwrite=options.overwrite)
     check_report(options)
     if options.strict and options.data:
         refuse_broken(options.data)
@@ -70,18 +88,10 @@ def _class_names(model: keras.Model, options: argparse.Namespace) -> list[str] |
 def _write_export(
     model: keras.Model, target: pathlib.Path, calibration: str | os.PathLike | None, options: argparse.Namespace
 ) -> None:
-    class_names = _class_names(model, options)
-    if options.format == "saved_model":
-        export.saved_model(model, target, class_names=class_names, overwrite=options.overwrite)
-    elif options.format == "onnx":
-        export.onnx(model, target, class_names=class_names, overwrite=options.overwrite)
-    else:
-        export.tflite(
-            model,
-            target,
-            dtype=options.dtype,
-            data=calibration,
-            input_type=options.input_type or "float32",
-            class_names=class_names,
-            overwrite=options.overwrite,
-        )
+    settings: dict[str, Any] = {}
+    if options.format != "saved_model":
+        settings |= {"dtype": options.dtype, "data": calibration}
+    if options.format == "tflite":
+        settings["input_type"] = options.input_type or "float32"
+    write = getattr(export, options.format)
+    write(model, target, class_names=_class_names(model, options), overwrite=options.overwrite, **settings)

@@ -5,6 +5,7 @@ from se_keras.export.latency import Measurement, benchmark
 from se_keras.export.report import Report
 from se_keras.export.report_figures import write_report
 from se_keras.export.to_onnx import onnx
+from se_keras.export.to_openvino import openvino
 from se_keras.export.to_saved_model import saved_model
 from se_keras.export.to_tflite import tflite
 from se_keras.export.verification import verify
@@ -15,6 +16,7 @@ __all__ = [
     "Report",
     "benchmark",
     "onnx",
+    "openvino",
     "saved_model",
     "tflite",
     "verify",

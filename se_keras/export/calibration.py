@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import keras
 import numpy as np
 
 from se_keras.export.images import check_range, left_out, real_images
@@ -23,6 +24,7 @@ from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.tensorflow_internals import schema_module
 from se_keras.export.tflite_file import holds_data, packed, read_model
 from se_keras.images.record import Preprocessing
+from se_keras.preprocessing import stored_preprocessing
 from se_keras.progress import Advance
 
 LEAST_IMAGES = 100
@@ -47,6 +49,15 @@ class Calibration:
     def facts(self) -> dict[str, Any]:
         """Returns the number of the images and their range, for a file's description."""
         return {"images": len(self.images), "range": [self.low, self.high]}
+
+    def with_extremes(self) -> Calibration:
+        """Returns these images with 0 and 255 among the pixels of the first.
+
+        The scale of an integer input is then exactly 1: MediaPipe feeds pixels regardless of the file's scale.
+        """
+        images = self.images.copy()
+        images[0, 0, 0], images[0, 0, 1] = 0.0, 255.0
+        return dataclasses.replace(self, images=images)
 
     def batches(self, size: int) -> list[np.ndarray]:
         """Returns the images in batches of one size: all complete ones, and at least one."""
@@ -89,9 +100,47 @@ def calibrate(
     low, high = float(found.min()), float(found.max())
     if preprocessing is not None:
         check_range(found)
-        # Makes the scale of an integer input exactly 1: MediaPipe feeds pixels regardless of the file's scale.
-        found[0, 0, 0], found[0, 0, 1] = 0.0, 255.0
     return Calibration(found, low, high)
+
+
+def check_data(dtype: str, data: Any) -> None:
+    """Rejects the lack of images for a precision that is calibrated.
+
+    Args:
+        dtype: The precision, for the message.
+        data: As given.
+
+    Raises:
+        ValueError: It is None.
+    """
+    if data is None:
+        raise ValueError(
+            f"dtype={dtype!r} needs `data`: at least {LEAST_IMAGES} different images like those the model "
+            "will see, as a folder, an array, or a tf.data pipeline."
+        )
+
+
+def calibration_for(model: keras.Model, data: Any) -> np.ndarray:
+    """Reads the images for an "int8" file with a dynamic batch.
+
+    Args:
+        model: The model, with one input.
+        data: As in `calibrate`, or None.
+
+    Returns:
+        Float32 array of shape (n, height, width, channels), at most 200 images.
+
+    Raises:
+        ValueError: As in `check_data` and `calibrate`, or the model has no fixed input size.
+    """
+    check_data("int8", data)
+    shape = tuple(model.inputs[0].shape[1:])
+    if None in shape:
+        raise ValueError(
+            f"dtype='int8' needs a fixed input size; the input of {model.name!r} is {shape}. Build the model with an "
+            "`input_shape` that states height and width, and load the weights into it."
+        )
+    return calibrate(data, shape, preprocessing=stored_preprocessing(model)).images
 
 
 def with_ranges(content: bytes, batches: Sequence[np.ndarray], advance: Advance = lambda: None) -> bytes:

@@ -68,7 +68,7 @@ def float32_form(model: keras.Model, *passes: Pass) -> tuple[Graph, keras.Model]
     """
     graph = in_float32(read_graph(model))
     form = build_model(rewritten(graph, *passes))
-    check_same(form, build_model(graph) if _computes_in_half(model) else model)
+    check_same(form, build_model(graph) if computes_in_half(model) else model)
     return graph, form
 
 
@@ -181,7 +181,7 @@ def check_same(form: keras.Model, model: keras.Model) -> None:
         ValueError: The outputs of the two forms differ, which is a bug in this package.
     """
     shape = [size if size is not None else OPEN_SIZE for size in model.inputs[0].shape[1:]]
-    if len(shape) != 3 or _computes_in_half(model):
+    if len(shape) != 3 or computes_in_half(model):
         return
     images = random_images(shape, 2).images
     answers = _answers(model, images)
@@ -214,5 +214,6 @@ def relative_difference(answer: np.ndarray, reference: np.ndarray) -> float:
     return float(np.abs(answer - reference).max() / max(np.abs(reference).max(), np.finfo("float32").tiny))
 
 
-def _computes_in_half(model: keras.Model) -> bool:
+def computes_in_half(model: keras.Model) -> bool:
+    """Returns whether any layer of a model computes in float16 or bfloat16."""
     return any(getattr(layer, "compute_dtype", "") in ("float16", "bfloat16") for layer in layers_inside(model))

@@ -63,7 +63,7 @@ def benchmark(
     of them equally. Each runs in a separate process with its own threads and memory.
 
     Args:
-        contestants: Paths of SavedModels, `.tflite`, `.onnx`, and `.keras` files; or a mapping
+        contestants: Paths of SavedModels, `.tflite`, `.onnx`, `.xml`, and `.keras` files; or a mapping
             from names to paths or Keras models.
         threads: Numbers of CPU threads, each at least 1. Each is a separate setting.
         batch_sizes: Numbers of images per call, each at least 1. A file with a fixed batch, such

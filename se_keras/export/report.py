@@ -29,7 +29,7 @@ class Report:
 
     Args:
         path: The file or folder.
-        format: "saved_model", "tflite", "onnx", or "keras".
+        format: "saved_model", "tflite", "onnx", "openvino", or "keras".
         dtype: Precision of the file.
         size: Size in bytes.
         reference: The model that it was compared with, or None.

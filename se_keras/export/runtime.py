@@ -27,6 +27,7 @@ RUNTIMES = {
     "tflite": "LiteRT CPU",
     "tflite_gpu": "LiteRT GPU",
     "onnx": "ONNX Runtime",
+    "openvino": "OpenVINO",
     "keras": "Keras",
 }
 
@@ -38,7 +39,7 @@ def format_of(path: str | os.PathLike) -> str:
         path: A file or folder.
 
     Returns:
-        "saved_model", "tflite", "onnx", or "keras".
+        "saved_model", "tflite", "onnx", "openvino", or "keras".
 
     Raises:
         FileNotFoundError: `path` does not exist.
@@ -52,18 +53,21 @@ def format_of(path: str | os.PathLike) -> str:
             return "saved_model"
         raise ValueError(f"The folder {os.fspath(path)!r} is not a SavedModel: it holds no file saved_model.pb.")
     with open(path, "rb") as file:
-        head = file.read(8)
+        head = file.read(256)
     if is_tflite(head):
         return "tflite"
     if path.suffix == ".keras" and head[:2] == b"PK":
         return "keras"
     if path.suffix == ".onnx" and head:
         return "onnx"
+    if path.suffix == ".xml" and b"<net " in head:
+        return "openvino"
     if kind := described(path):
         raise ValueError(f"The file {os.fspath(path)!r} is not a model that can be run here, but {kind}.")
     raise ValueError(
-        f"The file {os.fspath(path)!r} is not a model that can be run here: it begins with {head!r}. Pass a .tflite "
-        "file (with TFL3 in bytes 4 to 7), an .onnx file, a .keras file, or a SavedModel folder."
+        f"The file {os.fspath(path)!r} is not a model that can be run here: it begins with {head[:8]!r}. Pass a "
+        ".tflite file (with TFL3 in bytes 4 to 7), an .onnx file, OpenVINO's .xml file, a .keras file, or a SavedModel "
+        "folder."
     )
 
 
@@ -312,6 +316,10 @@ def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads:
         return TFLiteGpuRunner(path)
     if runtime == "onnx":
         return OnnxRunner(path, threads=threads)
+    if runtime == "openvino":
+        from se_keras.export.openvino_runtime import OpenVinoRunner
+
+        return OpenVinoRunner(path, threads=threads)
     if runtime == "saved_model":
         return SavedModelRunner(path)
     import se_keras.layers  # noqa: F401  registers them with Keras

@@ -19,7 +19,7 @@ class Structure:
     """The structure of an exported model.
 
     Args:
-        format: "saved_model", "tflite", "onnx", or "keras".
+        format: "saved_model", "tflite", "onnx", "openvino", or "keras".
         dtype: Precision, one of the `dtype`s of `se_keras.export.tflite`.
         inputs: Name, shape, and dtype of each input as text.
         outputs: The same for each output.
@@ -43,7 +43,7 @@ def structure_of(path: str | os.PathLike) -> Structure:
     """Reads the structure of an exported file or folder.
 
     Args:
-        path: A `.tflite`, `.onnx`, or `.keras` file, or a SavedModel folder.
+        path: A `.tflite`, `.onnx`, `.xml` (OpenVINO), or `.keras` file, or a SavedModel folder.
 
     Returns:
         A `Structure`; for a `.keras` file, only its format.
@@ -53,14 +53,16 @@ def structure_of(path: str | os.PathLike) -> Structure:
         ImportError: The package that reads the format is not installed.
         ValueError: It is none of these, or damaged.
     """
-    readers = {"tflite": _of_tflite, "onnx": _of_onnx, "saved_model": _of_saved_model}
+    readers = {"tflite": _of_tflite, "onnx": _of_onnx, "openvino": _of_openvino, "saved_model": _of_saved_model}
     form = format_of(path)
     return readers[form](path) if form in readers else Structure(format=form)
 
 
 def size_of(path: str | os.PathLike) -> int:
-    """Returns the size in bytes of a file, or of all files in a folder."""
+    """Returns the size in bytes of a file, of all files in a folder, or of an OpenVINO model and its weights."""
     path = pathlib.Path(path)
+    if path.suffix == ".xml":
+        return path.stat().st_size + path.with_suffix(".bin").stat().st_size
     return sum(part.stat().st_size for part in path.rglob("*") if part.is_file()) or path.stat().st_size
 
 
@@ -120,6 +122,12 @@ def _onnx_value(value: Any, onnx: Any) -> str:
     shape = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim)
     dtype = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
     return f"{value.name} {_shape(shape)} {'float32' if dtype == 'float' else dtype}"
+
+
+def _of_openvino(path: str | os.PathLike) -> Structure:
+    from se_keras.export.openvino_runtime import facts_of
+
+    return Structure(format="openvino", **facts_of(path))
 
 
 def _of_saved_model(path: str | os.PathLike) -> Structure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -12,16 +11,20 @@ from typing import Any
 
 import keras
 
-from se_keras.class_names import class_names_for
 from se_keras.errors import check_count, missing_package, one_of
-from se_keras.export.exportable import check_numbers_only, layers_in_text
+from se_keras.export.calibration import calibration_for
+from se_keras.export.description import stored_properties
+from se_keras.export.exportable import check_numbers_only, check_one_input, layers_in_text
 from se_keras.export.inference_form import float32_form
+from se_keras.export.onnx_graph import simplify
+from se_keras.export.onnx_precision import in_8_bits, in_half_precision, optimized
+from se_keras.export.proof import TOLERANCES, check_file
 from se_keras.files import replacing
 from se_keras.native_output import native_output_held
 from se_keras.progress import steps
-from se_keras.surgery.outputs import scores_of
 
-OPSET = 17  # of 2022: ONNX Runtime 1.12 and later; from 18 on, the squeeze is no longer a GlobalAveragePool
+OPSET = 18  # of 2022, the newest that tf2onnx writes: ONNX Runtime 1.14 and later
+DTYPES = ("fp32", "fp16", "int8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,19 +34,17 @@ class Route:
     Args:
         converter: The package that converts.
         extra: The extra of se_keras that installs it.
-        opset: The default opset.
         least: The lowest opset that the converter supports.
     """
 
     converter: str
     extra: str
-    opset: int = OPSET
     least: int = 1
 
 
 ROUTES = {
     "tensorflow": Route("tf2onnx", "onnx"),
-    "jax": Route("jax2onnx", "onnx-jax", opset=18, least=18),  # for opset 17, it writes nodes of 18 labeled 17
+    "jax": Route("jax2onnx", "onnx-jax", least=18),  # for opset 17, it writes nodes of 18 labeled 17
     "torch": Route("onnxscript", "onnx-torch"),
 }
 
@@ -52,74 +53,95 @@ def onnx(
     model: keras.Model,
     path: str | os.PathLike,
     *,
+    dtype: str = "fp32",
+    data: Any = None,
     class_names: Sequence[str] | None = None,
-    opset: int | None = None,
+    opset: int = OPSET,
     overwrite: bool = False,
     verbose: str | int = "auto",
 ) -> pathlib.Path:
-    """Writes a model as an `.onnx` file in float32, with a dynamic batch where the backend supports it.
+    """Writes a model as an `.onnx` file, with a dynamic batch where the backend supports it.
 
     The model is first converted to its deployed form (`surgery.deploy`), and half-precision policies
     to float32. Keras' own exporter does the rest: through tf2onnx on TensorFlow, jax2onnx on JAX, and
-    PyTorch's exporter on Torch.
+    PyTorch's exporter on Torch. The graph is then simplified, by ONNX Runtime and further, and ONNX
+    Runtime runs the file once beside the model before it gets its name. Inputs and outputs have the
+    model's dtypes in every precision.
 
     Args:
         model: A functional or sequential model with one input.
         path: The file to write, ending in .onnx.
+        dtype: "fp32"; "fp16": half-precision weights, half the size, and computation where the runtime has it;
+            "int8": weights, per channel, and activations in 8 bits, as pairs of QuantizeLinear and DequantizeLinear.
+        data: For "int8": at least 100 different images like those the model will see: a folder, an
+            array of shape (n, height, width, channels), or a `tf.data` pipeline, in the range 0 to 255
+            for the networks of this package. At most 200 are used.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any.
-        opset: ONNX opset. Default: 17, or 18 on JAX, the lowest there; tf2onnx supports at most 18.
+        opset: ONNX opset, at most 18 on TensorFlow, and at least 18 on JAX.
         overwrite: Whether to replace an existing ONNX model.
         verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Returns:
-        The file. Its input is named "images", its output "output_0". Its metadata properties are
-        "output", a key of `se_keras.scores.SIGNATURES`, and with `class_names` "class_names", a JSON list.
+        The file. Its input is named "images", its output "output_0". Its metadata properties are "model",
+        "dtype", "output" (a key of `se_keras.scores.SIGNATURES`), "input" (size, crop, and range as JSON),
+        and if there are any "class_names", a JSON list.
 
     Raises:
         FileExistsError: The file exists, and `overwrite` is False or it is not an ONNX model.
         ImportError: The extra "onnx", on JAX "onnx-jax", on Torch "onnx-torch", is not installed.
         ValueError: `path` does not end in .onnx; the model has several inputs or a vocabulary, or is subclassed, not
-            built, or quantized by Keras; `class_names` do not fit the outputs; ONNX lacks an operation; or the opset is
-            not supported.
+            built, or quantized by Keras; `class_names` do not fit the outputs; ONNX lacks an operation; the opset is
+            not supported; `data` is missing or has too few different images; or the file does not answer like the
+            model.
     """
     path = pathlib.Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"`path` must end in .onnx; received {os.fspath(path)!r}.")
     check_numbers_only(model, "An .onnx file")
-    if len(model.inputs) != 1:
-        raise ValueError(f"A model to export must have one input; {model.name!r} has {len(model.inputs)}.")
-    scores = scores_of(model)
-    properties = {"output": scores.kind}
-    class_names = class_names_for(model, class_names, scores.classes)
-    if class_names is not None:
-        properties["class_names"] = json.dumps(class_names)
+    check_one_input(model)
+    one_of("dtype", dtype, DTYPES)
+    properties = stored_properties(model, dtype, class_names)
     route = ROUTES[one_of("backend to write an .onnx file on", keras.backend.backend(), ROUTES)]
-    opset = route.opset if opset is None else check_count("opset", opset)
+    opset = check_count("opset", opset)
     if opset < route.least:
         raise ValueError(
             f"On {keras.backend.backend()} `opset` must be at least {route.least}, because {route.converter} does not "
             f"support earlier opsets; received opset={opset}."
         )
     _require(route)
-    with steps(f"Writing {path}", 3, verbose=verbose) as advance, replacing(path, overwrite=overwrite) as target:
+    images = calibration_for(model, data) if dtype == "int8" else None
+    with steps(f"Writing {path}", 4, verbose=verbose) as advance, replacing(path, overwrite=overwrite) as target:
         _, deployed = float32_form(model)
         advance()
-        images = deployed.inputs[0]
-        spec = keras.InputSpec(shape=images.shape, dtype=keras.backend.standardize_dtype(images.dtype), name="images")
-        with native_output_held():
-            deployed.export(
-                os.fspath(target), format="onnx", verbose=False, input_signature=[spec], opset_version=opset
-            )
+        content = _converted(deployed, target, opset)
         advance()
-        _check_operations(target, deployed)
-        _complete(target, properties)
+        if dtype == "fp16":
+            content = in_half_precision(content)
+        if images is not None:
+            content = in_8_bits(content, images)
+        _save(content, target, properties)
+        advance()
+        check_file(target, deployed, tolerance=TOLERANCES[dtype], images=images)
         advance()
     return path
 
 
+def _converted(model: keras.Model, path: pathlib.Path, opset: int) -> Any:
+    """Converts a model by way of a file, and returns the simplified `onnx.ModelProto`."""
+    images = model.inputs[0]
+    spec = keras.InputSpec(shape=images.shape, dtype=keras.backend.standardize_dtype(images.dtype), name="images")
+    with native_output_held():
+        model.export(os.fspath(path), format="onnx", verbose=False, input_signature=[spec], opset_version=opset)
+    _check_operations(path, model)
+    content = optimized(path)
+    simplify(content)
+    _name_ends(content.graph)
+    return content
+
+
 def _require(route: Route) -> None:
-    for package in ("onnx", route.converter):
+    for package in ("onnx", "onnxruntime", route.converter):
         try:
             importlib.import_module(package)
         except ImportError as error:
@@ -154,11 +176,8 @@ def _is_known(node: Any) -> bool:
     return importlib.import_module("onnx").defs.has(node.op_type, node.domain)
 
 
-def _complete(path: pathlib.Path, properties: dict[str, str]) -> None:
-    """Adds properties, and names input, output, and batch as in the other exports; converters number them."""
-    onnx = importlib.import_module("onnx")
-    model = onnx.load(os.fspath(path))
-    graph = model.graph
+def _name_ends(graph: Any) -> None:
+    """Names input, output, and batch as in the other exports; converters number them."""
     for number, output in enumerate(graph.output):
         _rename(graph, output.name, f"output_{number}")
     _rename(graph, graph.input[0].name, "images")
@@ -166,8 +185,12 @@ def _complete(path: pathlib.Path, properties: dict[str, str]) -> None:
         batch = value.type.tensor_type.shape.dim[0]
         if not batch.HasField("dim_value"):
             batch.dim_param = "batch"
-    onnx.helper.set_model_props(model, properties)
-    onnx.save(model, os.fspath(path))
+
+
+def _save(content: Any, path: pathlib.Path, properties: dict[str, str]) -> None:
+    onnx = importlib.import_module("onnx")
+    onnx.helper.set_model_props(content, properties)
+    onnx.save(content, os.fspath(path))
 
 
 def _rename(graph: Any, old: str, new: str) -> None:

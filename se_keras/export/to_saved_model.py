@@ -18,7 +18,8 @@ from se_keras.class_names import NAMES_FILE, class_names_for, write_class_names
 from se_keras.errors import check_count
 from se_keras.export.exportable import check_graph, require_tensorflow
 from se_keras.export.image_bytes import Photos, prepared_images
-from se_keras.export.inference_form import inference_form
+from se_keras.export.inference_form import computes_in_half, inference_form
+from se_keras.export.proof import EXACT, HALF, check_file
 from se_keras.export.warm_up import write_warm_up
 from se_keras.files import SAVED_MODEL, replacing
 from se_keras.images.record import Preprocessing
@@ -121,6 +122,7 @@ def saved_model(
         advance()
         tf.saved_model.save(loaded, os.fspath(target), signatures=signatures)
         write_warm_up(target, model.name, _warm_up_requests(model, signatures, photos))
+        check_file(target, model, tolerance=HALF if computes_in_half(model) else EXACT)
         advance()
     _warn_of_compiled_functions(pathlib.Path(path))
     return pathlib.Path(path)

@@ -17,14 +17,14 @@ import numpy as np
 
 from se_keras.class_names import class_names_for
 from se_keras.errors import check_count, missing_package, one_of
-from se_keras.export.calibration import LEAST_IMAGES, calibrate, with_ranges
+from se_keras.export.calibration import LEAST_IMAGES, calibrate, check_data, with_ranges
+from se_keras.export.description import image_facts
 from se_keras.export.exportable import check_numbers_only, layers_in_text, require_tensorflow
 from se_keras.export.inference_form import tflite_form
 from se_keras.export.metadata import add_classifier_metadata
-from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.proof import FINITE, TOLERANCES, check_file
 from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
 from se_keras.files import Kind, json_with, kind_of, replacing_together
-from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.progress import Advance, steps
@@ -103,17 +103,15 @@ def tflite(
     class_names = class_names_for(model, class_names, scores.classes)
     if input_type != "float32" and dtype != "int8":
         raise ValueError(f"Integer inputs require dtype='int8'; received input_type={input_type!r}, dtype={dtype!r}.")
-    if dtype in CALIBRATED and data is None:
-        raise ValueError(
-            f"dtype={dtype!r} needs `data`: at least {LEAST_IMAGES} different images like those the model "
-            "will see, as a folder, an array, or a tf.data pipeline."
-        )
+    if dtype in CALIBRATED:
+        check_data(dtype, data)
     final, own = pathlib.Path(path), stored_preprocessing(model)
     with replacing_together(tflite_targets(path), overwrite=overwrite) as (target, beside):
         calibration = None
         if data is not None:
             least = LEAST_IMAGES if dtype in CALIBRATED else 1
             calibration = calibrate(data, shape, preprocessing=own, least=least)
+            calibration = calibration if own is None else calibration.with_extremes()
         batches = calibration.batches(batch_size) if calibration is not None and dtype in CALIBRATED else []
         with steps(f"Writing {final}", len(batches) + 3, verbose=verbose) as advance:
             images = None if calibration is None else calibration.images
@@ -124,12 +122,12 @@ def tflite(
             if class_names is not None:
                 content = add_classifier_metadata(content, class_names=class_names, mean=0.0, std=1.0, name=model.name)
             target.write_bytes(content)
-            _check_loads(target)
+            check_file(target, form, tolerance=TOLERANCES.get(dtype, FINITE), images=images)
             advance()
         description = {
             "model": model.name,
             "dtype": dtype,
-            "input": {**_image_facts(shape, own), "dtype": input_type, "range": None if own is None else [0, 255]},
+            "input": {**image_facts(shape, own), "dtype": input_type, "range": None if own is None else [0, 255]},
             "output": scores.kind,
             "class_names": None if class_names is None else list(class_names),
             "calibration": None if calibration is None else calibration.facts(),
@@ -156,14 +154,6 @@ def tflite_targets(path: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
         raise ValueError(f"`path` must end in .tflite; received {os.fspath(path)!r}.")
     description = json_with("model", "dtype", "input", "output")
     return {path: kind_of(path), pathlib.Path(path).with_suffix(".json"): description}
-
-
-def _image_facts(shape: Sequence[int], preprocessing: Preprocessing | None) -> dict[str, Any]:
-    """Describes how photos become an input of this shape; {} if it is not one of images."""
-    if len(shape) != 3:
-        return {}
-    record = preprocessing or Preprocessing()
-    return {"height": shape[0], "width": shape[1], "crop_pct": record.crop, "interpolation": record.interpolation}
 
 
 def _fixed_input_shape(model: keras.Model) -> tuple[int, ...]:
@@ -254,17 +244,6 @@ def _fed(batches: Sequence[np.ndarray], advance: Advance) -> Iterator[list[np.nd
     for batch in batches:
         yield [batch]
         advance()
-
-
-def _check_loads(path: pathlib.Path) -> None:
-    """Checks here, not first on a phone, that the runtime loads the file: it refuses some quantized ones."""
-    try:
-        TFLiteRunner(path)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"The converted file does not load: {error}. If it is quantized, the outputs of a layer were nearly "
-            "constant on `data`; pass photos like those the model was trained on."
-        ) from error
 
 
 def _operations(dtype: str) -> Any:

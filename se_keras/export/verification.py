@@ -68,7 +68,7 @@ def verify(
     """Runs an exported file in its own runtime and compares it with its model, on random and on real images.
 
     Args:
-        path: A SavedModel folder, or a `.tflite`, `.onnx`, or `.keras` file, from this package or
+        path: A SavedModel folder, or a `.tflite`, `.onnx`, `.xml` (OpenVINO), or `.keras` file, from this package or
             elsewhere.
         model: The reference: the Keras model, or another exported file. Without it, only the file
             itself is inspected and measured.

@@ -46,6 +46,8 @@ def _import_runtime(setup: dict[str, Any]) -> None:
         interpreter_module()
     elif setup["runtime"] == "onnx":
         import onnxruntime  # noqa: F401
+    elif setup["runtime"] == "openvino":
+        import openvino  # noqa: F401
     else:
         _limit_threads(setup["threads"], setup["runtime"])
     if setup["runtime"] == "keras":

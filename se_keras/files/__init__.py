@@ -12,7 +12,17 @@ Every file and folder of this package is written through `replacing`. It promise
 A symbolic link is followed: what it points to is replaced, and the link stays.
 """
 
-from se_keras.files.kinds import FIGURE, SAVED_MODEL, TIMM_LAYOUT, Kind, json_with, kind_of, table_of, text_of
+from se_keras.files.kinds import (
+    FIGURE,
+    SAVED_MODEL,
+    TIMM_LAYOUT,
+    Kind,
+    json_with,
+    kind_of,
+    openvino_weights,
+    table_of,
+    text_of,
+)
 from se_keras.files.locks import locked
 from se_keras.files.moves import signature
 from se_keras.files.writing import check_targets, finish_targets, replacing, replacing_together, whole
@@ -27,6 +37,7 @@ __all__ = [
     "json_with",
     "kind_of",
     "locked",
+    "openvino_weights",
     "replacing",
     "replacing_together",
     "signature",

@@ -49,6 +49,11 @@ class Kind:
         return "" if is_empty or self.recognizes(path) else _found(path)
 
 
+def working_folder(final: pathlib.Path) -> pathlib.Path:
+    """Returns the hidden folder next to a target in which it is written."""
+    return final.with_name(f".{final.name}.writing")
+
+
 def _found(path: pathlib.Path) -> str:
     if path.is_dir():
         names = sorted(os.listdir(path))
@@ -85,6 +90,18 @@ def _is_onnx(path: pathlib.Path) -> bool:
     # A ModelProto: the version of the format (field 1, a small number), then a text or a message.
     start = _start(path, 3)
     return len(start) == 3 and start[0] == 0x08 and start[1] < 64 and start[2] & 7 == 2
+
+
+def _is_openvino(path: pathlib.Path) -> bool:
+    return re.match(r"<\?xml[^>]*>\s*<net\s", _text(path) or "") is not None
+
+
+def _weights_end(model: pathlib.Path) -> int:
+    """Returns the size of the weights that an OpenVINO model refers to; -1 for anything else."""
+    if not model.is_file() or not _is_openvino(model):
+        return -1
+    places = re.findall(r'offset="(\d+)" size="(\d+)"', model.read_text("utf-8"))
+    return max((int(offset) + int(size) for offset, size in places), default=0)
 
 
 def _text(path: pathlib.Path) -> str | None:
@@ -152,6 +169,22 @@ def _is_drawn(path: pathlib.Path) -> bool:
     return start.startswith(_PNG) and b"Matplotlib" in start
 
 
+def openvino_weights(model: str | os.PathLike) -> Kind:
+    """Returns the kind of the `.bin` file of an OpenVINO model, which has nothing to recognize it by but its size.
+
+    Args:
+        model: The final path of the `.xml` file, which states the size. Where it has just been replaced, the model
+            that lies in its working folder still states the size of the old weights.
+    """
+    final = pathlib.Path(os.path.realpath(model))
+
+    def recognizes(path: pathlib.Path) -> bool:
+        size = path.stat().st_size
+        return any(_weights_end(xml) == size for xml in (final, *working_folder(final).glob("new/*.xml")))
+
+    return Kind(f"the weights of the OpenVINO model {final.name!r}", recognizes)
+
+
 SAVED_MODEL = Kind("a SavedModel", _is_saved_model, is_folder=True)
 TIMM_LAYOUT = Kind("a network in timm's layout", _is_timm_layout, is_folder=True)
 FIGURE = Kind("a figure of matplotlib", _is_drawn)
@@ -168,6 +201,7 @@ _KINDS = {
     ".safetensors": Kind("a safetensors file", _is_safetensors),
     ".tflite": Kind("a TFLite model", _starting(b"TFL3", at=4)),
     ".txt": Kind("a text", lambda path: _text(path) is not None),
+    ".xml": Kind("an OpenVINO model", _is_openvino),
 }
 
 

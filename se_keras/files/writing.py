@@ -12,7 +12,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from se_keras.files.kinds import Kind, kind_of
+from se_keras.files.kinds import Kind, kind_of, working_folder
 from se_keras.files.locks import locked, refuse_no_folder
 from se_keras.files.moves import exchange, move_if_free, signature, sync, sync_names
 
@@ -133,7 +133,7 @@ class _Place:
 
     @property
     def working(self) -> pathlib.Path:
-        return self.final.with_name(f".{self.final.name}.writing")
+        return working_folder(self.final)
 
     @property
     def temporary(self) -> pathlib.Path:

@@ -90,7 +90,7 @@ def evaluate(
     """Classifies labeled images with a model, or with an exported file in its own runtime.
 
     Args:
-        model: A Keras model, or a SavedModel, `.tflite`, `.onnx`, or `.keras` file.
+        model: A Keras model, or a SavedModel, `.tflite`, `.onnx`, `.xml` (OpenVINO), or `.keras` file.
         data: The images, such as `open_data(...).validation`.
         preprocessing: The preprocessing of the images. None uses that of the model or file.
         threads: Number of CPU threads.

@@ -69,6 +69,6 @@ def tag_of(architecture: str, tag: str) -> str:
         )
     if tag == ALIAS:
         free = [record for record in records if record.license not in NOT_COMMERCIAL]
-        return max(free or records, key=lambda record: record.top1).tag
+        return max(free or records, key=lambda record: record.top1 or 0).tag
     tags = {record.timm.partition(".")[2]: record.tag for record in records}
     return tags[one_of(f"weights of {architecture!r}", tag, tags)]

@@ -22,6 +22,12 @@ def grouped():
     return shortened("se_resnext50", input_shape=(64, 64, 3), classes=5)
 
 
+@pytest.fixture
+def tiny():
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(inputs)), name="tiny")
+
+
 @pytest.fixture(scope="session")
 def gpu(tmp_path_factory):
     """Skips where LiteRT finds no GPU, nor the driver of Chromium that stands in for one."""

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from se_keras.files import SAVED_MODEL, json_with, kind_of, table_of
+from se_keras.files import SAVED_MODEL, json_with, kind_of, openvino_weights, table_of
 
 
 def keras_file(path):
@@ -31,6 +31,11 @@ def onnx_file(path):
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [])), path)
 
 
+def openvino_text(offset, size):
+    data = f'<data element_type="f32" shape="3" offset="{offset}" size="{size}" />'
+    return f'<?xml version="1.0"?>\n<net name="g" version="11">\n<layers>{data}</layers>\n</net>\n'
+
+
 WRITERS = {
     "a.csv": lambda path: path.write_text("file,error\na,b\n"),
     "a.weights.h5": weights_file,
@@ -44,8 +49,9 @@ WRITERS = {
     "a.safetensors": lambda path: save_file({"a": np.zeros(1)}, path),
     "a.tflite": lambda path: path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(100)),
     "a.txt": lambda path: path.write_text("daisy\nrose\n"),
+    "a.xml": lambda path: path.write_text(openvino_text(0, 12)),
 }
-TEXTS = {"a.csv", "a.json", "a.md", "a.txt"}
+TEXTS = {"a.csv", "a.json", "a.md", "a.txt", "a.xml"}
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +87,18 @@ def test_side_files_are_told_by_their_names_within(tmp_path):
     assert json_with("dtype").obstacle(tmp_path / "a.json")
     assert table_of("file", "error").obstacle(tmp_path / "a.csv") == ""
     assert "begins with b'file,error,m'" in table_of("error").obstacle(tmp_path / "a.csv")
+
+
+def test_weights_belong_to_the_openvino_model_that_states_their_size(tmp_path):
+    model, weights = tmp_path / "m.xml", tmp_path / "m.bin"
+    weights.write_bytes(bytes(32))
+    assert "begins with" in openvino_weights(model).obstacle(weights)  # there is no model
+    for text, reason in ((openvino_text(20, 12), ""), (openvino_text(0, 12), "a file of"), ("<html>", "a file of")):
+        model.write_text(text)
+        assert openvino_weights(model).obstacle(weights)[:9] == reason
+    (tmp_path / ".m.xml.writing/new").mkdir(parents=True)
+    (tmp_path / ".m.xml.writing/new/m.xml").write_text(openvino_text(20, 12))  # just replaced
+    assert openvino_weights(model).obstacle(weights) == ""
 
 
 def saved_model(folder):

@@ -13,8 +13,11 @@ import se_keras
 from se_keras import create_model, get_preprocessing, list_models, list_weights
 from se_keras.catalog import known_networks
 from se_keras.models import registry
+from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
 from se_keras.weights.published import DEFAULT_TAGS, RECORDS
+from se_keras.weights.structure import fingerprint_of
+from se_keras.weights.timm_names import record_named
 
 OF_THE_PAPER = [
     "se_bn_inception",
@@ -127,6 +130,7 @@ def test_two_tables_cannot_name_the_same_network():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("seresnet51", r"Unknown model 'seresnet51'\. Did you mean .*'seresnet50'"),
         ("se_resnet51", r"Unknown model 'se_resnet51'\. Did you mean .*'se_resnet50'.*\? Options: .*'senet154'"),
         ("SEResNet50", r"Unknown model 'SEResNet50'\..*Options: .*'se_resnet50'"),
         ("resnet", r"Unknown model 'resnet'\."),
@@ -232,3 +236,51 @@ def test_builders_carry_the_documentation_of_their_network():
     assert "(none exists)" in text
     for word in (".caffemodel", ".pth", ".safetensors", "DownloadError:", "WeightsMismatchError:", "Example:"):
         assert word in text
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "model", "tag", "lineage"),
+    [
+        ("seresnet50.ra2_in1k", None, "se_resnet50", "ra2_in1k", "timm"),
+        ("seresnet50", "a1_in1k", "se_resnet50", "a1_in1k", "timm"),
+        ("seresnet50", "imagenet", "se_resnet50", "ra2_in1k", "timm"),
+        ("legacy_seresnet50.in1k", None, "se_resnet50", "legacy_in1k", None),
+        ("legacy_seresnet50", "imagenet", "se_resnet50", "legacy_in1k", None),
+        ("legacy_senet154", None, "senet154", None, None),
+        ("seresnet18", None, "se_resnet18", None, "timm"),
+        ("seresnet18", "runs/a.safetensors", "se_resnet18", "runs/a.safetensors", "timm"),
+        ("senet154.gluon_in1k", None, "senet154", "gluon_in1k", None),
+        ("regnety_032", "imagenet", "regnety_032", "imagenet", None),
+    ],
+)
+def test_timms_names_stand_for_our_networks(name, weights, model, tag, lineage):
+    assert registry.resolve(name, weights) == registry.Named(model, tag, lineage)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("seresnet50.ra3_in1k", r"Unknown weights of 'seresnet50' 'ra3_in1k'\. Did you mean .*'ra2_in1k'"),
+        ("seresnet34.imagenet", "No weights have been published for timm's 'seresnet34'"),
+    ],
+)
+def test_unknown_tag_of_timms_names_is_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(name)
+
+
+def test_timms_names_are_built_in_timms_structure():
+    model, options = create_model("seresnet18", input_shape=(64, 64, 3)), Options(input_shape=(64, 64, 3))
+    timms, own = (assemble("se_resnet18", NETWORKS["se_resnet18"], options, lineage=one) for one in ("timm", None))
+    assert fingerprint_of(model) == fingerprint_of(timms) != fingerprint_of(own)
+    assert list_weights("seresnet18") == []
+    assert list_weights("legacy_seresnet18") == ["se_resnet18.legacy_in1k"]
+    assert get_preprocessing("seresnet50.a3_in1k") == get_preprocessing("se_resnet50.a3_in1k")
+
+
+def test_every_record_of_timm_is_found_by_its_name():
+    for record in RECORDS.values():
+        if record.timm:
+            named = registry.resolve(record.timm)
+            assert (named.model, named.weights) == (record.model, record.tag)
+            assert record_named(record.timm) is record

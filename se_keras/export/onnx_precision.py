@@ -1,0 +1,122 @@
+"""An ONNX model in half precision or in 8 bits, by ONNX Runtime's own tools."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+KEPT_IN_FLOAT = ("Softmax",)  # of the answers, where a step of 8 bits is 0.4 %
+BATCH = 8  # images at a time, whose maps are in memory together
+
+
+def optimized(path: str | os.PathLike) -> Any:
+    """Reads a model after the optimizations of ONNX Runtime that hold on every machine.
+
+    Args:
+        path: An `.onnx` file.
+
+    Returns:
+        An `onnx.ModelProto` of ONNX's own operations.
+
+    Raises:
+        ValueError: ONNX Runtime does not load the file.
+    """
+    onnx, runtime = importlib.import_module("onnx"), importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        result = os.path.join(folder, "model.onnx")
+        options.optimized_model_filepath = result
+        try:
+            runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no common base class
+            raise ValueError(f"ONNX Runtime cannot run the converted file: {error}") from error
+        model = onnx.load(result)
+    domains = {"", "ai.onnx", *(node.domain for node in model.graph.node), *(one.domain for one in model.functions)}
+    imports = [entry for entry in model.opset_import if entry.domain in domains]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
+    return model
+
+
+def in_half_precision(model: Any) -> Any:
+    """Converts weights and computation to float16; inputs and outputs stay as they are.
+
+    Args:
+        model: An `onnx.ModelProto`.
+
+    Returns:
+        A new one.
+    """
+    module = importlib.import_module("onnxruntime.transformers.float16")
+    return module.convert_float_to_float16(model, keep_io_types=True)
+
+
+def in_8_bits(model: Any, images: np.ndarray) -> Any:
+    """Quantizes weights, per channel, and activations; inputs and outputs stay in float.
+
+    What precedes the first convolution or dense layer stays in float, so that the normalized image is quantized once,
+    and so does the final softmax. The squeeze, the gates, and their product with the map are quantized: in float, they
+    agree no better on the bundled SE-ResNet-20.
+
+    Args:
+        model: An `onnx.ModelProto` whose input is named "images".
+        images: Float32 array of shape (n, height, width, channels), for the ranges of activations.
+
+    Returns:
+        A new model with pairs of QuantizeLinear and DequantizeLinear.
+    """
+    onnx = importlib.import_module("onnx")
+    quantization = importlib.import_module("onnxruntime.quantization")
+
+    with tempfile.TemporaryDirectory() as folder, _warnings_held():
+        source, result = (pathlib.Path(folder, name) for name in ("float.onnx", "int8.onnx"))
+        onnx.save(onnx.shape_inference.infer_shapes(model), os.fspath(source))
+        quantization.quantize_static(
+            os.fspath(source),
+            os.fspath(result),
+            _Batches(images),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            nodes_to_exclude=_kept(model.graph),
+        )
+        return onnx.load(os.fspath(result))
+
+
+class _Batches:
+    """What the quantizer reads images from."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        part = next(self.parts, None)
+        return None if part is None else {"images": part}
+
+
+def _kept(graph: Any) -> list[str]:
+    first = next((place for place, node in enumerate(graph.node) if node.op_type in COMPUTING), len(graph.node))
+    return [node.name for place, node in enumerate(graph.node) if place < first or node.op_type in KEPT_IN_FLOAT]
+
+
+@contextlib.contextmanager
+def _warnings_held() -> Iterator[None]:
+    """Holds the advice to optimize the model first, which the quantizer always gives to other optimizers' models."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

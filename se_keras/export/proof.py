@@ -1,0 +1,101 @@
+"""Proof of a written file: it runs once in its own runtime, and answers like its model, before it gets its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+
+import keras
+import numpy as np
+
+from se_keras.export.images import random_images
+from se_keras.export.inference_form import OPEN_SIZE
+from se_keras.export.runtime import RUNTIMES, format_of, open_runner
+
+FEW = 8  # images like those the model will see
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """How far the answers of a file may be from its model's.
+
+    Args:
+        most: The norm of the difference divided by the norm of the model's answers.
+        rounding: Relative perturbation of the input that stands for the rounding in a file of this precision.
+        times: How often its effect on the model's answers may be exceeded, where that is more than `most`: the softmax
+            of a random network can amplify the last bit.
+    """
+
+    most: float
+    rounding: float
+    times: float
+
+
+EXACT = Tolerance(1e-3, 2.0**-20, 50)
+HALF = Tolerance(2e-2, 2.0**-9, 50)
+# Some classes may differ, which `verify` judges; the answers of a broken file are beyond this.
+EIGHT_BITS = Tolerance(0.5, 2.0**-7, 10)
+FINITE = Tolerance(math.inf, 0.0, 0)
+TOLERANCES = {"fp32": EXACT, "fp16": HALF, "int8": EIGHT_BITS, "int16x8": EIGHT_BITS}
+"""By precision; the answers of others, which are not calibrated, must be finite."""
+
+
+def check_file(
+    path: str | os.PathLike, model: keras.Model, *, tolerance: Tolerance = EXACT, images: np.ndarray | None = None
+) -> None:
+    """Runs a file and its model on the same images, and rejects the file if they differ.
+
+    Args:
+        path: The file or folder, under a name with its own suffix.
+        model: The model that it was written from.
+        tolerance: How far their answers may be apart.
+        images: Images like those the model will see. Default: random ones. Models that do not take images, or have
+            several outputs, are only opened.
+
+    Raises:
+        ValueError: The runtime does not open the file, or the answers differ.
+        ImportError: The runtime is not installed.
+    """
+    try:
+        runner = open_runner(path)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"The converted file does not load: {error}. If it is quantized, the outputs of a layer were nearly "
+            "constant on `data`; pass photos like those the model was trained on."
+        ) from error
+    shape = [size if size is not None else OPEN_SIZE for size in model.inputs[0].shape[1:]]
+    if len(shape) != 3 or len(model.outputs) > 1:
+        return
+    images = random_images(shape, 2).images if images is None else images[:FEW]
+    found, expected = runner(images), _answers(model, images)
+    difference = _distance(found, expected)
+    if np.isfinite(expected).all() and not _is_tolerated(difference, model, images, tolerance):
+        raise ValueError(
+            f"In {RUNTIMES[format_of(path)]}, the converted file does not answer like {model.name!r}, so it is not "
+            f"written: the answers differ by {difference:.2g} of their size; at most {tolerance.most:.2g} is allowed."
+        )
+
+
+def _is_tolerated(difference: float, model: keras.Model, images: np.ndarray, tolerance: Tolerance) -> bool:
+    is_small = math.isfinite(difference) and difference <= tolerance.most
+    return is_small or difference <= tolerance.times * _shaken(model, images, tolerance)
+
+
+def _distance(found: np.ndarray, expected: np.ndarray) -> float:
+    """Returns the norm of the difference divided by the norm of what is expected; NaN if the shapes differ."""
+    if found.shape != expected.shape:
+        return float("nan")
+    tiny = float(np.finfo("float32").tiny)
+    return float(np.linalg.norm(found - expected) / max(float(np.linalg.norm(expected)), tiny))
+
+
+def _shaken(model: keras.Model, images: np.ndarray, tolerance: Tolerance) -> float:
+    """Returns how far rounding of the input moves the model's answers."""
+    signs = np.random.default_rng(0).choice([-tolerance.rounding, tolerance.rounding], images.shape)
+    moved = (images * (1 + signs)).astype(images.dtype)
+    return _distance(_answers(model, moved), _answers(model, images))
+
+
+def _answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(model(images, training=False)), "float32")

@@ -1,0 +1,167 @@
+"""OpenVINO export, for CPUs, GPUs, and NPUs of Intel and others."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from se_keras.errors import one_of
+from se_keras.export.calibration import calibration_for
+from se_keras.export.description import stored_properties
+from se_keras.export.exportable import (
+    check_numbers_only,
+    check_one_input,
+    layers_in_text,
+    require_tensorflow,
+)
+from se_keras.export.inference_form import float32_form
+from se_keras.export.openvino_int8 import quantized_to_8_bits
+from se_keras.export.openvino_runtime import SECTION, openvino_module
+from se_keras.export.proof import TOLERANCES, check_file
+from se_keras.export.to_tflite import write_archive
+from se_keras.files import Kind, kind_of, openvino_weights, replacing_together
+from se_keras.native_output import native_output_held
+from se_keras.progress import steps
+
+DTYPES = ("fp32", "fp16", "int8")
+
+
+def openvino(
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    dtype: str = "fp32",
+    data: Any = None,
+    class_names: Sequence[str] | None = None,
+    overwrite: bool = False,
+    verbose: str | int = "auto",
+) -> pathlib.Path:
+    """Writes a model for OpenVINO: an `.xml` file, and its weights in a `.bin` file next to it.
+
+    The model is first converted to its deployed form (`surgery.deploy`), and half-precision policies
+    to float32. The batch is dynamic, and inputs and outputs are float32. Before the files get their
+    names, OpenVINO runs them once beside the model.
+
+    Args:
+        model: A functional or sequential model with one input.
+        path: The file to write, ending in .xml.
+        dtype: "fp32"; "fp16": half-precision weights, half the size; "int8": weights and activations,
+            quantized by NNCF.
+        data: For "int8": at least 100 different images like those the model will see: a folder, an
+            array of shape (n, height, width, channels), or a `tf.data` pipeline, in the range 0 to 255
+            for the networks of this package. At most 200 are used.
+        class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
+            Default: the model's own, if it has any.
+        overwrite: Whether to replace an existing OpenVINO model and its weights.
+        verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
+
+    Returns:
+        The `.xml` file. Its input is named "images", its output "output_0". Its `rt_info` has a section
+        "se_keras" with "output", a key of `se_keras.scores.SIGNATURES`, "input" (size, crop, and range
+        as JSON), and if there are any "class_names", a JSON list:
+        `model.get_rt_info(["se_keras", "class_names"]).value`.
+
+    Raises:
+        FileExistsError: One of the two files exists, and `overwrite` is False or it is something else.
+        ImportError: The extra "openvino" is not installed.
+        RuntimeError: Keras does not run on TensorFlow.
+        ValueError: `path` does not end in .xml; the model has several inputs or a vocabulary, or is
+            subclassed, not built, or quantized by Keras; `class_names` do not fit the outputs; OpenVINO
+            lacks an operation; `data` is missing or has too few different images; or the files do not
+            answer like the model.
+    """
+    targets = openvino_targets(path)
+    require_tensorflow("An OpenVINO model")
+    one_of("dtype", dtype, DTYPES)
+    check_numbers_only(model, "An OpenVINO model")
+    check_one_input(model)
+    properties = stored_properties(model, dtype, class_names)
+    openvino_module("Writing an OpenVINO model")
+    images = calibration_for(model, data) if dtype == "int8" else None
+    with (
+        steps(f"Writing {os.fspath(path)}", 4, verbose=verbose) as advance,
+        replacing_together(targets, overwrite=overwrite) as (target, weights),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        _, deployed = float32_form(model)
+        advance()
+        converted = _converted(deployed, folder)
+        if images is not None:
+            converted = quantized_to_8_bits(converted, images)
+        advance()
+        for name, text in properties.items():
+            converted.set_rt_info(text, [SECTION, name])
+        _save(converted, target, in_half=dtype == "fp16")
+        advance()
+        check_file(target, deployed, tolerance=TOLERANCES[dtype], images=images)
+        target.with_suffix(".bin").replace(weights)
+        advance()
+    return pathlib.Path(path)
+
+
+def openvino_targets(path: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
+    """Returns the files that `openvino` writes, for `files.check_targets`.
+
+    Args:
+        path: As in `openvino`.
+
+    Returns:
+        The paths of the model and its weights, and the kind of each.
+
+    Raises:
+        ValueError: `path` does not end in .xml.
+    """
+    if pathlib.Path(path).suffix != ".xml":
+        raise ValueError(f"`path` must end in .xml; received {os.fspath(path)!r}.")
+    return {path: kind_of(path), pathlib.Path(path).with_suffix(".bin"): openvino_weights(path)}
+
+
+def _converted(model: keras.Model, folder: str) -> Any:
+    """Converts a model by way of a SavedModel in a folder, from which the weights are read until they are saved."""
+    import openvino
+
+    with native_output_held():
+        write_archive(model, folder, batch=None)
+        try:
+            # Not `convert_model`, which sends statistics of its use to the makers of OpenVINO.
+            return openvino.Core().read_model(folder)
+        except RuntimeError as error:
+            missing = re.search(r"No conversion rule found for operations: (.*)", str(error))
+            if missing is None:
+                raise
+            names = missing[1].split(", ")
+            raise ValueError(
+                f"OpenVINO has no operation for: {missing[1]}{layers_in_text(model, _nodes_of(folder, names))}. "
+                "Replace the layer that uses them, or make a keras.Model that begins after it."
+            ) from error
+
+
+def _nodes_of(folder: str, operations: Sequence[str]) -> str:
+    """Returns the names of the nodes of these operations in a SavedModel, which contain those of the layers."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString(pathlib.Path(folder, "saved_model.pb").read_bytes())
+    functions = [function for graph in saved.meta_graphs for function in graph.graph_def.library.function]
+    nodes = [node for function in functions for node in function.node_def]
+    return " ".join(f"/{node.name}/" for node in nodes if node.op in operations)
+
+
+def _save(model: Any, path: pathlib.Path, *, in_half: bool) -> None:
+    """Writes the `.xml` file, and the `.bin` file next to it, and names a full disk, which OpenVINO does not."""
+    import openvino
+
+    try:
+        openvino.save_model(model, os.fspath(path), compress_to_fp16=in_half)
+    except RuntimeError as error:
+        if "iostream" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+    if not openvino_weights(path).recognizes(path.with_suffix(".bin")):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,0 +1,59 @@
+"""What is written runs in its own runtime first, and a file that answers differently gets no name."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from small_networks import shortened
+
+from se_keras import export
+from se_keras.export import to_onnx, to_openvino, to_saved_model, to_tflite
+from se_keras.export.proof import EIGHT_BITS, EXACT, FINITE, check_file
+
+
+@pytest.mark.parametrize(
+    ("form", "package", "module", "step"),
+    [
+        ("saved_model", "tensorflow", to_saved_model, "inference_form"),
+        ("tflite", "tensorflow", to_tflite, "converted"),
+        ("onnx", "tf2onnx", to_onnx, "_converted"),
+        ("openvino", "openvino", to_openvino, "_converted"),
+    ],
+)
+def test_file_that_answers_differently_is_refused(form, package, module, step, tiny, tmp_path, monkeypatch):
+    pytest.importorskip(package)
+    right = getattr(module, step)
+    other = keras.Model(tiny.inputs[0], layers.ReLU()(tiny.outputs[0]))
+    monkeypatch.setattr(module, step, lambda model, *rest, **options: right(other, *rest, **options))
+    ending = {"saved_model": "folder", "openvino": "model.xml"}.get(form, f"model.{form}")
+    with pytest.raises(ValueError, match="the converted file does not answer like 'tiny', so it is not written"):
+        getattr(export, form)(tiny, tmp_path / ending)
+    assert os.listdir(tmp_path) == []
+
+
+def test_how_far_answers_may_be_apart(tiny, tmp_path):
+    path = export.tflite(tiny, tmp_path / "model.tflite")
+    images = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
+    for offset, tolerated, refused in ((0.3, EIGHT_BITS, EXACT), (1.0, FINITE, EIGHT_BITS)):
+        size = np.linalg.norm(tiny(images)) / len(images) ** 0.5
+        moved = keras.models.clone_model(tiny)
+        moved.set_weights(tiny.get_weights())
+        moved.layers[-1].bias.assign(np.full(4, offset * size))
+        check_file(path, moved, tolerance=tolerated, images=images)
+        with pytest.raises(ValueError, match=r"In LiteRT CPU.*the answers differ by 0\.\d+ of their size; at most"):
+            check_file(path, moved, tolerance=refused, images=images)
+
+
+def test_answers_of_another_shape_are_refused(tiny, tmp_path):
+    path = export.tflite(tiny, tmp_path / "model.tflite")
+    wider = keras.Model(tiny.inputs[0], layers.Concatenate()([tiny.outputs[0]] * 2))
+    for tolerance in (EXACT, FINITE):
+        with pytest.raises(ValueError, match="does not answer like"):
+            check_file(path, wider, tolerance=tolerance)
+
+
+def test_half_precision_models_are_compared_with_more_room(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    assert export.saved_model(shortened("se_resnet20"), tmp_path / "folder").is_dir()

@@ -1,0 +1,168 @@
+"""OpenVINO: names, dynamic batch, information, and the same answers in its runtime; skipped without the extra."""
+
+import json
+import os
+import resource
+import signal
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from small_networks import answers
+
+import se_keras
+from se_keras import export
+from se_keras.export.openvino_runtime import OpenVinoRunner, read_openvino, stored_information
+from se_keras.export.structure import size_of, structure_of
+from se_keras.training.sources import load_sample
+
+openvino = pytest.importorskip("openvino", reason="needs the extra 'openvino'")
+
+NAMES = [f"class {number}" for number in range(10)]
+
+
+@pytest.fixture(scope="module")
+def file(model, tmp_path_factory):
+    return export.openvino(model, tmp_path_factory.mktemp("openvino") / "model.xml", class_names=NAMES)
+
+
+def test_file_passes_in_its_own_runtime(model, file, rng):
+    images = rng.uniform(0, 255, (5, 32, 32, 3)).astype("float32")
+    report = export.verify(file, model, data=images, labels=[0, 1, 2, 3, 4], repeats=2)
+    assert report.passed, report.failures
+    assert report.agreements[1].relative_error < 1e-5
+    assert report.agreements[1].runtime == "openvino"
+    assert report.speeds[0].median > 0
+    assert report.size == file.stat().st_size + file.with_suffix(".bin").stat().st_size
+
+
+def test_names_batch_and_information(file):
+    structure = structure_of(file)
+    assert (structure.format, structure.dtype) == ("openvino", "fp32")
+    assert structure.inputs == ("images (any, 32, 32, 3) float32",)
+    assert structure.outputs == ("output_0 (any, 10) float32",)
+    found = stored_information(read_openvino(file))
+    assert json.loads(found["class_names"]) == NAMES
+    assert json.loads(found["input"])["height"] == 32
+    assert (found["output"], found["dtype"]) == ("probabilities", "fp32")
+    runner = OpenVinoRunner(file)
+    assert runner.kind == "probabilities"
+    assert runner(np.full((33, 32, 32, 3), 128, "float32")).shape == (33, 10)
+
+
+def test_hoisted_network_keeps_one_convolution_a_layer(grouped, tmp_path):
+    path = export.openvino(grouped, tmp_path / "model.xml")
+    operations = structure_of(path).operations
+    convolutions = [layer for layer in grouped.layers if type(layer).__name__ in ("Conv2D", "GroupedConv2D")]
+    excitations = [layer for layer in grouped.layers if isinstance(layer, se_keras.SqueezeExcite)]
+    found = operations["Convolution"] + operations["GroupConvolution"]
+    assert found == len(convolutions) + 2 * len(excitations)
+    assert operations["ReduceMean"] == len(excitations) + 1
+    assert operations["Transpose"] == 2  # of the image, and of the last map
+
+
+def test_half_precision_file_is_half_as_large(model, file, tmp_path):
+    path = export.openvino(model, tmp_path / "half.xml", dtype="fp16")
+    assert structure_of(path).dtype == "fp16"
+    assert size_of(path.with_suffix(".bin")) < 0.6 * size_of(file.with_suffix(".bin"))
+    assert export.verify(path, model, repeats=0).passed
+
+
+def test_both_files_or_none_are_replaced(tiny, tmp_path):
+    target = tmp_path / "model.xml"
+    for path in (target, target.with_suffix(".bin")):
+        path.write_bytes(b"precious")
+        for overwrite in (False, True):
+            with pytest.raises(FileExistsError, match=rf"{path.name}' is a file of .* Choose another path"):
+                export.openvino(tiny, target, overwrite=overwrite)
+        assert path.read_bytes() == b"precious"
+        path.unlink()
+    export.openvino(tiny, target)
+    with pytest.raises(FileExistsError, match="Pass overwrite=True to replace it"):
+        export.openvino(tiny, target)
+    export.openvino(keras.Model(tiny.inputs[0], layers.Activation("sigmoid")(tiny.outputs[0])), target, overwrite=True)
+    assert structure_of(target).operations["Sigmoid"] == 1
+    assert sorted(os.listdir(tmp_path)) == ["model.bin", "model.xml"]
+
+
+def test_full_disk_leaves_what_was_there(tiny, tmp_path, monkeypatch):
+    save = openvino.save_model
+
+    def save_on_a_full_disk(*arguments, **options):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+        try:
+            save(*arguments, **options)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, ignored)
+
+    monkeypatch.setattr(openvino, "save_model", save_on_a_full_disk)
+    with pytest.raises(OSError, match=r"model\.xml' could not be written: No space left.*nothing is now"):
+        export.openvino(tiny, tmp_path / "model.xml")
+    assert os.listdir(tmp_path) == []
+
+
+def test_unsupported_layer_is_named(tmp_path):
+    class Odd(layers.Layer):
+        def call(self, inputs):
+            return keras.ops.erfinv(inputs / 300)
+
+    images = keras.Input((8, 8, 1))
+    model = keras.Model(images, Odd(name="odd")(images))
+    with pytest.raises(ValueError, match=r"OpenVINO has no operation for: Erfinv, needed in .*odd"):
+        export.openvino(model, tmp_path / "model.xml")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": "model.onnx"}, r"must end in \.xml"),
+        ({"dtype": "int4"}, "int8"),
+        ({"dtype": "int8"}, "needs `data`"),
+        ({"dtype": "int8", "data": np.zeros((9, 32, 32, 3))}, "at least 100 different images"),
+        ({"class_names": ["one"]}, "each of the 10 classes; received 1"),
+    ],
+)
+def test_wrong_arguments(options, message, model, tmp_path):
+    path = tmp_path / options.pop("path", "model.xml")
+    with pytest.raises(ValueError, match=message):
+        export.openvino(model, path, **options)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("package", "options"), [("openvino", {}), ("nncf", {"dtype": "int8"})])
+def test_a_missing_package_names_the_extra(package, options, model, tmp_path, monkeypatch, rng):
+    monkeypatch.setitem(sys.modules, package, None)
+    data = rng.integers(0, 256, (100, 32, 32, 3))
+    with pytest.raises(ImportError, match=rf"needs the package '{package}'.*se_keras\[openvino\]"):
+        export.openvino(model, tmp_path / "model.xml", data=data, **options)
+    assert os.listdir(tmp_path) == []
+
+
+def test_damaged_files_are_named(file, tmp_path):
+    path = tmp_path / "model.xml"
+    path.write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match=r"weights of .*model\.xml' are missing"):
+        export.verify(path)
+    path.with_suffix(".bin").write_bytes(file.with_suffix(".bin").read_bytes())
+    path.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"model\.xml' is damaged"):
+        export.verify(path)
+
+
+@pytest.mark.slow
+def test_bundled_network_keeps_its_classes_in_8_bits(tmp_path, capfd):
+    pytest.importorskip("nncf", reason="needs the extra 'openvino'")
+    model, sample = se_keras.create_model("se_resnet20", weights="cifar10"), load_sample()
+    path = export.openvino(model, tmp_path / "model.xml", dtype="int8", data=sample.x_train[:200], verbose=0)
+    assert capfd.readouterr() == ("", "")
+    assert structure_of(path).dtype == "int8"
+    expected = answers(model, sample.x_test.astype("float32"))
+    found = OpenVinoRunner(path)(sample.x_test)
+    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.98  # 98.2 % measured
+    assert size_of(path.with_suffix(".bin")) < 0.3 * model.count_params() * 4
