@@ -8,8 +8,8 @@ import math
 import keras
 import numpy as np
 import pytest
-from keras import layers, ops
 from cases import ALL
+from keras import layers, ops
 from rewriting import actions, deployment, relative_difference
 from small_networks import answers, shortened
 
