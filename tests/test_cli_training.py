@@ -161,6 +161,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data_file, tmp_path, capsys, monkeyp
         ([*NEW, "--recipe", "cifar", "--devices", "CPU:0"], "--distribute mirrored"),
         # Before any image is read:
         ([*UNREAD, "--model", "se_resnet2"], "Unknown model 'se_resnet2'. Did you mean"),
+        ([*UNREAD, "--model", "seresnet18"], "'seresnet18' would start from random weights"),
         ([*UNREAD, "--model", "se_resnet20.cifar"], "Did you mean 'cifar10'"),
         ([*UNREAD, "--model", "se_resnet20", "--weights", "imagenet"], "has no ImageNet weights"),
         ([*UNREAD, "--model", "se_resnet20", "--weights", "no.safetensors"], "no weights file at 'no.safetensors'"),

@@ -61,7 +61,7 @@ ALLOWED = {
     "class_names": {"errors", "files", "preprocessing"},
     "weights": {"errors", "files", "file_kinds", "model_files", "class_names", "images", "preprocessing"},
     "choice": {"errors", "catalog", "weights"},
-    "models": {*BASE, "catalog", "weights", "surgery"},
+    "models": {*BASE, "weights", "surgery"},
     # These are given a model and never build one:
     "inference": {*BASE, "surgery"},
     "surgery": BASE,

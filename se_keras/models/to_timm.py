@@ -12,7 +12,6 @@ from typing import Any
 import keras
 from safetensors.numpy import save_file
 
-from se_keras.catalog import known_networks
 from se_keras.class_names import get_class_names
 from se_keras.files import TIMM_LAYOUT, replacing
 from se_keras.images.record import Preprocessing
@@ -197,12 +196,7 @@ def _candidates(model: keras.Model) -> list[str]:
     body = sum(_sizes(model)) - (features + 1) * classes
     for kernel in (variables[name].shape for name in STEMS if name in variables):
         body += kernel[0] * kernel[1] * (3 - kernel[2]) * kernel[3]
-    known = known_networks()
-    return [
-        name
-        for name, one in ARCHITECTURES.items()
-        if known[one.model].parameters - (features + 1) * known[one.model].classes == body
-    ]
+    return [name for name, one in ARCHITECTURES.items() if one.parameters - (features + 1) * one.classes == body]
 
 
 def _reference(name: str, model: keras.Model) -> keras.Model:

@@ -17,27 +17,33 @@ class Architecture:
         model: The network's registry name.
         family: How timm names its tensors, a key of `weights.rules.FAMILIES`.
         lineage: Its structure. None, or one that the network lacks: the network's own.
+        parameters: Number of trainable parameters, with a classifier of `classes`.
+        classes: Number of classes.
     """
 
     model: str
     family: str
-    lineage: str | None = None
+    lineage: str | None
+    parameters: int
+    classes: int = 1000
 
 
 _WITHOUT_WEIGHTS = {
-    "seresnet18": Architecture("se_resnet18", "timm", "timm"),
-    "seresnet34": Architecture("se_resnet34", "timm", "timm"),
-    "seresnet101": Architecture("se_resnet101", "timm", "timm"),
-    "seresnet152": Architecture("se_resnet152", "timm", "timm"),
+    "seresnet18": Architecture("se_resnet18", "timm", "timm", 11_779_624),
+    "seresnet34": Architecture("se_resnet34", "timm", "timm", 21_960_416),
+    "seresnet101": Architecture("se_resnet101", "timm", "timm", 49_326_872),
+    "seresnet152": Architecture("se_resnet152", "timm", "timm", 66_821_848),
 }
+
+
+def _architecture(record: WeightsRecord) -> Architecture:
+    classes = Architecture.classes if record.classes is None else record.classes
+    return Architecture(record.model, record.family, record.lineage, record.parameters, classes)
+
 
 ARCHITECTURES: dict[str, Architecture] = {
     **_WITHOUT_WEIGHTS,
-    **{
-        record.timm.partition(".")[0]: Architecture(record.model, record.family, record.lineage)
-        for record in RECORDS.values()
-        if record.timm
-    },
+    **{record.timm.partition(".")[0]: _architecture(record) for record in RECORDS.values() if record.timm},
 }
 """By timm's name, such as "seresnet50", "legacy_seresnet50", or "regnety_032"."""
 

@@ -94,6 +94,14 @@ def test_only_an_earlier_output_is_replaced(model, tmp_path):
         se_keras.save_for_timm(model, folder, overwrite=True)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["legacy_seresnet18", "seresnet18", "seresnet50", "regnety_008", "tf_efficientnet_b0"])
+def test_networks_are_told_from_those_that_resemble_them(name, tmp_path):
+    model = se_keras.create_model(name, classes=3, name="mine")
+    folder = se_keras.save_for_timm(model, tmp_path / "out")
+    assert json.loads((folder / "config.json").read_text())["architecture"] == name
+
+
 def altered(**options):
     return se_keras.LCNet050(weights=None, **{"input_shape": SMALL, **options})
 
