@@ -25,17 +25,19 @@ class Tolerance:
         rounding: Relative perturbation of the input that stands for the rounding in a file of this precision.
         times: How often its effect on the model's answers may be exceeded, where that is more than `most`: the softmax
             of a random network can amplify the last bit.
+        step: How far each answer may be apart in any case: 8 bits show a probability below 1/256 as 0.
     """
 
     most: float
     rounding: float
     times: float
+    step: float = 0.0
 
 
 EXACT = Tolerance(1e-3, 2.0**-20, 50)
 HALF = Tolerance(2e-2, 2.0**-9, 50)
 # Some classes may differ, which `verify` judges; the answers of a broken file are beyond this.
-EIGHT_BITS = Tolerance(0.5, 2.0**-7, 10)
+EIGHT_BITS = Tolerance(0.5, 2.0**-7, 10, step=1 / 256)
 FINITE = Tolerance(math.inf, 0.0, 0)
 TOLERANCES = {"fp32": EXACT, "fp16": HALF, "int8": EIGHT_BITS, "int16x8": EIGHT_BITS}
 """By precision; the answers of others, which are not calibrated, must be finite."""
@@ -69,7 +71,7 @@ def check_file(
         return
     images = random_images(shape, 2).images if images is None else images[:FEW]
     found, expected = runner(images), _answers(model, images)
-    difference = _distance(found, expected)
+    difference = _distance(found, expected, tolerance.step)
     if np.isfinite(expected).all() and not _is_tolerated(difference, model, images, tolerance):
         raise ValueError(
             f"In {RUNTIMES[format_of(path)]}, the converted file does not answer like {model.name!r}, so it is not "
@@ -82,12 +84,13 @@ def _is_tolerated(difference: float, model: keras.Model, images: np.ndarray, tol
     return is_small or difference <= tolerance.times * _shaken(model, images, tolerance)
 
 
-def _distance(found: np.ndarray, expected: np.ndarray) -> float:
-    """Returns the norm of the difference divided by the norm of what is expected; NaN if the shapes differ."""
+def _distance(found: np.ndarray, expected: np.ndarray, step: float = 0.0) -> float:
+    """Returns the norm of differences above `step`, divided by that of what is expected; NaN if shapes differ."""
     if found.shape != expected.shape:
         return float("nan")
     tiny = float(np.finfo("float32").tiny)
-    return float(np.linalg.norm(found - expected) / max(float(np.linalg.norm(expected)), tiny))
+    beyond = np.maximum(np.abs(found - expected) - step, 0)
+    return float(np.linalg.norm(beyond) / max(float(np.linalg.norm(expected)), tiny))
 
 
 def _shaken(model: keras.Model, images: np.ndarray, tolerance: Tolerance) -> float:

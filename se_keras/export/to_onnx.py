@@ -24,6 +24,7 @@ from se_keras.native_output import native_output_held
 from se_keras.progress import steps
 
 OPSET = 18  # of 2022, the newest that tf2onnx writes: ONNX Runtime 1.14 and later
+PER_CHANNEL = 13  # the first opset with a scale for each channel
 DTYPES = ("fp32", "fp16", "int8")
 
 
@@ -109,6 +110,8 @@ def onnx(
             f"On {keras.backend.backend()} `opset` must be at least {route.least}, because {route.converter} does not "
             f"support earlier opsets; received opset={opset}."
         )
+    if dtype == "int8" and opset < PER_CHANNEL:
+        raise ValueError(f"dtype='int8' needs an `opset` of at least {PER_CHANNEL}; received opset={opset}.")
     _require(route)
     images = calibration_for(model, data) if dtype == "int8" else None
     with steps(f"Writing {path}", 4, verbose=verbose) as advance, replacing(path, overwrite=overwrite) as target:

@@ -46,6 +46,16 @@ def test_how_far_answers_may_be_apart(tiny, tmp_path):
             check_file(path, moved, tolerance=refused, images=images)
 
 
+def test_answers_below_the_step_of_8_bits_may_vanish(tiny, tmp_path):
+    blank, faint = (keras.models.clone_model(tiny) for _ in range(2))
+    for network, bias in ((blank, 0.0), (faint, 0.003)):
+        network.layers[-1].set_weights([np.zeros((3, 4)), np.full(4, bias)])
+    path = export.tflite(blank, tmp_path / "model.tflite")
+    check_file(path, faint, tolerance=EIGHT_BITS, images=np.zeros((1, 8, 8, 3), "float32"))
+    with pytest.raises(ValueError, match="the answers differ by 1 of their size"):
+        check_file(path, faint)
+
+
 def test_answers_of_another_shape_are_refused(tiny, tmp_path):
     path = export.tflite(tiny, tmp_path / "model.tflite")
     wider = keras.Model(tiny.inputs[0], layers.Concatenate()([tiny.outputs[0]] * 2))

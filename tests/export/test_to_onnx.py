@@ -120,6 +120,7 @@ def test_bundled_network_keeps_its_classes_in_8_bits(tmp_path):
     [
         ({"dtype": "int4"}, "int8"),
         ({"dtype": "int8"}, "needs `data`"),
+        ({"dtype": "int8", "opset": 12}, "at least 13; received opset=12"),
         ({"dtype": "int8", "data": np.zeros((9, 32, 32, 3))}, "at least 100 different images"),
         ({"class_names": ["one"]}, "each of the 10 classes; received 1"),
     ],
