@@ -276,15 +276,14 @@ def _without_constant_gates(
     graph: Graph, probe: Probe, moments: Sequence[Moments], bound: float, blocks: Collection[str] | None
 ) -> tuple[keras.Model, list[GateChange]]:
     changes = []
-    for call, name, gate in zip(probe.calls, probe.names, moments, strict=True):
+    for one, name, gate in zip(probe.excitations, probe.names, moments, strict=True):
         deviation = float(gate.std.max())
-        scale = call.operation.gate_scale
         if blocks is not None and name not in blocks:
             changes.append(GateChange(name, deviation, "kept", "it is not in `blocks`"))
             continue
-        if deviation > max(bound, ROUNDING * scale):
+        if deviation > max(bound, ROUNDING * one.scale):
             changes.append(GateChange(name, deviation, "kept", f"it deviates by more than {bound:g}"))
             continue
-        graph, action, detail = with_constant_gate(graph, call, gate.mean)
+        graph, action, detail = with_constant_gate(graph, one, gate.mean)
         changes.append(GateChange(name, deviation, action, detail))
     return build_model(graph), changes
