@@ -117,6 +117,11 @@ class Graph:
         """Returns whether nothing but some calls takes a tensor, and it is no output of the model."""
         return all(taker in calls for taker in self._takers.get(id(tensor), ()))
 
+    def sole_taker(self, tensor: Any) -> Call | None:
+        """Returns the call that takes a tensor if there is no other, and it is no output of the model; else None."""
+        takers = self._takers.get(id(tensor), ())
+        return takers[0] if len(takers) == 1 else None
+
     def why_fixed(self, call: Call) -> str:
         """Returns the reason why the weights of a call's layer cannot be changed for this call, or ""."""
         if self.times_called(call.operation) > 1:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from rewriting import randomized, relative_difference
+from rewriting import deployment, randomized, relative_difference
 
 from se_keras.analysis import collect_gates, image_gates
 from se_keras.surgery import find_positions, prune_gates, pruning_curve
@@ -162,6 +162,7 @@ def check_network(model: keras.Model, names: list[str]) -> None:
         np.testing.assert_allclose(found.maps, wide[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gates_of_mobilenet_v3():
     numbers = ["", *(f"_{number}" for number in range(3, 11))]
     check_network(network("MobileNetV3Small"), [f"expanded_conv{number}_squeeze_excite" for number in numbers])
@@ -188,3 +189,50 @@ def test_constant_gates_are_folded_and_the_answers_stay(block):
     kinds = {type(layer).__name__ for layer in small.layers}
     assert not kinds & {"Multiply", "Reshape", "Mean", "Sigmoid", "GetItem"}
     assert small.count_params() == report.parameters[1] < report.parameters[0]
+
+
+def test_gates_that_are_also_an_output_stay():
+    model = constant(with_block(of_dense))
+    (one,) = excitations(model)
+    both = keras.Model(model.input, [*model.outputs, one.gate])
+    (report,) = pruning_curve(both, photos(model), bounds=[0.0], timed_calls=0, verbose=0)
+    assert [(change.action, change.detail) for change in report.changes] == [
+        ("scaled", "the output of 'bn' is also used elsewhere")
+    ]
+    assert relative_difference(both, prune_gates(both, photos(model), bound=0.0, verbose=0)) < 1e-5
+
+
+@pytest.mark.slow
+def test_constant_gates_of_mobilenet_v3_are_folded_or_scaled():
+    model = constant(network("MobileNetV3Small"))
+    images = photos(model)
+    (report,) = pruning_curve(model, images, bounds=[0.0], timed_calls=0, verbose=0)
+    details = {change.block: (change.action, change.detail) for change in report.changes}
+    assert details["expanded_conv_squeeze_excite"] == ("folded", "expanded_conv_depthwise_bn")
+    assert [action for action, _ in details.values()] == ["folded"] + 8 * ["scaled"]
+    small = prune_gates(model, images, bound=0.0, verbose=0)
+    assert small.get_layer("expanded_conv_3_squeeze_excite").kernel.shape == (1, 1, 96, 1)
+    assert relative_difference(model, small) < 1e-4
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_squeeze_is_hoisted_where_that_is_exact(block):
+    model = with_block(block)
+    deployed, changes = deployment(model)
+    (change,) = [change for change in changes if change.layer == excitations(model)[0].name]
+    if block is of_two_squeezes:
+        assert (change.action, change.detail) == ("kept", change.detail)
+        assert "not the mean over all positions" in change.detail
+    else:
+        assert (change.action, change.detail) == ("hoisted", "conv")
+        (one,) = excitations(deployed)
+        assert one.source.shape[-1] == 3
+        assert "already reads the input" in deployment(deployed)[1][-1].detail
+    assert relative_difference(model, deployed) < 1e-5
+
+
+def test_a_squeeze_after_an_activation_is_kept_with_the_name_of_its_block():
+    _, changes = deployment(network("MobileNetV3Small"))
+    details = {change.layer: change.detail for change in changes if change.layer.endswith("squeeze_excite")}
+    assert len(details) == 9
+    assert details["expanded_conv_squeeze_excite"] == "'re_lu' (ReLU) precedes it, not a convolution"
