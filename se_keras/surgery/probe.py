@@ -17,6 +17,7 @@ from se_keras.layers import SqueezeExcite
 from se_keras.progress import steps
 from se_keras.surgery.calls import Call, Graph
 from se_keras.surgery.excitation import Excitation, find_excitations
+from se_keras.surgery.foreign import WHY_UNREAD, Opened, opened
 from se_keras.surgery.graph import new_copier
 from se_keras.surgery.hoist import new_call
 from se_keras.surgery.layer_facts import layers_inside, repeated_model, shown
@@ -42,12 +43,14 @@ class Probe:
         excitations: The SE blocks in the original graph, in the order of the network.
         names: Their names. The name of a block that is called again ends in the number of the call.
         gates: The tensor of each block's gates, (batch, channels), in `graph`.
+        holders: For each block, the layer of others that it is inside, or None.
     """
 
     graph: Graph
     excitations: tuple[Excitation, ...]
     names: tuple[str, ...]
     gates: tuple[Any, ...]
+    holders: tuple[Any, ...]
 
 
 def probe_gates(graph: Graph) -> Probe:
@@ -65,8 +68,9 @@ def probe_gates(graph: Graph) -> Probe:
     Warns:
         UserWarning: Some blocks are inside other layers, where they cannot be read.
     """
-    excitations = tuple(one for one in find_excitations(graph) if one.is_readable)
-    hidden = _hidden_blocks(graph)
+    found = opened(graph)
+    excitations = tuple(_in_holder(one, found) for one in find_excitations(found.graph) if one.is_readable)
+    hidden = _hidden_blocks(graph, found)
     if not excitations and hidden:
         raise ValueError(f"No gates of {graph.name!r} can be read: {hidden}")
     if not excitations:
@@ -82,7 +86,18 @@ def probe_gates(graph: Graph) -> Probe:
     for one in excitations:
         replacements[one.call], gate = _with_gates(one) if one.block is not None else _with_flat_gates(one)
         gates.append(gate)
-    return Probe(graph.rewritten(replacements, {}), excitations, _numbered(excitations), tuple(gates))
+    rewritten = found.graph.rewritten(replacements, {})
+    holders = tuple(found.holders.get(id(one.call.outputs[0])) for one in excitations)
+    return Probe(rewritten, excitations, _numbered(excitations), tuple(gates), holders)
+
+
+def _in_holder(one: Excitation, found: Opened) -> Excitation:
+    """Returns a block with the name of the layer of others that it is inside, if it is."""
+    layer = found.holders.get(id(one.call.outputs[0]))
+    if layer is None:
+        return one
+    is_single = found.counts[id(layer)] == 1
+    return dataclasses.replace(one, name=layer.name if is_single else f"{layer.name}/{one.name}")
 
 
 def _with_gates(one: Excitation) -> tuple[list[Call], Any]:
@@ -109,19 +124,21 @@ def _numbered(excitations: Sequence[Excitation]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _hidden_blocks(graph: Graph) -> str:
+def _hidden_blocks(graph: Graph, found: Opened) -> str:
     """Returns a message with the SE blocks inside other layers and the remedy, or "" if there are none."""
     holders = {id(call.operation): call.operation for call in graph.calls if type(call.operation) is not SqueezeExcite}
     counts = {
         layer.name: (sum(isinstance(part, SqueezeExcite) for part in (layer, *layers_inside(layer))), layer)
         for layer in holders.values()
     }
-    found = [f"{count} in {shown(layer)}" for count, layer in counts.values() if count]
+    inside = [f"{count} in {shown(layer)}" for count, layer in counts.values() if count]
     repeated = [layer for count, layer in counts.values() if count and repeated_model(layer) is not None]
-    if not found:
-        return ""
     hint = f" Pass {_way_into(repeated[0])} and its own inputs." if repeated else ""
-    return f"SE blocks inside other layers are not read ({', '.join(found)}).{hint}"
+    messages = [f"SE blocks inside other layers are not read ({', '.join(inside)}).{hint}"] if inside else []
+    if found.unread:
+        names = ", ".join(map(shown, found.unread))
+        messages.append(f"{names}: {WHY_UNREAD}.")
+    return " ".join(messages)
 
 
 def _way_into(layer: Any) -> str:

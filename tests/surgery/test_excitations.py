@@ -9,6 +9,7 @@ from keras import layers, ops
 from rewriting import deployment, randomized, relative_difference
 
 from se_keras.analysis import collect_gates, image_gates
+from se_keras.models.info import model_info
 from se_keras.surgery import find_positions, prune_gates, pruning_curve
 from se_keras.surgery.excitation import Excitation, find_excitations
 from se_keras.surgery.graph import build_model, read_graph
@@ -105,6 +106,7 @@ def test_a_block_is_found_whoever_wrote_it(block):
     name, limits = BLOCKS[block]
     assert found.name.startswith(name)
     assert found.limits == limits
+    assert model_info(with_block(block)).se_blocks == 1
     assert (found.channels, found.axis) == (6, 3)
     assert [position.obstacle for position in find_positions(with_block(block), ["bn"])] == ["it already has SE"]
 
@@ -236,3 +238,79 @@ def test_a_squeeze_after_an_activation_is_kept_with_the_name_of_its_block():
     details = {change.layer: change.detail for change in changes if change.layer.endswith("squeeze_excite")}
     assert len(details) == 9
     assert details["expanded_conv_squeeze_excite"] == "'re_lu' (ReLU) precedes it, not a convolution"
+
+
+class SEBlock(keras.layers.Layer):
+    """A user's layer, written with layers and operations of Keras."""
+
+    def build(self, shape):
+        self.squeeze = layers.GlobalAveragePooling2D(keepdims=True)
+        self.reduce = layers.Dense(2, activation="relu")
+        self.reduce.build((None, 1, 1, shape[-1]))
+        self.kernel = self.add_weight(name="kernel", shape=(2, shape[-1]))
+
+    def call(self, x, training=None):
+        if training:
+            raise AssertionError("gates are those of inference")
+        return x * ops.sigmoid(ops.matmul(self.reduce(self.squeeze(x)), self.kernel))
+
+
+class Unit(keras.layers.Layer):
+    """A layer with a block inside, and a convolution."""
+
+    def build(self, shape):
+        self.block, self.conv = SEBlock(name="inner"), layers.Conv2D(shape[-1], 1)
+        self.block.build(shape)
+        self.conv.build(shape)
+
+    def call(self, x):
+        return x + self.conv(self.block(x))
+
+
+class SqueezeAndExcite(SEBlock):
+    """A user's layer that computes outside of Keras."""
+
+    def call(self, x):
+        if keras.backend.is_keras_tensor(x):
+            raise ValueError("takes no symbolic tensors")
+        return super().call(x)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+@functools.cache
+def with_layers(*kinds: type) -> keras.Model:
+    x = inputs = keras.Input((8, 8, 3))
+    for number, kind in enumerate(kinds):
+        x = kind(name=f"layer{number}")(layers.Conv2D(6, 1)(x))
+    return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+
+
+def test_gates_inside_layers_of_others_are_read_and_stay():
+    model = with_layers(SEBlock, Unit)
+    images = photos(model) / 255
+    gates = collect_gates(model, images, verbose=0)
+    assert [block.name for block in gates.blocks] == ["layer0", "layer1"]
+    layer = model.get_layer("layer0")
+    wide, product = keras.Model(model.inputs, [layer.input, layer.output]).predict(images, verbose=0)
+    np.testing.assert_allclose(gates.blocks[0].total_mean, (product / wide)[:, 0, 0].mean(0), rtol=1e-4)
+    (report,) = pruning_curve(model, images, bounds=[1.0], timed_calls=0, verbose=0)
+    details = [(change.block, change.action, change.detail) for change in report.changes]
+    assert details[1] == ("layer1", "kept", "it is inside 'layer1' (Unit), which is not expanded")
+    assert (report.agreement, report.pruned) == (1.0, ())
+    left = {change.layer: change.detail for change in deployment(model)[1]}
+    assert left["layer0"].startswith("1 SE block inside 'layer0' (SEBlock, 26 weights): only functional")
+    assert left["layer1"].startswith("1 SE block inside 'layer1' (Unit, 68 weights)")
+
+
+def test_layers_of_others_that_cannot_be_read_are_named():
+    reason = r"'layer0' \(SqueezeAndExcite\): probably SE, but its `call` does not take symbolic Keras tensors"
+    model = with_layers(SqueezeAndExcite)
+    with pytest.raises(ValueError, match=f"No gates of .* can be read: {reason}"):
+        collect_gates(model, photos(model), verbose=0)
+    both = with_layers(SqueezeAndExcite, SEBlock)
+    with pytest.warns(UserWarning, match=f"Not all gates of .* are read: {reason}"):
+        gates = collect_gates(both, photos(both) / 255, verbose=0)
+    assert [block.name for block in gates.blocks] == ["layer1"]
+    assert "probably SE" in {change.layer: change.detail for change in deployment(model)[1]}["layer0"]
