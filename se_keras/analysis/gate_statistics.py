@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import keras
 import numpy as np
 
 from se_keras.analysis.results import BlockGates, Gates
@@ -224,15 +223,9 @@ class _Reservoir:
 
 
 def _limits(probe: Probe, first: Sequence[np.ndarray]) -> list[tuple[float, float]]:
-    """Returns the range of each block's gates: known for sigmoid and tanh, else twice the range of the first batch."""
+    """Returns the range of each block's gates: of their activation if known, else twice that of the first batch."""
     limits = []
-    for call, values in zip(probe.calls, first, strict=True):
-        block = call.operation
-        if block.gate_activation in (keras.activations.sigmoid, keras.activations.hard_sigmoid):
-            limits.append((0.0, float(block.gate_scale)))
-        elif block.gate_activation is keras.activations.tanh:
-            limits.append((-1.0, 1.0))
-        else:
-            low, high = min(0.0, 2.0 * float(values.min())), max(0.0, 2.0 * float(values.max()))
-            limits.append((low, high if high > low else low + 1.0))
+    for one, values in zip(probe.excitations, first, strict=True):
+        low, high = min(0.0, 2.0 * float(values.min())), max(0.0, 2.0 * float(values.max()))
+        limits.append(one.limits or (low, high if high > low else low + 1.0))
     return limits

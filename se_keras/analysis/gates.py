@@ -35,8 +35,9 @@ def collect_gates(
     variance that is between classes.
 
     Args:
-        model: A functional model with `SqueezeExcite` layers, including those in nested models, and its
-            preprocessing. It is not changed.
+        model: A functional model with SE blocks and its preprocessing. The blocks may be
+            `SqueezeExcite` layers, or a squeeze, projections, and a product of other layers or
+            `keras.ops`, as in `keras.applications`; nested models are expanded. It is not changed.
         data: Images in the scale of the model's input: an array of shape (n, height, width,
             channels), a dictionary of arrays for several inputs, a `keras.utils.PyDataset`, a
             `tf.data.Dataset`, or any finite iterable of batches x or (x, labels).
@@ -97,15 +98,14 @@ def image_gates(model: keras.Model, image: np.ndarray) -> dict[str, ImageGates]:
         ValueError: As in `collect_gates`.
     """
     probe = probe_gates(read_graph(model))
-    sources = [call.inputs[0] for call in probe.calls]
+    sources = [one.map for one in probe.excitations]
     observer = build_model(dataclasses.replace(probe.graph, outputs=[*probe.gates, *sources]))
     ((_, outputs, _),) = forward(observer, np.asarray(image)[None])
     values: list[np.ndarray] = [x[0].astype("float32") for x in outputs]
     count = len(probe.names)
     found = {}
-    for name, call, gates, maps in zip(probe.names, probe.calls, values[:count], values[count:], strict=True):
-        is_first = call.operation.data_format == "channels_first"
-        found[name] = ImageGates(gates, np.moveaxis(maps, 0, -1) if is_first else maps)
+    for name, one, gates, maps in zip(probe.names, probe.excitations, values[:count], values[count:], strict=True):
+        found[name] = ImageGates(gates, np.moveaxis(maps, one.axis - 1, -1))
     return found
 
 

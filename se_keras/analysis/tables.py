@@ -32,8 +32,8 @@ def write_csv(path: str | os.PathLike, table: Rows) -> None:
 
 
 def stage_of(name: str) -> str:
-    """Returns the stage in a block's name, such as "stage2", or ""."""
-    match = re.match(r"stage\d+(?=_)", name)
+    """Returns the stage in a block's name: "stage2", or "block2" of "block2a" (`keras.applications`), or ""."""
+    match = re.match(r"stage\d+(?=_)|block\d+(?=[a-z]_)", name)
     return match[0] if match else ""
 
 

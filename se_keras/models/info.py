@@ -12,6 +12,8 @@ import keras
 from keras import layers
 
 from se_keras.layers import SqueezeExcite
+from se_keras.surgery.excitation import find_excitations
+from se_keras.surgery.foreign import opened
 from se_keras.surgery.graph import read_graph
 from se_keras.surgery.layer_facts import is_functional, layers_inside, parts_of, shown, shown_with_weights
 from se_keras.surgery.layer_types import CONVOLUTIONS, SEPARABLE, TRANSPOSED
@@ -54,7 +56,8 @@ class ModelInfo:
         total: Cost of the whole model.
         stages: Cost of each stage, in order: "stem", "stage2", ..., "head", or "other" for layers
             whose names contain no stage.
-        se_blocks: Number of `SqueezeExcite` layers, including those inside other layers.
+        se_blocks: Number of SE blocks: `SqueezeExcite` layers, including those inside other layers, and
+            blocks of other layers or `keras.ops`.
         notes: One sentence for each layer whose multiply-adds are not, or may not be, all counted.
     """
 
@@ -122,9 +125,15 @@ def model_info(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
         input_shape=shape,
         total=sum(stages.values(), Cost()),
         stages=stages,
-        se_blocks=sum(isinstance(layer, SqueezeExcite) for layer in layers_inside(model)),
+        se_blocks=_se_blocks(model),
         notes=tuple(dict.fromkeys(use.note for use in uses if use.note)),
     )
+
+
+def _se_blocks(model: keras.Model) -> int:
+    ours = sum(isinstance(layer, SqueezeExcite) for layer in layers_inside(model))
+    found = find_excitations(opened(read_graph(model)).graph)
+    return ours + len({id(one.call.operation) for one in found if one.block is None})
 
 
 def _fixed_shape(shape: Iterable[int | None], wanted: tuple[int, ...] | None) -> tuple[int, ...]:

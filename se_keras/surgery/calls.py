@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -113,6 +113,15 @@ class Graph:
             return "it follows the model's input"
         return call if len(self._takers[id(tensor)]) == 1 else f"the output of {call.name!r} is also used elsewhere"
 
+    def is_only_taken_by(self, tensor: Any, calls: Collection[Call]) -> bool:
+        """Returns whether nothing but some calls takes a tensor, and it is no output of the model."""
+        return all(taker in calls for taker in self._takers.get(id(tensor), ()))
+
+    def sole_taker(self, tensor: Any) -> Call | None:
+        """Returns the call that takes a tensor if there is no other, and it is no output of the model; else None."""
+        takers = self._takers.get(id(tensor), ())
+        return takers[0] if len(takers) == 1 else None
+
     def why_fixed(self, call: Call) -> str:
         """Returns the reason why the weights of a call's layer cannot be changed for this call, or ""."""
         if self.times_called(call.operation) > 1:
@@ -158,6 +167,35 @@ class Graph:
             for new in replacements.get(call, (call,))
         ]
         return Graph(self.inputs, mapped(self.outputs), tuple(calls), self.name)
+
+
+def data_format_of(graph: Graph, tensor: Any) -> str:
+    """Returns the data format of a tensor: that of the nearest preceding layer that has one, else Keras' setting.
+
+    Args:
+        graph: The graph.
+        tensor: A symbolic tensor in the graph.
+
+    Returns:
+        "channels_last" or "channels_first".
+    """
+    seen: set[int] = set()
+    pending = [tensor]
+    while pending:
+        call = graph.producer(pending.pop(0))
+        if call is None or id(call) in seen:
+            continue
+        seen.add(id(call))
+        if getattr(call.operation, "data_format", None):
+            return call.operation.data_format
+        pending += call.inputs
+    return keras.config.image_data_format()
+
+
+def channel_axis_of(graph: Graph, tensor: Any) -> int:
+    """Returns the axis of a tensor's channels, from the nearest preceding layer that has a data format."""
+    rank = len(tensor.shape)
+    return 1 if rank > 2 and data_format_of(graph, tensor) == "channels_first" else rank - 1
 
 
 @functools.cache

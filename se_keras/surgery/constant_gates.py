@@ -12,6 +12,7 @@ from keras import layers
 
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Call, Graph
+from se_keras.surgery.excitation import Excitation, find_excitations
 from se_keras.surgery.fold import SCALE_KERNEL, float64, scaled
 from se_keras.surgery.graph import new_layer, remade
 from se_keras.surgery.hoist import new_call
@@ -28,44 +29,53 @@ def constant_gates(graph: Graph, gates: Mapping[str, np.ndarray]) -> Graph:
     Returns:
         The new graph. Constant gates are a 1x1 depthwise convolution with the block's name.
     """
-    replacements = {}
-    for call in graph.calls:
-        block = call.operation
-        if type(block) is SqueezeExcite and block.name in gates:
-            replacements[call] = [_as_depthwise(call, np.asarray(gates[block.name]))]
-    return graph.rewritten(replacements, {})
+    blocks = [one for one in find_excitations(graph) if type(one.block) is SqueezeExcite and one.name in gates]
+    return graph.rewritten({one.call: [_as_depthwise(one, np.asarray(gates[one.name]))] for one in blocks}, {})
 
 
-def with_constant_gate(graph: Graph, call: Call, gate: np.ndarray) -> tuple[Graph, str, str]:
+def with_constant_gate(graph: Graph, excitation: Excitation, gate: np.ndarray) -> tuple[Graph, str, str]:
     """Replaces one SE block with constant gates, folded into the preceding layers where that is exact.
 
     Args:
         graph: The graph.
-        call: The call of the block in the graph, or in the graph before other blocks were replaced.
+        excitation: The block in the graph, or in the graph before other blocks were replaced.
         gate: The gates, shape (channels,), of any sign.
 
     Returns:
         The new graph, and the action and the detail of a `GateChange`.
     """
-    # Other replacements keep the outputs but not the calls.
-    call = next(c for c in graph.calls if any(x is call.outputs[0] for x in c.outputs))
     gate = np.asarray(gate, "float64")
-    folding = _Folding(graph, call.operation)
-    reason = folding.push(call.inputs[0], gate)
+    cleared, one = _without_gate_path(graph, excitation)
+    folding = _Folding(cleared, is_first=one.axis == 1)
+    reason = folding.push(one.map, gate)
     if not reason:
-        aliases = {id(call.outputs[0]): call.inputs[0]}
+        aliases = {id(one.call.outputs[0]): one.map}
         targets = ", ".join(target.name for target in folding.replacements)
-        return graph.rewritten({**folding.replacements, call: []}, aliases), "folded", targets
-    if len(call.inputs[0].shape) != 4:
+        return cleared.rewritten({**folding.replacements, one.call: []}, aliases), "folded", targets
+    if len(one.map.shape) != 4:
         return graph, "kept", reason
-    return graph.rewritten({call: [_as_depthwise(call, gate)]}, {}), "scaled", reason
+    return cleared.rewritten({one.call: [_as_depthwise(one, gate)]}, {}), "scaled", reason
+
+
+def _without_gate_path(graph: Graph, excitation: Excitation) -> tuple[Graph, Excitation]:
+    """Returns the graph without the calls that only compute the gates of a block, and the block in it."""
+    # Other replacements keep the outputs but not the calls.
+    output = excitation.call.outputs[0]
+    one = next(one for one in find_excitations(graph) if one.call.outputs[0] is output)
+    unused = {one.call}
+    for call in reversed(one.path):
+        if all(graph.is_only_taken_by(x, unused) for x in call.outputs):
+            unused.add(call)
+    cleared = graph.rewritten({call: [] for call in unused - {one.call}}, {})
+    (product,) = (call for call in cleared.calls if call.outputs[0] is output)
+    return cleared, dataclasses.replace(one, call=product, name=excitation.name)
 
 
 class _Folding:
     """An upstream search for the layers that can take a factor per channel."""
 
-    def __init__(self, graph: Graph, block: SqueezeExcite) -> None:
-        self.graph, self.block = graph, block
+    def __init__(self, graph: Graph, *, is_first: bool) -> None:
+        self.graph, self.is_first = graph, is_first
         self.replacements: dict[Call, Sequence[Call]] = {}
 
     def push(self, tensor: Any, gate: np.ndarray) -> str:
@@ -74,7 +84,7 @@ class _Folding:
         if isinstance(call, str):
             return call
         layer, rank = call.operation, len(tensor.shape)
-        axis = channel_axis(self.block, rank)
+        axis = 1 if self.is_first else rank - 1
         reason = self.graph.why_fixed(call) or _why_not_plain(call)
         if reason:
             return reason
@@ -130,9 +140,8 @@ def _scaled_norm(call: Call, gate: np.ndarray) -> Call:
     return call.of(new_layer(remade(norm, scale=True), call.inputs[0].shape, weights))
 
 
-def _as_depthwise(call: Call, gate: np.ndarray) -> Call:
-    block = call.operation
-    scale = layers.DepthwiseConv2D(
-        1, use_bias=False, data_format=block.data_format, name=block.name, dtype=block.dtype_policy
-    )
-    return dataclasses.replace(new_call(scale, call.inputs[0], [gate.reshape(1, 1, -1, 1)]), outputs=call.outputs)
+def _as_depthwise(one: Excitation, gate: np.ndarray) -> Call:
+    data_format = "channels_first" if one.axis == 1 else "channels_last"
+    dtype = getattr(one.call.operation, "dtype_policy", one.map.dtype)
+    scale = layers.DepthwiseConv2D(1, use_bias=False, data_format=data_format, name=one.name, dtype=dtype)
+    return dataclasses.replace(new_call(scale, one.map, [gate.reshape(1, 1, -1, 1)]), outputs=one.call.outputs)

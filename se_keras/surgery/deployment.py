@@ -11,6 +11,7 @@ from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Graph
 from se_keras.surgery.change import Change
 from se_keras.surgery.fold import ALWAYS_TRAINS, fold_batch_norms
+from se_keras.surgery.foreign import WHY_UNREAD, opened
 from se_keras.surgery.graph import build_model, read_graph, rewritten_inside
 from se_keras.surgery.hoist import hoist_squeezes
 from se_keras.surgery.layer_facts import hides_layers, is_functional, layers_inside, shown_with_weights
@@ -21,7 +22,8 @@ def deploy(model: keras.Model) -> keras.Model:
     """Rewrites a model for inference; its answers equal `model(x, training=False)` up to rounding.
 
     Batch normalization is folded into the preceding convolution or dense layer. The squeeze of an
-    SE block reads the narrow input of the preceding 1x1 convolution. Dropout and augmentation are
+    SE block, of this package or of other layers, reads the narrow input of the preceding 1x1
+    convolution. Dropout and augmentation are
     removed. Nested models are expanded, and models in `TimeDistributed` are rewritten in place.
     Preprocessing stays. Each step is taken only where it is exact and saves work; `find_changes`
     lists the steps, and why a layer is kept. Works on every backend.
@@ -89,34 +91,38 @@ def deployed(graph: Graph) -> tuple[Graph, tuple[Change, ...]]:
         return inner
 
     graph = rewritten_inside(graph, rewrite)
-    changes += [Change(layer.name, "kept", _what_is_left(layer)) for layer in _closed_layers(graph)]
+    changes += _what_is_left(graph)
     for rewriting in (_without_training_only, fold_batch_norms, hoist_squeezes):
         graph, found = rewriting(graph)
         changes += found
     return graph, tuple(sorted(changes, key=lambda change: change.action == "kept"))
 
 
-def _closed_layers(graph: Graph) -> list[Any]:
-    """Returns the layers that are not expanded although they may contain something to rewrite."""
+def _what_is_left(graph: Graph) -> list[Change]:
+    """Returns a change for each layer that is not expanded although it may contain something to rewrite."""
+    inside = opened(graph)
     operations = {id(call.operation): call.operation for call in graph.calls}.values()
-    closed = [one for one in operations if hides_layers(one) or is_functional(one)]
-    return [layer for layer in closed if isinstance(layer, keras.Model) or _to_rewrite(layer)]
+    closed = [one for one in operations if hides_layers(one) or is_functional(one) or id(one) in inside.counts]
+    found = [(layer, _to_rewrite(layer, inside.counts.get(id(layer), 0))) for layer in closed]
+    return [
+        *(Change(one.name, "kept", _left(one, parts)) for one, parts in found if parts or isinstance(one, keras.Model)),
+        *(Change(one.name, "kept", f"{shown_with_weights(one)}: {WHY_UNREAD}") for one in inside.unread),
+    ]
 
 
-def _to_rewrite(layer: Any) -> list[str]:
+def _to_rewrite(layer: Any, blocks: int) -> list[str]:
     parts = list(layers_inside(layer))
     counts = [
         ("batch normalization", sum(type(part) in BATCH_NORMS for part in parts)),
-        ("SE block", sum(isinstance(part, SqueezeExcite) for part in parts)),
+        ("SE block", sum(isinstance(part, SqueezeExcite) for part in parts) + blocks),
     ]
     return [f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts if count]
 
 
-def _what_is_left(layer: Any) -> str:
-    found = " and ".join(_to_rewrite(layer)) or "everything"
+def _left(layer: Any, parts: list[str]) -> str:
     return (
-        f"{found} inside {shown_with_weights(layer)}: only functional models, nested or in TimeDistributed, are "
-        "expanded"
+        f"{' and '.join(parts) or 'everything'} inside {shown_with_weights(layer)}: only functional models, nested or "
+        "in TimeDistributed, are expanded"
     )
 
 

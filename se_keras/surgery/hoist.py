@@ -11,6 +11,7 @@ map exists.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,12 +19,17 @@ import keras
 import numpy as np
 from keras import layers
 
-from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Call, Graph
-from se_keras.surgery.change import Change, find_targets
+from se_keras.surgery.change import Change
+from se_keras.surgery.excitation import Excitation, find_excitations
 from se_keras.surgery.fold import float64
-from se_keras.surgery.graph import new_layer
+from se_keras.surgery.graph import new_layer, remade
 from se_keras.surgery.layer_types import CONVOLUTION_OF_RANK, GLOBAL_AVERAGE_OF_RANK, is_linear
+
+MASKED = "its input comes with a mask, which excludes positions from the mean"
+# Given by the name of their class, because layers and operations share it: these keep the order of the channels.
+RESHAPES = ("ExpandDims", "Flatten", "Identity", "Reshape", "Squeeze")
+PROJECTIONS = ("Conv1D", "Conv2D", "Conv3D", "Dense")
 
 
 def hoist_squeezes(graph: Graph) -> tuple[Graph, list[Change]]:
@@ -35,32 +41,100 @@ def hoist_squeezes(graph: Graph) -> tuple[Graph, list[Change]]:
     Returns:
         The new graph, and the change of each SE block.
     """
-    targets, changes = find_targets(graph, [SqueezeExcite], _convolution_before, "hoisted")
-    return graph.rewritten({se: _hoisted(se, convolution) for se, convolution in targets.items()}, {}), changes
+    replacements: dict[Call, Sequence[Call]] = {}
+    changes = []
+    for one in find_excitations(graph):
+        if not one.is_readable:
+            continue
+        squeeze = _own_squeeze(graph, one) if one.block is not None else _squeeze(graph, one)
+        target = squeeze if isinstance(squeeze, str) else _convolution_before(graph, one, squeeze)
+        if isinstance(squeeze, str) or isinstance(target, str):
+            changes.append(Change(one.name, "kept", str(target)))
+            continue
+        changes.append(Change(one.name, "hoisted", target.name))
+        if one.block is not None:
+            replacements[one.call] = _hoisted(one.call, target)
+        else:
+            replacements |= _hoisted_layers(one, squeeze, target)
+    return graph.rewritten(replacements, {}), changes
 
 
-def _convolution_before(graph: Graph, se: Call) -> Call | str:
+def _convolution_before(graph: Graph, one: Excitation, squeeze: Sequence[Call]) -> Call | str:
     """Returns the convolution that the squeeze of a block can precede, or the reason why there is none."""
-    if graph.takes_mask(se):
-        return "its input comes with a mask, which excludes positions from the mean"
-    if se.operation.squeeze != "avg":
-        return f"squeeze={se.operation.squeeze!r} does not commute with a convolution"
-    before = graph.producer(se.inputs[0])
-    if before is not None and type(before.operation) is not CONVOLUTION_OF_RANK[len(se.inputs[0].shape)]:
+    before = graph.producer(one.map)
+    if before is None:
+        return "it follows the model's input"
+    if type(before.operation) is not CONVOLUTION_OF_RANK[len(one.map.shape)]:
         return f"{before.name!r} ({type(before.operation).__name__}) precedes it, not a convolution"
-    call = graph.sole_producer(se.inputs[0])
-    if isinstance(call, str):
-        return call
-    return graph.why_fixed(se) or graph.why_fixed(call) or _mismatch(se.operation, call.operation) or call
+    if not graph.is_only_taken_by(one.map, {one.call, squeeze[0]}):
+        return f"the output of {before.name!r} is also used elsewhere"
+    return graph.why_fixed(squeeze[-1]) or graph.why_fixed(before) or _mismatch(one, before.operation) or before
 
 
-def _mismatch(block: SqueezeExcite, layer: Any) -> str:
+def _own_squeeze(graph: Graph, one: Excitation) -> tuple[Call, ...] | str:
+    """Returns the call of an SE layer, which contains its squeeze, or the reason why the squeeze cannot be hoisted."""
+    if graph.takes_mask(one.call):
+        return MASKED
+    if one.call.operation.squeeze != "avg":
+        return f"squeeze={one.call.operation.squeeze!r} does not commute with a convolution"
+    return (one.call,)
+
+
+def _squeeze(graph: Graph, one: Excitation) -> tuple[Call, ...] | str:
+    """Returns the calls of a block of other layers from the squeeze to the first projection, or why it is kept."""
+    if one.source is not one.map:
+        return "its squeeze already reads the input of the convolution before it"
+    pool, *others = [call for call in one.path if any(x is one.map for x in call.inputs)]
+    if others or not _is_mean(pool):
+        return f"its squeeze, {pool.name!r} ({type(pool.operation).__name__}), is not the mean over all positions"
+    if graph.takes_mask(pool):
+        return MASKED
+    calls = [pool]
+    while not _is_projection(one, calls[-1]):
+        following = graph.sole_taker(calls[-1].outputs[0])
+        is_plain = following is not None and type(following.operation).__name__ in (*RESHAPES, *PROJECTIONS)
+        if following is None or not is_plain or _is_projected(calls[-1]):
+            return f"{calls[-1].name!r} precedes no dense layer or 1x1 convolution that takes one number per channel"
+        calls.append(following)
+    return tuple(calls)
+
+
+def _is_projected(call: Call) -> bool:
+    return type(call.operation).__name__ in PROJECTIONS
+
+
+def _is_mean(call: Call) -> bool:
+    """Returns whether a call is the mean over all positions of a map."""
+    operation, rank = call.operation, len(call.inputs[0].shape)
+    if type(operation) is GLOBAL_AVERAGE_OF_RANK[rank]:
+        return True
+    if type(operation).__name__ != "Mean" or operation.axis is None:
+        return False
+    axes = {axis % rank for axis in np.atleast_1d(operation.axis).tolist()}
+    return axes in ({*range(1, rank - 1)}, {*range(2, rank)})
+
+
+def _is_projection(one: Excitation, call: Call) -> bool:
+    """Returns whether a call projects one number per channel of the map, in two axes or in those of the map."""
+    layer, shape = call.operation, call.inputs[0].shape
+    if type(layer) is layers.Dense:
+        return shape[-1] == one.channels and len(shape) in (2, len(one.map.shape))
+    is_convolution = type(layer) is CONVOLUTION_OF_RANK[len(one.map.shape)] and len(shape) == len(one.map.shape)
+    is_plain = is_convolution and set(layer.kernel_size) == {1} and layer.groups == 1
+    return is_plain and shape[one.axis] == one.channels and _is_first(layer) == (one.axis == 1)
+
+
+def _is_first(layer: Any) -> bool:
+    return layer.data_format == "channels_first"
+
+
+def _mismatch(one: Excitation, layer: Any) -> str:
     """Returns the reason why the squeeze of a block cannot precede a convolution, or ""."""
     if set(layer.kernel_size) != {1} or set(layer.strides) != {1} or layer.groups != 1:
         return f"{layer.name!r} is not a plain 1x1 convolution"
     if not is_linear(layer.activation):
         return f"{layer.name!r} has an activation"
-    if layer.data_format != block.data_format:
+    if _is_first(layer) != (one.axis == 1):
         return f"{layer.name!r} has a different data format"
     before, after = layer.kernel.shape[-2:]
     if before > after:
@@ -69,12 +143,36 @@ def _mismatch(block: SqueezeExcite, layer: Any) -> str:
 
 
 def _hoisted(se: Call, convolution: Call) -> list[Call]:
-    block, layer = se.operation, convolution.operation
-    before, reduce = float64(layer.kernel).reshape(layer.kernel.shape[-2:]), float64(block.reduce_kernel)
-    bias = float64(layer.bias) @ reduce if layer.use_bias else np.zeros(reduce.shape[1])
-    if block.use_bias:
-        bias = bias + float64(block.reduce_bias)
-    return expanded(se, convolution.inputs[0], before @ reduce, bias)
+    block = se.operation
+    bias = float64(block.reduce_bias) if block.use_bias else None
+    return expanded(se, convolution.inputs[0], *_through(convolution.operation, float64(block.reduce_kernel), bias))
+
+
+def _through(layer: Any, kernel: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the kernel and the bias of a projection that takes the input of a 1x1 convolution, not its output."""
+    before = float64(layer.kernel).reshape(layer.kernel.shape[-2:])
+    shift = float64(layer.bias) @ kernel if layer.use_bias else np.zeros(kernel.shape[1])
+    return before @ kernel, shift if bias is None else shift + bias
+
+
+def _hoisted_layers(one: Excitation, squeeze: Sequence[Call], convolution: Call) -> dict[Call, Sequence[Call]]:
+    """Returns what replaces the squeeze and the first projection of a block of other layers."""
+    pool, *between, projection = squeeze
+    layer, source = projection.operation, convolution.inputs[0]
+    kernel = float64(layer.kernel)
+    bias = float64(layer.bias) if layer.use_bias else None
+    kernel, bias = _through(convolution.operation, kernel.reshape(kernel.shape[-2:]), bias)
+    average = GLOBAL_AVERAGE_OF_RANK[len(source.shape)](
+        keepdims=len(projection.inputs[0].shape) > 2,
+        data_format="channels_first" if one.axis == 1 else "channels_last",
+        name=pool.name,
+        dtype=getattr(pool.operation, "dtype_policy", one.map.dtype),
+    )
+    squeezed = new_call(average, source)
+    shape = (*layer.kernel.shape[:-2], *kernel.shape)
+    new = new_layer(remade(layer, use_bias=True), squeezed.outputs[0].shape, [kernel.reshape(shape), bias])
+    projected = dataclasses.replace(projection.of(new), args=(squeezed.outputs[0],), kwargs={})
+    return {pool: [], **{call: [] for call in between}, projection: [squeezed, projected]}
 
 
 def expanded(se: Call, source: Any, reduce_kernel: np.ndarray, reduce_bias: np.ndarray) -> list[Call]:

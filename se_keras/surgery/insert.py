@@ -11,10 +11,10 @@ import keras
 
 from se_keras.blocks.excitation import SEConfig, new_block, squeeze_width
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery.calls import Call, Graph
+from se_keras.surgery.calls import Call, Graph, data_format_of
 from se_keras.surgery.graph import build_model, free_name, new_copier, read_graph, read_nested_graph
 from se_keras.surgery.layer_facts import is_functional, repeated_model
-from se_keras.surgery.positions import HAS_SE, LOOKED_FOR, Position, Where, data_format_of, find_positions
+from se_keras.surgery.positions import HAS_SE, LOOKED_FOR, Position, Where, find_positions
 from se_keras.surgery.positions.position import models_with_paths
 
 IDENTITY = SEConfig(gate_init="identity")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -16,7 +16,10 @@ from se_keras.errors import check_count
 from se_keras.layers import SqueezeExcite
 from se_keras.progress import steps
 from se_keras.surgery.calls import Call, Graph
+from se_keras.surgery.excitation import Excitation, find_excitations
+from se_keras.surgery.foreign import WHY_UNREAD, Opened, opened
 from se_keras.surgery.graph import new_copier
+from se_keras.surgery.hoist import new_call
 from se_keras.surgery.layer_facts import layers_inside, repeated_model, shown
 
 
@@ -37,19 +40,21 @@ class Probe:
 
     Args:
         graph: The graph; it computes what the original does.
-        calls: The calls of the SE blocks in the original graph, in the order of the network.
+        excitations: The SE blocks in the original graph, in the order of the network.
         names: Their names. The name of a block that is called again ends in the number of the call.
         gates: The tensor of each block's gates, (batch, channels), in `graph`.
+        holders: For each block, the layer of others that it is inside, or None.
     """
 
     graph: Graph
-    calls: tuple[Call, ...]
+    excitations: tuple[Excitation, ...]
     names: tuple[str, ...]
     gates: tuple[Any, ...]
+    holders: tuple[Any, ...]
 
 
 def probe_gates(graph: Graph) -> Probe:
-    """Exposes the gates of every `SqueezeExcite` layer of a graph, without running any block twice.
+    """Exposes the gates of every SE block of a graph, without running any block twice.
 
     Args:
         graph: The graph.
@@ -58,50 +63,82 @@ def probe_gates(graph: Graph) -> Probe:
         The probe.
 
     Raises:
-        ValueError: The graph has no `SqueezeExcite` layer, or only some inside other layers (which are named).
+        ValueError: The graph has no SE block, or only some inside other layers (which are named).
 
     Warns:
         UserWarning: Some blocks are inside other layers, where they cannot be read.
     """
-    calls = [call for call in graph.calls if type(call.operation) is SqueezeExcite]
-    hidden = _hidden_blocks(graph)
-    if not calls and hidden:
+    found = opened(graph)
+    excitations = tuple(_in_holder(one, found) for one in find_excitations(found.graph) if one.is_readable)
+    hidden = _hidden_blocks(graph, found)
+    if not excitations and hidden:
         raise ValueError(f"No gates of {graph.name!r} can be read: {hidden}")
-    if not calls:
+    if not excitations:
         raise ValueError(
-            f"Gates are read from SqueezeExcite layers; the model {graph.name!r} has none. Pass a network of this "
-            "package, or one that `insert_squeeze_excite` was applied to, before `deploy`, which turns blocks into "
-            "ordinary layers."
+            f"Gates are read from SqueezeExcite layers, and from other layers and operations that squeeze a map, "
+            f"project, and multiply the map; the model {graph.name!r} has none. Pass a network with SE, such as one "
+            "that `insert_squeeze_excite` was applied to."
         )
     if hidden:
         warnings.warn(f"Not all gates of {graph.name!r} are read: {hidden}", UserWarning, stacklevel=3)
     replacements: dict[Call, list[Call]] = {}
-    names: list[str] = []
     gates: list[Any] = []
-    for call in calls:
-        block, source = call.operation, call.inputs[0]
-        layer = new_copier().layer(block, kind=_WithGates)
-        gate = keras.KerasTensor((source.shape[0], block.reduce_kernel.shape[0]), dtype=block.compute_dtype)
-        replacements[call] = [dataclasses.replace(call, operation=layer, outputs=(*call.outputs, gate), is_new=True)]
-        earlier = sum(name.split(":")[0] == block.name for name in names)
-        names.append(f"{block.name}:{earlier + 1}" if earlier else block.name)
+    for one in excitations:
+        replacements[one.call], gate = _with_gates(one) if one.block is not None else _with_flat_gates(one)
         gates.append(gate)
-    return Probe(graph.rewritten(replacements, {}), tuple(calls), tuple(names), tuple(gates))
+    rewritten = found.graph.rewritten(replacements, {})
+    holders = tuple(found.holders.get(id(one.call.outputs[0])) for one in excitations)
+    return Probe(rewritten, excitations, _numbered(excitations), tuple(gates), holders)
 
 
-def _hidden_blocks(graph: Graph) -> str:
+def _in_holder(one: Excitation, found: Opened) -> Excitation:
+    """Returns a block with the name of the layer of others that it is inside, if it is."""
+    layer = found.holders.get(id(one.call.outputs[0]))
+    if layer is None:
+        return one
+    is_single = found.counts[id(layer)] == 1
+    return dataclasses.replace(one, name=layer.name if is_single else f"{layer.name}/{one.name}")
+
+
+def _with_gates(one: Excitation) -> tuple[list[Call], Any]:
+    """Returns the call of an SE layer that also returns its gates, and their tensor."""
+    block: Any = one.block
+    layer = new_copier().layer(block, kind=_WithGates)
+    gate = keras.KerasTensor((one.map.shape[0], block.reduce_kernel.shape[0]), dtype=block.compute_dtype)
+    return [dataclasses.replace(one.call, operation=layer, outputs=(*one.call.outputs, gate), is_new=True)], gate
+
+
+def _with_flat_gates(one: Excitation) -> tuple[list[Call], Any]:
+    """Returns the product of a block of other layers, with a call that returns its gates in two axes."""
+    flatten = keras.layers.Reshape((one.channels,), name=f"{one.call.name}_gates", dtype=one.gate.dtype)
+    flat = new_call(flatten, one.gate)
+    return [one.call, flat], flat.outputs[0]
+
+
+def _numbered(excitations: Sequence[Excitation]) -> tuple[str, ...]:
+    """Returns the names of blocks; from the second call of a block on, its name ends in the number of the call."""
+    names: list[str] = []
+    for one in excitations:
+        earlier = sum(name.split(":")[0] == one.name for name in names)
+        names.append(f"{one.name}:{earlier + 1}" if earlier else one.name)
+    return tuple(names)
+
+
+def _hidden_blocks(graph: Graph, found: Opened) -> str:
     """Returns a message with the SE blocks inside other layers and the remedy, or "" if there are none."""
     holders = {id(call.operation): call.operation for call in graph.calls if type(call.operation) is not SqueezeExcite}
     counts = {
         layer.name: (sum(isinstance(part, SqueezeExcite) for part in (layer, *layers_inside(layer))), layer)
         for layer in holders.values()
     }
-    found = [f"{count} in {shown(layer)}" for count, layer in counts.values() if count]
+    inside = [f"{count} in {shown(layer)}" for count, layer in counts.values() if count]
     repeated = [layer for count, layer in counts.values() if count and repeated_model(layer) is not None]
-    if not found:
-        return ""
     hint = f" Pass {_way_into(repeated[0])} and its own inputs." if repeated else ""
-    return f"SE blocks inside other layers are not read ({', '.join(found)}).{hint}"
+    messages = [f"SE blocks inside other layers are not read ({', '.join(inside)}).{hint}"] if inside else []
+    if found.unread:
+        names = ", ".join(map(shown, found.unread))
+        messages.append(f"{names}: {WHY_UNREAD}.")
+    return " ".join(messages)
 
 
 def _way_into(layer: Any) -> str:

@@ -15,6 +15,7 @@ from se_keras.errors import check_count, one_of
 from se_keras.surgery.calls import Graph
 from se_keras.surgery.constant_gates import with_constant_gate
 from se_keras.surgery.graph import build_model, read_graph
+from se_keras.surgery.layer_facts import shown
 from se_keras.surgery.probe import Moments, Probe, forward, probe_gates
 from se_keras.timing import interleaved, stopwatch
 
@@ -107,7 +108,8 @@ def prune_gates(
     before the block, through activations and poolings that allow it. Where no layer can take them,
     a multiplication by constants remains. Folding is exact up to rounding, so a bound of 0, which
     prunes only gates that do not vary at all, changes no answer. `pruning_curve` measures
-    beforehand what each bound saves and costs.
+    beforehand what each bound saves and costs. Blocks of other layers or `keras.ops` are pruned
+    alike; those inside a layer class of others are kept.
 
     Reference: arXiv 1709.01507v4, section 7.2: the last stage's blocks matter least, and leaving
     them out costs less than 0.1 points of top-1 error.
@@ -126,7 +128,7 @@ def prune_gates(
         A new functional model that shares nothing with the old one.
 
     Raises:
-        ValueError: The bound is below 0, a block is unknown, the model has no SE blocks or is
+        ValueError: The bound is below 0, a block is unknown, the model has no SE blocks that can be read or is
             subclassed, or there are no images.
 
     Example:
@@ -276,15 +278,18 @@ def _without_constant_gates(
     graph: Graph, probe: Probe, moments: Sequence[Moments], bound: float, blocks: Collection[str] | None
 ) -> tuple[keras.Model, list[GateChange]]:
     changes = []
-    for call, name, gate in zip(probe.calls, probe.names, moments, strict=True):
+    blocks_found = zip(probe.excitations, probe.names, moments, probe.holders, strict=True)
+    for one, name, gate, holder in blocks_found:
         deviation = float(gate.std.max())
-        scale = call.operation.gate_scale
         if blocks is not None and name not in blocks:
             changes.append(GateChange(name, deviation, "kept", "it is not in `blocks`"))
             continue
-        if deviation > max(bound, ROUNDING * scale):
+        if deviation > max(bound, ROUNDING * one.scale):
             changes.append(GateChange(name, deviation, "kept", f"it deviates by more than {bound:g}"))
             continue
-        graph, action, detail = with_constant_gate(graph, call, gate.mean)
+        if holder is not None:
+            changes.append(GateChange(name, deviation, "kept", f"it is inside {shown(holder)}, which is not expanded"))
+            continue
+        graph, action, detail = with_constant_gate(graph, one, gate.mean)
         changes.append(GateChange(name, deviation, action, detail))
     return build_model(graph), changes

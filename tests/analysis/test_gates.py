@@ -334,7 +334,7 @@ def plain():
     ("change", "message"),
     [
         (lambda x, y: {"model": subclassed()}, "Only functional models"),
-        (lambda x, y: {"model": plain()}, "SqueezeExcite layers; the model 'plain' has none.*insert_squeeze_excite"),
+        (lambda x, y: {"model": plain()}, "SqueezeExcite layers, .*the model 'plain' has none.*insert_squeeze_excite"),
         (lambda x, y: {"labels": y[:-1]}, "29 labels for 30 images in the dataset"),
         (lambda x, y: {"data": [x], "labels": y[:-1]}, "29 labels for 30 images in a batch"),
         (lambda x, y: {"data": [x[:9]], "labels": y}, "30 labels for 9 images in the dataset"),

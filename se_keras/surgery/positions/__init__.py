@@ -2,6 +2,5 @@
 
 from se_keras.surgery.positions.position import HAS_SE, Position, Where
 from se_keras.surgery.positions.standard import LOOKED_FOR, find_positions
-from se_keras.surgery.positions.structure import data_format_of
 
-__all__ = ["HAS_SE", "LOOKED_FOR", "Position", "Where", "data_format_of", "find_positions"]
+__all__ = ["HAS_SE", "LOOKED_FOR", "Position", "Where", "find_positions"]

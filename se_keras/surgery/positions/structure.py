@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery.calls import Call, Graph
+from se_keras.surgery.calls import Call, Graph, channel_axis_of
+from se_keras.surgery.excitation import find_excitations, is_global_pooling
 from se_keras.surgery.layer_types import (
     ADDITIONS,
     CONVOLUTIONS,
@@ -45,9 +46,9 @@ class Structure:
             self._ancestors[call] = bits
         self._excited: dict[Call, Any] = {}  # maps the last call of an SE block to the tensor that it rescales
         self.gate_calls: set[Call] = set()  # between a map and its gates, in blocks built from ordinary layers
-        for call, wide, path in self._blocks():
-            self._excited[call] = wide
-            self.gate_calls.update(path)
+        for one in find_excitations(graph):
+            self._excited[one.call] = one.map
+            self.gate_calls.update(one.path)
 
     # Dependencies.
 
@@ -85,8 +86,7 @@ class Structure:
 
     def axis(self, tensor: Any) -> int:
         """Returns the axis of a tensor's channels, from the nearest preceding layer that has a data format."""
-        rank = len(tensor.shape)
-        return 1 if rank > 2 and data_format_of(self.graph, tensor) == "channels_first" else rank - 1
+        return channel_axis_of(self.graph, tensor)
 
     def narrows(self, call: Call) -> bool:
         """Returns whether a call returns a known number of channels, fewer than it takes."""
@@ -106,29 +106,6 @@ class Structure:
         return not is_padding and any(a is not None and b is not None and b >= 2 * a for a, b in pairs)
 
     # SE blocks, as layers of this package or built from ordinary ones.
-
-    def _blocks(self) -> Iterator[tuple[Call, Any, list[Call]]]:
-        """Yields the last call of each SE block, the tensor that it rescales, and the calls that compute its gates."""
-        for call in self.graph.calls:
-            if isinstance(call.operation, SqueezeExcite):
-                yield call, call.inputs[0], []
-            elif type(call.operation).__name__ == "Multiply" and len(call.inputs) == 2:
-                for wide, gate in (call.inputs, call.inputs[::-1]):
-                    if path := self._gate_path(gate, wide):
-                        yield call, wide, path
-
-    def _gate_path(self, gate: Any, wide: Any) -> list[Call]:
-        """Returns the calls from a map to its gates, if a global pooling and a projection are among them."""
-        path: list[Call] = []
-        tensor = gate
-        while tensor is not wide:
-            call = self.graph.producer(tensor)
-            if call is None or len(call.inputs) != 1:
-                return []
-            path.append(call)
-            tensor = call.inputs[0]
-        is_gate = any(map(is_global_pooling, path)) and any(is_learned(call.operation) for call in path)
-        return path if is_gate else []
 
     def has_block_end(self, calls: Iterable[Call]) -> bool:
         """Returns whether an SE block ends in one of the calls."""
@@ -240,37 +217,6 @@ class Structure:
         return any(
             taker in self.modules or (_is_norm_or_activation(taker) and self.feeds_module(taker)) for taker in takers
         )
-
-
-def is_global_pooling(call: Call) -> bool:
-    """Returns whether a call reduces a map to one number per channel."""
-    name = type(call.operation).__name__
-    if name.startswith("Global") and "Pooling" in name:
-        return True
-    return name in ("Mean", "Max") and len(call.inputs[0].shape) > 2 and call.inputs[0].shape != call.outputs[0].shape
-
-
-def data_format_of(graph: Graph, tensor: Any) -> str:
-    """Returns the data format of a tensor: that of the nearest preceding layer that has one, else Keras' setting.
-
-    Args:
-        graph: The graph.
-        tensor: A symbolic tensor in the graph.
-
-    Returns:
-        "channels_last" or "channels_first".
-    """
-    seen: set[int] = set()
-    pending = [tensor]
-    while pending:
-        call = graph.producer(pending.pop(0))
-        if call is None or id(call) in seen:
-            continue
-        seen.add(id(call))
-        if getattr(call.operation, "data_format", None):
-            return call.operation.data_format
-        pending += call.inputs
-    return keras.config.image_data_format()
 
 
 def _is_norm_or_activation(call: Call) -> bool:
