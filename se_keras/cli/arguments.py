@@ -73,6 +73,7 @@ _VERDICT = [
         action="append",
         default=[],
     ),
+    _switch("--layers", "measure the loss of each operation of an int8 or int16x8 .tflite file"),
     _option("--threads", "CPU threads for timing", count, default=1),
     _option("--images", "maximum number of photos", count, default=256),
     _switch("--strict", "fail on unreadable photos"),

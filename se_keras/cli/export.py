@@ -51,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.format != "tflite" and options.input_type:
         raise ValueError(f"--input-type is for --format tflite; received it with --format {options.format}.")
+    if options.layers and (options.format != "tflite" or options.dtype not in CALIBRATED):
+        raise ValueError(f"--layers is for --format tflite with --dtype {' or '.join(CALIBRATED)}.")
     target = pathlib.Path(options.output or chosen.output)
     check_targets(chosen.targets(target), overwrite=options.overwrite)
     check_report(options)

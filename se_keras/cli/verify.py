@@ -36,6 +36,7 @@ def print_report(file: str | os.PathLike, model: keras.Model | str | None, optio
         data=options.data,
         limits=_limits(structure_of(file).dtype, options),
         targets=options.target,
+        layers=options.layers,
         most_images=options.images,
         threads=options.threads,
     )

@@ -12,6 +12,7 @@ from typing import Any
 from se_keras.export.agreement import LIMITS, Agreement, Limits
 from se_keras.export.headroom import Headroom
 from se_keras.export.inspect_tflite import TARGETS, Refusal
+from se_keras.export.layer_loss import LayerLoss
 from se_keras.export.runtime import RUNTIMES
 from se_keras.export.speed import Speed
 
@@ -19,8 +20,11 @@ from se_keras.export.speed import Speed
 FIGURES = {
     "answers": "Outputs of the file and of the reference",
     "headroom": "Half-precision headroom of every squeeze",
+    "losses": "Signal-to-noise ratio of every operation",
     "latency": "Time of every run",
 }
+SHOWN_LOSSES = 20  # in tables; JSON and the figure have all
+LONGEST_NAME = 30  # keeps the table of losses within 80 columns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,7 @@ class Report:
         agreements: Comparisons with the reference.
         refusals: Parts that a target does not run.
         headrooms: Half-precision headroom of every squeeze.
+        losses: Loss of each operation of an integer file, the largest first.
         speeds: Time and memory.
         gpu: "resident" if a GPU runs every operation of a `.tflite` file, "" if no GPU was
             tried, else the GPU's reason for refusing the file.
@@ -61,6 +66,7 @@ class Report:
     agreements: tuple[Agreement, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     headrooms: tuple[Headroom, ...] = ()
+    losses: tuple[LayerLoss, ...] = ()
     speeds: tuple[Speed, ...] = ()
     gpu: str = ""
     targets: tuple[str, ...] = ()
@@ -178,6 +184,8 @@ class Report:
             yield "One image", header, [_speed_row(speed) for speed in self.speeds]
         if self.headrooms:
             yield from self._headroom_table()
+        if self.losses:
+            yield self._loss_table()
         if self.refusals:
             rows = [[e.target, e.subject, str(e.count), e.reason] for e in _merged(self.refusals)]
             yield "Refused by targets", ["target", "operation", "count", "reason"], rows
@@ -187,6 +195,12 @@ class Report:
         rows = [[short_name(e.name), str(e.positions), f"{e.largest_sum:,.0f}", f"{e.ratio:,.1f}"] for e in least]
         title = f"Half precision at {len(self.headrooms)} means, the tightest three (the limit is 65,504)"
         yield title, ["mean", "positions", "largest sum", "headroom"], rows
+
+    def _loss_table(self) -> tuple[str, list[str], list[list[str]]]:
+        worst = self.losses[:SHOWN_LOSSES]
+        rows = [[_end_of(short_name(e.name)), e.operation, f"{e.alone:.1f}", f"{e.within:.1f}"] for e in worst]
+        title = f"Signal to noise in dB, the worst {len(worst)} of {len(self.losses)} operations"
+        return title, ["output", "operation", "alone", "within the network"], rows
 
 
 _AGREEMENT = ("images", "runtime", "of", "max. error", "mean", "relative", "top-1", "top-5", "accuracy", "reference")
@@ -230,6 +244,10 @@ def _merged(refusals: Sequence[Refusal]) -> list[Refusal]:
 def short_name(name: str) -> str:
     """Returns the last two parts of a tensor's first name; converters join the paths of all fused operations."""
     return "/".join(name.split(";")[0].split("/")[-2:])
+
+
+def _end_of(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

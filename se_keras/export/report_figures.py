@@ -1,7 +1,7 @@
 """Files of a report on an export: JSON, Markdown, and figures that say more than its tables.
 
-The figures show where the outputs differ, how close the squeezes are to the limit of half precision, and how steady the
-time is.
+The figures show where the outputs differ, how close the squeezes are to the limit of half precision, which operations
+lose much in 8 bits, and how steady the time is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from se_keras.export.agreement import Agreement
 from se_keras.export.headroom import Headroom
+from se_keras.export.layer_loss import LEAST_DECIBELS
 from se_keras.export.report import FIGURES, Report, short_name
 from se_keras.export.runtime import RUNTIMES
 from se_keras.export.speed import Speed
@@ -26,6 +27,7 @@ from se_keras.files import FIGURE, Kind, json_with, replacing_together, text_of
 BLUE, ORANGE, VERMILION, GREY = "#0072B2", "#E69F00", "#D55E00", "0.45"
 DOTS_PER_INCH = 150
 MOST_POINTS = 50_000  # per panel: more cannot be distinguished
+NAMED_LOSSES = 5
 FAR = 3  # times the median: slower runs are marked at the edge, or they would flatten all others
 
 
@@ -91,6 +93,8 @@ def report_figures(report: Report) -> dict[str, Any]:
         drawn["answers"] = draw_answers(report)
     if any(math.isfinite(entry.ratio) for entry in report.headrooms):
         drawn["headroom"] = draw_headroom(report)
+    if report.losses:
+        drawn["losses"] = draw_losses(report)
     if report.speeds:
         drawn["latency"] = draw_latency(report)
     return drawn
@@ -219,6 +223,40 @@ def draw_headroom(report: Report) -> Any:
 
 def _headroom_color(entry: Headroom, least: float | None) -> str:
     return VERMILION if least is not None and entry.ratio < least else BLUE
+
+
+def draw_losses(report: Report) -> Any:
+    """Draws the signal-to-noise ratio of every operation, alone and within the network, in execution order.
+
+    Args:
+        report: A report with losses.
+
+    Returns:
+        A figure with two points per operation; the five that lose most alone are named, and operations without any
+        loss have no point.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    figure = new_figure(9.0, 5.0)
+    ax = figure.subplots()
+    entries = sorted(report.losses, key=lambda entry: entry.place)
+    for label, color, values in (
+        ("within the network", GREY, [entry.within for entry in entries]),
+        ("alone", BLUE, [entry.alone for entry in entries]),
+    ):
+        pairs = [(entry.place, value) for entry, value in zip(entries, values, strict=True) if math.isfinite(value)]
+        ax.plot(*np.array(pairs).reshape(-1, 2).T, linestyle="none", marker="o", markersize=4, color=color, label=label)
+    for entry in report.losses[:NAMED_LOSSES]:
+        if math.isfinite(entry.alone):
+            ax.annotate(f" {short_name(entry.name)}", (entry.place, entry.alone), va="center", fontsize="x-small")
+    ax.axhline(LEAST_DECIBELS, color=VERMILION, linestyle="--", linewidth=1, label="1% of the power is noise")
+    ax.set_xlabel("operation, in execution order")
+    ax.set_ylabel("signal to noise (dB)")
+    ax.set_title(f"Loss of every operation\n{_what(report)}", fontsize=11)
+    ax.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+    return figure
 
 
 def draw_latency(report: Report) -> Any:

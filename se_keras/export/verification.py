@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -13,14 +16,18 @@ import numpy as np
 from se_keras.class_names import get_class_names
 from se_keras.errors import check_count, one_of
 from se_keras.export.agreement import LIMITS, Agreement, Limits, compare
+from se_keras.export.exportable import require_tensorflow
 from se_keras.export.headroom import Headroom, headroom_of_model, headroom_of_tflite
 from se_keras.export.images import ImageSet, check_range, left_out, preparation_of, random_images, real_images
+from se_keras.export.inference_form import tflite_form
 from se_keras.export.inspect_tflite import TARGETS
+from se_keras.export.layer_loss import LayerLoss, layer_losses, loss_notes
 from se_keras.export.process import RuntimeRefusedError, Worker, is_missing_driver
 from se_keras.export.report import Report
 from se_keras.export.runtime import KerasRunner, Runner, TFLiteRunner, open_runner
 from se_keras.export.speed import Speed, speed_of
 from se_keras.export.structure import Structure, size_of, structure_of
+from se_keras.export.to_tflite import CALIBRATED, converted
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.progress import steps
@@ -30,6 +37,7 @@ from se_keras.timing import interleaved
 
 WARMUPS = 3
 HEADROOM_IMAGES = 16  # the sums of a squeeze vary little between images
+LOSS_IMAGES = 32  # every tensor has many values per image
 NO_DATA = "Compared on random images only; pass photos as `data` (--data)."
 NO_CLASSES = "Without real images (`data`), the classes of an integer file are not judged."
 NO_GPU = "No GPU and no software driver was found: GPU refusals are inferred from the operations only."
@@ -41,6 +49,7 @@ class Findings:
 
     agreements: tuple[Agreement, ...] = ()
     headrooms: tuple[Headroom, ...] = ()
+    losses: tuple[LayerLoss, ...] = ()
     speeds: tuple[Speed, ...] = ()
     gpu: str = ""
     problems: tuple[str, ...] = ()
@@ -59,6 +68,7 @@ def verify(
     preprocessing: Preprocessing | Callable[[np.ndarray], np.ndarray] | None = None,
     limits: Limits | None = None,
     targets: Sequence[str] = (),
+    layers: bool = False,
     most_images: int = 256,
     gpu_images: int = 4,
     repeats: int = 20,
@@ -81,6 +91,8 @@ def verify(
         limits: The limits. Default: the entry of `LIMITS` for the precision of the file.
         targets: Targets in `TARGETS` that must accept the file; refusals by other targets are
             only listed.
+        layers: Whether to measure the loss of each operation of a `.tflite` file in "int8" or "int16x8", on at most
+            32 images. The model must then be a Keras model, a `.keras` file, or the same export in "fp32".
         most_images: Maximum number of real images, at least 1.
         gpu_images: Number of images to run a `.tflite` file on in LiteRT's GPU runtime as well;
             0 for none. The report states if there is neither a GPU nor a software driver.
@@ -96,7 +108,8 @@ def verify(
         ImportError: The file's runtime is not installed.
         ValueError: The file is not a model, is damaged, does not fit the model, or does not
             take images; images in the range 0 to 1 where 0 to 255 is expected; a number of
-            labels other than one per image; or a count out of its range.
+            labels other than one per image; a count out of its range; or `layers` for a file or model without
+            such operations.
     """
     for target in targets:
         one_of("target", target, TARGETS)
@@ -105,9 +118,11 @@ def verify(
     structure = structure_of(path)
     file, found = _opened(path, structure)
     reference = _reference(model)
+    if layers:
+        _check_layers(path, structure, reference)
     sets, notes = _image_sets(model, data, labels, _image_shape(file, reference), most_images, preprocessing)
     found += Findings(notes=notes)
-    with steps(f"Verifying {os.fspath(path)}", len(sets) + 3, verbose=verbose) as advance:
+    with steps(f"Verifying {os.fspath(path)}", len(sets) + 3 + layers, verbose=verbose) as advance:
         for part in sets:
             found += _compared(part, file, reference, structure)
             advance()
@@ -117,6 +132,9 @@ def verify(
         advance()
         found += Findings(headrooms=_headrooms(path, structure, model, sets[-1].images[:HEADROOM_IMAGES]))
         advance()
+        if layers:
+            found += _lost(path, model, reference, sets[-1].images[:LOSS_IMAGES])
+            advance()
         found += _timed(path, threads, repeats) if repeats and not found.problems else Findings()
         advance()
     return Report(
@@ -254,6 +272,39 @@ def _headrooms(path: str | os.PathLike, structure: Structure, model: Any, images
     if structure.graph is not None:
         return headroom_of_tflite(path, structure.graph, images)
     return headroom_of_model(model, images) if isinstance(model, keras.Model) else ()
+
+
+def _check_layers(path: str | os.PathLike, structure: Structure, reference: Runner | None) -> None:
+    if structure.format != "tflite" or structure.dtype not in CALIBRATED:
+        raise ValueError(
+            f"`layers` (--layers) requires a .tflite file in {' or '.join(CALIBRATED)}; {os.fspath(path)!r} is "
+            f"{structure.format}, {structure.dtype}."
+        )
+    if not isinstance(reference, KerasRunner | TFLiteRunner):
+        raise ValueError(
+            "`layers` (--layers) requires the model that the file was exported from: a Keras model, a .keras file, or "
+            "the same export with dtype='fp32'."
+        )
+
+
+def _lost(path: str | os.PathLike, model: Any, reference: Runner | None, images: np.ndarray) -> Findings:
+    with _in_float(model, reference, images, TFLiteRunner(path, kernels="reference").input_shape[0] or 1) as twin:
+        losses, unpaired = layer_losses(path, twin, images)
+    return Findings(losses=losses, notes=loss_notes(losses, unpaired))
+
+
+@contextlib.contextmanager
+def _in_float(model: Any, reference: Runner | None, images: np.ndarray, batch: int) -> Iterator[str | os.PathLike]:
+    """Provides the graph of an integer file as a float `.tflite` file."""
+    if not isinstance(reference, KerasRunner):
+        yield model
+        return
+    require_tensorflow("`layers` (--layers)")
+    form = tflite_form(reference.model, images, is_quantized=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "float.tflite")
+        path.write_bytes(converted(form, "fp32", batch_size=batch))
+        yield path
 
 
 def _timed(path: str | os.PathLike, threads: int, repeats: int) -> Findings:

@@ -11,8 +11,16 @@ from se_keras import export
 from se_keras.export.agreement import LIMITS, Limits, compare
 from se_keras.export.headroom import Headroom
 from se_keras.export.images import random_images
+from se_keras.export.layer_loss import LayerLoss
 from se_keras.export.report import FIGURES, Report
-from se_keras.export.report_figures import MOST_POINTS, draw_answers, draw_headroom, draw_latency, report_figures
+from se_keras.export.report_figures import (
+    MOST_POINTS,
+    draw_answers,
+    draw_headroom,
+    draw_latency,
+    draw_losses,
+    report_figures,
+)
 from se_keras.export.speed import speed_of
 
 pytest.importorskip("matplotlib")
@@ -28,7 +36,7 @@ def agreement(count=6, classes=8, runtime="tflite", noise=0.01, lost=0):
     return compare(expected, found, random_images((1, 1, 3), count), runtime=runtime, dtype="fp32")
 
 
-def report(*agreements, headrooms=(), seconds=(), limits=LIMITS["fp32"]):
+def report(*agreements, headrooms=(), losses=(), seconds=(), limits=LIMITS["fp32"]):
     return Report(
         path="out/model.tflite",
         format="tflite",
@@ -37,12 +45,14 @@ def report(*agreements, headrooms=(), seconds=(), limits=LIMITS["fp32"]):
         reference="the Keras model tiny",
         agreements=agreements,
         headrooms=headrooms,
+        losses=losses,
         speeds=(speed_of("tflite", 1, seconds, 1000),) if seconds else (),
         limits=limits,
     )
 
 
 HEADROOMS = (Headroom("a/b/c", 64, 6550.4), Headroom("d", 64, 131008.0), Headroom("e", 64, 0.0))
+LOSSES = (LayerLoss("a/b/c", "CONV_2D", 12.0, 11.0, 1), LayerLoss("d", "MEAN", float("inf"), 20.0, 0))
 
 
 def points(ax, label):
@@ -51,9 +61,9 @@ def points(ax, label):
 
 
 def test_files_are_written_and_shown(tmp_path):
-    whole = report(agreement(), headrooms=HEADROOMS, seconds=SECONDS)
+    whole = report(agreement(), headrooms=HEADROOMS, losses=LOSSES, seconds=SECONDS)
     paths = export.write_report(whole, tmp_path / "report")
-    names = ["report.json", "report.md", "answers.png", "headroom.png", "latency.png"]
+    names = ["report.json", "report.md", "answers.png", "headroom.png", "losses.png", "latency.png"]
     assert [path.name for path in paths] == names
     assert sorted(os.listdir(tmp_path / "report")) == sorted(names)
     for path in paths[2:]:
@@ -132,6 +142,14 @@ def test_bars_are_the_ratios():
     assert ends == pytest.approx([10, 0.5])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["b/c", "d"]
     assert ax.patches[0].get_facecolor() != ax.patches[1].get_facecolor()  # the one that overflows stands out
+
+
+def test_losses_are_drawn_in_execution_order():
+    ax = draw_losses(report(losses=LOSSES)).axes[0]
+    within, alone = ax.lines[:2]
+    assert within.get_xydata().tolist() == [[0, 20], [1, 11]]
+    assert alone.get_xydata().tolist() == [[1, 12]]  # no loss, no point
+    assert [text.get_text() for text in ax.texts] == [" b/c"]
 
 
 def test_runs_are_drawn_and_far_ones_marked():
