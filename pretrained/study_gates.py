@@ -53,7 +53,6 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     import se_keras
     from se_keras.analysis import collect_gates, plot_gates, plot_image, plot_pruning
     from se_keras.analysis.tables import stage_of
-    from se_keras.cli.class_names import class_names_of
     from se_keras.cli.models import load_file, published
     from se_keras.preprocessing import preprocessing_of
     from se_keras.surgery import pruning_curve
@@ -64,8 +63,8 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     source, name = open_images(options.data)
     title = options.title or f"{name} validation"
     images, labels = prepared_images(source, preprocessing_of(model), options.images)
-    # An .npz file of images often has no class names; the record of the weights has them.
-    names = class_names_of(options.model)
+    # An .npz file of images often has no class names; the model has them.
+    names = se_keras.get_class_names(model)
     names = names if len(names) == len(source.class_names) else source.class_names
     classes = {index: names[index] for index in sorted({int(label) for label in labels})}
     gates = collect_gates(model, images, labels=labels, class_names=classes, title=title, batch_size=100, samples=1)

@@ -50,8 +50,9 @@ Args:
     input_tensor: A Keras tensor to use as the images, instead of a new input.
     input_shape: (height, width, channels), or (channels, height, width) with
         "channels_first"; height and width may be None. At least {min_size} pixels. Default:
-        {size}x{size} RGB with the classifier, any size without. Other numbers of channels are
-        normalized with the means of R, G, B, R, ...; one channel with their mean.
+        {size}x{size} RGB with the classifier, any size without; the channels of a file that states
+        them. Other numbers of channels are normalized with the means of R, G, B, R, ...; one channel
+        with their mean.
     pooling: Output without the classifier: None (a feature map), "avg" or "max" (a vector).
     classes: Number of classes, at least 1.
     classifier_activation: Activation of the predictions. None returns logits.

@@ -108,7 +108,7 @@ def test_sequential_model_and_unnamed_stages():
 def test_table_shows_every_stage_and_the_total():
     lines = str(model_info(se_keras.SEResNet20())).split("\n")
     assert lines[0] == "se_resnet20: input 32x32x3, 9 SE blocks"
-    assert lines[1].split() == ["stage", "parameters", "trainable", "MMACs", "of", "them", "SE"]
+    assert lines[1].split() == ["stage", "parameters", "trainable", "MMACs", "of", "which", "SE"]
     assert [line.split()[0] for line in lines[2:]] == ["stem", "stage2", "stage3", "stage4", "head", "total"]
     assert lines[-1].split() == ["total", "276,415", "274,847", "40.82", "0.002"]
     assert len({len(line) for line in lines[1:]}) == 1, "the columns do not line up"

@@ -524,8 +524,10 @@ def test_grey_network_from_its_own_file(ending, tmp_path, rng):
     se = SEConfig(reduction=4)  # the checkpoint's
     loaded = se_keras.SEResNet20(input_shape=(32, 32, 1), weights=path, se=se)
     np.testing.assert_array_equal(ops.convert_to_numpy(loaded(x)), ops.convert_to_numpy(gray(x)))
-    if ending == ".safetensors":  # back to RGB: the one mean three times
-        assert len(se_keras.SEResNet20(weights=path, se=se).get_layer("preprocessing").mean) == 3
+    if ending == ".safetensors":  # which states its channels
+        assert se_keras.SEResNet20(weights=path, se=se).input_shape == (None, 32, 32, 1)
+        rgb = se_keras.SEResNet20(weights=path, se=se, input_shape=(32, 32, 3))
+        assert len(rgb.get_layer("preprocessing").mean) == 3  # the one mean three times
 
 
 def test_weights_of_another_ending_or_network_are_refused(tmp_path):
