@@ -157,6 +157,7 @@ def test_convert_says_what_a_file_of_weights_alone_loses(capsys, monkeypatch, tm
     assert "does not hold this checkpoint's preprocessing and structure" in " ".join((out + err).split())
 
 
+@pytest.mark.slow
 def test_convert_keeps_an_existing_file(capsys, tmp_path):
     source = se_keras.save_safetensors(se_keras.SEResNet20(), tmp_path / "source.safetensors")
     target = tmp_path / "model.keras"
@@ -176,6 +177,7 @@ def test_convert_keeps_an_existing_file(capsys, tmp_path):
     assert run(capsys, *arguments, "--overwrite")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".keras", ".weights.h5", ".safetensors"])
 def test_convert_on_a_full_disk_is_one_line(capsys, ending, tmp_path):
     source = se_keras.save_safetensors(se_keras.SEResNet20(), tmp_path / "source.safetensors")
@@ -362,6 +364,7 @@ def test_labels_beside_the_model_are_taken(capsys, photo, labels, tmp_path):
     assert run(capsys, "predict", photo, "--model", file)[0] == 1
 
 
+@pytest.mark.slow
 def test_labels_of_every_kind_reach_the_answers_and_the_export(capsys, photo, tmp_path):
     names = [" daisy", " ", "ro\nses"]
     se_keras.SEResNet20(classes=3).save(tmp_path / "model.keras")

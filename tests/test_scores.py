@@ -145,6 +145,7 @@ def test_name_in_a_saved_model_tells_the_kind():
     assert kind_named("output_0", (None, 3)) == kind_named("logits", (None, 2, 2)) == "output"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=() if name in ("layer", "one_sigmoid") else pytest.mark.slow) for name in CONSUMED],

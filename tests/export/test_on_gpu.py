@@ -14,8 +14,11 @@ from se_keras.models.registry import NETWORKS
 
 pytestmark = pytest.mark.usefixtures("gpu")
 
-QUICK = ("se_resnet50", "se_resnext50", "senet154", "se_preresnet164")
-SLOW = (
+NAMES = (
+    "se_resnet50",
+    "se_resnext50",
+    "senet154",
+    "se_preresnet164",
     "se_mobilenet",
     "se_shufflenet",
     "se_bn_inception",
@@ -48,12 +51,14 @@ def difference_on_gpu(path, shape):
         return np.abs(worker.run(images) - expected).max() / np.abs(expected).max()
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_blocks_are_resident_and_right(name, tmp_path):
     model = network(name)
     assert difference_on_gpu(export.tflite(model, tmp_path / "model.tflite"), model.input_shape[1:]) < 1e-2
 
 
+@pytest.mark.slow
 def test_joined_groups_are_right(tmp_path):
     inputs = keras.Input((8, 8, 16))
     model = keras.Model(inputs, GroupedConv2D(16, 3, groups=8, padding="same")(inputs))
@@ -69,6 +74,7 @@ def test_pools_over_padding_are_right(tmp_path):
 LOST = pytest.mark.xfail(reason="LiteRT 2.3 leaves the stride out, as `verify` warns; see docs/exports-on-a-gpu.md")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strides", [1, pytest.param(2, marks=LOST)])
 def test_points_of_integers_are_right(strides, tmp_path, rng):
     inputs = keras.Input((16, 16, 8))

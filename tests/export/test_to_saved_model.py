@@ -204,6 +204,7 @@ def test_grouped_convolution_of_keras_is_warned_of(tmp_path):
     assert must_compile(path)
 
 
+@pytest.mark.slow
 def test_write_archive_has_the_batch_it_is_told(small, tmp_path):
     write_archive(small, tmp_path / "saved", batch=2)
     (spec,) = (
@@ -245,6 +246,7 @@ def test_variables_have_the_names_of_the_model(tunable, small):
     assert {v.name for v in loaded.trainable_variables} == {f"{v.path}:0" for v in small.trainable_variables}
 
 
+@pytest.mark.slow
 def test_tfsm_layer_fine_tunes(tunable, small):
     sample = load_sample()
     chosen = sample.y_train < 2
@@ -270,6 +272,7 @@ def test_tfsm_layer_serves_the_deployed_form(deployed, small):
     np.testing.assert_allclose(layer(images), answers(small, images), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_frozen_layers_stay_frozen(tmp_path):
     model = user_model()
     model.get_layer("first").trainable = False
@@ -282,6 +285,7 @@ def test_frozen_layers_stay_frozen(tmp_path):
     assert len(layer.trainable_variables) == len(expected)
 
 
+@pytest.mark.slow
 def test_regularization_losses_are_those_of_the_model(tmp_path):
     model = user_model()
     loaded = tf.saved_model.load(str(export.saved_model(model, tmp_path / "saved", deploy=False)))

@@ -120,6 +120,7 @@ def test_weights_alone_name_the_missing_package(small, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("input_type", "zero"), [("uint8", 0), ("int8", -128)])
 def test_integer_inputs_take_pixels_as_they_are(input_type, zero, trained, tmp_path):
     sample = load_sample()
@@ -138,6 +139,7 @@ def test_integer_inputs_take_pixels_as_they_are(input_type, zero, trained, tmp_p
     assert (runner(sample.x_test[:50]).argmax(1) == expected.argmax(1)).mean() >= 0.85
 
 
+@pytest.mark.slow
 def test_dead_blocks_become_constants(small, tmp_path):
     model = keras.models.clone_model(small)
     block = model.get_layer("stage2_block1_se")
@@ -203,6 +205,7 @@ def test_squeeze_is_staged_where_half_precision_would_overflow(tmp_path):
         assert ready(TFLiteRunner(path)).count("AVERAGE_POOL_2D") == pools
 
 
+@pytest.mark.slow
 def test_half_precision_models_are_exported_in_single(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     model = shortened("se_resnet20")

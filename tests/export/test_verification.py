@@ -326,6 +326,7 @@ def test_grouped_convolution_is_refused_by_the_edge_tpu():
     assert found == ["is a grouped convolution"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "dynamic"])
 def test_dtype_is_told_from_the_file(model, files, dtype, tmp_path):
     path = files["tflite"] if dtype == "fp32" else export.tflite(model, tmp_path / "model.tflite", dtype=dtype)

@@ -36,7 +36,7 @@ FAMILIES = (
     "tinynet_e",
     "fbnetv3_b",
 )
-EXAMPLES = ("regnety_002", "resnetrs50", "mobilenetv3_small_050", "efficientnet_b0")
+EXAMPLES = ("regnety_002", "mobilenetv3_small_050")
 OTHERS_LIKE = ("mobilenetv3_small_075", "tf_efficientnet_b0", "semnasnet_075", "tinynet_e")
 """Families whose blocks differ from those of an example in numbers or padding only: for `make test-all`."""
 TESTED = [name for name in FAMILIES if ALL or name not in OTHERS_LIKE]

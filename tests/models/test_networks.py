@@ -32,7 +32,7 @@ def se_layers(model):
     return [layer for layer in model.layers if isinstance(layer, SqueezeExcite)]
 
 
-@pytest.mark.parametrize("name", networks(quick=set(QUICK) - {"se_resnet50"}))
+@pytest.mark.parametrize("name", networks(quick=QUICK))
 def test_one_training_step_changes_every_trainable_variable(name, rng):
     size = smallest_size(name)
     # At least 8 numbers between the projections: the paper's single one may be cut off by its ReLU for a whole batch.
@@ -252,6 +252,7 @@ def test_builder_and_registry_build_the_same():
     assert first.get_config() == second.get_config()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pooling", "shape"), [(None, (None, 8, 8, 64)), ("avg", (None, 64)), ("max", (None, 64))])
 def test_pooling_without_the_classifier(pooling, shape, rng):
     model = se_keras.SEResNet20(include_top=False, pooling=pooling, input_shape=(32, 32, 3))
@@ -310,6 +311,7 @@ def test_input_tensor_may_be_an_input_itself():
     assert model.input is inputs
 
 
+@pytest.mark.slow
 def test_name_and_several_in_one_program():
     first, second = se_keras.SEResNet20(name="left"), se_keras.SEResNet20(name="right")
     assert (first.name, second.name) == ("left", "right")
@@ -383,6 +385,7 @@ def test_preprocessing_inside_equals_normalizing_by_hand(name, rng):
     assert "preprocessing" not in [layer.name for layer in outside.layers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_any_number_of_channels_goes(channels):
     images = np.zeros((1, 32, 32, channels), "float32")

@@ -210,6 +210,7 @@ def test_sequences_and_volumes(rank, conv):
     assert relative_difference(model, deployed) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_policies(policy):
     keras.config.set_dtype_policy(policy)

@@ -251,6 +251,7 @@ def test_adapted_normalization_is_carried_over():
     assert relative_difference(model, deploy(model)) <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [two_inputs_two_outputs, nested_model, shared_layer, sequence, volume])
 def test_result_is_saved_cloned_and_deployed(make, tmp_path):
     result = randomized(insert_squeeze_excite(randomized(make())))
@@ -264,6 +265,7 @@ def test_result_is_saved_cloned_and_deployed(make, tmp_path):
     assert relative_difference(result, deploy(result)) <= 1e-5
 
 
+@pytest.mark.slow
 def test_result_exports(tmp_path):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("exports are written with TensorFlow")

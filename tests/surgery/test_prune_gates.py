@@ -85,6 +85,7 @@ def test_bound_of_zero_leaves_gates_that_vary(resnet):
     assert relative_difference(resnet, small) < 1e-5
 
 
+@pytest.mark.slow
 def test_result_can_be_trained_saved_and_deployed(resnet, tmp_path):
     small, _ = pruned(resnet)
     small.save(tmp_path / "small.keras")

@@ -151,6 +151,7 @@ def test_head_phase_trains_the_head_alone_and_norms_stay_as_they_were(data, tmp_
     assert not np.array_equal(before["conv/kernel"], keras.ops.convert_to_numpy(model.get_layer("conv").kernel))
 
 
+@pytest.mark.slow
 def test_patience_stops_early(data, tmp_path):
     still = recipe(6, phases=(Phase(epochs=6, learning_rate=0.0, schedule="constant", trainable="without_norms"),))
     result = train(tiny_model(), data, still, tmp_path / "run", patience=2)
@@ -312,6 +313,7 @@ def test_a_folder_is_claimed_once_per_process_and_cleared(tmp_path):
         check_new(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_more_images_in_a_batch_than_there_are(data, tmp_path):
     with pytest.raises(ValueError, match=r"A batch takes 128 images, but there are 100.*--batch-size"):
         train(tiny_model(), data, recipe(1, batch_size=128), tmp_path / "run")
@@ -359,6 +361,7 @@ def changed_by(model, data, phase, folder):
     return {path for path, old in values.items() if not np.array_equal(old, keras.ops.convert_to_numpy(before[path]))}
 
 
+@pytest.mark.slow
 def test_phases_reach_into_models_inside_the_model(data, tmp_path):
     phase = Phase(epochs=1, learning_rate=0.1, trainable="without_norms")
     changed = changed_by(nested_model(), data, phase, tmp_path / "norms")
@@ -367,6 +370,7 @@ def test_phases_reach_into_models_inside_the_model(data, tmp_path):
     assert {path.split("/")[-2] for path in changed_by(nested_model(), data, phase, tmp_path / "head")} == {"logits"}
 
 
+@pytest.mark.slow
 def test_what_is_frozen_stays_frozen_and_the_flags_come_back(data, tmp_path):
     model = nested_model()
     model.get_layer("body").trainable = False

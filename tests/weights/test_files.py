@@ -62,6 +62,7 @@ def test_own_file_of_another_lineage_finds_its_structure(tmp_path):
     np.testing.assert_array_equal(answers(loaded, images), answers(trained, images))
 
 
+@pytest.mark.slow
 def test_same_shapes_of_another_structure_are_refused(tmp_path):
     network = NETWORKS["se_resnet50"]
     options = Options(input_shape=(None, None, 3), include_preprocessing=False)
@@ -115,6 +116,7 @@ def test_file_without_preprocessing_gets_the_networks_own(tmp_path):
         assert preprocessing_of(se_keras.SEResNet20(weights=path)) == preprocessing_of(se_keras.SEResNet20())
 
 
+@pytest.mark.slow
 def test_what_weights_alone_do_not_tell():
     network = NETWORKS["se_resnet18"]
     options = Options(input_shape=(64, 64, 3))
