@@ -519,6 +519,19 @@ def test_verify_passes_and_fails_by_exit_code(capsys, tflite_file, model_file, p
     assert "Edge TPU" in out
 
 
+def test_layers_are_for_8_bits(capsys, tflite_file, model_file, tmp_path):
+    code, _, err = run(capsys, "verify", tflite_file, "--layers")
+    assert code == 1
+    assert "requires a .tflite file in int8 or int16x8" in err
+    to = ["export", model_file, "--output", tmp_path / "m.tflite", "--format"]
+    code, _, err = run(capsys, *to, "tflite", "--layers")
+    assert code == 1
+    assert "--layers is for --format tflite with --dtype int8 or int16x8" in err
+    code, _, err = run(capsys, *to, "onnx", "--keep-float", "auto")
+    assert code == 1
+    assert "--keep-float is for --format tflite" in err
+
+
 def test_info_describes_an_exported_file(capsys, tflite_file, tmp_path):
     code, out, err = run(capsys, "info", tflite_file)
     assert (code, err) == (0, "")

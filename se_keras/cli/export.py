@@ -16,6 +16,7 @@ from se_keras.cli.console import progress_console
 from se_keras.cli.images import refuse_broken
 from se_keras.cli.models import load_file, published
 from se_keras.cli.verify import check_report, print_report
+from se_keras.export.keep_float import AUTO
 from se_keras.export.to_onnx import DTYPES as ONNX_DTYPES
 from se_keras.export.to_openvino import DTYPES as OPENVINO_DTYPES
 from se_keras.export.to_openvino import openvino_targets
@@ -51,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.format != "tflite" and options.input_type:
         raise ValueError(f"--input-type is for --format tflite; received it with --format {options.format}.")
+    if options.format != "tflite" and options.keep_float:
+        raise ValueError(f"--keep-float is for --format tflite; received it with --format {options.format}.")
     if options.layers and (options.format != "tflite" or options.dtype not in CALIBRATED):
         raise ValueError(f"--layers is for --format tflite with --dtype {' or '.join(CALIBRATED)}.")
     target = pathlib.Path(options.output or chosen.output)
@@ -95,5 +98,6 @@ def _write_export(
         settings |= {"dtype": options.dtype, "data": calibration}
     if options.format == "tflite":
         settings["input_type"] = options.input_type or "float32"
+        settings["keep_float"] = AUTO if options.keep_float == [AUTO] else options.keep_float
     write = getattr(export, options.format)
     write(model, target, class_names=_class_names(model, options), overwrite=options.overwrite, **settings)

@@ -121,6 +121,11 @@ class TFLiteGraph:
         """Counts each operation, most frequent first."""
         return dict(collections.Counter(operation.name for operation in self.operations).most_common())
 
+    def names_in_float(self) -> list[str]:
+        """Returns the names of the tensors that operations compute in float; in an integer file, few or none."""
+        inner = (operation for operation in self.operations if operation.name not in RIM)
+        return [one.outputs[0].name for one in inner if one.outputs and one.outputs[0].dtype == "FLOAT32"]
+
     def dtype(self) -> str:
         """Returns the precision of the file, one of the `dtype`s of `se_keras.export.tflite`."""
         inner = [operation for operation in self.operations if operation.name not in RIM]

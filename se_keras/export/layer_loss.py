@@ -2,7 +2,8 @@
 
 The operations of both files are paired by the names of the tensors that they compute. Each is measured twice: within
 the network, where it also passes on the losses before it, and alone, with the same inputs in both files. For the
-second, the float graph is cut apart: every operation reads inputs of its own.
+second, the float graph is cut apart: every operation reads inputs of its own. The ratio of a tensor is that of its
+median channel: where one channel with huge values leaves no room for the others, the sum over all hides their loss.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class LayerLoss:
     Args:
         name: Name of the tensor that it computes, in the float form.
         operation: Its name in the schema, such as "CONV_2D".
-        alone: Signal-to-noise ratio of its output in decibels, given the inputs that it has in the file: what this
-            operation loses. Infinite without any loss.
+        alone: Signal-to-noise ratio of its output in decibels, in the median channel, given the inputs that it has in
+            the file: what this operation loses. Infinite without any loss.
         within: The same against the float form with its own inputs: what all operations so far have lost.
         place: Its index among the operations of the float form, in execution order.
     """
@@ -98,7 +99,7 @@ def layer_losses(
 
 
 def lossy(losses: Sequence[LayerLoss]) -> list[LayerLoss]:
-    """Returns the operations whose own noise has more than 1% of the power of their signal."""
+    """Returns the operations whose own noise exceeds 1% of the power of their signal."""
     return [loss for loss in losses if loss.alone < LEAST_DECIBELS]
 
 
@@ -112,11 +113,12 @@ def loss_notes(losses: Sequence[LayerLoss], unpaired: int) -> tuple[str, ...]:
     Returns:
         How many operations lose much, and how many could not be measured, if any.
     """
-    worst = len(lossy(losses))
-    advice = "Try dtype='int16x8'." if worst else "No operation needs to stay in float."
-    found = f"{worst} of {len(losses)} operations lose more than 1% of the power of their signal. {advice}"
+    worst = [loss.name for loss in lossy(losses)]
+    found = f"{len(worst)} of {len(losses)} operations lose more than 1% of the power of their signal"
+    if worst:
+        found += "; export with keep_float='auto' to find out whether keeping them in float pays"
     rest = f"{unpaired} operations have no counterpart in float and were not measured."
-    return (found, rest) if unpaired else (found,)
+    return (f"{found}.", rest) if unpaired else (f"{found}.",)
 
 
 def _tensors(operation: Operation) -> tuple[Any, ...]:
@@ -160,15 +162,15 @@ def _is_same(operation: Operation, other: Operation) -> bool:
 
 def _powers(
     path: str | os.PathLike, float_path: str | os.PathLike, pairs: Sequence[_Pair], images: np.ndarray
-) -> np.ndarray:
-    """Returns the power of signal and noise of each pair alone and within the network, shape (pairs, 2, 2)."""
+) -> list[np.ndarray]:
+    """Returns the power of signal and noise of each pair alone and within the network, shapes (2, 2, channels)."""
     model = read_model(pathlib.Path(float_path).read_bytes())
     feeds = _cut_apart(model, {pair.place for pair in pairs})
     with tempfile.TemporaryDirectory() as folder:
         pieces_path = pathlib.Path(folder, "pieces.tflite")
         pieces_path.write_bytes(packed(model))
         file, whole, pieces = (_Observed(one) for one in (path, float_path, pieces_path))
-        powers = np.zeros((len(pairs), 2, 2))
+        powers = [np.zeros((2, 2, _channels(pair.operation.outputs[0].shape))) for pair in pairs]
         size = file.runner.input_shape[0] or 1
         for batch in Calibration(images, 0.0, 255.0).batches(size):
             file.runner.run_one(batch)
@@ -182,7 +184,7 @@ def _powers(
             for number, pair in enumerate(pairs):
                 value = file.value(pair.operation.outputs[0].index)
                 for column, expected in enumerate((pieces.value(pair.output), whole.value(pair.output))):
-                    powers[number, column] += _power(expected), _power(expected - value)
+                    powers[number][column] += _power(expected), _power(expected - value)
     return powers
 
 
@@ -214,11 +216,16 @@ def _cut_apart(model: Any, places: set[int]) -> dict[int, dict[int, int]]:
     return feeds
 
 
-def _power(values: np.ndarray) -> float:
-    return float(np.square(values, dtype="float64").sum())
+def _channels(shape: Sequence[int]) -> int:
+    return shape[-1] if len(shape) > 1 else 1
 
 
-def _decibels(signal: float, noise: float) -> float:
-    if noise == 0:
-        return float("inf")
-    return float(10 * np.log10(signal / noise)) if signal > 0 else float("-inf")
+def _power(values: np.ndarray) -> np.ndarray:
+    """Returns the sum of squares of each channel."""
+    return np.square(values, dtype="float64").reshape(-1, _channels(values.shape)).sum(0)
+
+
+def _decibels(signal: np.ndarray, noise: np.ndarray) -> float:
+    """Returns the ratio of the median channel; those without any signal do not count."""
+    ratio = float(np.median(noise[signal > 0] / signal[signal > 0])) if signal.any() else float(noise.any())
+    return -10 * float(np.log10(ratio)) if ratio > 0 else float("inf")

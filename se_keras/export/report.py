@@ -40,6 +40,7 @@ class Report:
         inputs: Name, shape, and dtype of each input as text.
         outputs: The same for each output.
         operations: Number of occurrences of each operation.
+        in_float: Tensors that an integer `.tflite` file computes in float.
         opset: The opset of an ONNX file, else None.
         agreements: Comparisons with the reference.
         refusals: Parts that a target does not run.
@@ -62,6 +63,7 @@ class Report:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     operations: dict[str, int] = dataclasses.field(default_factory=dict)
+    in_float: tuple[str, ...] = ()
     opset: int | None = None
     agreements: tuple[Agreement, ...] = ()
     refusals: tuple[Refusal, ...] = ()
@@ -173,6 +175,7 @@ class Report:
             ["input", "; ".join(self.inputs)],
             ["output", "; ".join(self.outputs)],
             ["operations", counts],
+            ["in float", self._kept()],
             ["on a GPU", self.gpu.split("\n")[0]],
             ["compared with", self.reference or "nothing"],
         ]
@@ -189,6 +192,12 @@ class Report:
         if self.refusals:
             rows = [[e.target, e.subject, str(e.count), e.reason] for e in _merged(self.refusals)]
             yield "Refused by targets", ["target", "operation", "count", "reason"], rows
+
+    def _kept(self) -> str:
+        if not self.in_float:
+            return ""
+        names = ", ".join(short_name(name) for name in self.in_float)
+        return f"{len(self.in_float)} of {sum(self.operations.values())} operations: {names}"
 
     def _headroom_table(self) -> Iterator[tuple[str, list[str], list[list[str]]]]:
         least = sorted(self.headrooms, key=lambda entry: entry.ratio)[:3]

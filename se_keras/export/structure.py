@@ -24,6 +24,7 @@ class Structure:
         inputs: Name, shape, and dtype of each input as text.
         outputs: The same for each output.
         operations: Number of occurrences of each operation, most frequent first.
+        in_float: Tensors that an integer `.tflite` file computes in float.
         opset: The opset of an ONNX file, else None.
         refusals: Parts that a target does not run.
         graph: The graph of a `.tflite` file, else None.
@@ -34,6 +35,7 @@ class Structure:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     operations: dict[str, int] = dataclasses.field(default_factory=dict)
+    in_float: tuple[str, ...] = ()
     opset: int | None = None
     refusals: tuple[Refusal, ...] = ()
     graph: TFLiteGraph | None = None
@@ -79,6 +81,7 @@ def _of_tflite(path: str | os.PathLike) -> Structure:
             inputs=described(graph.inputs),
             outputs=described(graph.outputs),
             operations=graph.counts(),
+            in_float=tuple(graph.names_in_float()) if graph.dtype() in ("int8", "int16x8") else (),
             refusals=refusals(graph),
             graph=graph,
         )

@@ -21,6 +21,8 @@ from se_keras.export.calibration import LEAST_IMAGES, calibrate, check_data, wit
 from se_keras.export.description import image_facts
 from se_keras.export.exportable import check_numbers_only, layers_in_text, require_tensorflow
 from se_keras.export.inference_form import tflite_form
+from se_keras.export.inspect_tflite import read_tflite
+from se_keras.export.keep_float import names_to_keep
 from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.proof import FINITE, TOLERANCES, check_file
 from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
@@ -43,6 +45,7 @@ def tflite(
     dtype: str = "fp32",
     data: Any = None,
     input_type: str = "float32",
+    keep_float: Sequence[str] | str | None = None,
     class_names: Sequence[str] | None = None,
     batch_size: int = 1,
     squeeze: str = "auto",
@@ -69,6 +72,10 @@ def tflite(
             `tf.data` pipeline, in the range 0 to 255 for the networks of this package. At most
             200 are used. Other dtypes use it only for `squeeze="auto"`.
         input_type: Input dtype of an int8 file: "float32", "uint8", or "int8". Otherwise "float32".
+        keep_float: For "int8": names of layers or tensors (`verify` with `layers=True` lists them)
+            that stay in float, with the operations that read them; or "auto": as few as possible,
+            and none if at least 98% of the calibration images keep their class. The description
+            next to the file lists the operations.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any. They are written to the description, and to the
             file as metadata, with which MediaPipe's ImageClassifier can load it.
@@ -90,8 +97,8 @@ def tflite(
         ValueError: `path` does not end in .tflite; the model has no fixed input size, several
             inputs or outputs, or a vocabulary, or is subclassed, not built, or quantized by Keras;
             an operation that is not built into TFLite (named, with its layers); unknown
-            arguments; too few different images; or images in the range 0 to 1 for a network
-            that expects 0 to 255.
+            arguments; a name in `keep_float` that no operation has; too few different images; or
+            images in the range 0 to 1 for a network that expects 0 to 255.
     """
     require_tensorflow("A .tflite file")
     one_of("dtype", dtype, DTYPES)
@@ -103,6 +110,8 @@ def tflite(
     class_names = class_names_for(model, class_names, scores.classes)
     if input_type != "float32" and dtype != "int8":
         raise ValueError(f"Integer inputs require dtype='int8'; received input_type={input_type!r}, dtype={dtype!r}.")
+    if keep_float is not None and dtype != "int8":
+        raise ValueError(f"`keep_float` requires dtype='int8'; received dtype={dtype!r}.")
     if dtype in CALIBRATED:
         check_data(dtype, data)
     final, own = pathlib.Path(path), stored_preprocessing(model)
@@ -117,19 +126,29 @@ def tflite(
             images = None if calibration is None else calibration.images
             form = tflite_form(model, images, squeeze=squeeze, is_quantized=dtype in CALIBRATED)
             advance()
-            content = converted(form, dtype, batches, input_type=input_type, batch_size=batch_size, advance=advance)
+            content = converted(
+                form,
+                dtype,
+                batches,
+                input_type=input_type,
+                keep_float=keep_float,
+                batch_size=batch_size,
+                advance=advance,
+            )
             advance()
             if class_names is not None:
                 content = add_classifier_metadata(content, class_names=class_names, mean=0.0, std=1.0, name=model.name)
             target.write_bytes(content)
             check_file(target, form, tolerance=TOLERANCES.get(dtype, FINITE), images=images)
             advance()
+        kept = read_tflite(target).names_in_float() if keep_float is not None else []
         description = {
             "model": model.name,
             "dtype": dtype,
             "input": {**image_facts(shape, own), "dtype": input_type, "range": None if own is None else [0, 255]},
             "output": scores.kind,
             "class_names": None if class_names is None else list(class_names),
+            **({"keep_float": kept} if kept else {}),
             "calibration": None if calibration is None else calibration.facts(),
             "keras": keras.__version__,
             "shape": [batch_size, *shape],
@@ -177,6 +196,7 @@ def converted(
     batches: Sequence[np.ndarray] = (),
     *,
     input_type: str = "float32",
+    keep_float: Sequence[str] | str | None = None,
     batch_size: int = 1,
     advance: Advance = lambda: None,
 ) -> bytes:
@@ -187,6 +207,7 @@ def converted(
         dtype: One of `DTYPES`.
         batches: Images for calibration, at least one batch for "int8" and "int16x8".
         input_type: One of `INPUT_TYPES`.
+        keep_float: As in `tflite`, for "int8".
         batch_size: Images per call.
         advance: Called after each batch of the calibration.
 
@@ -211,9 +232,8 @@ def converted(
             converter.target_spec.supported_types = [tf.float16]
         with _named_operations(model):
             if dtype == "int8":
-                outer = tf.dtypes.as_dtype(input_type)
                 content = with_ranges(converted_with_ranges(converter, batches[0]), batches, advance)
-                return quantized_to_8_bits(content, input_data_type=outer, output_data_type=outer)
+                return _quantized(content, batches, input_type=input_type, keep_float=keep_float)
             if dtype == "int16x8":
                 converter.representative_dataset = lambda: _fed(batches, advance)
             return converter.convert()
@@ -271,6 +291,20 @@ def _named_operations(model: keras.Model) -> Iterator[None]:
             f"TFLite has no built-in operation for: {', '.join(names)}{where}. Files that need TensorFlow operations "
             "run on few devices and are not written; replace the layer that uses them."
         ) from error
+
+
+def _quantized(
+    content: bytes, batches: Sequence[np.ndarray], *, input_type: str, keep_float: Sequence[str] | str | None
+) -> bytes:
+    import tensorflow as tf
+
+    outer = tf.dtypes.as_dtype(input_type)
+    options = {"input_data_type": outer, "output_data_type": outer}
+
+    def quantize(names: Sequence[str]) -> bytes:
+        return quantized_to_8_bits(content, denylisted_nodes=list(names) or None, **options)
+
+    return quantize([] if keep_float is None else names_to_keep(content, keep_float, batches, quantize))
 
 
 def _quantized_weights(content: bytes) -> bytes:

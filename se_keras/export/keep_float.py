@@ -1,0 +1,121 @@
+"""Choice of the tensors of an integer `.tflite` file that stay in float: by name, or by measurement.
+
+An operation loses most where its output becomes an integer, so those that read this output must stay in float as well.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from se_keras.export.agreement import LIMITS
+from se_keras.export.inspect_tflite import RIM, TFLiteGraph, read_tflite
+from se_keras.export.layer_loss import layer_losses
+from se_keras.export.runtime import TFLiteRunner
+
+AUTO = "auto"
+LARGEST_SHARE = 0.25  # of the tensors: with more in float, a file of 16-bit weights is the better one
+LOSS_IMAGES = 32
+
+Quantize = Callable[[Sequence[str]], bytes]
+
+
+def names_to_keep(
+    content: bytes, keep_float: Sequence[str] | str, batches: Sequence[np.ndarray], quantize: Quantize
+) -> list[str]:
+    """Finds the operations that stay in float: those that compute the kept tensors, and those that read them.
+
+    Args:
+        content: The content of the float `.tflite` file that is quantized.
+        keep_float: Names of layers or tensors; or "auto": as few tensors as possible, and none if the integer file
+            agrees with the float file on the images.
+        batches: Images, in arrays of the input's shape.
+        quantize: A function from names of tensors to the content of the file whose operations that compute them stay
+            in float.
+
+    Returns:
+        The names of the tensors that these operations compute.
+
+    Raises:
+        ValueError: No operation has one of the names.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "float.tflite")
+        path.write_bytes(content)
+        graph = read_tflite(path)
+        if keep_float != AUTO:
+            return _with_readers(graph, _named(graph, keep_float))
+        return _measured(path, graph, np.concatenate(batches), quantize)
+
+
+def _with_readers(graph: TFLiteGraph, tensors: Sequence[str]) -> list[str]:
+    chosen = set(tensors)
+    touching = (one for one in graph.operations if chosen & {tensor.name for tensor in (*one.inputs, *one.outputs)})
+    return [one.outputs[0].name for one in touching if one.name not in RIM]
+
+
+def _named(graph: TFLiteGraph, names: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        matching = [one.outputs[0].name for one in graph.operations if name in _names_of(one.outputs[0].name)]
+        if not matching:
+            raise ValueError(
+                f"`keep_float` must name layers or tensors of the deployed model; it has none named {name!r}. "
+                "`verify` with layers=True lists the names."
+            )
+        found += matching
+    return sorted(set(found))
+
+
+def _names_of(tensor: str) -> Iterator[str]:
+    """Yields the names for a tensor: its own, the last two parts, and that of its layer; copies are numbered."""
+    first = tensor.split(";")[0].split("/")
+    yield from (tensor, "/".join(first[-2:]))
+    for part in first[1:-1]:
+        yield from (part, re.sub(r"_\d+$", "", part))
+
+
+def _measured(path: pathlib.Path, graph: TFLiteGraph, images: np.ndarray, quantize: Quantize) -> list[str]:
+    expected = TFLiteRunner(path)(images)
+    if expected.ndim != 2 or expected.shape[1] < 2:
+        return []
+    least = LIMITS["int8"].top1_agreement or 0.0
+
+    def agreement(names: Sequence[str]) -> float:
+        written = path.with_name("int8.tflite")
+        written.write_bytes(quantize(_with_readers(graph, names)))
+        return float((TFLiteRunner(written)(images).argmax(-1) == expected.argmax(-1)).mean())
+
+    share = agreement([])
+    if share >= least:
+        return []
+    names = [loss.name for loss in layer_losses(path.with_name("int8.tflite"), path, images[:LOSS_IMAGES])[0]]
+    most = int(LARGEST_SHARE * len(names))
+    count = _fewest(lambda count: agreement(names[:count]) >= least, most)
+    if count is None:
+        warnings.warn(
+            f"In int8, {share:.1%} of the calibration images keep their class, fewer than {least:.0%}. Not even "
+            f"{most} of {len(names)} tensors in float mend this, so none is; consider dtype='fp16' or "
+            "'int8_weights'.",
+            stacklevel=4,
+        )
+    return _with_readers(graph, names[: count or 0])
+
+
+def _fewest(suffices: Callable[[int], bool], most: int) -> int | None:
+    """Returns the smallest count from 1 to `most` that suffices, if larger ones do as well; None if none does."""
+    enough = 1
+    while not suffices(enough):
+        if enough >= most:
+            return None
+        enough = min(2 * enough, most)
+    short = enough // 2
+    while enough - short > 1:
+        middle = (short + enough) // 2
+        short, enough = (short, middle) if suffices(middle) else (middle, enough)
+    return enough

@@ -1,0 +1,93 @@
+"""Operations of an int8 file that stay in float: the named ones, or as few as its answers need."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from se_keras import export
+from se_keras.export import keep_float as module
+from se_keras.export.agreement import Limits
+from se_keras.export.inspect_tflite import read_tflite
+from se_keras.export.keep_float import _fewest
+from se_keras.export.runtime import TFLiteRunner
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Each of one color and some noise, so that they differ much."""
+    rng = np.random.default_rng(0)
+    colors = rng.uniform(0, 255, (100, 1, 1, 3)) + rng.normal(0, 10, (100, 8, 8, 3))
+    return colors.clip(0, 255).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def spoiled():
+    """A classifier whose second layer has one huge output, which nothing reads: 8 bits leave no room for the others."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Conv2D(8, 3, activation="relu", name="first")(x)
+    x = keras.layers.Conv2D(8, 3, padding="same", name="huge")(x)
+    x = keras.layers.Conv2D(8, 3, name="third")(x)
+    x = keras.layers.Flatten()(keras.layers.Conv2D(8, 3, activation="relu", name="fourth")(x))
+    model = keras.Model(inputs, keras.layers.Dense(4, name="logits")(x), name="spoiled")
+    huge, third = model.get_layer("huge"), model.get_layer("third")
+    kernel, reader = huge.kernel.numpy(), third.kernel.numpy()
+    kernel[..., 0] *= 50
+    reader[:, :, 0] = 0
+    huge.kernel.assign(kernel)
+    third.kernel.assign(reader)
+    return model
+
+
+def written(model, images, path, **options):
+    export.tflite(model, path, dtype="int8", data=images, verbose=0, **options)
+    same = TFLiteRunner(path)(images).argmax(-1) == model.predict(images, verbose=0).argmax(-1)
+    return same.mean(), read_tflite(path).names_in_float(), json.loads(path.with_suffix(".json").read_text("utf-8"))
+
+
+def test_auto_keeps_only_what_it_must(spoiled, images, tmp_path, monkeypatch):
+    monkeypatch.setitem(module.LIMITS, "int8", Limits(top1_agreement=0.9))  # a random network has near ties
+    before, none, plain = written(spoiled, images, tmp_path / "int8.tflite")
+    assert before < 0.8
+    assert none == []
+    assert "keep_float" not in plain
+    after, kept, description = written(spoiled, images, tmp_path / "auto.tflite", keep_float="auto")
+    assert after >= 0.95
+    assert any("huge" in name for name in kept)
+    assert len(kept) == 2  # with the layer that reads it
+    assert description["keep_float"] == kept
+    report = export.verify(tmp_path / "auto.tflite", spoiled, data=images, gpu_images=0, repeats=0)
+    assert (report.passed, report.dtype, report.in_float) == (True, "int8", tuple(kept))
+    assert f"{len(kept)} of " in str(report)
+
+
+def test_layers_are_kept_by_name(spoiled, images, tmp_path):
+    _, kept, _ = written(spoiled, images, tmp_path / "named.tflite", keep_float=["third"])
+    assert [name.split("/")[1] for name in kept] == ["third_1", "fourth_1"]  # the layer, and the one that reads it
+    with pytest.raises(ValueError, match="it has none named 'fifth'"):
+        export.tflite(spoiled, tmp_path / "a.tflite", dtype="int8", data=images, keep_float=["fifth"], verbose=0)
+    with pytest.raises(ValueError, match="`keep_float` requires dtype='int8'; received dtype='fp16'"):
+        export.tflite(spoiled, tmp_path / "a.tflite", dtype="fp16", keep_float="auto")
+
+
+def test_auto_keeps_nothing_where_it_does_not_pay(spoiled, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST_SHARE", 0.0)
+    with pytest.warns(UserWarning, match=r"of the calibration images keep their class, fewer than 98%"):
+        _, kept, _ = written(spoiled, images, tmp_path / "auto.tflite", keep_float="auto")
+    assert kept == []
+
+
+@pytest.mark.parametrize("needed", range(1, 12))
+def test_fewest_is_the_smallest_that_suffices(needed):
+    tried = []
+
+    def suffices(count):
+        tried.append(count)
+        return count >= needed
+
+    assert _fewest(suffices, 11) == needed
+    assert len(tried) <= 8
+    assert _fewest(lambda count: False, 11) is None
