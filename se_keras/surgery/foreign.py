@@ -17,7 +17,7 @@ from se_keras.surgery.graph import new_copier, read_graph
 from se_keras.surgery.layer_facts import is_functional, layers_inside
 from se_keras.surgery.layer_types import is_learned
 
-WHY_UNREAD = "probably SE, but its `call` does not take symbolic Keras tensors, so its gates cannot be found"
+WHY_UNREAD = "probably SE, but not a layer whose `call` takes symbolic Keras tensors, so its gates cannot be found"
 # How others call their layer classes: SEBlock, SELayer, SqueezeAndExcite2D, ChannelAttention, ECA, CBAM.
 _NAMES = re.compile(r"squeeze.*excit|excitation|channel_?attention|cbam|(^|_)(se|eca)(_|$)", re.IGNORECASE)
 
@@ -48,7 +48,7 @@ def opened(graph: Graph) -> Opened:
     Returns:
         A graph with the same answers at inference. Layers without SE blocks stay as they are.
     """
-    looked = {call: _traced(call) for call in graph.calls if _is_of_others(call.operation)}
+    looked = {call: _traced(call) for call in graph.calls if _may_hold_blocks(call.operation)}
     unread = [call.operation for call, inner in looked.items() if inner is None and _looks_like_se(call)]
     unread += [layer for inner in looked.values() if inner is not None for layer in inner.unread]
     read = {call: inner.graph for call, inner in looked.items() if inner and find_excitations(inner.graph)}
@@ -69,16 +69,27 @@ def _aliases(call: Call, inner: Graph) -> dict[int, Any]:
     return dict([*inputs, *outputs])
 
 
+def _others_in(layer: Any) -> list[Any]:
+    """Returns a layer and those inside it whose classes are neither Keras' nor ours."""
+    if not isinstance(layer, keras.layers.Layer) or is_functional(layer):
+        return []
+    return [one for one in (layer, *layers_inside(layer)) if _is_of_others(one)]
+
+
 def _is_of_others(layer: Any) -> bool:
-    """Returns whether a layer's class is neither Keras' nor ours, and has weights that gates may come from."""
-    if not isinstance(layer, keras.layers.Layer) or is_functional(layer) or not layer.weights:
-        return False
-    is_known = type(layer).__module__.partition(".")[0] in ("keras", "se_keras")
-    return not is_known and not any(isinstance(part, SqueezeExcite) for part in (layer, *layers_inside(layer)))
+    return type(layer).__module__.partition(".")[0] not in ("keras", "se_keras")
+
+
+def _may_hold_blocks(layer: Any) -> bool:
+    """Returns whether a layer has weights and is, or holds, a layer of others; those with our blocks are known."""
+    holds_ours = any(isinstance(part, SqueezeExcite) for part in (layer, *layers_inside(layer)))
+    return bool(_others_in(layer)) and bool(layer.weights) and not holds_ours
 
 
 def _traced(call: Call) -> Opened | None:
-    """Returns what a layer computes at inference, as the graph of a copy; None if it does not take symbolic tensors."""
+    """Returns what a layer of others computes at inference, by a copy of it; None if it takes no symbolic tensors."""
+    if not _is_of_others(call.operation):
+        return None
     fresh = {id(x): keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in call.inputs}
     try:
         layer = new_copier().layer(call.operation)
@@ -94,13 +105,15 @@ def _traced(call: Call) -> Opened | None:
 
 
 def _looks_like_se(call: Call) -> bool:
-    """Returns whether a layer returns a map like the one it takes, and its name or its parts are those of SE."""
-    if not call.inputs or len(call.outputs) != 1 or len(call.outputs[0].shape) not in (3, 4, 5):
-        return False
-    if tuple(call.inputs[0].shape) != tuple(call.outputs[0].shape):
-        return False
-    layer = call.operation
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__)
-    parts = list(layers_inside(layer))
+    """Returns whether a layer, or one inside it, is SE by the name of its class, or by its parts and shapes."""
+    if any(_NAMES.search(_words(type(one).__name__)) for one in _others_in(call.operation)):
+        return True
+    shapes = {tuple(x.shape) for x in (*call.inputs, *call.outputs)}
+    parts = list(layers_inside(call.operation))
     has_squeeze = any(type(part).__name__.startswith("Global") for part in parts)
-    return bool(_NAMES.search(words)) or (has_squeeze and any(map(is_learned, parts)))
+    return len(shapes) == 1 and has_squeeze and any(map(is_learned, parts))
+
+
+def _words(name: str) -> str:
+    """Returns the name of a class with its words separated: "SE_Block" for SEBlock."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)

@@ -18,7 +18,7 @@ from se_keras.progress import steps
 from se_keras.surgery.calls import Call, Graph
 from se_keras.surgery.excitation import Excitation, find_excitations
 from se_keras.surgery.foreign import WHY_UNREAD, Opened, opened
-from se_keras.surgery.graph import new_copier
+from se_keras.surgery.graph import new_copier, read_graph
 from se_keras.surgery.hoist import new_call
 from se_keras.surgery.layer_facts import layers_inside, repeated_model, shown
 
@@ -128,8 +128,9 @@ def _hidden_blocks(graph: Graph, found: Opened) -> str:
     """Returns a message with the SE blocks inside other layers and the remedy, or "" if there are none."""
     holders = {id(call.operation): call.operation for call in graph.calls if type(call.operation) is not SqueezeExcite}
     counts = {
-        layer.name: (sum(isinstance(part, SqueezeExcite) for part in (layer, *layers_inside(layer))), layer)
+        layer.name: (sum(isinstance(part, SqueezeExcite) for part in (layer, *layers_inside(layer))) + theirs, layer)
         for layer in holders.values()
+        for theirs in [_blocks_of_layers(repeated_model(layer))]
     }
     inside = [f"{count} in {shown(layer)}" for count, layer in counts.values() if count]
     repeated = [layer for count, layer in counts.values() if count and repeated_model(layer) is not None]
@@ -139,6 +140,12 @@ def _hidden_blocks(graph: Graph, found: Opened) -> str:
         names = ", ".join(map(shown, found.unread))
         messages.append(f"{names}: {WHY_UNREAD}.")
     return " ".join(messages)
+
+
+def _blocks_of_layers(model: Any) -> int:
+    """Returns the number of SE blocks of other layers in a model, 0 without one."""
+    found = () if model is None else find_excitations(opened(read_graph(model)).graph)
+    return sum(one.block is None for one in found)
 
 
 def _way_into(layer: Any) -> str:

@@ -8,8 +8,8 @@ import pytest
 from keras import layers, ops
 from rewriting import deployment, randomized, relative_difference
 
+from se_keras import model_info
 from se_keras.analysis import collect_gates, image_gates
-from se_keras.models.info import model_info
 from se_keras.surgery import find_positions, prune_gates, pruning_curve
 from se_keras.surgery.excitation import Excitation, find_excitations
 from se_keras.surgery.graph import build_model, read_graph
@@ -249,6 +249,9 @@ class SEBlock(keras.layers.Layer):
         self.reduce.build((None, 1, 1, shape[-1]))
         self.kernel = self.add_weight(name="kernel", shape=(2, shape[-1]))
 
+    def compute_output_shape(self, shape):
+        return shape
+
     def call(self, x, training=None):
         if training:
             raise AssertionError("gates are those of inference")
@@ -305,7 +308,7 @@ def test_gates_inside_layers_of_others_are_read_and_stay():
 
 
 def test_layers_of_others_that_cannot_be_read_are_named():
-    reason = r"'layer0' \(SqueezeAndExcite\): probably SE, but its `call` does not take symbolic Keras tensors"
+    reason = r"'layer0' \(SqueezeAndExcite\): probably SE, but not a layer whose `call` takes symbolic Keras"
     model = with_layers(SqueezeAndExcite)
     with pytest.raises(ValueError, match=f"No gates of .* can be read: {reason}"):
         collect_gates(model, photos(model), verbose=0)
@@ -314,3 +317,21 @@ def test_layers_of_others_that_cannot_be_read_are_named():
         gates = collect_gates(both, photos(both) / 255, verbose=0)
     assert [block.name for block in gates.blocks] == ["layer1"]
     assert "probably SE" in {change.layer: change.detail for change in deployment(model)[1]}["layer0"]
+
+
+def repeated(layer) -> keras.Model:
+    inputs = keras.Input((2, 8, 8, 3))
+    return keras.Model(inputs, layers.TimeDistributed(layer, name="steps")(inputs))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: with_block(of_dense), r"not read \(1 in 'steps' \(TimeDistributed\)\).*get_layer\('steps'\).layer"),
+        (SEBlock, r"'steps' \(TimeDistributed\): probably SE"),
+    ],
+)
+def test_blocks_of_every_step_are_named(make, message):
+    model = repeated(make())
+    with pytest.raises(ValueError, match=message):
+        collect_gates(model, photos(model), verbose=0)
