@@ -40,3 +40,15 @@ def gpu(tmp_path_factory):
         if is_missing_driver(refusal):
             pytest.skip(f"no GPU driver: apt-get install libvulkan1 chromium ({str(refusal).splitlines()[0]})")
         raise
+
+
+@pytest.fixture
+def unsupported():
+    """A model with a layer, "odd", whose operation no other program has."""
+
+    class Odd(keras.layers.Layer):
+        def call(self, inputs):
+            return keras.ops.erfinv(inputs / 300)
+
+    images = keras.Input((8, 8, 1))
+    return keras.Model(images, Odd(name="odd")(images))
