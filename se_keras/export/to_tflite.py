@@ -284,6 +284,12 @@ def _named_operations(model: keras.Model) -> Iterator[None]:
     except Exception as error:
         missing = sorted(set(re.findall(r"tf\.(\w+) op|'tf\.(\w+)' op", str(error))))
         names = sorted({first or second for first, second in missing})
+        without_16_bits = sorted(set(re.findall(r"not yet supported for op: '(\w+)'", str(error))))
+        if without_16_bits:
+            raise ValueError(
+                f"TensorFlow's quantizer has no 16-bit form of {', '.join(without_16_bits)}; received dtype='int16x8'. "
+                "Pass dtype='int8', 'int8_weights', or 'fp16'."
+            ) from error
         if not names:
             raise
         where = layers_in_text(model, str(error))

@@ -314,3 +314,14 @@ def test_open_input_size_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"fixed input size.*\(None, None, 3\)"):
         export.tflite(model, tmp_path / "model.tflite")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_an_operation_without_a_16_bit_form_is_named(tmp_path, rng):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Activation("hard_silu")(keras.layers.Conv2D(4, 3)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    photos = rng.uniform(0, 255, (128, 8, 8, 3)).astype("float32")
+    with pytest.raises(ValueError, match=r"no 16-bit form of HARD_SWISH; received dtype='int16x8'\. Pass"):
+        export.tflite(model, tmp_path / "model.tflite", dtype="int16x8", data=photos)
+    assert not list(tmp_path.iterdir())
