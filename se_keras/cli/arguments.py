@@ -267,7 +267,9 @@ COMMANDS = {
         _LIST,
     ),
     "info": Command(
-        "show the structure of a network, or the record of its weights", "se-keras info se_resnet50", _INFO
+        "show the structure of a network, the record of its weights, or the content of an exported file",
+        "se-keras info se_resnet50",
+        _INFO,
     ),
     "predict": Command(
         "classify image files, or all images in a folder",

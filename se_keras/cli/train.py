@@ -293,8 +293,9 @@ def _summary(
         print_json({"folder": os.fspath(folder), "history": history, **result.as_dict()})
         return 0
     best = max(history, key=lambda row: row["val_accuracy"])
+    epochs = f"{len(history)} {'epoch' if len(history) == 1 else 'epochs'}"
     console.print(
-        f"{folder}: accuracy {result.accuracy:.2%} on {result.images:,} validation images after {len(history)} epochs "
+        f"{folder}: accuracy {result.accuracy:.2%} on {result.images:,} validation images after {epochs} "
         f"(best {best['val_accuracy']:.2%} after {best['epoch']})",
     )
     console.print(f"written: {', '.join(written)}")
