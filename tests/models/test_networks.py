@@ -7,7 +7,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from cases import CIFAR, ONE_OF_EACH, PAPER, QUICK, RESIDUAL, networks, smallest_size
+from cases import ALL, CIFAR, ONE_OF_EACH, PAPER, QUICK, RESIDUAL, networks, smallest_size
 from keras import layers, ops
 
 import se_keras
@@ -367,8 +367,10 @@ def test_classes_without_a_classifier_are_ignored_as_by_keras_applications():
 
 # Preprocessing inside the model.
 
+PREPROCESSED = ("se_resnet20", "se_mobilenet", "se_resnet50", "se_inception_v3")
 
-@pytest.mark.parametrize("name", networks(quick=("se_resnet20", "se_mobilenet")))
+
+@pytest.mark.parametrize("name", networks(ONE_OF_EACH if ALL else PREPROCESSED, quick=("se_resnet20", "se_mobilenet")))
 def test_preprocessing_inside_equals_normalizing_by_hand(name, rng):
     size = smallest_size(name)
     options = {"input_shape": (size, size, 3), "classes": 10, "classifier_activation": None}
@@ -596,6 +598,7 @@ def test_weights_of_a_compiled_and_trained_model_load(tmp_path, rng):
 
 # Channels first, which TensorFlow's CPU kernels cannot run: on JAX, in a process of its own.
 
+CHANNELS_FIRST_TESTED = ("se_resnet18", "se_resnext50", "se_bn_inception", "se_mobilenet")
 CHANNELS_FIRST = """
     import sys
     import keras, numpy as np, jax
@@ -629,7 +632,7 @@ CHANNELS_FIRST = """
 """
 
 
-@pytest.mark.parametrize("names", [("se_shufflenet",), pytest.param(ONE_OF_EACH, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("names", [("se_shufflenet",), ONE_OF_EACH if ALL else CHANNELS_FIRST_TESTED])
 @pytest.mark.slow
 def test_channels_first_equals_channels_last_on_jax(names, run_warm):
     cases = [(name, smallest_size(name)) for name in names]
