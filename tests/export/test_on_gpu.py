@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from cases import ALL
 from small_networks import shortened
 
 from se_keras import export
@@ -36,6 +37,9 @@ NAMES = (
 )
 
 
+TESTED = ("se_resnet50", "se_resnext50", "se_preresnet164", "se_bn_inception", "regnety_002", "mobilenetv3_small_050")
+
+
 def network(name):
     """A network of few blocks; 32 pixels, or its least."""
     keras.utils.set_random_seed(0)
@@ -52,7 +56,7 @@ def difference_on_gpu(path, shape):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES if ALL else TESTED)
 def test_blocks_are_resident_and_right(name, tmp_path):
     model = network(name)
     assert difference_on_gpu(export.tflite(model, tmp_path / "model.tflite"), model.input_shape[1:]) < 1e-2

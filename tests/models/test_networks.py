@@ -423,7 +423,7 @@ def on_small_networks():
 
 def on_every_unit():
     """The options that decide where and how wide the blocks are, on every kind of residual unit."""
-    for name in RESIDUAL:
+    for name in RESIDUAL if ALL else ("se_resnet18", "se_resnet50", "se_preresnet164"):
         for option in ("stages", "divisor", *POSITIONS):
             if name != "se_resnet20":
                 yield pytest.param(name, option, marks=pytest.mark.slow)
