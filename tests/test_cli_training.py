@@ -61,7 +61,7 @@ def test_training_leaves_everything_in_its_folder(finished):
 def test_resume_needs_nothing_but_the_folder_and_refuses_other_settings(finished, data_file, capsys):
     code, out, _ = run(capsys, "train", "--resume", finished)
     assert code == 0
-    assert "after 1 epochs" in out.replace("\n", " ")
+    assert "after 1 epoch (best" in out.replace("\n", " ")
     code, _, err = run(capsys, "train", "--resume", finished, "--seed", 5, "--plain")
     assert code == 1
     assert "--seed was 0, is now 5" in err

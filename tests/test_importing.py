@@ -51,6 +51,7 @@ SAVED = """
 """
 
 
+@pytest.mark.slow
 def test_a_saved_model_loads_after_importing_the_package_in_either_order(tmp_path, run_python):
     layers = [keras.Input((4, 4, 8)), se_keras.SqueezeExcite(4), se_keras.layers.ChannelShuffle(2)]
     keras.Sequential(layers).save(tmp_path / "model.keras")

@@ -62,6 +62,7 @@ def test_it_is_short():
     assert len(README.split()) <= 1500
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")  # Keras, of every `tf.data` pipeline
 def test_snippets_run_in_the_order_of_the_page(folder, capsys):
     pytest.importorskip("matplotlib")

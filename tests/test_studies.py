@@ -38,6 +38,7 @@ def small_network():
     return model
 
 
+@pytest.mark.slow
 def test_study_of_gates_writes_figures_numbers_and_a_page(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     study = script("study_gates")

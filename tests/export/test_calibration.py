@@ -67,6 +67,7 @@ def test_a_products_range_is_its_own_and_not_that_of_the_sum_behind_it(model, ca
     assert scale_of(found, "gated", "/mul") == pytest.approx(own, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_every_image_counts_whatever_the_batch(model, calibration):
     """The converter's own pass sees one batch; an outlier in the last image must widen the ranges all the same."""
     images = calibration.images.copy()
@@ -77,12 +78,14 @@ def test_every_image_counts_whatever_the_batch(model, calibration):
     assert wide[entrance][0] > 30 * narrow[entrance][0]
 
 
+@pytest.mark.slow
 def test_a_batch_may_be_larger_than_the_calibration(model, calibration):
     large, small = (steps(converted(model, "int8", calibration.batches(size), batch_size=size)) for size in (32, 1))
     entrance = max(small, key=lambda name: small[name][0])
     assert large[entrance] == pytest.approx(small[entrance])
 
 
+@pytest.mark.slow
 def test_ranges_found_in_parts_are_the_same(model, calibration, monkeypatch):
     whole = converted(model, "int8", calibration.batches(1))
     monkeypatch.setattr(module, "MOST_BYTES", 20_000)  # a map of this model has 16,384

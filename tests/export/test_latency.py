@@ -18,6 +18,7 @@ def file(model, tmp_path_factory):
     return export.tflite(model, tmp_path_factory.mktemp("benchmark") / "model.tflite")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["tflite", pytest.param("keras", marks=pytest.mark.slow)])
 def test_every_setting_of_every_contestant(other, model, file):
     rounds = []

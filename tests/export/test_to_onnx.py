@@ -51,6 +51,7 @@ def test_names_batch_and_operation_set(file):
     assert onnx.load(file).graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
+@pytest.mark.slow
 def test_nothing_but_one_operation_a_layer_is_left(grouped, tmp_path):
     path = export.onnx(grouped, tmp_path / "model.onnx", class_names=["a", "b", "c", "d", "e"])
     content = onnx.load(path)
@@ -169,6 +170,7 @@ def test_grouped_convolution_is_one_operation(tmp_path, rng):
     assert export.verify(path, model, repeats=0).passed
 
 
+@pytest.mark.slow
 def test_half_precision_policy_is_exported_in_float32(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     model = shortened("se_resnet20")
@@ -177,6 +179,7 @@ def test_half_precision_policy_is_exported_in_float32(tmp_path):
     assert export.verify(path, model, limits=export.Limits(relative_error=1e-2), repeats=0).passed
 
 
+@pytest.mark.slow
 def test_operation_set_is_chosen_or_refused(model, tmp_path):
     assert structure_of(export.onnx(model, tmp_path / "a.onnx", opset=np.int64(15))).opset == 15
     with pytest.raises(ValueError, match="Opset 99"):

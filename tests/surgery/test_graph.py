@@ -121,6 +121,7 @@ def test_augmentation_that_changes_the_dtype_stays():
     assert deployed.output.dtype == model.output.dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [keras.applications.MobileNetV2, keras.applications.ResNet50V2])
 def test_networks_of_keras_applications(build):
     model = randomized(build(weights=None, input_shape=(64, 64, 3), classifier_activation=None))

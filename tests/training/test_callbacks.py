@@ -54,6 +54,7 @@ def test_resumed_after_an_epoch_and_as_train_does(average, data, tmp_path):  # n
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_stops_early_also_by_the_epochs_before_it_was_resumed(data, tmp_path):  # noqa: F811
     class Worse(keras.callbacks.Callback):
         def on_test_end(self, logs=None):

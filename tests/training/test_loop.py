@@ -86,7 +86,7 @@ def log_of(folder):
     ("changes", "stop_after"),
     [
         pytest.param({}, 2, marks=pytest.mark.slow),
-        ({"average": 0.9, "batch_transforms": (Mixup(),)}, STEPS + 3),
+        pytest.param({"average": 0.9, "batch_transforms": (Mixup(),)}, STEPS + 3, marks=pytest.mark.slow),
         pytest.param({"optimizer": "adamw", "clip_norm": 1.0}, STEPS - 1, marks=pytest.mark.slow),
         (
             {

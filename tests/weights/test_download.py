@@ -182,6 +182,7 @@ def test_no_permission_to_write(hub, web_record, tmp_path, monkeypatch):
         fetch(web_record)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(hub, web_record, legacy18_bytes, run_warm):
     code = (
         "import hashlib, os; other = os.fork(); from se_keras.weights.download import fetch;"

@@ -159,6 +159,7 @@ def test_checkpoint_of_another_network_is_guessed(tmp_path, legacy18):
     assert "Hint: its 11,778,592 parameters are those of 'se_resnet18'" in message
 
 
+@pytest.mark.slow
 def test_wrong_lineage_cannot_load(tmp_path):
     """Modern names in the legacy structure: every shape fits, so the names have to tell."""
     tensors = synthetic("se_resnet50", "timm", "timm")

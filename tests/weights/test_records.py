@@ -112,6 +112,7 @@ def test_recorded_counts_are_the_networks(model, lineage, size, se, classes):
             assert (record.parameters, record.macs) == (trainable, macs)
 
 
+@pytest.mark.slow
 def test_generated_tables_are_current(run_warm):
     path = str(ROOT / "pretrained/make_tables.py")
     run_warm(f"import runpy, sys; sys.argv = [{path!r}, '--check']; runpy.run_path({path!r}, run_name='__main__')")
