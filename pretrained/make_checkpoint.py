@@ -129,10 +129,14 @@ def main() -> None:
         command=" ".join(["se-keras train", *flags, *(["--plain"] if arguments["plain"] else []), "--out RUN"]),
     )
     (target / "README.md").write_text(card, "utf-8")
-    print(
-        f"{options.name}: fp32 {fp32.accuracy:.2%} (top-5 {fp32.top5:.2%}), int8 {int8.accuracy:.2%}, "
-        f"{weights.stat().st_size / 1e6:.2f} MB, sha256 {sha256}"
+    cost = se_keras.model_info(model).total
+    how = (
+        f"Trained here with the recipe `{recipe['name']}`: {len(history)} epochs, seed {facts['seed']}, final weights."
     )
+    figures = f"{100 * fp32.accuracy:.2f}, {100 * fp32.top5:.2f}, {cost.trainable:_}, {cost.macs:_}"
+    print(f"int8 {int8.accuracy:.2%}, {weights.stat().st_size / 1e6:.2f} MB. The row of se_keras/weights/bundled.py:")
+    print(f'    ("{identifier}", "{options.name.partition(".")[2]}", {reduction},')
+    print(f'     "{sha256}",\n     {figures},\n     "{how}"),')
 
 
 if __name__ == "__main__":

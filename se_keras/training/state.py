@@ -95,6 +95,9 @@ def read_progress(path: str | os.PathLike) -> Progress:
         raise _damaged(path, error) from error
 
 
+_ANOTHER_RUN = "Resume with the run's own model and recipe, or start a new run in another folder."
+
+
 def _progress(content: dict[str, Any]) -> Progress:
     progress = Progress(**{**content, "history": tuple(content["history"])})
     counts = (progress.phase, progress.epoch, progress.step)
@@ -149,7 +152,7 @@ def restore_state(path: str | os.PathLike, variables: Sequence[Any]) -> None:
         if len(names) < len(variables):
             raise ValueError(
                 f"{os.fspath(pathlib.Path(path))!r} holds {len(names)} variables, but this run has "
-                f"{len(variables)}; it belongs to another model, recipe, or version of Keras."
+                f"{len(variables)}; it belongs to another model, recipe, or version of Keras. {_ANOTHER_RUN}"
             )
         for name, variable in zip(names, variables, strict=False):
             value = file.get_tensor(name)
@@ -157,6 +160,6 @@ def restore_state(path: str | os.PathLike, variables: Sequence[Any]) -> None:
                 raise ValueError(
                     f"{name!r} in {os.fspath(path)!r} has shape {value.shape}, but this run needs "
                     f"{variable.path!r} of shape {tuple(variable.shape)}; it belongs to another model, recipe, or "
-                    "version of Keras."
+                    f"version of Keras. {_ANOTHER_RUN}"
                 )
             variable.assign(value)
