@@ -101,6 +101,7 @@ COMMANDS = {
     "export saved_model": Command(exporting(export.saved_model, "saved", class_names=["a", "b", "c"]), ("saved",)),
     "export tflite": Command(exporting(export.tflite, "m.tflite", class_names=["a", "b", "c"]), ("m.tflite", "m.json")),
     "export onnx": Command(exporting(export.onnx, "m.onnx"), ("m.onnx",)),
+    "export openvino": Command(exporting(export.openvino, "m.xml"), ("m.xml", "m.bin")),
     "convert keras": Command(cli(*CONVERT, "--to", "c.keras"), ("c.keras",)),
     "convert h5": Command(cli(*CONVERT, "--to", "c.weights.h5"), ("c.weights.h5",)),
     "convert safetensors": Command(cli(*CONVERT, "--to", "c.safetensors"), ("c.safetensors",)),
@@ -266,6 +267,7 @@ def make_old(folder: pathlib.Path) -> None:
     export.saved_model(model, folder / "saved")
     export.tflite(model, folder / "m.tflite")
     export.onnx(model, folder / "m.onnx")
+    export.openvino(model, folder / "m.xml")
     for name in ("c.keras", "se.keras"):
         model.save(folder / name)
     model.save_weights(folder / "c.weights.h5")

@@ -32,6 +32,7 @@ RACES = """
         "saved_model": (exporting(kills.export.saved_model, "saved"), None),
         "tflite": (exporting(kills.export.tflite, "m.tflite"), None),
         "onnx": (exporting(kills.export.onnx, "m.onnx"), None),
+        "openvino": (exporting(kills.export.openvino, "m.xml"), None),
         "convert": (cli(*plainly, "--to", "c.keras"), None),
         "insert": (cli("insert", "plain.keras", "--to", "se.keras"), None),
     }
@@ -64,6 +65,7 @@ RACES = """
 def test_one_of_two_does_it_and_the_other_says_why_not(tmp_path):
     pytest.importorskip("tf2onnx", reason="needs tf2onnx")
     pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    pytest.importorskip("openvino", reason="needs OpenVINO")
     command = [sys.executable, "-c", textwrap.dedent(RACES), pathlib.Path(__file__).parent]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-4000:]
