@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import pathlib
 import re
 from typing import Any
 
 import keras
 
+from se_keras.errors import one_of
 from se_keras.surgery.layer_facts import is_functional, layers_inside, shown
 
 
@@ -33,16 +37,55 @@ def require_tensorflow(what: str) -> Any:
     return tensorflow
 
 
-def check_graph(model: keras.Model, what: str) -> None:
-    """Rejects models that do not record their graph.
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """What a format of exports requires.
+
+    Args:
+        what: An export in it, as the start of a sentence, such as "A .tflite file".
+        suffix: The end of its name; "" for a folder.
+        dtypes: The precisions that it can be written in.
+        takes_text: Whether it can contain vocabularies, and take text.
+        needs_tensorflow: Whether only the TensorFlow backend writes it.
+    """
+
+    what: str
+    suffix: str = ""
+    dtypes: tuple[str, ...] = ("fp32",)
+    takes_text: bool = False
+    needs_tensorflow: bool = True
+
+
+def check_export(model: keras.Model, path: str | os.PathLike, form: Format, *, dtype: str = "fp32") -> None:
+    """Rejects what cannot be written in a format, before any work is done.
 
     Args:
         model: The model.
-        what: The export to write, such as "A .tflite file".
+        path: The file or folder to write.
+        form: The format.
+        dtype: The precision.
 
     Raises:
-        ValueError: A subclassed model, or a sequential one that has no input shape yet.
+        RuntimeError: Keras runs on another backend than the format needs.
+        ValueError: `path` has another suffix; the precision is unknown; the model is subclassed, or has no input shape
+            yet; or it takes text or uses a vocabulary, and the format does not. The message names the layer or input.
     """
+    check_suffix(path, form.suffix)
+    if form.needs_tensorflow:
+        require_tensorflow(form.what)
+    one_of("dtype", dtype, form.dtypes)
+    _check_graph(model, form.what)
+    if not form.takes_text:
+        _check_numbers_only(model, form.what)
+
+
+def check_suffix(path: str | os.PathLike, suffix: str) -> None:
+    """Rejects a path with another suffix; "" allows any."""
+    if suffix and pathlib.Path(path).suffix != suffix:
+        raise ValueError(f"`path` must end in {suffix}; received {os.fspath(path)!r}.")
+
+
+def _check_graph(model: keras.Model, what: str) -> None:
     if not is_functional(model):
         name = getattr(model, "name", None)
         raise ValueError(
@@ -52,18 +95,7 @@ def check_graph(model: keras.Model, what: str) -> None:
         )
 
 
-def check_numbers_only(model: keras.Model, what: str) -> None:
-    """Rejects models that do not record their graph, take text, or use a vocabulary.
-
-    Args:
-        model: The model.
-        what: The export to write, such as "A .tflite file".
-
-    Raises:
-        ValueError: As in `check_graph`; or the model takes text or uses a vocabulary; the message names the layer or
-            input.
-    """
-    check_graph(model, what)
+def _check_numbers_only(model: keras.Model, what: str) -> None:
     lookups = [layer for layer in layers_inside(model) if hasattr(layer, "save_assets")]
     if lookups:
         raise ValueError(

@@ -14,7 +14,7 @@ import keras
 from se_keras.errors import check_count, missing_package, one_of
 from se_keras.export.calibration import calibration_for
 from se_keras.export.description import stored_properties
-from se_keras.export.exportable import check_numbers_only, check_one_input, layers_in_text
+from se_keras.export.exportable import Format, check_export, check_one_input, layers_in_text
 from se_keras.export.inference_form import float32_form
 from se_keras.export.onnx_graph import simplify
 from se_keras.export.onnx_precision import in_8_bits, in_half_precision, optimized
@@ -26,6 +26,7 @@ from se_keras.progress import steps
 OPSET = 18  # of 2022, the newest that tf2onnx writes: ONNX Runtime 1.14 and later
 PER_CHANNEL = 13  # the first opset with a scale for each channel
 DTYPES = ("fp32", "fp16", "int8")
+FORMAT = Format("An .onnx file", ".onnx", DTYPES, needs_tensorflow=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +98,8 @@ def onnx(
             model.
     """
     path = pathlib.Path(path)
-    if path.suffix != ".onnx":
-        raise ValueError(f"`path` must end in .onnx; received {os.fspath(path)!r}.")
-    check_numbers_only(model, "An .onnx file")
+    check_export(model, path, FORMAT, dtype=dtype)
     check_one_input(model)
-    one_of("dtype", dtype, DTYPES)
     properties = stored_properties(model, dtype, class_names)
     route = ROUTES[one_of("backend to write an .onnx file on", keras.backend.backend(), ROUTES)]
     opset = check_count("opset", opset)

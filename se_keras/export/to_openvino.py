@@ -12,15 +12,9 @@ from typing import Any
 
 import keras
 
-from se_keras.errors import one_of
 from se_keras.export.calibration import calibration_for
 from se_keras.export.description import stored_properties
-from se_keras.export.exportable import (
-    check_numbers_only,
-    check_one_input,
-    layers_in_text,
-    require_tensorflow,
-)
+from se_keras.export.exportable import Format, check_export, check_one_input, check_suffix, layers_in_text
 from se_keras.export.inference_form import float32_form
 from se_keras.export.openvino_int8 import quantized_to_8_bits
 from se_keras.export.openvino_runtime import SECTION, openvino_module
@@ -31,6 +25,7 @@ from se_keras.native_output import native_output_held
 from se_keras.progress import steps
 
 DTYPES = ("fp32", "fp16", "int8")
+FORMAT = Format("An OpenVINO model", ".xml", DTYPES)
 
 
 def openvino(
@@ -77,11 +72,9 @@ def openvino(
             lacks an operation; `data` is missing or has too few different images; or the files do not
             answer like the model.
     """
-    targets = openvino_targets(path)
-    require_tensorflow("An OpenVINO model")
-    one_of("dtype", dtype, DTYPES)
-    check_numbers_only(model, "An OpenVINO model")
+    check_export(model, path, FORMAT, dtype=dtype)
     check_one_input(model)
+    targets = openvino_targets(path)
     properties = stored_properties(model, dtype, class_names)
     openvino_module("Writing an OpenVINO model")
     images = calibration_for(model, data) if dtype == "int8" else None
@@ -118,8 +111,7 @@ def openvino_targets(path: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
     Raises:
         ValueError: `path` does not end in .xml.
     """
-    if pathlib.Path(path).suffix != ".xml":
-        raise ValueError(f"`path` must end in .xml; received {os.fspath(path)!r}.")
+    check_suffix(path, FORMAT.suffix)
     return {path: kind_of(path), pathlib.Path(path).with_suffix(".bin"): openvino_weights(path)}
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from se_keras.class_names import NAMES_FILE, class_names_for, write_class_names
 from se_keras.errors import check_count
-from se_keras.export.exportable import check_graph, require_tensorflow
+from se_keras.export.exportable import Format, check_export
 from se_keras.export.image_bytes import Photos, prepared_images
 from se_keras.export.inference_form import computes_in_half, inference_form
 from se_keras.export.proof import EXACT, HALF, check_file
@@ -30,6 +30,8 @@ from se_keras.scores import SIGNATURES, Scores
 from se_keras.surgery.graph import read_nested_graph
 from se_keras.surgery.layer_facts import layers_inside
 from se_keras.surgery.outputs import scores_of
+
+FORMAT = Format("A SavedModel", takes_text=True)
 
 
 def saved_model(
@@ -99,7 +101,9 @@ def saved_model(
         ValueError: Several inputs or outputs, a subclassed or unbuilt model, a softmax over one output,
             class names that do not fit the outputs, or `preprocessing` for a model that has its own.
     """
-    tf = require_tensorflow("A SavedModel")
+    check_export(model, path, FORMAT)
+    import tensorflow as tf
+
     top = check_count("top", top)
     _check_single_tensors(model)
     scores = scores_of(model)
@@ -148,7 +152,6 @@ def pooled_output(model: keras.Model) -> Any:
 
 
 def _check_single_tensors(model: keras.Model) -> None:
-    check_graph(model, "A SavedModel")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
             f"A model to export must have one input and one output; {model.name!r} has {len(model.inputs)} and "

@@ -19,7 +19,7 @@ from se_keras.class_names import class_names_for
 from se_keras.errors import check_count, missing_package, one_of
 from se_keras.export.calibration import LEAST_IMAGES, calibrate, check_data, with_ranges
 from se_keras.export.description import image_facts
-from se_keras.export.exportable import check_numbers_only, layers_in_text, require_tensorflow
+from se_keras.export.exportable import Format, check_export, check_suffix, layers_in_text
 from se_keras.export.inference_form import tflite_form
 from se_keras.export.inspect_tflite import read_tflite
 from se_keras.export.keep_float import names_to_keep
@@ -36,6 +36,7 @@ DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
 SQUEEZES = ("auto", "mean", "staged")
 INPUT_TYPES = ("float32", "uint8", "int8")
 CALIBRATED = ("int8", "int16x8")
+FORMAT = Format("A .tflite file", ".tflite", DTYPES)
 
 
 def tflite(
@@ -100,11 +101,9 @@ def tflite(
             arguments; a name in `keep_float` that no operation has; too few different images; or
             images in the range 0 to 1 for a network that expects 0 to 255.
     """
-    require_tensorflow("A .tflite file")
-    one_of("dtype", dtype, DTYPES)
+    check_export(model, path, FORMAT, dtype=dtype)
     one_of("input_type", input_type, INPUT_TYPES)
     one_of("squeeze", squeeze, SQUEEZES)
-    check_numbers_only(model, "A .tflite file")
     batch_size = check_count("batch_size", batch_size)
     shape, scores = _fixed_input_shape(model), scores_of(model)
     class_names = class_names_for(model, class_names, scores.classes)
@@ -169,8 +168,7 @@ def tflite_targets(path: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
     Raises:
         ValueError: `path` does not end in .tflite.
     """
-    if pathlib.Path(path).suffix != ".tflite":
-        raise ValueError(f"`path` must end in .tflite; received {os.fspath(path)!r}.")
+    check_suffix(path, FORMAT.suffix)
     description = json_with("model", "dtype", "input", "output")
     return {path: kind_of(path), pathlib.Path(path).with_suffix(".json"): description}
 
