@@ -58,6 +58,52 @@ def test_training_leaves_everything_in_its_folder(finished):
         assert se_keras.get_class_names(keras.models.load_model(finished / file)) == names
 
 
+EXPORTS = [
+    ("saved_model", "fp32", "saved"),
+    *(("tflite", dtype, f"{dtype}.tflite") for dtype in ("fp32", "fp16", "int8")),
+    *(("onnx", dtype, f"{dtype}.onnx") for dtype in ("fp32", "fp16", "int8")),
+    *(("openvino", dtype, f"{dtype}.xml") for dtype in ("fp32", "fp16", "int8")),
+]
+INT8_LIMITS = ["--min-top1-agreement", 0.9, "--max-accuracy-drop", 0.06]  # of 50 images
+
+
+@pytest.fixture(scope="module")
+def sample_photos(tmp_path_factory):
+    """A folder of the bundled images: 120 to calibrate on, 50 to verify on."""
+    sample, folder = load_sample(), tmp_path_factory.mktemp("photos")
+    for part, images, labels in (
+        ("train", sample.x_train[:120], sample.y_train[:120]),
+        ("val", sample.x_test[:50], sample.y_test[:50]),
+    ):
+        for number, (image, label) in enumerate(zip(images, labels.reshape(-1), strict=True)):
+            path = folder / part / f"{label}_{sample.class_names[label]}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_training_in_half_precision_passes_in_every_format(precision, data_file, sample_photos, tmp_path, capsys):
+    for package in ("onnx", "openvino", "nncf"):
+        pytest.importorskip(package, reason=f"needs {package!r}")
+    options = ["--recipe", "finetune", "--epochs", 2, "--precision", precision, "--data", data_file]
+    code, _, err = run(capsys, "train", "--model", "se_resnet20.cifar10", *options, "--out", tmp_path / "run")
+    assert code == 0, err
+    keras.config.set_dtype_policy("float32")
+    model = tmp_path / "run/model.keras"
+    assert {layer.dtype_policy.name for layer in keras.models.load_model(model).layers[1:-2]} == {precision}
+    for form, dtype, file in EXPORTS:
+        arguments = ["--format", form, "--dtype", dtype, "--data", sample_photos, "--output", tmp_path / file]
+        limits = INT8_LIMITS if dtype == "int8" else []
+        code, out, err = run(capsys, "export", model, *arguments, *limits, "--json")
+        assert code == 0, (form, dtype, out, err)
+        report = json.loads(out)
+        assert report["dtype"] == dtype
+        assert report["reference"].endswith("in float32")
+    assert run(capsys, "verify", tmp_path / "saved", "--model", model, "--data", sample_photos)[0] == 0
+
+
 def test_resume_needs_nothing_but_the_folder_and_refuses_other_settings(finished, data_file, capsys):
     code, out, _ = run(capsys, "train", "--resume", finished)
     assert code == 0

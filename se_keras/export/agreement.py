@@ -37,6 +37,7 @@ class Limits:
 LIMITS = {
     "fp32": Limits(relative_error=1e-4, top1_agreement=0.99, accuracy_drop=0.002),
     "fp16": Limits(relative_error=1e-2, top1_agreement=0.99, accuracy_drop=0.002),
+    "bf16": Limits(relative_error=5e-2, top1_agreement=0.98, accuracy_drop=0.005),
     "int8": Limits(top1_agreement=0.98, accuracy_drop=0.005),
     "int8_weights": Limits(top1_agreement=0.98, accuracy_drop=0.005),
     "dynamic": Limits(top1_agreement=0.98, accuracy_drop=0.005),

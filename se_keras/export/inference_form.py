@@ -22,6 +22,7 @@ from se_keras.surgery.deployment import deploy, deployed
 from se_keras.surgery.fold import float64
 from se_keras.surgery.graph import build_model, in_float32, read_graph
 from se_keras.surgery.layer_facts import layers_inside
+from se_keras.surgery.layer_types import quantization_of
 from se_keras.surgery.stage import staged
 
 Pass = Callable[[Graph], Graph]
@@ -37,7 +38,7 @@ SAFE_RATIO = 2.0  # minimum ratio of the largest half-precision number to the la
 
 
 def inference_form(model: keras.Model) -> keras.Model:
-    """Applies `surgery.deploy`, and compares both forms.
+    """Applies `surgery.deploy` to a model in float32, and compares both forms.
 
     Args:
         model: A functional or sequential model with one input.
@@ -48,9 +49,29 @@ def inference_form(model: keras.Model) -> keras.Model:
     Raises:
         ValueError: As in `check_same`, and as in `deploy`.
     """
-    form = deploy(model)
-    check_same(form, model)
+    single = in_single_precision(model)
+    form = deploy(single)
+    check_same(form, single)
     return form
+
+
+def in_single_precision(model: keras.Model) -> keras.Model:
+    """Returns a model that computes in float32, with the weights of a model that computes in half precision.
+
+    Args:
+        model: A functional or sequential model.
+
+    Returns:
+        A copy in float32; the model itself if no layer computes in half precision, or Keras quantized one, whose
+        answers would differ in float32.
+
+    Raises:
+        ValueError: A layer cannot be copied. The message names it.
+    """
+    is_quantized = any(quantization_of(layer) for layer in layers_inside(model))
+    if is_quantized or not computes_in_half(model):
+        return model
+    return build_model(in_float32(read_graph(model)))
 
 
 def float32_form(model: keras.Model, *passes: Pass) -> tuple[Graph, keras.Model]:
@@ -68,7 +89,7 @@ def float32_form(model: keras.Model, *passes: Pass) -> tuple[Graph, keras.Model]
     """
     graph = in_float32(read_graph(model))
     form = build_model(rewritten(graph, *passes))
-    check_same(form, build_model(graph) if computes_in_half(model) else model)
+    check_same(form, in_single_precision(model))
     return graph, form
 
 

@@ -20,7 +20,8 @@ class Structure:
 
     Args:
         format: "saved_model", "tflite", "onnx", "openvino", or "keras".
-        dtype: Precision, one of the `dtype`s of `se_keras.export.tflite`.
+        dtype: Precision, one of the `dtype`s of `se_keras.export.tflite`; "bf16" for a SavedModel that computes in
+            bfloat16.
         inputs: Name, shape, and dtype of each input as text.
         outputs: The same for each output.
         operations: Number of occurrences of each operation, most frequent first.
@@ -153,7 +154,8 @@ def _of_saved_model(path: str | os.PathLike) -> Structure:
 
     signature = meta.signature_def["serving_default"]
     nodes = [node for function in meta.graph_def.library.function for node in function.node_def]
-    half = {tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum}
+    half = {tf.float16.as_datatype_enum: "fp16", tf.bfloat16.as_datatype_enum: "bf16"}
+    precisions = (half[node.attr["T"].type] for node in nodes if node.op in MULTIPLYING and node.attr["T"].type in half)
     compiled = sum(function.attr["_XlaMustCompile"].b for function in meta.graph_def.library.function)
     reason = "must be compiled by XLA; a server without it refuses the model"
     counted = collections.Counter(node.op for node in nodes if node.op in COMPUTING)
@@ -161,7 +163,7 @@ def _of_saved_model(path: str | os.PathLike) -> Structure:
     chosen = {answer_among(list(outputs)): None} if outputs else {}
     return Structure(
         format="saved_model",
-        dtype="fp16" if any(node.op == "Conv2D" and node.attr["T"].type in half for node in nodes) else "fp32",
+        dtype=next(precisions, "fp32"),
         inputs=described(signature.inputs),
         outputs=described({name: outputs[name] for name in [*chosen, *outputs]}),
         operations=dict(counted.most_common()),
@@ -174,6 +176,8 @@ _COMPUTING = """
     Add AddV2 AvgPool BatchMatMulV2 BiasAdd Conv2D ConcatV2 DepthwiseConv2dNative FusedBatchNormV3 MatMul MaxPool
     Mean Mul Pad PadV2 Relu Relu6 Sigmoid Softmax Sub Tanh Transpose"""
 COMPUTING = frozenset(_COMPUTING.split())
+# Those that multiply by weights: their dtype is the precision of the file.
+MULTIPLYING = frozenset({"BatchMatMulV2", "Conv2D", "Conv3D", "DepthwiseConv2dNative", "Einsum", "MatMul"})
 
 
 def _shape(sizes: tuple[int, ...]) -> str:

@@ -81,10 +81,11 @@ def saved_model(
         class_names: Class names, in the order of the model's outputs; for a single sigmoid or logit two
             names, in the order of the integer labels 0 and 1. Names must be unique. Default: the model's
             own, if it has any.
-        deploy: True for inference: the model goes through `surgery.deploy`, has no trainable
-            variables and no "serve_train", and computes the same with `training=True`. False for
-            fine-tuning: batch normalization and dropout obey `training`, and the variables that are
-            trainable in `model` are trainable.
+        deploy: True for inference: the model goes through `surgery.deploy`, computes in float32 even if
+            it was trained in half precision, has no trainable variables and no "serve_train", and
+            computes the same with `training=True`. False for fine-tuning: batch normalization and
+            dropout obey `training`, every layer computes in the precision of its dtype policy, and the
+            variables that are trainable in `model` are trainable.
         top: Number of class names that "serve_bytes" returns, at least 1; limited to the number of classes.
         preprocessing: How "serve_bytes" resizes, crops, and normalizes for a model built without its
             preprocessing. By default, such a model gets pixels from 0 to 255, with both sides
@@ -126,7 +127,7 @@ def saved_model(
         advance()
         tf.saved_model.save(loaded, os.fspath(target), signatures=signatures)
         write_warm_up(target, model.name, _warm_up_requests(model, signatures, photos))
-        check_file(target, model, tolerance=HALF if computes_in_half(model) else EXACT)
+        check_file(target, served, tolerance=HALF if computes_in_half(served) else EXACT)
         advance()
     _warn_of_compiled_functions(pathlib.Path(path))
     return pathlib.Path(path)

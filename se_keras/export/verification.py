@@ -19,7 +19,7 @@ from se_keras.export.agreement import LIMITS, Agreement, Limits, compare
 from se_keras.export.exportable import require_tensorflow
 from se_keras.export.headroom import Headroom, headroom_of_model, headroom_of_tflite
 from se_keras.export.images import ImageSet, check_range, left_out, preparation_of, random_images, real_images
-from se_keras.export.inference_form import tflite_form
+from se_keras.export.inference_form import in_single_precision, tflite_form
 from se_keras.export.inspect_tflite import TARGETS
 from se_keras.export.layer_loss import LayerLoss, layer_losses, loss_notes
 from se_keras.export.process import RuntimeRefusedError, Worker, is_missing_driver
@@ -32,6 +32,7 @@ from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.progress import steps
 from se_keras.scores import Scores
+from se_keras.surgery.layer_facts import is_functional
 from se_keras.surgery.outputs import last_softmax
 from se_keras.timing import interleaved
 
@@ -80,8 +81,9 @@ def verify(
     Args:
         path: A SavedModel folder, or a `.tflite`, `.onnx`, `.xml` (OpenVINO), or `.keras` file, from this package or
             elsewhere.
-        model: The reference: the Keras model, or another exported file. Without it, only the file
-            itself is inspected and measured.
+        model: The reference: the Keras model, or another exported file. A Keras model that computes
+            in half precision is compared in float32, except with a `.keras` file. Without it, only
+            the file itself is inspected and measured.
         data: Real images: a folder of photos (its subfolders are classes, in the order of the
             model's class names, or else of their own), an array of shape (n, height, width, 3), or
             an iterable, such as a `tf.data` pipeline, of images or (images, labels). Values 0 to 255.
@@ -117,7 +119,8 @@ def verify(
     gpu_images, repeats = check_count("gpu_images", gpu_images, least=0), check_count("repeats", repeats, least=0)
     structure = structure_of(path)
     file, found = _opened(path, structure)
-    reference = _reference(model)
+    given = _opened_reference(model)
+    reference = given if isinstance(file, KerasRunner) else _in_float32(given)
     if layers:
         _check_layers(path, structure, reference)
     sets, notes = _image_sets(model, data, labels, _image_shape(file, reference), most_images, preprocessing)
@@ -126,7 +129,7 @@ def verify(
         for part in sets:
             found += _compared(part, file, reference, structure)
             advance()
-        if structure.dtype not in ("fp32", "fp16") and data is None and reference is not None:
+        if LIMITS[structure.dtype].relative_error is None and data is None and reference is not None:
             found += Findings(notes=(NO_CLASSES,))
         found += _on_gpu(path, structure, sets[-1].first(gpu_images), reference)
         advance()
@@ -140,7 +143,7 @@ def verify(
     return Report(
         path=os.fspath(path),
         size=size_of(path),
-        reference=_name_of(model),
+        reference=_name_of(model, precision="" if reference is given else ", in float32"),
         targets=tuple(targets),
         limits=limits or LIMITS[structure.dtype],
         **{name: value for name, value in vars(structure).items() if name != "graph"},
@@ -159,16 +162,25 @@ def _opened(path: str | os.PathLike, structure: Structure) -> tuple[Runner, Find
         return TFLiteRunner(path, kernels="reference"), Findings(problems=(problem,))
 
 
-def _reference(model: keras.Model | str | os.PathLike | None) -> Runner | None:
+def _opened_reference(model: keras.Model | str | os.PathLike | None) -> Runner | None:
     if model is None:
         return None
     return KerasRunner(model) if isinstance(model, keras.Model) else open_runner(model)
 
 
-def _name_of(model: keras.Model | str | os.PathLike | None) -> str | None:
+def _in_float32(reference: Runner | None) -> Runner | None:
+    """Returns the runner of a Keras model in float32: half precision is too coarse to compare with."""
+    if not isinstance(reference, KerasRunner) or not is_functional(reference.model):
+        return reference
+    single = in_single_precision(reference.model)
+    return reference if single is reference.model else KerasRunner(single)
+
+
+def _name_of(model: keras.Model | str | os.PathLike | None, *, precision: str) -> str | None:
     if model is None:
         return None
-    return f"the Keras model {model.name}" if isinstance(model, keras.Model) else os.fspath(model)
+    name = f"the Keras model {model.name}" if isinstance(model, keras.Model) else os.fspath(model)
+    return name + precision
 
 
 def _image_shape(file: Runner, reference: Runner | None) -> tuple[int, int, int]:

@@ -93,6 +93,9 @@ class ImagePreprocessing(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
+    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
+        return keras.KerasTensor(inputs.shape, dtype="float32")  # whatever the dtype policy
+
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.pop("autocast", None)

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from small_networks import answers
+from small_networks import answers, shortened
 
 import se_keras
 from se_keras.export import inference_form as module
-from se_keras.export.inference_form import inference_form, relative_difference
+from se_keras.export.inference_form import in_single_precision, inference_form, relative_difference
 from se_keras.surgery import deploy
 
 
@@ -62,9 +62,31 @@ def test_what_rounding_alone_changes_is_no_difference():
     assert inference_form(model).name == model.name
 
 
-def test_half_precision_is_not_held_to_single(monkeypatch):
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float16"])
+def test_form_of_half_precision_is_in_float32_within_nested_models_too(policy, rng):
+    keras.config.set_dtype_policy(policy)
+    base = shortened("se_resnet20", include_top=False, input_shape=(32, 32, 3))
+    inputs = keras.Input((32, 32, 3))
+    model = keras.Model(inputs, layers.Dense(3, name="new")(layers.GlobalAveragePooling2D()(base(inputs))))
+    keras.config.set_dtype_policy("float32")
+    single, form = in_single_precision(model), inference_form(model)
+    for one in (single, form):
+        assert {layer.compute_dtype for layer in one.layers} == {"float32"}
+        assert {weight.dtype for weight in one.weights} == {"float32"}
+    np.testing.assert_array_equal(single.get_layer("new").kernel, np.float32(model.get_layer("new").kernel))
+    images = rng.uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    assert relative_difference(answers(form, images), answers(single, images)) < 1e-5
+    assert relative_difference(answers(single, images), np.float32(answers(model, images))) < 0.1
+
+
+def test_model_in_float32_is_its_own_reference_and_so_is_a_quantized_one():
     keras.config.set_dtype_policy("mixed_bfloat16")
-    assert inference_form(se_keras.SEResNet20()).name == "se_resnet20"
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4)])
+    model.layers[0].quantize("int8")
+    assert in_single_precision(model) is model
+    keras.config.set_dtype_policy("float32")
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4)])
+    assert in_single_precision(model) is model
 
 
 def test_relative_difference():

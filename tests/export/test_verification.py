@@ -83,6 +83,21 @@ def test_report_is_one_page_in_three_forms(model, files, tmp_path):
     assert {"report.json", "report.md"} <= set(os.listdir(tmp_path / "report"))
 
 
+def test_model_in_half_precision_is_compared_in_float32(model, files, tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    half = shortened("se_resnet20")
+    half.set_weights(model.get_weights())
+    half.save(tmp_path / "half.keras")
+    keras.config.set_dtype_policy("float32")
+    for reference in (half, tmp_path / "half.keras"):
+        report = export.verify(files["tflite"], reference, **QUICK)
+        assert report.passed, report.failures
+        assert report.reference.endswith(", in float32")
+    report = export.verify(tmp_path / "half.keras", half, **QUICK)
+    assert report.passed, report.failures
+    assert report.reference == "the Keras model short"
+
+
 def test_file_of_another_model_fails(model, files):
     keras.utils.set_random_seed(1)
     report = export.verify(files["tflite"], shortened("se_resnet20"), **QUICK)

@@ -38,8 +38,11 @@ def test_half_precision_policy_does_not_round_pixels(policy, dtype):
     pixels = np.arange(255, dtype=dtype).reshape(1, 1, 85, 3)
     if dtype == "float32":  # as resizing leaves them: bfloat16 holds whole numbers up to 256, and no more
         pixels = pixels + np.float32(0.3)
-    outputs = ImagePreprocessing(mean=(0, 0, 0), std=(1, 1, 1))(pixels)
-    assert keras.backend.standardize_dtype(outputs.dtype) == "float32"
+    layer = ImagePreprocessing(mean=(0, 0, 0), std=(1, 1, 1))
+    outputs = layer(pixels)
+    symbolic = layer(keras.Input(batch_shape=pixels.shape, dtype=dtype))
+    assert keras.backend.standardize_dtype(outputs.dtype) == symbolic.dtype == "float32"
+    assert symbolic.shape == pixels.shape
     np.testing.assert_allclose(ops.convert_to_numpy(outputs), pixels / 255.0, atol=1e-7)
 
 
