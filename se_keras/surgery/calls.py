@@ -75,6 +75,16 @@ class Graph:
     calls: tuple[Call, ...]
     name: str
 
+    def used(self) -> Graph:
+        """Returns the graph without the calls that no output of the model depends on."""
+        needed = {id(tensor) for tensor in keras.tree.flatten(self.outputs)}
+        calls = []
+        for call in reversed(self.calls):
+            if any(id(tensor) in needed for tensor in call.outputs):
+                calls.append(call)
+                needed.update(id(tensor) for tensor in call.inputs)
+        return dataclasses.replace(self, calls=tuple(calls[::-1]))
+
     @functools.cached_property
     def _producers(self) -> dict[int, Call]:
         return {id(tensor): call for call in self.calls for tensor in call.outputs}

@@ -48,7 +48,7 @@ def opened(graph: Graph) -> Opened:
     Returns:
         A graph with the same answers at inference. Layers without SE blocks stay as they are.
     """
-    looked = {call: _traced(call) for call in graph.calls if _may_hold_blocks(call.operation)}
+    looked = _looked_into(graph)
     unread = [call.operation for call, inner in looked.items() if inner is None and _looks_like_se(call)]
     unread += [layer for inner in looked.values() if inner is not None for layer in inner.unread]
     read = {call: inner.graph for call, inner in looked.items() if inner and find_excitations(inner.graph)}
@@ -59,6 +59,20 @@ def opened(graph: Graph) -> Opened:
         {id(call.operation): len(find_excitations(inner)) for call, inner in read.items()},
         tuple({id(layer): layer for layer in unread}.values()),
     )
+
+
+def _looked_into(graph: Graph) -> dict[Call, Opened | None]:
+    """Returns what `_traced` returns for the layers that may hold SE blocks, but one of each kind that holds none."""
+    found: dict[Call, Opened | None] = {}
+    without_blocks: set[Any] = set()
+    for call in graph.calls:
+        kind = (type(call.operation), *map(type, layers_inside(call.operation)))
+        if kind in without_blocks or not _may_hold_blocks(call.operation):
+            continue
+        found[call] = inner = _traced(call)
+        if inner is not None and not inner.unread and not find_excitations(inner.graph):
+            without_blocks.add(kind)
+    return found
 
 
 def _aliases(call: Call, inner: Graph) -> dict[int, Any]:
@@ -73,10 +87,11 @@ def _others_in(layer: Any) -> list[Any]:
     """Returns a layer and those inside it whose classes are neither Keras' nor ours."""
     if not isinstance(layer, keras.layers.Layer) or is_functional(layer):
         return []
-    return [one for one in (layer, *layers_inside(layer)) if _is_of_others(one)]
+    return [one for one in (layer, *layers_inside(layer)) if is_of_others(one)]
 
 
-def _is_of_others(layer: Any) -> bool:
+def is_of_others(layer: Any) -> bool:
+    """Returns whether the class of a layer is neither Keras' nor of this package."""
     return type(layer).__module__.partition(".")[0] not in ("keras", "se_keras")
 
 
@@ -88,7 +103,7 @@ def _may_hold_blocks(layer: Any) -> bool:
 
 def _traced(call: Call) -> Opened | None:
     """Returns what a layer of others computes at inference, by a copy of it; None if it takes no symbolic tensors."""
-    if not _is_of_others(call.operation):
+    if not is_of_others(call.operation):
         return None
     fresh = {id(x): keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in call.inputs}
     try:
@@ -100,7 +115,7 @@ def _traced(call: Call) -> Opened | None:
         inner = opened(read_graph(keras.Model(list(fresh.values()), outputs)))
     except Exception:  # code of others may do anything with a tensor
         return None
-    calls = tuple(dataclasses.replace(one, is_new=True, node=None) for one in inner.graph.calls)
+    calls = tuple(dataclasses.replace(one, is_new=True, node=None, path=call.path) for one in inner.graph.calls)
     return dataclasses.replace(inner, graph=dataclasses.replace(inner.graph, calls=calls))
 
 

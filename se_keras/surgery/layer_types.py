@@ -66,9 +66,12 @@ TRAINING_ONLY = (
 
 # Given by name, because keras.applications does not export some of them: layers that a position at the end of a branch
 # precedes, which only drop, scale, or pass through; and additions, of which InceptionResNetV2 has its own.
-AT_BRANCH_END = ("Dropout", "Identity", "LayerScale", "Rescaling", "StochasticDepth")
+AT_BRANCH_END = ("Dropout", "DropPath", "Identity", "LayerScale", "LearnableAffine", "Rescaling", "StochasticDepth")
 ADDITIONS = ("Add", "CustomScaleLayer")
 ENLARGING = ("Resize", "DepthToSpace")
+# Operations that may take some of a map's channels; and those between the activation of gates and their product.
+SLICING = ("ArraySplit", "GetItem", "Lambda", "Slice", "Split")
+RESIZING = ("Resize", "Resizing", "UpSampling1D", "UpSampling2D", "UpSampling3D")
 
 
 def is_learned(layer: Any) -> bool:

@@ -39,12 +39,13 @@ def chosen_positions(model: keras.Model, where: Where) -> tuple[Position, ...]:
     models = list(models_with_paths(model))
     calls = [found for prefix, one in models for found in calls_with_paths(one, prefix)]
     structures = [Structure(read_graph(one)) for _, one in models]
-    excited = {id(call.node) for one in structures for call in one.graph.calls if one.is_excited(call)}
+    excited = {id(call.node) for one in structures for call in one.graph.calls if call.node and one.is_excited(call)}
+    holders = {holder for one in structures for holder in one.holders}
     fits, names = _predicate(where)
     positions = []
     for path, call in calls:
         if fits(path, call.operation):
-            obstacle = _obstacle(call, excited)
+            obstacle = HAS_SE if id(call.node) in excited or id(call.operation) in holders else _obstacle(call)
             if obstacle and names and obstacle != HAS_SE:
                 raise ValueError(f"An SE block cannot follow {path!r}: {obstacle}. Name other layers.")
             positions.append(Position(path, f"chosen by {_shown(where)}", obstacle, call))
@@ -111,10 +112,8 @@ def _nothing_fits(model: keras.Model, where: Where, unknown: list[str], paths: l
     )
 
 
-def _obstacle(call: Call, excited: set[int]) -> str:
+def _obstacle(call: Call) -> str:
     """Returns the reason why a block cannot follow a call, or ""."""
-    if id(call.node) in excited:
-        return HAS_SE
     if len(call.outputs) != 1:
         return f"it returns {len(call.outputs)} tensors"
     shape = tuple(call.outputs[0].shape)

@@ -1,111 +1,73 @@
-"""The structure of a network: what a call depends on, which SE blocks there are, and where units and branches end."""
+"""The structure of a network: which SE blocks and other gates there are, and where units and branches end."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import keras
-
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery.calls import Call, Graph, channel_axis_of
+from se_keras.surgery.calls import Call, Graph
 from se_keras.surgery.excitation import find_excitations, is_global_pooling
+from se_keras.surgery.foreign import opened
 from se_keras.surgery.layer_types import (
     ADDITIONS,
     CONVOLUTIONS,
-    ENLARGING,
     PADDINGS,
-    UPSAMPLINGS,
     activation_of,
-    is_learned,
+    is_depthwise,
     is_norm_or_activation,
     is_passing,
     is_pointwise,
 )
+from se_keras.surgery.positions.flow import Flow
+from se_keras.surgery.positions.gates import calls_of_gates, find_gates
 
 
-class Structure:
+class Structure(Flow):
     """Queries about the tensors of a graph, which existing SE blocks do not hide.
+
+    Calls that no output depends on are not in it, and layers of others that hold SE blocks are
+    replaced by what they compute.
 
     Args:
         graph: The graph, with nested models expanded.
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self._number = {call: number for number, call in enumerate(graph.calls)}
-        inputs = keras.tree.flatten(graph.inputs)
-        self._input_bits = {id(x): 1 << (len(graph.calls) + number) for number, x in enumerate(inputs)}
-        # Each set of calls is one integer with one bit per call, which is fast even for a thousand layers.
-        self._ancestors: dict[Call, int] = {}
-        for call in graph.calls:
-            bits = 1 << self._number[call]
-            for tensor in call.inputs:
-                bits |= self._upstream(tensor)
-            self._ancestors[call] = bits
+        inside = opened(graph.used())
+        super().__init__(inside.graph)
         self._excited: dict[Call, Any] = {}  # maps the last call of an SE block to the tensor that it rescales
-        self.gate_calls: set[Call] = set()  # between a map and its gates, in blocks built from ordinary layers
-        for one in find_excitations(graph):
+        self.gate_calls: set[Call] = set()  # between a map and its gates, per channel or per position
+        for one in find_excitations(self.graph):
             self._excited[one.call] = one.map
             self.gate_calls.update(one.path)
+        unread = {id(layer) for layer in inside.unread}
+        self.holders = {*inside.counts, *unread}  # ids of the layers of others that hold SE blocks
+        for call in self.graph.calls:
+            if id(call.operation) in unread and call.inputs[0].shape == call.outputs[0].shape:
+                self._excited[call] = call.inputs[0]
+        self._gated = find_gates(self.graph)
+        for product, gates in self._gated.items():
+            self.gate_calls |= calls_of_gates(self.graph, product, gates)
 
-    # Dependencies.
+    # Gates, of SE blocks and of others.
 
-    def _upstream(self, tensor: Any) -> int:
-        """Returns the calls and inputs that a tensor depends on, as bits."""
-        call = self.graph.producer(tensor)
-        return self._input_bits.get(id(tensor), 0) if call is None else self._ancestors[call]
+    def gated_end(self, call: Call) -> Call:
+        """Returns the last call of those that take all channels, some, or their product with gates."""
+        end = call
+        while True:
+            tensor = call.outputs[0]
+            takers = [one for one in self.graph.takers(tensor) if one not in self.gate_calls]
+            if len(takers) != 1 or takers[0] in self._excited:
+                return end
+            call = takers[0]
+            is_product = call in self._gated and self._gated[call] is not tensor
+            if not is_product and not self.is_slice(call) and not _is_whole(call):
+                return end
+            end = end if _is_whole(call) else call
 
-    def _calls_of(self, bits: int) -> list[Call]:
-        return [call for call in self.graph.calls if bits >> self._number[call] & 1]
-
-    def branches(self, merge: Call) -> list[list[Call]]:
-        """Returns, for each input of a merge, the calls that it depends on but not all other inputs do."""
-        upstream = [self._upstream(tensor) for tensor in merge.inputs]
-        common = functools.reduce(lambda a, b: a & b, upstream)
-        return [self._calls_of(bits & ~common) for bits in upstream] if common else [[] for _ in upstream]
-
-    def only_taker(self, tensor: Any) -> Call | None:
-        """Returns the only call that takes a tensor, or None if there are several or none."""
-        takers = self.graph.takers(tensor)
-        return takers[0] if len(takers) == 1 else None
-
-    def is_pooled(self, tensor: Any) -> bool:
-        """Returns whether a tensor has a single position, left by a global pooling."""
-        is_one = sorted(size or 0 for size in tensor.shape[1:])[:-1] == [1] * (len(tensor.shape) - 2)
-        return is_one and any(is_global_pooling(call) for call in self._calls_of(self._upstream(tensor)))
-
-    def is_learned_after(self, call: Call) -> bool:
-        """Returns whether a layer with kernels depends on a call."""
-        bit = 1 << self._number[call]
-        later = (one for one in self.graph.calls if one is not call and self._ancestors[one] & bit)
-        return any(is_learned(one.operation) for one in later)
-
-    # Channels.
-
-    def axis(self, tensor: Any) -> int:
-        """Returns the axis of a tensor's channels, from the nearest preceding layer that has a data format."""
-        return channel_axis_of(self.graph, tensor)
-
-    def narrows(self, call: Call) -> bool:
-        """Returns whether a call returns a known number of channels, fewer than it takes."""
-        before, after = (x.shape[self.axis(x)] for x in (call.inputs[0], call.outputs[0]))
-        return before is not None and after is not None and after < before
-
-    def enlarges(self, call: Call) -> bool:
-        """Returns whether a call at least doubles the height, width, or length of a map."""
-        if isinstance(call.operation, UPSAMPLINGS) or type(call.operation).__name__ in ENLARGING:
-            return True
-        if len(call.inputs) != 1 or len(call.inputs[0].shape) != len(call.outputs[0].shape):
-            return False
-        axis = self.axis(call.outputs[0])
-        sizes = list(zip(call.inputs[0].shape, call.outputs[0].shape, strict=True))
-        pairs = [sizes[number] for number in range(1, len(sizes)) if number != axis]
-        is_padding = isinstance(call.operation, PADDINGS)
-        return not is_padding and any(a is not None and b is not None and b >= 2 * a for a, b in pairs)
-
-    # SE blocks, as layers of this package or built from ordinary ones.
+    # SE blocks, as layers of this package or of others, or built from ordinary ones.
 
     def has_block_end(self, calls: Iterable[Call]) -> bool:
         """Returns whether an SE block ends in one of the calls."""
@@ -125,6 +87,16 @@ class Structure:
                 return False
             call = following
         return True
+
+    def is_excited_before(self, call: Call) -> bool:
+        """Returns whether a call takes the product of an SE block on the output of a depthwise convolution."""
+        product = self.graph.producer(call.inputs[0])
+        if product is None or product not in self._excited:
+            return False
+        before = self.graph.producer(self._excited[product])
+        while before is not None and _is_norm_or_activation(before):
+            before = self.graph.producer(before.inputs[0])
+        return before is not None and is_depthwise(before.operation)
 
     # Units and branches.
 
@@ -146,7 +118,7 @@ class Structure:
                 has_se = True
             elif _is_norm_or_activation(following) and not has_se:
                 end = following
-            elif not isinstance(following.operation, PADDINGS) and not is_passing(following.operation):
+            elif not _passes(following):
                 return end, has_se, following
             last = following
 
@@ -158,7 +130,7 @@ class Structure:
     def branch_end(self, tensor: Any) -> Call | None:
         """Returns the call that ends a branch, before layers that only drop or scale; None for a model input."""
         call = self.graph.producer(tensor)
-        while call is not None and len(call.inputs) == 1 and is_passing(call.operation):
+        while call is not None and len(call.inputs) == 1 and (is_passing(call.operation) or _is_whole(call)):
             before = self.graph.producer(call.inputs[0])
             if before is None or self.only_taker(call.inputs[0]) is None:
                 break
@@ -175,6 +147,24 @@ class Structure:
                 return False
             call = following
 
+    def stage_end(self, call: Call, ends: Callable[[Call], Call | None]) -> tuple[Call | None, bool]:
+        """Returns the last unit between a call and the next that enlarges the map, and whether SE follows it.
+
+        Args:
+            call: The call that enlarges the map.
+            ends: Returns the last call of the unit that a call begins, or None if it begins none.
+        """
+        end, has_se = ends(call), False
+        call = end or call
+        while True:
+            takers = [one for one in self.graph.takers(call.outputs[0]) if one not in self.gate_calls]
+            if len(takers) != 1 or self.enlarges(takers[0]) or is_global_pooling(takers[0]):
+                return end, has_se
+            call = takers[0]
+            has_se = has_se or call in self._excited
+            if (unit := ends(call)) is not None:
+                call, end, has_se = unit, unit, False
+
     # Merges.
 
     def is_addition(self, call: Call) -> bool:
@@ -186,6 +176,25 @@ class Structure:
         if type(call.operation).__name__ != "Concatenate" or not _merges_maps(call):
             return False
         return call.operation.axis % len(call.outputs[0].shape) == self.axis(call.outputs[0])
+
+    def is_ghost(self, call: Call) -> bool:
+        """Returns whether a call concatenates a map with features that a depthwise convolution computes from it."""
+        if not self.is_concatenation(call) or len(call.inputs) != 2:
+            return False
+        learned = [[one for one in calls if self.learns(one)] for calls in self.branches(call)]
+        number = 0 if learned[0] else 1
+        is_cheap = bool(learned[number]) and all(is_depthwise(one.operation) for one in learned[number])
+        return is_cheap and not learned[1 - number] and self.entrances(call, number) == {id(call.inputs[1 - number])}
+
+    def is_chain(self, call: Call) -> bool:
+        """Returns whether a call concatenates three maps or more, each computed from the one before it."""
+        if not self.is_concatenation(call) or len(call.inputs) < 3:
+            return False
+        pairs = list(zip(call.inputs, call.inputs[1:], strict=False))
+        return all(
+            self.depends_on(after, before) and len(self.graph.takers(after)) <= 2 and before is not after
+            for before, after in pairs
+        )
 
     @functools.cached_property
     def modules(self) -> set[Call]:
@@ -221,6 +230,15 @@ class Structure:
 
 def _is_norm_or_activation(call: Call) -> bool:
     return len(call.inputs) == 1 and is_norm_or_activation(call.operation)
+
+
+def _is_whole(call: Call) -> bool:
+    """Returns whether a call indexes a map and takes all of it."""
+    return type(call.operation).__name__ == "GetItem" and call.inputs[0].shape == call.outputs[0].shape
+
+
+def _passes(call: Call) -> bool:
+    return isinstance(call.operation, PADDINGS) or is_passing(call.operation) or _is_whole(call)
 
 
 def _merges_maps(call: Call) -> bool:
