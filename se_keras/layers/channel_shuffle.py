@@ -32,7 +32,7 @@ class ChannelShuffle(keras.layers.Layer):
         Same as the input shape.
 
     Raises:
-        ValueError: At build time, if `groups` does not divide the number of channels.
+        ValueError: When called, if `groups` does not divide the number of channels.
 
     Example:
 
@@ -44,17 +44,11 @@ class ChannelShuffle(keras.layers.Layer):
         super().__init__(**kwargs)
         self.groups = check_count("groups", groups)
         self.data_format = data_format or keras.config.image_data_format()
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        channels = input_shape[-1 if self.data_format == "channels_last" else 1]
-        if channels is None or channels % self.groups:
-            raise ValueError(
-                f"`groups` must divide the number of channels; received groups={self.groups} for {channels} channels."
-            )
-        self.built = True
+        self.supports_masking = True
+        self.built = type(self).build is keras.layers.Layer.build
 
     def call(self, inputs: Any) -> Any:
-        shape = ops.shape(inputs)
+        shape: Any = self.compute_output_shape(ops.shape(inputs))
         # Mobile compilers support no rank above 4.
         if self.data_format == "channels_last":
             batch, height, width, channels = shape
@@ -65,6 +59,11 @@ class ChannelShuffle(keras.layers.Layer):
         return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, channels, height, width))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        channels = input_shape[-1 if self.data_format == "channels_last" else 1]
+        if channels is None or channels % self.groups:
+            raise ValueError(
+                f"`groups` must divide the number of channels; received groups={self.groups} for {channels} channels."
+            )
         return input_shape
 
     def get_config(self) -> dict[str, Any]:

@@ -80,6 +80,8 @@ class ImagePreprocessing(keras.layers.Layer):
         self.data_format = data_format or keras.config.image_data_format()
         self.class_names = tuple(class_names)
         self.classifier = classifier
+        self.supports_masking = True
+        self.built = type(self).build is keras.layers.Layer.build
 
     def call(self, inputs: Any) -> Any:
         shape = (1, 1, 1, -1) if self.data_format == "channels_last" else (1, -1, 1, 1)

@@ -40,7 +40,8 @@ class SqueezeExcite(keras.layers.Layer):
         squeeze: "avg" (the paper's), "max", or "avgmax" (the mean of both).
         activation: The paper's delta, between the projections.
         gate_activation: The paper's sigma: "sigmoid", "hard_sigmoid", "tanh", or "relu"
-            (section 6.3), or a callable.
+            (section 6.3), another activation of Keras by its name, or a callable. To be loaded again, a
+            function that is not an activation of Keras must be registered, as for any Keras layer.
         gate_init: "default" or "identity". With "identity", the untrained block returns exactly
             its input: the second projection starts at zero, and the gates are divided by their
             value there. Needs a gate activation with gate(0) != 0.
@@ -95,13 +96,13 @@ class SqueezeExcite(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(gate_activation, str):
+        if isinstance(gate_activation, str) and not hasattr(keras.activations, gate_activation):
             one_of("gate_activation", gate_activation, GATES)
         self.reduction = check_count("reduction", reduction)
         self.squeeze_channels = None if squeeze_channels is None else check_count("squeeze_channels", squeeze_channels)
         self.squeeze = one_of("squeeze", squeeze, SQUEEZES)
         self.activation = keras.activations.get(activation)
-        self.gate_activation = keras.activations.get(gate_activation)
+        self.gate_activation = _gate_function(gate_activation)
         self.gate_init = one_of("gate_init", gate_init, GATE_INITS)
         self.use_bias = use_bias
         self.data_format = data_format or keras.config.image_data_format()
@@ -257,3 +258,10 @@ class SqueezeExcite(keras.layers.Layer):
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
+
+
+def _gate_function(gate_activation: str | Callable) -> Callable:
+    """Returns the gate activation: of an operation that is also an activation, the latter, as after loading."""
+    function = keras.activations.get(gate_activation)
+    name = getattr(function, "__name__", "")
+    return keras.activations.get(name) if name in GATES and function is getattr(keras.ops, name) else function

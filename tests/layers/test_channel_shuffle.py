@@ -42,9 +42,14 @@ def test_open_sizes_and_saving(tmp_path, rng):
 @pytest.mark.parametrize("groups", [0, 5])
 def test_groups_that_do_not_divide_the_channels_are_refused(groups):
     with pytest.raises(ValueError, match=rf"received groups={groups}"):
-        ChannelShuffle(groups).build((None, 4, 4, 12))
+        ChannelShuffle(groups)(keras.Input((4, 4, 12)))
 
 
 def test_unknown_channels_are_refused():
     with pytest.raises(ValueError, match=r"must divide the number of channels; received groups=3 for None channels"):
-        ChannelShuffle(3).build((None, 4, 4, None))
+        ChannelShuffle(3)(keras.Input((4, 4, None)))
+
+
+def test_groups_that_do_not_divide_the_channels_of_an_array_are_refused():
+    with pytest.raises(ValueError, match=r"must divide the number of channels; received groups=3 for 4 channels"):
+        ChannelShuffle(3)(np.ones((1, 2, 2, 4), "float32"))

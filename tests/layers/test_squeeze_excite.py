@@ -347,3 +347,9 @@ def test_rows_without_any_step_give_finite_gates_and_gradients(policy, rng):
     model.compile("sgd", "mse", jit_compile=False)
     model.fit(x * mask[..., None], np.zeros((2, 2)), verbose=0)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "hard_sigmoid", "tanh", "relu"])
+def test_a_gate_given_as_an_operation_is_the_one_that_is_loaded(gate):
+    """Surgery knows the range of a gate by its function."""
+    assert SqueezeExcite(gate_activation=getattr(ops, gate)).gate_activation is keras.activations.get(gate)
