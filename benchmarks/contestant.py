@@ -61,13 +61,14 @@ class Contestant:
             self.process.stdin.close()
 
 
-def answer(make: Callable[[], Callable[[], object]], *, warmups: int, settling: int = 0, parts: int = 1) -> None:
+def answer(make: Callable[[], Callable[[], object]], *, warmups: int, settling: float = 0.0, parts: int = 1) -> None:
     """Creates a function, then times one call of it for every line on standard input.
 
     Args:
         make: Returns the function to call.
         warmups: Calls before the first timed call.
-        settling: Calls before each timed call, as in `se_keras.timing.stopwatch`.
+        settling: Seconds before each timed call within which further calls begin. Without them, a short call would
+            find the data of other contestants in the caches.
         parts: Divisor of the seconds of a call that repeats its work.
     """
     answers = os.fdopen(os.dup(1), "w")
@@ -77,7 +78,8 @@ def answer(make: Callable[[], Callable[[], object]], *, warmups: int, settling: 
         run()
     print("ready", file=answers, flush=True)
     for _ in sys.stdin:
-        for _ in range(settling):
+        settled = time.perf_counter() + settling
+        while time.perf_counter() < settled:
             run()
         started = time.perf_counter()
         run()

@@ -1,122 +1,185 @@
-"""SE-ResNet-50 on the CPU: exports of this package compared with plain exports and with other runtimes.
+"""Networks in the runtimes of CPUs: our exports, the plain conversions of the same networks, and timm's networks.
 
-    python benchmarks/cpu_inference.py                                   # our exports and Keras' own
-    python benchmarks/cpu_inference.py --peers peers/bin/python          # and PyTorch, ONNX Runtime, OpenVINO
+    python benchmarks/cpu_inference.py                                   # our exports and the plain conversions
+    python benchmarks/cpu_inference.py --peers peers/bin/python          # and timm's networks
+    python benchmarks/cpu_inference.py --networks se_resnet50 --folder build/inference
 
-make_peers.py describes the environment of the peers. Each contestant is a separate process with the
-same number of threads; they take turns, one call each.
+`inference_files.py` writes the files, and `make_peers.py`, which describes the environment of the peers, timm's. Both
+keep what is in the folder, so that a second run with the same folder only times; remove the folder when the exports
+change. Each contestant is a separate process with the same number of threads; all of one network and precision take
+turns, one call each. Results are written after each network; those of other networks stay, if they are of the same
+machine and packages.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 import tempfile
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from collections.abc import Iterator, Mapping
 
 from contestant import installed, started, take_turns
-from timing import report, summary
+from timing import RESULTS, report, where
 
 HERE = pathlib.Path(__file__).parent
 THREADS = 2
-REFERENCE = "se_keras TFLite fp32"
-INT8 = "se_keras TFLite int8"
-FP32_PEERS = ("ONNX Runtime fp32", "OpenVINO fp32", "PyTorch compiled (timm)")
+NETWORKS = {
+    "se_resnet50": "legacy_seresnet50",
+    "se_resnext50": "legacy_seresnext50_32x4d",
+    "regnety_032": "regnety_032",
+    "mobilenetv3_large_100": "mobilenetv3_large_100",
+    "efficientnet_b0": "efficientnet_b0",
+}
+"""Our networks, and timm's names for them."""
+DTYPES = ("fp32", "int8")
+SUFFIXES = {"LiteRT": ".tflite", "ONNX Runtime": ".onnx", "OpenVINO": ".xml", "TensorFlow": ".saved_model"}
+COMPILED = "PyTorch compiled"
+OTHERS = {"plain": "over_plain", "timm": "over_timm", "without_se": "over_without_se"}
+"""The files that ours is compared with in each runtime, and the names of the ratios."""
+AHEAD = {("se_resnet50", "fp32"): 0.97}  # of the plain conversion; elsewhere level with it
+SE_COST = {("LiteRT", "fp32"): 1.02, ("ONNX Runtime", "fp32"): 1.10, ("OpenVINO", "fp32"): 1.10}
+SE_COST_INT8 = 1.10
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
+
+Rows = dict[str, dict[str, float]]
 
 
-def _command(python: str, kind: str, path: str) -> list[str | os.PathLike]:
-    return [python, HERE / "inference_worker.py", kind, path, str(THREADS)]
+def make_files(network: str, folder: pathlib.Path, peers: str | None) -> None:
+    """Writes the missing files of a network; the peers' are left out, with the reason, if they cannot be written."""
+    _ran([sys.executable, HERE / "inference_files.py", network, folder])
+    if peers:
+        try:
+            _ran([peers, HERE / "make_peers.py", NETWORKS[network], folder / "timm"])
+        except (OSError, RuntimeError) as error:
+            print(f"  left out: timm's {NETWORKS[network]} in {peers} ({error})", flush=True)
 
 
-def make_ours(folder: pathlib.Path) -> dict[str, tuple[str, str]]:
-    """Writes our exports and Keras' own; returns kind and path of each by name."""
-    import numpy as np
-    import tensorflow as tf
-
-    import se_keras
-    from se_keras import export
-
-    model = se_keras.SEResNet50(weights=None)
-    images = np.random.default_rng(0).uniform(0, 255, (100, 224, 224, 3)).astype("float32")
-    export.tflite(model, folder / "fp32.tflite")
-    export.tflite(model, folder / "int8.tflite", dtype="int8", data=images)
-    export.saved_model(model, folder / "saved_model")
-    model.export(folder / "keras", verbose=False)
-    (folder / "plain.tflite").write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(folder / "keras")).convert())
-    return {
-        REFERENCE: ("tflite", os.fspath(folder / "fp32.tflite")),
-        "se_keras TFLite int8": ("tflite", os.fspath(folder / "int8.tflite")),
-        "TFLiteConverter fp32": ("tflite", os.fspath(folder / "plain.tflite")),
-        "se_keras SavedModel": ("saved_model", os.fspath(folder / "saved_model")),
-        "model.export() SavedModel": ("saved_model", os.fspath(folder / "keras")),
-    }
+def _ran(command: list[str | os.PathLike]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
 
 
-def make_peers(python: str, folder: pathlib.Path) -> dict[str, tuple[str, str]]:
-    """Writes the peers' files with their own Python; returns them by name, or {} if it lacks a package."""
-    command = [python, os.fspath(HERE / "make_peers.py"), os.fspath(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-        failure = done.stderr.strip().splitlines()[-1] if done.returncode else ""
-    except OSError as error:
-        failure = str(error)
-    if failure:
-        print(f"  left out: the peers of {python} ({failure})", flush=True)
+def commands(network: str, dtype: str, folder: pathlib.Path, peers: str | None) -> dict[tuple[str, str], list]:
+    """Returns the command lines of the contestants of a network, by runtime and origin."""
+    found = {}
+    for runtime, suffix in SUFFIXES.items():
+        for origin in ("ours", *OTHERS):
+            path = folder / origin / f"{dtype}{suffix}"
+            python = peers if origin == "timm" else sys.executable
+            if python and path.exists():
+                found[runtime, origin] = [python, HERE / "inference_worker.py", runtime, path, str(THREADS)]
+    if peers and dtype == "fp32":
+        worker = HERE / "inference_worker.py"
+        found[COMPILED, "timm"] = [peers, worker, COMPILED, NETWORKS[network], str(THREADS)]
+    return found
+
+
+def rows_of(seconds: Mapping[tuple[str, str], list[float]]) -> Rows:
+    """Returns the median, minimum, and maximum seconds by contestant, and for our files the ratios to the others.
+
+    Args:
+        seconds: The seconds of each call, by runtime and origin.
+
+    Returns:
+        Numbers by "runtime, origin". Each ratio is the median over the rounds. `over_best_peer` stands with the
+        fastest of our files.
+    """
+    rows: Rows = {}
+    for (runtime, origin), taken in seconds.items():
+        row = {"median_s": statistics.median(taken), "min_s": min(taken), "max_s": max(taken)}
+        if origin == "ours":
+            others = {ratio: seconds.get((runtime, other)) for other, ratio in OTHERS.items()}
+            row |= {ratio: _ratio(taken, other) for ratio, other in others.items() if other}
+        rows[f"{runtime}, {origin}"] = row
+    ours, best = (_fastest(seconds, origin) for origin in ("ours", "timm"))
+    if ours and best:
+        rows[f"{ours[0]}, ours"]["over_best_peer"] = _ratio(seconds[ours], seconds[best])
+    return rows
+
+
+def _ratio(taken: list[float], other: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(taken, other, strict=True))
+
+
+def _fastest(seconds: Mapping[tuple[str, str], list[float]], origin: str) -> tuple[str, str] | None:
+    of_origin = [key for key in seconds if key[1] == origin]
+    return min(of_origin, key=lambda key: statistics.median(seconds[key]), default=None)
+
+
+def title(network: str, dtype: str) -> str:
+    """Returns the key of a network's results in a precision."""
+    return f"{network}, {dtype}, 224 px, batch 1, {THREADS} threads (s)"
+
+
+def limits_of(sections: Mapping[str, Rows]) -> dict[str, tuple[float, float]]:
+    """Returns the ratios that have a limit, and their limits, for the contestants that took part."""
+    limits = {}
+    for network in NETWORKS:
+        for dtype in DTYPES:
+            for contestant, row in sections.get(title(network, dtype), {}).items():
+                runtime = contestant.partition(", ")[0]
+                cost = SE_COST_INT8 if dtype == "int8" else SE_COST.get((runtime, dtype))
+                allowed = {
+                    "over_plain": AHEAD.get((network, dtype), 1.0),
+                    "over_without_se": cost,
+                    "over_best_peer": 1.0,
+                }
+                for ratio, limit in allowed.items():
+                    if ratio in row and limit is not None:
+                        limits[f"{network}, {dtype}, {runtime}: {ratio}"] = (row[ratio], limit)
+    return limits
+
+
+def earlier(packages: Mapping[str, str]) -> dict[str, Rows]:
+    """Returns the sections of the last results, if they are of this machine and these packages, else {}."""
+    path = RESULTS / "cpu_inference.json"
+    record = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    here = where(PACKAGES, packages)
+    if any(record.get(key) != here[key] for key in ("machine", "python", "packages")):
         return {}
-    name = "legacy_seresnet50"
-    return {
-        "PyTorch eager (timm)": ("torch_eager", name),
-        "PyTorch compiled (timm)": ("torch_compiled", name),
-        "ONNX Runtime fp32": ("onnxruntime", os.fspath(folder / "fp32.onnx")),
-        "ONNX Runtime int8": ("onnxruntime", os.fspath(folder / "int8.onnx")),
-        "OpenVINO fp32": ("openvino_f32", os.fspath(folder / "fp32.xml")),
-        "OpenVINO at its own precision": ("openvino", os.fspath(folder / "fp32.xml")),
-        "OpenVINO int8": ("openvino", os.fspath(folder / "int8.xml")),
-    }
+    return {key: rows for key, rows in record.items() if key.endswith("(s)")}
+
+
+@contextlib.contextmanager
+def _folder(path: pathlib.Path | None) -> Iterator[pathlib.Path]:
+    if path is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield pathlib.Path(temporary)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", help="Python of the peers' environment")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--folder", type=pathlib.Path, help="keep the files here; default: a temporary folder")
+    return parser.parse_args()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", help="Python of the peers' environment")
-    parser.add_argument("--rounds", type=int, default=50)
-    options = parser.parse_args()
-    packages = installed(sys.executable, ("ai-edge-litert",))
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = pathlib.Path(temporary)
-        makers = {name: (sys.executable, *made) for name, made in make_ours(folder).items()}
-        if options.peers:
-            makers |= {name: (options.peers, *made) for name, made in make_peers(options.peers, folder / "p").items()}
-            packages |= installed(options.peers, ("torch", "timm", "onnxruntime", "openvino", "nncf"))
-        commands = {name: _command(*made) for name, made in makers.items()}
-        seconds = take_turns(started(commands), rounds=options.rounds)
-        rows = summary(seconds, reference=REFERENCE if REFERENCE in seconds else next(iter(seconds)))
-    sections = {f"SE-ResNet-50, 224 px, batch 1, {THREADS} threads (s)": rows}
-    return report("cpu_inference", sections, limits=_limits(rows), packages=packages)
-
-
-# Our contestant, its competitors, the largest allowed ratio, and the label.
-_COMPARISONS = (
-    ("se_keras SavedModel", ("model.export() SavedModel",), 0.9, "our SavedModel over model.export()"),
-    (REFERENCE, ("TFLiteConverter fp32",), 1.0, "our TFLite fp32 over TFLiteConverter"),
-    (REFERENCE, ("ONNX Runtime fp32",), 1.0, "our TFLite fp32 over ONNX Runtime"),
-    (REFERENCE, ("OpenVINO fp32",), 1.0, "our TFLite fp32 over OpenVINO"),
-    (INT8, FP32_PEERS, 1 / 3, "our TFLite int8 over the fastest fp32 peer"),
-    (INT8, ("ONNX Runtime int8",), 1.0, "our TFLite int8 over ONNX Runtime int8"),
-)
-
-
-def _limits(rows: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:
-    """Returns the ratios and their limits, for the contestants that took part."""
-    limits = {}
-    for ours, peers, limit, label in _COMPARISONS:
-        present = [rows[peer]["median_s"] for peer in peers if peer in rows]
-        if ours in rows and present:
-            limits[label] = (rows[ours]["median_s"] / min(present), limit)
-    return limits
+    options = _options()
+    packages = installed(sys.executable, ("ai-edge-litert", "onnxruntime", "openvino", "nncf"))
+    if options.peers:
+        packages |= installed(options.peers, ("torch", "timm"))
+    sections, code = earlier(packages), 0
+    with _folder(options.folder) as folder:
+        for network in options.networks:
+            print(network, flush=True)
+            make_files(network, folder / network, options.peers)
+            for dtype in DTYPES:
+                runs = started(commands(network, dtype, folder / network, options.peers))
+                sections[title(network, dtype)] = rows_of(take_turns(runs, rounds=options.rounds))
+            code = report("cpu_inference", sections, limits=limits_of(sections), packages=packages)
+    return code
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """A contestant of cpu_inference.py: loads a network, then times one call for every line it reads.
 
-    python benchmarks/inference_worker.py KIND PATH THREADS
+    python benchmarks/inference_worker.py RUNTIME PATH THREADS
 
-It needs only the packages of its own kind, so each contestant can use a separate environment.
+PATH is a file, or one of timm's names for "PyTorch compiled". It needs only the packages of its own runtime, so each
+contestant can use a separate environment.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 from contestant import answer
 
 IMAGE = np.random.default_rng(0).uniform(0, 255, (1, 224, 224, 3)).astype("float32")
+NORMALIZED = ((IMAGE.transpose(0, 3, 1, 2) - 116.0) / 58.0).astype("float32")
 # After the turns of the others, it takes about six calls of 8 ms until a core runs at full speed with its own data in
 # the caches.
-SETTLING = 6
-NORMALISED = ((IMAGE.transpose(0, 3, 1, 2) - 116.0) / 58.0).astype("float32")
+SETTLING = 0.05
 
 
 def tflite(path: str, threads: int) -> Callable[[], object]:
@@ -41,28 +42,13 @@ def saved_model(path: str, threads: int) -> Callable[[], object]:
     return lambda: next(iter(run(**{name: images}).values())).numpy()
 
 
-def torch_eager(path: str, threads: int) -> Callable[[], object]:
+def torch_compiled(name: str, threads: int) -> Callable[[], object]:
     import timm
     import torch
 
     torch.set_num_threads(threads)
-    model = timm.create_model(path).eval()
-    images = torch.from_numpy(NORMALISED)
-
-    def run() -> object:
-        with torch.inference_mode():
-            return model(images)
-
-    return run
-
-
-def torch_compiled(path: str, threads: int) -> Callable[[], object]:
-    import timm
-    import torch
-
-    torch.set_num_threads(threads)
-    model = torch.compile(timm.create_model(path).eval())
-    images = torch.from_numpy(NORMALISED)
+    model = torch.compile(timm.create_model(name).eval())
+    images = torch.from_numpy(NORMALIZED)
 
     def run() -> object:
         with torch.no_grad():
@@ -77,32 +63,39 @@ def onnxruntime(path: str, threads: int) -> Callable[[], object]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda: session.run(None, {name: NORMALISED})
+    (images,) = session.get_inputs()
+    feed = {images.name: _in_layout_of(images.shape)}
+    return lambda: session.run(None, feed)
 
 
-def openvino_f32(path: str, threads: int) -> Callable[[], object]:
-    """Runs in single precision; by default, OpenVINO computes in bfloat16 on CPUs that support it."""
-    return openvino(path, threads, INFERENCE_PRECISION_HINT="f32")
-
-
-def openvino(path: str, threads: int, **hints: str) -> Callable[[], object]:
+def openvino(path: str, threads: int) -> Callable[[], object]:
+    """Runs with batch 1 in single precision; by default, OpenVINO computes in bfloat16 on CPUs that support it."""
     import openvino as ov
 
-    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **hints}
-    compiled = ov.Core().compile_model(path, "CPU", options)
-    request = compiled.create_infer_request()
-    return lambda: request.infer([NORMALISED])
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    model = ov.Core().read_model(path)
+    images = _in_layout_of([3 if size == 3 else None for size in model.input(0).get_partial_shape()])
+    model.reshape(list(images.shape))
+    request = ov.Core().compile_model(model, "CPU", options).create_infer_request()
+    return lambda: request.infer([images])
 
 
-KINDS = {
-    run.__name__: run for run in (tflite, saved_model, torch_eager, torch_compiled, onnxruntime, openvino, openvino_f32)
+def _in_layout_of(shape: list) -> np.ndarray:
+    return IMAGE if shape[-1] == 3 else NORMALIZED
+
+
+RUNTIMES = {
+    "LiteRT": tflite,
+    "ONNX Runtime": onnxruntime,
+    "OpenVINO": openvino,
+    "TensorFlow": saved_model,
+    "PyTorch compiled": torch_compiled,
 }
 
 
 def main() -> None:
-    kind, path, threads = sys.argv[1:]
-    answer(lambda: KINDS[kind](path, int(threads)), warmups=5, settling=SETTLING)
+    runtime, path, threads = sys.argv[1:]
+    answer(lambda: RUNTIMES[runtime](path, int(threads)), warmups=5, settling=SETTLING)
 
 
 if __name__ == "__main__":

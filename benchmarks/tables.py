@@ -117,16 +117,38 @@ def overhead_table() -> str:
     return "\n".join([*lines, "", f"LiteRT, 2 threads, batch 1, `python benchmarks/se_overhead.py` on {where}."])
 
 
+INFERENCE_COLUMNS = ("LiteRT", "ONNX Runtime", "OpenVINO", "TensorFlow", "PyTorch compiled")
+
+
 def inference_table() -> str:
+    """Returns one row per network and precision, with a cell per runtime: our time, and its ratios to the others."""
     result = _result("cpu_inference")
-    rows = next(value for key, value in result.items() if key.endswith("(s)"))
-    lines = ["| | Median, ms | Minimum, ms | Ratio to our TFLite fp32 |", "| --- | --: | --: | --: |"]
-    lines += [
-        f"| {name} | {row['median_s'] * 1e3:.1f} | {row['min_s'] * 1e3:.1f} | {row['ratio']:.2f} |"
-        for name, row in rows.items()
-    ]
+    titles = ("Network", "Precision", *INFERENCE_COLUMNS, "Our fastest over timm's fastest")
+    lines = [f"| {' | '.join(titles)} |", f"| --- | --- |{' --: |' * (len(titles) - 2)}"]
+    for title, rows in result.items():
+        if title.endswith("(s)"):
+            network, dtype, *_ = title.split(", ")
+            cells = [_inference_cell(rows, runtime) for runtime in INFERENCE_COLUMNS]
+            best = next((row["over_best_peer"] for row in rows.values() if "over_best_peer" in row), None)
+            lines.append(f"| `{network}` | {dtype} | {' | '.join(cells)} | {_ratio_text(best)} |")
     where = f"{result['machine']}, {result['date']}"
     return "\n".join([*lines, "", f"224 px, batch 1, 2 threads, `python benchmarks/cpu_inference.py` on {where}."])
+
+
+def _inference_cell(rows: dict[str, dict[str, float]], runtime: str) -> str:
+    ours, timm = rows.get(f"{runtime}, ours"), rows.get(f"{runtime}, timm")
+    if ours is None:
+        return "" if timm is None else f"timm's {_milliseconds(timm)}"
+    ratios = (_ratio_text(ours.get(key)) for key in ("over_plain", "over_timm", "over_without_se"))
+    return f"{_milliseconds(ours)}<br>{' / '.join(ratios)}"
+
+
+def _milliseconds(row: dict[str, float]) -> str:
+    return f"{row['median_s'] * 1e3:.1f} ms"
+
+
+def _ratio_text(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"
 
 
 TRAINING = {

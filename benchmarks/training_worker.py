@@ -111,7 +111,7 @@ BATCHES_READ = 64
 def main() -> None:
     kind, network, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
     make = {"timm": with_timm, "pipeline": pipeline}.get(kind.partition(":")[0], with_keras)
-    reading = {"settling": 1, "parts": BATCHES_READ} if make is pipeline else {}
+    reading = {"settling": 1e-3, "parts": BATCHES_READ} if make is pipeline else {}
     answer(lambda: make(kind, network, batch), warmups=2, **reading)
 
 

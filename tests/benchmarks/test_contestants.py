@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pathlib
 import sys
 
@@ -61,9 +62,49 @@ def test_training_reports_what_took_part(missing, contestant, monkeypatch):
         assert set(rows) == {*training.BACKENDS, *training.PEERS} - set(missing)
 
 
-def test_inference_compares_what_took_part(contestant, monkeypatch):
-    inference = importlib.import_module("cpu_inference")
-    rows = {name: {"median_s": 1.0} for name in (inference.REFERENCE, "OpenVINO fp32")}
-    assert list(inference._limits(rows)) == ["our TFLite fp32 over OpenVINO"]
-    assert inference._limits({}) == {}
-    assert inference.make_peers("/nowhere/python", pathlib.Path("nowhere")) == {}
+@pytest.fixture
+def inference(contestant, monkeypatch):
+    module = importlib.import_module("cpu_inference")
+    monkeypatch.setattr(module, "NETWORKS", {"small": "timm_small"})
+    return module
+
+
+def test_inference_times_the_files_that_are_there(inference, tmp_path):
+    for file in ("ours/fp32.onnx", "plain/fp32.onnx", "timm/fp32.onnx", "ours/int8.xml"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    assert list(inference.commands("small", "int8", tmp_path, None)) == [("OpenVINO", "ours")]
+    with_peers = inference.commands("small", "fp32", tmp_path, "/other/python")
+    in_onnx = [("ONNX Runtime", origin) for origin in ("ours", "plain", "timm")]
+    assert list(with_peers) == [*in_onnx, ("PyTorch compiled", "timm")]
+    assert [command[0] for command in with_peers.values()] == [sys.executable, sys.executable, *["/other/python"] * 2]
+
+
+def test_inference_compares_what_took_part(inference):
+    seconds = {("OpenVINO", "ours"): [2.0, 4.0, 6.0], ("OpenVINO", "without_se"): [1.0, 4.0, 4.0]}
+    rows = inference.rows_of({**seconds, ("LiteRT", "ours"): [9.0] * 3})
+    assert rows["OpenVINO, ours"] == {"median_s": 4.0, "min_s": 2.0, "max_s": 6.0, "over_without_se": 1.5}
+    rows = inference.rows_of({**seconds, ("ONNX Runtime", "timm"): [8.0] * 3})
+    assert rows["OpenVINO, ours"]["over_best_peer"] == 0.5
+    limits = inference.limits_of({inference.title("small", "fp32"): rows})
+    assert limits == {
+        "small, fp32, OpenVINO: over_without_se": (1.5, 1.1),
+        "small, fp32, OpenVINO: over_best_peer": (0.5, 1.0),
+    }
+    assert inference.limits_of({}) == {}
+
+
+def test_inference_goes_on_without_peers(inference, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(inference, "HERE", tmp_path)
+    (tmp_path / "inference_files.py").touch()
+    inference.make_files("small", tmp_path, "/nowhere/python")
+    assert capsys.readouterr().out.startswith("  left out: timm's timm_small in /nowhere/python ([Errno 2]")
+
+
+def test_inference_keeps_only_results_of_this_machine(inference, monkeypatch, tmp_path):
+    monkeypatch.setattr(inference, "RESULTS", tmp_path)
+    rows = {"LiteRT, ours": {"median_s": 1.0}}
+    record = {**inference.where(inference.PACKAGES, {}), "limits": {}, "small, fp32 (s)": rows}
+    (tmp_path / "cpu_inference.json").write_text(json.dumps(record), "utf-8")
+    assert inference.earlier({}) == {"small, fp32 (s)": rows}
+    assert inference.earlier({"torch": "1.0"}) == {}

@@ -1,0 +1,81 @@
+"""Writes the files of cpu_inference.py that need no peer: our exports, and the conversions by the runtimes' own tools.
+
+    python benchmarks/inference_files.py se_resnet50 FOLDER
+
+Writes FOLDER/ours and FOLDER/without_se with this package, and FOLDER/plain from the same network with
+`tf.lite.TFLiteConverter`, `model.export`, ONNX Runtime's quantizer, OpenVINO, and NNCF. Files that exist are kept.
+Weights and calibration images are random: time does not depend on them.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from own_tools import convert_to_openvino, quantize_onnx
+
+import se_keras
+from se_keras import export
+
+IMAGES = np.random.default_rng(0).uniform(0, 255, (100, 224, 224, 3)).astype("float32")
+ONE_BY_ONE = [image[None] for image in IMAGES[:8]]
+EXPORTS = {".tflite": export.tflite, ".onnx": export.onnx, ".xml": export.openvino}
+
+
+def main() -> None:
+    name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    options = {"weights": None, "input_shape": IMAGES.shape[1:]}
+    model = se_keras.create_model(name, **options)
+    write_ours(model, folder / "ours")
+    write_ours(se_keras.create_model(name, se=None, **options), folder / "without_se")
+    write_plain(model, folder / "plain")
+
+
+def write_ours(model: keras.Model, folder: pathlib.Path) -> None:
+    """Writes every format and precision of this package that is missing in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, write in EXPORTS.items():
+        for dtype in ("fp32", "int8"):
+            path = folder / f"{dtype}{suffix}"
+            if not path.exists():
+                write(model, path, dtype=dtype, data=IMAGES if dtype == "int8" else None)
+    if not (folder / "fp32.saved_model").exists():
+        export.saved_model(model, folder / "fp32.saved_model")
+
+
+def write_plain(model: keras.Model, folder: pathlib.Path) -> None:
+    """Writes the conversions of a model by the runtimes' own tools that are missing in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    saved, graph = folder / "fp32.saved_model", folder / "fp32.onnx"
+    if not saved.exists():
+        model.export(saved, verbose=False)
+    for dtype in ("fp32", "int8"):
+        path = folder / f"{dtype}.tflite"
+        if not path.exists():
+            path.write_bytes(_converted(saved, dtype))
+    if not graph.exists():
+        model.export(graph, format="onnx", verbose=False)
+    if not (folder / "int8.onnx").exists():
+        quantize_onnx(graph, folder / "int8.onnx", ONE_BY_ONE)
+    if not (folder / "int8.xml").exists():
+        convert_to_openvino(saved, folder, ONE_BY_ONE)
+
+
+def _converted(saved: pathlib.Path, dtype: str) -> bytes:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved))
+    if dtype == "int8":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: ([image] for image in ONE_BY_ONE)
+    return converter.convert()
+
+
+if __name__ == "__main__":
+    main()
