@@ -26,11 +26,12 @@ import tensorflow as tf
 from timing import RESULTS, where
 
 import se_keras
-from se_keras.export.calibration import Calibration, calibrate, with_ranges
+from se_keras.export.calibration import Calibration, calibrate
 from se_keras.export.inference_form import tflite_form
 from se_keras.export.inspect_tflite import Operation, read_tflite
 from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
+from se_keras.export.tflite_ranges import with_ranges
 from se_keras.export.to_tflite import converted, write_archive
 from se_keras.native_output import native_output_held
 from se_keras.preprocessing import stored_preprocessing

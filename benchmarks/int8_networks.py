@@ -33,8 +33,9 @@ from se_keras.export.to_tflite import converted
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
 
-EPOCHS = {"mobilenetv3_small_050": 25, "se_resnet20.cifar10": 3}  # the second starts from the bundled checkpoint
-SIZES = {"mobilenetv3_small_050": 96, "se_resnet20.cifar10": 48}
+EPOCHS = {"mobilenetv3_small_100": 25, "tinynet_e": 25, "se_resnet20.cifar10": 3}  # the last from its checkpoint
+SIZES = {"mobilenetv3_small_100": 96, "tinynet_e": 96, "se_resnet20.cifar10": 48}
+MARGIN = 16  # pixels that random crops leave out
 RATE, BATCH, MOMENTUM = 2e-3, 32, 0.9
 IMAGES = 200
 KEPT = (4, 16)
@@ -46,10 +47,20 @@ def photos(folder: pathlib.Path, size: int) -> tuple[np.ndarray, np.ndarray]:
     return found.images.astype("uint8"), np.asarray(found.labels)
 
 
+def cropped(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns a random crop of each image, without `MARGIN` rows and columns, and half of them mirrored."""
+    size = images.shape[1] - MARGIN
+    starts = rng.integers(0, MARGIN + 1, (len(images), 2))
+    crops = np.stack(
+        [image[row : row + size, column : column + size] for image, (row, column) in zip(images, starts, strict=True)]
+    )
+    return np.where(rng.random(len(crops))[:, None, None, None] < 0.5, crops[:, :, ::-1], crops)
+
+
 def trained(name: str, data: pathlib.Path) -> keras.Model:
-    """Returns a network trained on the photos under `data/train`: Adam, cosine, mirrored images."""
+    """Returns a network trained on the photos under `data/train`: Adam, cosine, random crops, mirrored images."""
     keras.utils.set_random_seed(0)
-    images, labels = photos(data / "train", SIZES[name])
+    images, labels = photos(data / "train", SIZES[name] + MARGIN)
     model = se_keras.create_model(name, input_shape=(SIZES[name], SIZES[name], 3), classes=int(labels.max()) + 1)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -63,8 +74,7 @@ def trained(name: str, data: pathlib.Path) -> keras.Model:
     rng = np.random.default_rng(0)
     for epoch in range(EPOCHS[name]):
         start = time.perf_counter()
-        mirrored = np.where(rng.random(len(images))[:, None, None, None] < 0.5, images[:, :, ::-1], images)
-        history = model.fit(mirrored, labels, batch_size=BATCH, verbose=0).history
+        history = model.fit(cropped(images, rng), labels, batch_size=BATCH, verbose=0).history
         print(name, epoch, history["accuracy"], f"{time.perf_counter() - start:.1f} s", flush=True)
     return model
 

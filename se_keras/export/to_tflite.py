@@ -17,7 +17,7 @@ import numpy as np
 
 from se_keras.class_names import class_names_for
 from se_keras.errors import check_count, missing_package, one_of
-from se_keras.export.calibration import LEAST_IMAGES, calibrate, check_data, with_ranges
+from se_keras.export.calibration import LEAST_IMAGES, calibrate, check_data
 from se_keras.export.description import image_facts
 from se_keras.export.exportable import Format, check_export, check_suffix, layers_in_text
 from se_keras.export.inference_form import tflite_form
@@ -26,6 +26,7 @@ from se_keras.export.keep_float import names_to_keep
 from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.proof import FINITE, TOLERANCES, check_file
 from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
+from se_keras.export.tflite_ranges import with_ranges
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.native_output import native_output_held
 from se_keras.preprocessing import stored_preprocessing

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from se_keras import SqueezeExcite
-from se_keras.export import calibration as module
-from se_keras.export.calibration import Calibration, with_ranges
+from se_keras.export import tflite_ranges as module
+from se_keras.export.calibration import Calibration
 from se_keras.export.tensorflow_internals import interpreter_module
 from se_keras.export.tflite_file import read_model
+from se_keras.export.tflite_ranges import with_ranges
 from se_keras.export.to_tflite import converted, write_archive
 
 

@@ -1,0 +1,145 @@
+"""Ranges of the tensors of a `.tflite` file on images.
+
+TensorFlow's converter can find extremes itself, with plain kernels on one thread. That takes longer than the rest
+of an export, and reads some tensors after others have overwritten them. Here the runtime's fast kernels find them.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from se_keras.export.ranges import Observed, Response, hard_swish, identity, sigmoid, swish
+from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.tensorflow_internals import schema_module
+from se_keras.export.tflite_file import holds_data, packed, read_model
+from se_keras.progress import Advance
+
+MOST_BYTES = 256 * 2**20  # of tensors kept at a time to find their ranges
+RESPONSES: Mapping[frozenset[str], Response] = {
+    frozenset({"HARD_SWISH"}): hard_swish,
+    frozenset({"LOGISTIC"}): sigmoid,
+    frozenset({"LOGISTIC", "MUL"}): swish,
+}
+"""By the operations that read a tensor."""
+
+
+def with_ranges(content: bytes, batches: Sequence[np.ndarray], advance: Advance = lambda: None) -> bytes:
+    """Records the range of each tensor in which images lose least in a float `.tflite` file.
+
+    Inputs, outputs, and what an output is computed from keep the range of all values: cut off, two answers could
+    become the same.
+
+    Args:
+        content: The content of a file that the converter calibrated with any images, including the range of each
+            tensor.
+        batches: Arrays of the input's shape, at least one.
+        advance: Called after each batch.
+
+    Returns:
+        The content with the ranges replaced, ready for quantization.
+
+    Raises:
+        ValueError: The values of a tensor are not finite.
+    """
+    model = read_model(content)
+    tensors = model.subgraphs[0].tensors
+    computed = [index for index, tensor in enumerate(tensors) if _is_computed_float(tensor, model.buffers)]
+    parts = _parts(computed, [4 * int(np.prod(tensors[index].shape, dtype=np.int64)) for index in computed])
+    silent = [lambda: None] * (len(parts) - 1)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found: dict[int, Observed] = {}
+        for part, tell in zip(parts, [*silent, advance], strict=True):
+            found |= _observed(model, part, batches, pool, tell)
+        unbounded = [index for index, observed in found.items() if not observed.is_finite]
+        if unbounded:
+            names = [tensors[index].name.decode() for index in unbounded[:3]]
+            raise ValueError(
+                f"An integer file needs finite activations; on `data` these tensors are not finite: "
+                f"{', '.join(names)}. Check the model's weights."
+            )
+        stated = [index for index in found if _has_range(tensors[index])]
+        ends, responses = _ends(model.subgraphs[0]), _responses(model)
+
+        def chosen(index: int) -> tuple[float, float]:
+            observed = found[index]
+            return observed.range_of_all() if index in ends else observed.best_range(responses.get(index, identity))
+
+        for index, (low, high) in zip(stated, pool.map(chosen, stated), strict=True):
+            record = tensors[index].quantization
+            record.min, record.max = np.array([low], "float32"), np.array([high], "float32")
+    return packed(model)
+
+
+def _has_range(tensor: Any) -> bool:
+    record = tensor.quantization
+    return record is not None and record.min is not None and record.max is not None
+
+
+def _ends(graph: Any) -> set[int]:
+    """Returns inputs, outputs, and the tensors that an output is computed from."""
+    outputs = set(graph.outputs.tolist())
+    last = [operator for operator in graph.operators if outputs & set(operator.outputs.tolist())]
+    return outputs.union(graph.inputs.tolist(), *(operator.inputs.tolist()[:1] for operator in last))
+
+
+def _responses(model: Any) -> dict[int, Response]:
+    """Returns the functions through which tensors are read, where all that reads a tensor is one of `RESPONSES`."""
+    operators = vars(schema_module().BuiltinOperator)
+    codes = {code: name for name, code in operators.items() if not name.startswith("_")}
+    readers: dict[int, set[str]] = {}
+    for operator in model.subgraphs[0].operators:
+        name = codes[model.operatorCodes[operator.opcodeIndex].builtinCode]
+        for index in operator.inputs.tolist():
+            readers.setdefault(index, set()).add(name)
+    found = ((index, RESPONSES.get(frozenset(names))) for index, names in readers.items())
+    return {index: response for index, response in found if response is not None}
+
+
+def _is_computed_float(tensor: Any, buffers: Sequence[Any]) -> bool:
+    return tensor.type == schema_module().TensorType.FLOAT32 and not holds_data(buffers[tensor.buffer])
+
+
+def _parts(indexes: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
+    """Splits tensors of these sizes into groups that fit into memory; most networks need one."""
+    parts: list[list[int]] = []
+    left = 0
+    for index, size in zip(indexes, sizes, strict=True):
+        if not parts or size > left:
+            parts.append([])
+            left = MOST_BYTES
+        parts[-1].append(index)
+        left -= size
+    return parts
+
+
+def _observed(
+    model: Any, indexes: Sequence[int], batches: Sequence[np.ndarray], pool: ThreadPoolExecutor, advance: Advance
+) -> dict[int, Observed]:
+    """Runs a model on all batches, and returns what it observed of each tensor."""
+    found = {index: Observed(seed=index) for index in indexes}
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "calibration.tflite")
+        path.write_bytes(packed(_with_outputs(model, indexes)))
+        runner = TFLiteRunner(path, threads=os.cpu_count() or 1)
+        values = [runner.interpreter.tensor(index) for index in indexes]
+        for batch in batches:
+            runner.run_one(batch)
+            list(pool.map(lambda one, value: one.add(value()), found.values(), values))
+            advance()
+    return found
+
+
+def _with_outputs(model: Any, indexes: Sequence[int]) -> Any:
+    """Returns the model with these tensors as its outputs: no others survive a run."""
+    graph, whole = copy.copy(model.subgraphs[0]), copy.copy(model)
+    graph.outputs = np.array([index for index in indexes if index not in graph.inputs], "int32")
+    whole.subgraphs = [graph, *model.subgraphs[1:]]
+    return whole

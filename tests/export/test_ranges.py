@@ -1,0 +1,58 @@
+"""The ranges of 8-bit tensors: error of images, relative to their own signal."""
+
+import numpy as np
+import pytest
+
+from se_keras.export.ranges import Observed, best_range, hard_swish, identity, sigmoid, swish
+
+
+def relative_error(values, low, high, response=identity):
+    """Mean error of an image after rounding to 255 steps, relative to its signal."""
+    step = (high - low) / 255
+    rounded = np.round(np.clip(values, low, high) / step) * step
+    error = np.square(response(rounded) - response(values)).sum(1)
+    return float((error / np.square(response(values)).sum(1)).mean())
+
+
+@pytest.fixture
+def images():
+    """One image of 50 is a hundred times as bright as the others."""
+    values = np.random.default_rng(0).normal(size=(50, 500))
+    values[7] *= 100
+    return values
+
+
+def test_one_bright_image_does_not_coarsen_the_others(images):
+    low, high = best_range(images, images.min(), images.max())
+    assert -50 < low < -3 and 3 < high < 50
+    assert relative_error(images, low, high) < 0.2 * relative_error(images, images.min(), images.max())
+
+
+def test_a_range_stays_that_of_all_values_where_cutting_pays_nothing():
+    values = np.random.default_rng(0).uniform(0, 4, (50, 500))
+    assert best_range(values, 0.0, 4.0) == (0.0, 4.0)
+    assert best_range(values + 1, 1.0, 5.0) == (0.0, 5.0)
+
+
+@pytest.mark.parametrize("response", [hard_swish, swish, sigmoid])
+def test_steps_are_not_spent_where_the_function_that_reads_the_tensor_is_flat(response):
+    values = np.random.default_rng(0).uniform(-40, 5, (50, 500))
+    low, high = best_range(values, -40.0, 5.0, response=response)
+    assert -14 < low <= -2 and high == 5.0
+    assert relative_error(values, low, high, response) < 0.2 * relative_error(values, -40.0, 5.0, response)
+
+
+def test_an_image_without_any_signal_and_a_constant_tensor_have_a_range():
+    assert best_range(np.zeros((3, 5)), 0.0, 0.0) == (0.0, 0.0)
+    values = np.ones((3, 5)) * [[0.0], [1.0], [2.0]]
+    assert best_range(values, 0.0, 2.0) == (0.0, 2.0)
+
+
+def test_observed_extremes_are_those_of_all_values_though_only_a_sample_is_kept():
+    observed = Observed(seed=0)
+    for image in np.arange(20_000.0).reshape(2, 100, 100):
+        observed.add(image)
+    assert observed.range_of_all() == (0.0, 19_999.0)
+    assert observed.is_finite
+    observed.add(np.array([np.nan]))
+    assert not observed.is_finite
