@@ -36,7 +36,7 @@ from se_keras.native_output import native_output_held
 EPOCHS = {"mobilenetv3_small_100": 25, "tinynet_e": 25, "se_resnet20.cifar10": 3}  # the last from its checkpoint
 SIZES = {"mobilenetv3_small_100": 96, "tinynet_e": 96, "se_resnet20.cifar10": 48}
 MARGIN = 16  # pixels that random crops leave out
-RATE, BATCH, MOMENTUM = 2e-3, 32, 0.9
+RATE, DECAY, BATCH, MOMENTUM = 2e-3, 0.05, 32, 0.97
 IMAGES = 200
 KEPT = (4, 16)
 
@@ -58,7 +58,7 @@ def cropped(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def trained(name: str, data: pathlib.Path) -> keras.Model:
-    """Returns a network trained on the photos under `data/train`: Adam, cosine, random crops, mirrored images."""
+    """Returns a network trained on the photos under `data/train`: AdamW, cosine, random crops, mirrored images."""
     keras.utils.set_random_seed(0)
     images, labels = photos(data / "train", SIZES[name] + MARGIN)
     model = se_keras.create_model(name, input_shape=(SIZES[name], SIZES[name], 3), classes=int(labels.max()) + 1)
@@ -67,7 +67,7 @@ def trained(name: str, data: pathlib.Path) -> keras.Model:
             layer.momentum = MOMENTUM
     steps = EPOCHS[name] * (len(images) // BATCH)
     model.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(RATE, steps)),
+        keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(RATE, steps), weight_decay=DECAY),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )

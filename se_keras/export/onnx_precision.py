@@ -8,14 +8,15 @@ import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from se_keras.export.onnx_ranges import onnx_ranges
+
 COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 KEPT_IN_FLOAT = ("Softmax",)  # of the answers, where a step of 8 bits is 0.4 %
-BATCH = 8  # images at a time, whose maps are in memory together
 
 
 def optimized(path: str | os.PathLike) -> Any:
@@ -81,29 +82,35 @@ def in_8_bits(model: Any, images: np.ndarray) -> Any:
 
     with tempfile.TemporaryDirectory() as folder, _warnings_held():
         source, result = (pathlib.Path(folder, name) for name in ("float.onnx", "int8.onnx"))
-        onnx.save(onnx.shape_inference.infer_shapes(model), os.fspath(source))
+        model = onnx.shape_inference.infer_shapes(model)
+        onnx.save(model, os.fspath(source))
         quantization.quantize_static(
             os.fspath(source),
             os.fspath(result),
-            _Batches(images),
+            _FirstImage(images),
             quant_format=quantization.QuantFormat.QDQ,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=_kept(model.graph),
+            extra_options={"TensorQuantOverrides": _overrides(onnx_ranges(model, images))},
         )
         return onnx.load(os.fspath(result))
 
 
-class _Batches:
-    """What the quantizer reads images from."""
+class _FirstImage:
+    """One image for the quantizer's own calibration, whose ranges are replaced."""
 
     def __init__(self, images: np.ndarray) -> None:
-        self.parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+        self.left = [images[:1]]
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        part = next(self.parts, None)
-        return None if part is None else {"images": part}
+        return {"images": self.left.pop()} if self.left else None
+
+
+def _overrides(ranges: Mapping[str, tuple[float, float]]) -> dict[str, list[dict[str, Any]]]:
+    """Returns ranges as the quantizer takes them."""
+    return {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
 
 
 def _kept(graph: Any) -> list[str]:

@@ -1,0 +1,76 @@
+"""Ranges of the tensors of an ONNX model on images."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from se_keras.export.ranges import Observed, Response, hard_sigmoid, hard_swish, identity, sigmoid, swish
+
+RESPONSES: Mapping[frozenset[str], Response] = {
+    frozenset({"HardSwish"}): hard_swish,
+    frozenset({"HardSigmoid"}): hard_sigmoid,
+    frozenset({"HardSigmoid", "Mul"}): hard_swish,
+    frozenset({"Sigmoid"}): sigmoid,
+    frozenset({"Sigmoid", "Mul"}): swish,
+}
+"""By the operations that read a tensor."""
+
+
+def onnx_ranges(model: Any, images: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Returns the ranges in which images lose least.
+
+    Args:
+        model: An `onnx.ModelProto` with one input and with the shapes and types of its tensors.
+        images: Float32 array of shape (n, height, width, channels).
+
+    Returns:
+        The range of each computed float tensor, by its name. What an output is computed from keeps the range of all
+        values: cut off, two answers could become the same.
+    """
+    float32 = importlib.import_module("onnx").TensorProto.FLOAT
+    names = [value.name for value in model.graph.value_info if value.type.tensor_type.elem_type == float32]
+    ends, responses = _ends(model.graph), _responses(model.graph)
+
+    def chosen(name: str, observed: Observed) -> tuple[float, float]:
+        return observed.range_of_all() if name in ends else observed.best_range(responses.get(name, identity))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = _observed(model, names, images, pool)
+        return dict(zip(found, pool.map(chosen, found, found.values()), strict=True))
+
+
+def _observed(model: Any, names: list[str], images: np.ndarray, pool: ThreadPoolExecutor) -> dict[str, Observed]:
+    onnx, runtime = importlib.import_module("onnx"), importlib.import_module("onnxruntime")
+    observable = onnx.ModelProto()
+    observable.CopyFrom(model)
+    values = {value.name: value for value in model.graph.value_info}
+    observable.graph.output.extend(values[name] for name in names)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    content = observable.SerializeToString()
+    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    found = {name: Observed(seed=place) for place, name in enumerate(names)}
+    for image in images:
+        results = session.run(names, {model.graph.input[0].name: image[None]})
+        list(pool.map(lambda one, result: one.add(result), found.values(), results))
+    return found
+
+
+def _ends(graph: Any) -> set[str]:
+    outputs = {value.name for value in graph.output}
+    return {name for node in graph.node if outputs & set(node.output) for name in node.input[:1]}
+
+
+def _responses(graph: Any) -> dict[str, Response]:
+    readers: dict[str, set[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+    found = ((name, RESPONSES.get(frozenset(operations))) for name, operations in readers.items())
+    return {name: response for name, response in found if response is not None}
