@@ -1,7 +1,8 @@
 """Squeeze-and-Excitation networks for Keras 3.
 
-Importing the package imports nothing else: each public name imports what it needs when it is first used, and the
-layers, which Keras must know to load a saved model, are imported as soon as Keras itself is.
+Importing the package imports nothing else: each public name imports what it needs when it is first used. The layers,
+which Keras must know to load a saved model, are imported as soon as Keras itself is, and the models for KerasHub as
+soon as KerasHub is.
 """
 
 import functools
@@ -58,6 +59,7 @@ _PARTS = (
     "blocks",
     "errors",
     "export",
+    "hub",
     "images",
     "inference",
     "layers",
@@ -95,4 +97,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_homes(), *_PARTS})
 
 
-with_keras.import_layers()
+with_keras.import_classes()

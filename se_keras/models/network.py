@@ -173,12 +173,12 @@ def _image_input(identifier: str, network: Network, options: Options) -> Any:
             )
         _check_image_shape(identifier, network, options, shape)
         return options.input_tensor
-    shape = options.input_shape or _default_shape(network, options.include_top)
+    shape = options.input_shape or default_shape(network, options.include_top)
     _check_image_shape(identifier, network, options, shape)
     return keras.Input([size and int(size) for size in shape], name="images")
 
 
-def _default_shape(network: Network, include_top: bool) -> tuple[int | None, ...]:
+def default_shape(network: Network, include_top: bool) -> tuple[int | None, ...]:
     size = network.preprocessing.height_width if include_top else (None, None)
     channels = len(network.preprocessing.mean)
     return (*size, channels) if keras.config.image_data_format() == "channels_last" else (channels, *size)

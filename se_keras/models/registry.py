@@ -68,11 +68,7 @@ def create_model(model: str, *, weights: str | os.PathLike | None = None, **opti
     >>> create_model("se_resnet20").output_shape
     (None, 10)
     """
-    if is_layout(model):
-        _check_single(model, model, weights)
-        return _filled(read_layout(model), _checked(options))
-    named = resolve(model, weights)
-    return build(named.model, named.weights, _checked(options), lineage=named.lineage)
+    return _built(plan(model, weights, _checked(options)))
 
 
 def _checked(options: dict[str, Any]) -> Options:
@@ -134,16 +130,62 @@ def _check_single(name: str, tag: str, weights: str | os.PathLike | None) -> Non
         raise ValueError(f"{name!r} already names weights; also received weights={weights!r}. Pass only one.")
 
 
-def build(
-    identifier: str, weights: str | os.PathLike | None, options: Options, *, lineage: str | None = None
-) -> keras.Model:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The structure of a network that is not built yet, and its weights.
+
+    Args:
+        model: The network's registry name.
+        network: Its description, with the preprocessing and the classes of the checkpoint.
+        options: The builder's arguments, with the SE configuration of the checkpoint.
+        lineage: Name of the structure in `network.lineages`. None: the network's own.
+        record: The checkpoint. None: random weights.
+    """
+
+    model: str
+    network: Network
+    options: Options
+    lineage: str | None = None
+    record: WeightsRecord | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the checkpoint's class names if the network has as many classes, else ()."""
+        if self.record is None or not self.record.class_names:
+            return ()
+        known = self.record.classes or len(self.record.class_names)
+        return tuple(self.record.class_names) if known == (self.options.classes or self.network.classes) else ()
+
+
+def plan(model: str, weights: str | os.PathLike | None, options: Options) -> Plan:
+    """Returns what `create_model` would build; arguments and errors as there.
+
+    Args:
+        model: As in `create_model`.
+        weights: As in `create_model`.
+        options: The builder's arguments.
+
+    Returns:
+        The network's structure and its weights.
+    """
+    if is_layout(model):
+        _check_single(model, model, weights)
+        return _plan_of(read_layout(model), options)
+    named = resolve(model, weights)
+    if named.weights is not None:
+        return _plan_of(find_record(named.model, named.weights), options)
+    network = NETWORKS[named.model]
+    lineage = named.lineage if named.lineage in network.lineages else None
+    return Plan(model=named.model, network=network, options=options, lineage=lineage)
+
+
+def build(identifier: str, weights: str | os.PathLike | None, options: Options) -> keras.Model:
     """Builds a network in the structure that its weights were trained in, and fills it with them.
 
     Args:
         identifier: The network's registry name.
         weights: None (random initialization), a tag, "imagenet" for the default tag, or the path of a file.
         options: The builder's arguments.
-        lineage: The structure of a network with random weights. None, or one that the network lacks: its own.
 
     Returns:
         A functional model.
@@ -152,14 +194,11 @@ def build(
         ValueError: The weights do not exist or do not fit, or an option does not fit the network.
         DownloadError: A published checkpoint could not be downloaded.
     """
-    if weights is None:
-        network = NETWORKS[identifier]
-        return assemble(identifier, network, options, lineage=lineage if lineage in network.lineages else None)
-    return _filled(find_record(identifier, weights), options)
+    return _built(plan(identifier, weights, options))
 
 
-def _filled(record: WeightsRecord, options: Options) -> keras.Model:
-    """Returns the network of a record, in its structure and with its weights."""
+def _plan_of(record: WeightsRecord, options: Options) -> Plan:
+    """Returns the network of a record, in its structure."""
     network = NETWORKS[record.model]
     if options.include_top and record.classes == 0:
         raise ValueError(f"{record.tag!r} has no classifier. Pass include_top=False.")
@@ -170,11 +209,15 @@ def _filled(record: WeightsRecord, options: Options) -> keras.Model:
     )
     options = dataclasses.replace(options, se=_se_of(record, options.se, network.own_se))
     lineage = record.lineage if record.lineage in network.lineages else None
-    model = assemble(record.model, network, options, lineage=lineage)
-    load(record, model)
-    has_names = options.include_top and options.include_preprocessing and record.class_names
-    if has_names and model.output_shape[-1] == (record.classes or len(record.class_names)):
-        set_class_names(model, record.class_names)
+    return Plan(model=record.model, network=network, options=options, lineage=lineage, record=record)
+
+
+def _built(planned: Plan) -> keras.Model:
+    model = assemble(planned.model, planned.network, planned.options, lineage=planned.lineage)
+    if planned.record is not None:
+        load(planned.record, model)
+        if planned.options.include_top and planned.options.include_preprocessing and planned.class_names:
+            set_class_names(model, planned.class_names)
     return model
 
 
