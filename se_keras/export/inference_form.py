@@ -18,7 +18,7 @@ from se_keras.export.images import random_images
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Graph
 from se_keras.surgery.constant_gates import constant_gates
-from se_keras.surgery.deployment import deploy, deployed
+from se_keras.surgery.deployment import deployed
 from se_keras.surgery.fold import float64
 from se_keras.surgery.graph import build_model, in_float32, read_graph
 from se_keras.surgery.layer_facts import layers_inside
@@ -50,7 +50,7 @@ def inference_form(model: keras.Model) -> keras.Model:
         ValueError: As in `check_same`, and as in `deploy`.
     """
     single = in_single_precision(model)
-    form = deploy(single)
+    form = build_model(rewritten(read_graph(single)))
     check_same(form, single)
     return form
 

@@ -97,6 +97,11 @@ class Copier:
                 f"object: {type(error).__name__}: {error}. Make a model of the layers before or after it."
             ) from error
 
+    def adopt(self, made: Mapping[int, Any], owner: Any) -> None:
+        """Adds counterparts of objects by their ids; `owner` keeps these objects alive, so that no id is reused."""
+        self.made.update(made)
+        self._originals.append(owner)
+
     def _remember(self, original: Any, copy: Any) -> Any:
         self.made[id(original)] = copy
         self._originals.append(original)
@@ -110,8 +115,8 @@ class Copier:
         trainable = {id(variable) for variable in getattr(original, "_trainable_variables", ())}
         for variable in _own_variables(original):
             self._variable(variable, original, name, id(variable) in trainable)
-        for key, value in _in_order_of_weights(original, _own_attributes(original)):
-            setattr(copy, key, self._copied(value))
+        for key, value in _in_order_of_weights(original, own_attributes(original)):
+            setattr(copy, key, self.copied(value))
         for variable in _own_variables(original):  # a frozen variable not tracked as trainable would stay frozen
             self.made[id(variable)].trainable = variable.trainable
         _check_complete(original, copy)
@@ -160,7 +165,7 @@ class Copier:
             copy.overwrite_with_gradient = True
         self._remember(variable, copy)
 
-    def _copied(self, value: Any) -> Any:
+    def copied(self, value: Any) -> Any:
         """Returns an attribute's value for the copy: state is copied, everything else is shared."""
         if id(value) in self.made:
             return self.made[id(value)]
@@ -170,25 +175,25 @@ class Copier:
             self._variable(value, value, value.name, value.trainable)
             return self.made[id(value)]
         if isinstance(value, types.MethodType):
-            return types.MethodType(value.__func__, self._copied(value.__self__))
+            return types.MethodType(value.__func__, self.copied(value.__self__))
         if isinstance(value, (list, tuple, dict, set)):
             return self._container(value)
         return self._object(value) if _holds_state(value, set()) else value
 
     def _container(self, value: Any) -> Any:
         if isinstance(value, dict):
-            items = {key: self._copied(one) for key, one in value.items()}
+            items = {key: self.copied(one) for key, one in value.items()}
             return self._remember(value, items if _is_tracked(value) else _of_kind(value, items))
         if hasattr(value, "_fields"):
-            return type(value)(*(self._copied(one) for one in value))
+            return type(value)(*(self.copied(one) for one in value))
         kind = next(kind for kind in (list, tuple, set) if isinstance(value, kind))
-        return self._remember(value, kind(self._copied(one) for one in value))
+        return self._remember(value, kind(self.copied(one) for one in value))
 
     def _object(self, value: Any) -> Any:
         """Copies an object that holds variables or layers, such as a seed generator or a metric."""
         copy = self._remember(value, object.__new__(type(value)))
         for key, one in vars(value).items():
-            vars(copy)[key] = self._copied(one)
+            vars(copy)[key] = self.copied(one)
         return copy
 
 
@@ -216,7 +221,7 @@ def _machinery() -> frozenset[str]:
     return frozenset({*COMPILED, TORCH_PARTS}.union(*(vars(layer) for layer in bare)))
 
 
-def _own_attributes(layer: Any) -> dict[str, Any]:
+def own_attributes(layer: Any) -> dict[str, Any]:
     """Returns the attributes that are specific to a layer's class."""
     others = _machinery()
     return {

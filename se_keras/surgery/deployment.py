@@ -16,6 +16,7 @@ from se_keras.surgery.graph import build_model, read_graph, rewritten_inside
 from se_keras.surgery.hoist import hoist_squeezes
 from se_keras.surgery.layer_facts import hides_layers, is_functional, layers_inside, shown_with_weights
 from se_keras.surgery.layer_types import BATCH_NORMS, TRAINING_ONLY
+from se_keras.surgery.subclasses import warn_of_lost_class
 
 
 def deploy(model: keras.Model) -> keras.Model:
@@ -36,8 +37,8 @@ def deploy(model: keras.Model) -> keras.Model:
             changed and shares nothing with the result.
 
     Returns:
-        A new functional model with the same name, inputs, and outputs. Do not train it: its batch
-        normalization is gone.
+        A new functional model with the same name, inputs, and outputs; its class is as in
+        `insert_squeeze_excite`. Do not train it: its batch normalization is gone.
 
     Raises:
         ValueError: The model is subclassed, or sequential without an input shape; or a layer
@@ -50,7 +51,9 @@ def deploy(model: keras.Model) -> keras.Model:
     False
     """
     graph, _ = deployed(read_graph(model))
-    return build_model(graph)
+    result = build_model(graph, like=model)
+    warn_of_lost_class(model, result)
+    return result
 
 
 def find_changes(model: keras.Model) -> tuple[Change, ...]:

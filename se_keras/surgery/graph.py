@@ -16,6 +16,7 @@ import numpy as np
 from se_keras.surgery.calls import Call, Graph, recorded_training_holds
 from se_keras.surgery.copying import Copier
 from se_keras.surgery.layer_facts import is_functional, repeated_model
+from se_keras.surgery.subclasses import of_same_class
 
 
 def read_graph(model: keras.Model) -> Graph:
@@ -173,12 +174,13 @@ def in_float32(graph: Graph) -> Graph:
     return graph.rewritten(replacements, {})
 
 
-def build_model(graph: Graph, *, copier: Copier | None = None) -> keras.Model:
+def build_model(graph: Graph, *, copier: Copier | None = None, like: keras.Model | None = None) -> keras.Model:
     """Builds a model from a graph, with copied layers in the same state.
 
     Args:
         graph: The graph.
         copier: The copier of the layers, for several models that share them. None makes a new one.
+        like: The model whose class the new one has, where that class takes any graph. None makes a plain one.
 
     Returns:
         A functional model that shares no weights with the one the graph was read from.
@@ -201,7 +203,10 @@ def build_model(graph: Graph, *, copier: Copier | None = None) -> keras.Model:
         results = keras.tree.flatten(layer(*args, **kwargs))
         tensors.update(zip((id(x) for x in call.outputs), results, strict=True))
     inputs, outputs = _renamed((graph.inputs, graph.outputs), tensors)
-    return keras.Model(inputs, outputs, name=graph.name)
+    if like is None:
+        return keras.Model(inputs, outputs, name=graph.name)
+    copier.adopt(tensors, graph)
+    return of_same_class(like, inputs, outputs, name=graph.name, copied=copier.copied, kept=copier.made)
 
 
 def new_copier(*, dtype: str | None = None, replaced: Mapping[int, Any] | None = None) -> Copier:
@@ -218,7 +223,7 @@ def new_copier(*, dtype: str | None = None, replaced: Mapping[int, Any] | None =
 
 
 def _copied_model(model: keras.Model, copier: Copier, name: str) -> keras.Model:
-    copy = build_model(dataclasses.replace(read_nested_graph(model), name=name), copier=copier)
+    copy = build_model(dataclasses.replace(read_nested_graph(model), name=name), copier=copier, like=model)
     if not model.trainable:
         copy.trainable = False
     return copy

@@ -16,6 +16,7 @@ from se_keras.surgery.graph import build_model, free_name, new_copier, read_grap
 from se_keras.surgery.layer_facts import is_functional, repeated_model
 from se_keras.surgery.positions import HAS_SE, LOOKED_FOR, Position, Where, find_positions
 from se_keras.surgery.positions.position import models_with_paths
+from se_keras.surgery.subclasses import warn_of_lost_class
 
 IDENTITY = SEConfig(gate_init="identity")
 LEAST_WIDTH = 2  # a unit and its mirror image, see `_mirror`
@@ -56,8 +57,10 @@ def insert_squeeze_excite(
             the classifier; batch normalization then keeps its statistics in training.
 
     Returns:
-        A functional model with the same name, inputs, and outputs, not compiled. Where every
-        position already has SE, a copy of the model, with a warning.
+        A functional model with the same name, inputs, and outputs, not compiled; of the class of
+        `model` and with its attributes, if the constructor of that class takes any `inputs` and
+        `outputs`, otherwise plain, with a warning. Where every position already has SE, a copy of the
+        model, with a warning.
 
     Raises:
         ValueError: The model is subclassed, or sequential without an input shape; no position was
@@ -81,6 +84,7 @@ def insert_squeeze_excite(
         _report_no_place(model, positions)
     insertion = _Insertion(model, free, se)
     result = insertion.rebuilt(model)
+    warn_of_lost_class(model, result)
     for block in insertion.blocks.values():
         _mirror(block)
     if freeze_base:
@@ -116,7 +120,7 @@ class _Insertion:
             graph = read_nested_graph(model)
             names = {call.name for call in graph.calls}
             replacements = {call: list(self._replaced(call, graph, names)) for call in graph.calls}
-            copy = build_model(graph.rewritten(replacements, {}), copier=self.copier)
+            copy = build_model(graph.rewritten(replacements, {}), copier=self.copier, like=model)
             if not model.trainable:  # the flag itself would also freeze the new blocks
                 self.freeze(copy)
             self.models[id(model)] = copy
@@ -135,7 +139,8 @@ class _Insertion:
     def _replaced(self, call: Call, graph: Graph, names: set[str]) -> Iterator[Call]:
         new, repeated = call, repeated_model(call.operation)
         if is_functional(call.operation):
-            new = dataclasses.replace(call, operation=self.rebuilt(call.operation), is_new=True)
+            new = call.of(self.rebuilt(call.operation))
+            self.copier.made[id(call.operation)] = new.operation
         elif repeated is not None:
             self.copier.made[id(repeated)] = self.rebuilt(repeated)
         if id(call.node) not in self.nodes:

@@ -42,7 +42,12 @@ def is_functional(model: Any) -> bool:
 def has_own_call(model: Any) -> bool:
     """Returns whether a user's class determines what a model computes, whatever graph it has."""
     definer = next(base for base in type(model).__mro__ if "call" in vars(base))
-    return definer.__module__.partition(".")[0] != "keras"
+    return not is_of_keras(definer)
+
+
+def is_of_keras(kind: type) -> bool:
+    """Returns whether Keras itself defines a class."""
+    return kind.__module__.partition(".")[0] == "keras"
 
 
 def attributes_of(layer: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from se_keras.surgery.constant_gates import with_constant_gate
 from se_keras.surgery.graph import build_model, read_graph
 from se_keras.surgery.layer_facts import shown
 from se_keras.surgery.probe import Moments, Probe, forward, probe_gates
+from se_keras.surgery.subclasses import warn_of_lost_class
 from se_keras.timing import interleaved, stopwatch
 
 # Deviations this small come from the order of sums within a batch, not from the image.
@@ -125,7 +126,8 @@ def prune_gates(
         verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Returns:
-        A new functional model that shares nothing with the old one.
+        A new functional model that shares nothing with the old one; its class is as in
+        `insert_squeeze_excite`.
 
     Raises:
         ValueError: The bound is below 0, a block is unknown, the model has no SE blocks that can be read or is
@@ -142,7 +144,9 @@ def prune_gates(
     graph = read_graph(model)
     probe = _probe(graph, blocks)
     seen = _observed(probe, data, None, batch_size, verbose)
-    small, _ = _without_constant_gates(graph, probe, seen.moments, bound, blocks)
+    pruned, _ = _without_constant_gates(graph, probe, seen.moments, bound, blocks)
+    small = build_model(pruned, like=model)
+    warn_of_lost_class(model, small)
     return small
 
 
@@ -199,7 +203,8 @@ def pruning_curve(
     original = build_model(graph)
     found = []
     for bound in bounds:
-        small, changes = _without_constant_gates(graph, probe, seen.moments, bound, blocks)
+        pruned, changes = _without_constant_gates(graph, probe, seen.moments, bound, blocks)
+        small = build_model(pruned)
         classes = None
         if seen.classes is not None:
             passed = forward(small, data, batch_size=batch_size, title=f"Measuring bound {bound:g}", verbose=verbose)
@@ -276,7 +281,7 @@ def _seconds(models: Sequence[keras.Model], image: Any, calls: int) -> tuple[flo
 
 def _without_constant_gates(
     graph: Graph, probe: Probe, moments: Sequence[Moments], bound: float, blocks: Collection[str] | None
-) -> tuple[keras.Model, list[GateChange]]:
+) -> tuple[Graph, list[GateChange]]:
     changes = []
     blocks_found = zip(probe.excitations, probe.names, moments, probe.holders, strict=True)
     for one, name, gate, holder in blocks_found:
@@ -292,4 +297,4 @@ def _without_constant_gates(
             continue
         graph, action, detail = with_constant_gate(graph, one, gate.mean)
         changes.append(GateChange(name, deviation, action, detail))
-    return build_model(graph), changes
+    return graph, changes
