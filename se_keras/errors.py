@@ -43,6 +43,22 @@ def check_count(name: str, value: object, *, least: int = 1) -> int:
     return int(value)
 
 
+def refuse_tf_keras(model: object) -> None:
+    """Rejects a model of another Keras, which looks like one of Keras 3 but has none of its attributes.
+
+    Args:
+        model: Any object.
+
+    Raises:
+        ValueError: It is a model from tf_keras.
+    """
+    if any(base.__module__.partition(".")[0] == "tf_keras" for base in type(model).__mro__):
+        raise ValueError(
+            f"The model {getattr(model, 'name', '')!r} is from tf_keras, that is Keras 2; this package takes models of "
+            "Keras 3. Save it with model.save('model.h5'), and load it with keras.models.load_model('model.h5')."
+        )
+
+
 def missing_package(package: str, extra: str, purpose: str) -> ImportError:
     """Returns the error for an optional package that is not installed.
 

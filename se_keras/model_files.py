@@ -77,9 +77,36 @@ def _unreadable(path: str, error: Exception) -> ValueError:
             f"{path!r} contains {', '.join(unknown)}, which Keras does not know. Import the module that defines it "
             "before loading (--import MODULE on the command line), or pass custom_objects to keras.models.load_model."
         )
+    if not damaged_part and (faulty := _not_remade(read_config(path))):
+        return ValueError(f"{path!r} cannot be loaded: {faulty}")
     if damaged_part or not isinstance(error, TypeError | ValueError):
         return damaged(path, ".keras file", damaged_part or error, containers=("a zip archive",))
     return ValueError(f"{path!r} cannot be loaded: {' '.join(str(error).split())[:_LONGEST_REASON]}")
+
+
+def _not_remade(config: Any) -> str:
+    """Returns the reason why a user's class cannot be made from its own part of a model's configuration, or ""."""
+    parts = config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
+    for part in parts:
+        if reason := _not_remade(part):
+            return reason
+    if not isinstance(config, dict) or not _is_of_a_user(config):
+        return ""
+    try:
+        keras.saving.deserialize_keras_object(config)
+    except Exception as error:  # whatever the class raises
+        name, kind = config.get("config", {}).get("name"), config["class_name"]
+        return (
+            f"{kind}.from_config does not take what {kind}.get_config wrote for {name!r}: "
+            f"{type(error).__name__}: {' '.join(str(error).split())[:_LONGEST_REASON]}. Correct the class."
+        )
+    return ""
+
+
+def _is_of_a_user(config: dict[str, Any]) -> bool:
+    module = config.get("module", "keras")
+    is_class = isinstance(config.get("class_name"), str) and isinstance(config.get("config"), dict)
+    return is_class and config.get("registered_name") is not None and str(module).partition(".")[0] != "keras"
 
 
 def _unknown_classes(config: Any) -> Iterator[str]:

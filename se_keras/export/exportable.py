@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from se_keras.errors import one_of
+from se_keras.errors import one_of, refuse_tf_keras
 from se_keras.surgery.layer_facts import is_functional, layers_inside, shown
 
 
@@ -86,6 +86,7 @@ def check_suffix(path: str | os.PathLike, suffix: str) -> None:
 
 
 def _check_graph(model: keras.Model, what: str) -> None:
+    refuse_tf_keras(model)
     if not is_functional(model):
         name = getattr(model, "name", None)
         raise ValueError(

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from se_keras.class_names import get_class_names
-from se_keras.errors import check_count, one_of
+from se_keras.errors import check_count, one_of, refuse_tf_keras
 from se_keras.export.agreement import LIMITS, Agreement, Limits, compare
 from se_keras.export.exportable import require_tensorflow
 from se_keras.export.headroom import Headroom, headroom_of_model, headroom_of_tflite
@@ -165,6 +165,7 @@ def _opened(path: str | os.PathLike, structure: Structure) -> tuple[Runner, Find
 def _opened_reference(model: keras.Model | str | os.PathLike | None) -> Runner | None:
     if model is None:
         return None
+    refuse_tf_keras(model)
     return KerasRunner(model) if isinstance(model, keras.Model) else open_runner(model)
 
 

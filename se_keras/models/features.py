@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from se_keras.errors import one_of
+from se_keras.errors import one_of, refuse_tf_keras
 from se_keras.models.info import is_graph
 
 
@@ -37,6 +37,7 @@ def feature_extractor(model: keras.Model, endpoints: Sequence[str] | None = None
     >>> features.output["stage4"].shape
     (None, 8, 8, 64)
     """
+    refuse_tf_keras(model)
     names = _layer_names(model)
     if endpoints is None:
         endpoints = [name for name in names if re.fullmatch(r"stage\d", name)]

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from se_keras.errors import refuse_tf_keras
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.excitation import find_excitations
 from se_keras.surgery.foreign import opened
@@ -110,6 +111,7 @@ def model_info(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
     >>> model_info(SEResNet20()).total.trainable
     274847
     """
+    refuse_tf_keras(model)
     if not is_functional(model) or not isinstance(model.input_shape, tuple):
         raise ValueError(f"model_info takes a built functional or sequential model with one input; received {model!r}.")
     shape = _fixed_shape(model.input_shape[1:], input_shape)

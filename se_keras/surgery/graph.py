@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.errors import refuse_tf_keras
 from se_keras.surgery.calls import Call, Graph, recorded_training_holds
 from se_keras.surgery.copying import Copier
 from se_keras.surgery.layer_facts import is_functional, repeated_model
@@ -53,6 +54,7 @@ def read_nested_graph(model: keras.Model) -> Graph:
 
 def _ends(model: keras.Model) -> tuple[Any, Any]:
     """Returns the inputs and the outputs of a model, in their structures."""
+    refuse_tf_keras(model)
     if not is_functional(model):
         raise ValueError(
             f"Only functional models (and built sequential ones) can be rewritten, because only they record what they "

@@ -7,7 +7,9 @@ from keras import layers
 from small_networks import answers
 
 import se_keras
+from se_keras import analysis, export
 from se_keras.layers import SqueezeExcite
+from se_keras.model_files import read_model
 from se_keras.surgery import deploy, insert_squeeze_excite, prune_gates
 
 SE = se_keras.SEConfig(reduction=2, gate_init="identity")
@@ -168,3 +170,42 @@ def test_classifier_of_keras_hub_is_named_with_its_preprocessor_and_takes_a_rewr
     rebuilt.set_weights(plain.get_weights())
     photos = np.random.default_rng(0).uniform(0, 255, (2, 16, 16, 3)).astype("float32")
     np.testing.assert_allclose(rebuilt.predict(photos, verbose=0), model.predict(photos, verbose=0), atol=1e-6)
+
+
+def test_model_of_tf_keras_is_named_as_such():
+    tf_keras = pytest.importorskip("tf_keras", reason="needs 'tf_keras'")
+    model = tf_keras.Sequential([tf_keras.layers.Input((4,)), tf_keras.layers.Dense(3)], name="old")
+    for function, arguments in (
+        (insert_squeeze_excite, ()),
+        (deploy, ()),
+        (prune_gates, (IMAGES,)),
+        (analysis.collect_gates, (IMAGES,)),
+        (se_keras.model_info, ()),
+        (se_keras.feature_extractor, (["dense"],)),
+        (export.tflite, ("model.tflite",)),
+        (export.saved_model, ("folder",)),
+    ):
+        with pytest.raises(ValueError, match=r"The model 'old' is from tf_keras.*keras\.models\.load_model"):
+            function(model, *arguments)
+
+
+@keras.saving.register_keras_serializable("test_subclasses")
+class Unreadable(layers.Layer):
+    """A layer whose `from_config` does not take what its `get_config` returns."""
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(name=config["title"])
+
+    def call(self, x):
+        return x
+
+
+def test_layer_that_cannot_be_made_from_its_config_is_named_and_not_the_file(tmp_path):
+    inner = keras.Sequential([keras.Input((4,)), Unreadable(name="culprit")], name="inner")
+    inputs = keras.Input((4,))
+    model = Doubling(inputs, layers.Dense(2)(inner(inputs)))
+    np.testing.assert_array_equal(answers(deploy(model), np.ones((1, 4))), answers(model, np.ones((1, 4))))
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"cannot be loaded: Unreadable\.from_config.*'culprit': KeyError: 'title'"):
+        read_model(tmp_path / "model.keras")
