@@ -16,8 +16,10 @@ from se_keras.layers import SqueezeExcite
 from se_keras.surgery.excitation import find_excitations
 from se_keras.surgery.foreign import opened
 from se_keras.surgery.graph import read_graph
-from se_keras.surgery.layer_facts import is_functional, layers_inside, parts_of, shown, shown_with_weights
+from se_keras.surgery.hidden import shown_hidden
+from se_keras.surgery.layer_facts import is_functional, layers_inside, parts_of, shown_with_weights
 from se_keras.surgery.layer_types import CONVOLUTIONS, SEPARABLE, TRANSPOSED
+from se_keras.surgery.positions.position import hidden_in
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,8 @@ class ModelInfo:
             whose names contain no stage.
         se_blocks: Number of SE blocks: `SqueezeExcite` layers, including those inside other layers, and
             blocks of other layers or `keras.ops`.
-        notes: One sentence for each layer whose multiply-adds are not, or may not be, all counted.
+        notes: One sentence for each class of layers whose multiply-adds are not, or may not be, all counted,
+            and one about the layers that `deploy` and `insert_squeeze_excite` do not look into.
     """
 
     name: str
@@ -93,7 +96,8 @@ def model_info(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
     activations. A parameter is trainable if it takes part in training by
     default; `layer.trainable = False` is respected. A layer that is called several times counts its
     multiply-adds each time and its parameters once. Models inside other models and in
-    `TimeDistributed` (for every step) are counted. The notes name the layers that are not.
+    `TimeDistributed` (for every step) are counted. The notes name the layers that are not,
+    and those that surgery does not look into, with what they hold.
 
     Args:
         model: Any built functional or sequential model.
@@ -128,7 +132,7 @@ def model_info(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
         total=sum(stages.values(), Cost()),
         stages=stages,
         se_blocks=_se_blocks(model),
-        notes=tuple(dict.fromkeys(use.note for use in uses if use.note)),
+        notes=(*_notes(uses), *_hidden(model)),
     )
 
 
@@ -136,6 +140,21 @@ def _se_blocks(model: keras.Model) -> int:
     ours = sum(isinstance(layer, SqueezeExcite) for layer in layers_inside(model))
     found = find_excitations(opened(read_graph(model)).graph)
     return ours + len({id(one.call.operation) for one in found if one.block is None})
+
+
+def _notes(uses: Iterable[_Use]) -> Iterator[str]:
+    """Yields the notes about uses of layers, one for all layers of a class that it is true of."""
+    found: dict[tuple[str, type], dict[int, Any]] = {}
+    for use in uses:
+        if use.note:
+            found.setdefault((use.note, type(use.layer)), {})[id(use.layer)] = use.layer
+    for (note, _), those in found.items():
+        yield note.format(shown_with_weights(*those.values()))
+
+
+def _hidden(model: keras.Model) -> Iterator[str]:
+    if hidden := hidden_in(model):
+        yield f"Not expanded by surgery: {shown_hidden(hidden)}."
 
 
 def _fixed_shape(shape: Iterable[int | None], wanted: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -162,7 +181,7 @@ class _Use:
         before: Shape of its input, with the batch.
         after: Shape of its output, with the batch.
         times: Number of times that it is applied to one image.
-        note: A sentence that the reader of the counts needs to know about it.
+        note: A sentence that the reader of the counts needs to know about it, with "{}" for the layer.
     """
 
     layer: Any
@@ -198,7 +217,7 @@ def _uses_of(layer: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> lis
     """Returns a layer, or the layers in it: for every step in `TimeDistributed`, once for a model that it contains."""
     if type(layer) is layers.TimeDistributed:
         steps = after[1] or 1
-        note = "" if after[1] else f"{shown(layer)} is counted for one step."
+        note = "" if after[1] else "Only one step of {} is counted."
         inner = layer.layer
         within, without = (before[0], *before[2:]), (after[0], *after[2:])
         found = _uses(inner, within[1:]) if is_functional(inner) else _uses_of(inner, within, without)
@@ -209,11 +228,11 @@ def _uses_of(layer: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> lis
         return [use]
     held = [part for part in parts_of(layer) if is_functional(part) and None not in part.inputs[0].shape[1:]]
     if held:
-        note = f"The models in {shown_with_weights(layer)} are counted once for each call of it."
+        note = "The models in {} are counted once for each call of it."
         inside = [use for part in held for use in _uses(part, part.inputs[0].shape[1:])]
         return [*inside, dataclasses.replace(use, note=note)]
     is_counted = isinstance(layer, (layers.Embedding, layers.PReLU)) or all(len(w.shape) < 2 for w in layer.weights)
-    note = "" if is_counted else f"The multiply-adds of {shown_with_weights(layer)} are not counted."
+    note = "" if is_counted else "The multiply-adds of {} are not counted."
     return [dataclasses.replace(use, note=note)]
 
 

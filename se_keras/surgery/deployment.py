@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import keras
 
-from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Graph
 from se_keras.surgery.change import Change
 from se_keras.surgery.fold import ALWAYS_TRAINS, fold_batch_norms
 from se_keras.surgery.foreign import WHY_UNREAD, opened
 from se_keras.surgery.graph import build_model, read_graph, rewritten_inside
+from se_keras.surgery.hidden import BATCH_NORM, BLOCK, EXPANDED, find_hidden, shown_hidden
 from se_keras.surgery.hoist import hoist_squeezes
-from se_keras.surgery.layer_facts import hides_layers, is_functional, layers_inside, shown_with_weights
-from se_keras.surgery.layer_types import BATCH_NORMS, TRAINING_ONLY
+from se_keras.surgery.layer_facts import shown_with_weights
+from se_keras.surgery.layer_types import TRAINING_ONLY
 from se_keras.surgery.subclasses import warn_of_lost_class
 
 
@@ -103,30 +102,12 @@ def deployed(graph: Graph) -> tuple[Graph, tuple[Change, ...]]:
 
 def _what_is_left(graph: Graph) -> list[Change]:
     """Returns a change for each layer that is not expanded although it may contain something to rewrite."""
-    inside = opened(graph)
-    operations = {id(call.operation): call.operation for call in graph.calls}.values()
-    closed = [one for one in operations if hides_layers(one) or is_functional(one) or id(one) in inside.counts]
-    found = [(layer, _to_rewrite(layer, inside.counts.get(id(layer), 0))) for layer in closed]
+    inside, parts = opened(graph), (BATCH_NORM, BLOCK)
+    hidden = [one for one in find_hidden(graph, inside) if one.is_model or set(parts) & set(one.parts)]
     return [
-        *(Change(one.name, "kept", _left(one, parts)) for one, parts in found if parts or isinstance(one, keras.Model)),
+        *(Change(one.layer, "kept", f"{shown_hidden([one], parts)}: {EXPANDED}") for one in hidden),
         *(Change(one.name, "kept", f"{shown_with_weights(one)}: {WHY_UNREAD}") for one in inside.unread),
     ]
-
-
-def _to_rewrite(layer: Any, blocks: int) -> list[str]:
-    parts = list(layers_inside(layer))
-    counts = [
-        ("batch normalization", sum(type(part) in BATCH_NORMS for part in parts)),
-        ("SE block", sum(isinstance(part, SqueezeExcite) for part in parts) + blocks),
-    ]
-    return [f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts if count]
-
-
-def _left(layer: Any, parts: list[str]) -> str:
-    return (
-        f"{' and '.join(parts) or 'everything'} inside {shown_with_weights(layer)}: only functional models, nested or "
-        "in TimeDistributed, are expanded"
-    )
 
 
 def _without_training_only(graph: Graph) -> tuple[Graph, list[Change]]:

@@ -13,6 +13,7 @@ from se_keras.blocks.excitation import SEConfig, new_block, squeeze_width
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Call, Graph, data_format_of
 from se_keras.surgery.graph import build_model, free_name, new_copier, read_graph, read_nested_graph
+from se_keras.surgery.hidden import EXPANDED
 from se_keras.surgery.layer_facts import is_functional, repeated_model
 from se_keras.surgery.positions import HAS_SE, LOOKED_FOR, Position, Where, find_positions
 from se_keras.surgery.positions.position import models_with_paths
@@ -62,6 +63,10 @@ def insert_squeeze_excite(
         `outputs`, otherwise plain, with a warning. Where every position already has SE, a copy of the
         model, with a warning.
 
+    Warns:
+        UserWarning: Every position already has SE; or, with "auto", layers that hold convolutions
+            are not expanded, so that there are no blocks inside them.
+
     Raises:
         ValueError: The model is subclassed, or sequential without an input shape; no position was
             found (the message lists what was looked for); or `se` has a position or stages.
@@ -82,6 +87,7 @@ def insert_squeeze_excite(
     free = [position for position in positions if not position.obstacle]
     if not free:
         _report_no_place(model, positions)
+    _report_unreached(model, positions)
     insertion = _Insertion(model, free, se)
     result = insertion.rebuilt(model)
     warn_of_lost_class(model, result)
@@ -100,6 +106,19 @@ def _report_no_place(model: keras.Model, positions: tuple[Position, ...]) -> Non
     warnings.warn(
         f"{model.name!r} already has SE at each position, so nothing was inserted: {shown}.", UserWarning, stacklevel=3
     )
+
+
+def _report_unreached(model: keras.Model, positions: tuple[Position, ...]) -> None:
+    """Warns about layers that hold convolutions and are not expanded, so that they get no blocks."""
+    names = [repr(position.layer) for position in positions if position.is_unreached]
+    if names:
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        warnings.warn(
+            f"No blocks were inserted inside {shown} of {model.name!r}: {EXPANDED}. `find_positions` lists what they "
+            "hold.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 class _Insertion:

@@ -105,10 +105,16 @@ def hides_layers(layer: Any) -> bool:
     return any(isinstance(part, LOOKED_FOR) for part in layers_inside(layer))
 
 
-def shown_with_weights(layer: Any) -> str:
-    """Returns the name of a layer for a message, with its weight count: 'body' (MyBlock, 1,234 weights)."""
-    count = sum(math.prod(weight.shape) for weight in layer.weights)
-    return f"{layer.name!r} ({type(layer).__name__}, {count:,} weights)"
+def shown_with_weights(*layers: Any) -> str:
+    """Returns the name of a layer for a message, with its weight count: 'body' (MyBlock, 1,234 weights).
+
+    Several layers of one class are "2 layers of class MyBlock (2,468 weights)".
+    """
+    count = sum(math.prod(weight.shape) for layer in layers for weight in layer.weights)
+    kind = type(layers[0]).__name__
+    if len(layers) > 1:
+        return f"{len(layers)} layers of class {kind} ({count:,} weights)"
+    return f"{layers[0].name!r} ({kind}, {count:,} weights)"
 
 
 def shown(layer: Any) -> str:

@@ -96,6 +96,11 @@ class Flow:
         """Returns the calls of layers of others that hold convolutions and are not expanded."""
         return {call for call in self.graph.calls if _is_composite(call.operation)}
 
+    @property
+    def is_inside_a_layer(self) -> bool:
+        """Returns whether most of the network is inside one layer of others, which returns several maps."""
+        return any(len(call.outputs) > 1 for call in self.composites)
+
     def convolves(self, call: Call) -> bool:
         """Returns whether a call is a convolution, or a layer of others that holds one."""
         return isinstance(call.operation, CONVOLUTIONS) or call in self.composites

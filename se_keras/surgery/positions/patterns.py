@@ -124,8 +124,8 @@ def _calls_between(structure: Structure, call: Call) -> set[Call]:
 
 
 def _composite(structure: Structure, call: Call, matches: Matches) -> Iterable[End] | None:
-    if call not in structure.composites or any(len(one.outputs) > 1 for one in structure.composites):
-        return None  # a layer that returns several maps holds most of the network
+    if call not in structure.composites or structure.is_inside_a_layer:
+        return None
     if len(call.outputs[0].shape) not in (3, 4, 5) or structure.is_pooled(call.outputs[0]):
         return None
     reason = f"layer of class {type(call.operation).__name__}, which is not expanded"
@@ -133,7 +133,7 @@ def _composite(structure: Structure, call: Call, matches: Matches) -> Iterable[E
 
 
 def _plain(structure: Structure, call: Call, matches: Matches) -> Iterable[End] | None:
-    if structure.is_pooled(call.outputs[0]):
+    if structure.is_inside_a_layer or structure.is_pooled(call.outputs[0]):
         return None
     end = _unit_end(structure, call)
     if end is None:

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 
 from se_keras.surgery.calls import Call
-from se_keras.surgery.graph import read_nested_graph
-from se_keras.surgery.layer_facts import hides_layers, is_functional, repeated_model, shown_with_weights
+from se_keras.surgery.graph import read_graph, read_nested_graph
+from se_keras.surgery.hidden import EXPANDED, Hidden, find_hidden, shown_hidden
+from se_keras.surgery.layer_facts import is_functional, repeated_model
 
 Where = str | type | Callable[[Any], bool] | Collection[str]
 
@@ -32,6 +33,11 @@ class Position:
     reason: str
     obstacle: str = ""
     call: Call | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def is_unreached(self) -> bool:
+        """Returns whether it is a layer that is not expanded, instead of a position."""
+        return self.call is None and self.obstacle != HAS_SE
 
     def __str__(self) -> str:
         if self.obstacle:
@@ -58,18 +64,19 @@ def models_with_paths(model: keras.Model, prefix: str = "") -> Iterator[tuple[st
             yield from models_with_paths(inner, f"{path}/")
 
 
+def hidden_in(model: keras.Model) -> tuple[Hidden, ...]:
+    """Returns the layers of a model that are not expanded, also of the models in its `TimeDistributed` layers."""
+    return tuple(
+        dataclasses.replace(hidden, layer=prefix + hidden.layer)
+        for prefix, one in models_with_paths(model)
+        for hidden in find_hidden(read_graph(one))
+    )
+
+
 def not_looked_into(model: keras.Model) -> str:
     """Returns a sentence that names the layers of a model that are not expanded, or "" if there are none."""
-    hidden = {
-        path: call.operation
-        for prefix, one in models_with_paths(model)
-        for path, call in calls_with_paths(one, prefix)
-        if hides_layers(call.operation)
-    }
-    if not hidden:
-        return ""
-    shown = ", ".join(shown_with_weights(layer) for layer in hidden.values())
-    return f" Not expanded: {shown}; only functional models, nested or in TimeDistributed, are expanded."
+    hidden = hidden_in(model)
+    return f" Not expanded: {shown_hidden(hidden)}; {EXPANDED}." if hidden else ""
 
 
 def calls_with_paths(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Call]]:

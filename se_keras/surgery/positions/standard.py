@@ -8,6 +8,7 @@ import keras
 
 from se_keras.surgery.calls import Call
 from se_keras.surgery.graph import read_graph
+from se_keras.surgery.hidden import BLOCK, CONVOLUTION, EXPANDED, Hidden, counted
 from se_keras.surgery.positions.chosen import chosen_positions
 from se_keras.surgery.positions.patterns import LOOKED_FOR, PATTERNS, End
 from se_keras.surgery.positions.position import HAS_SE, Position, Where, models_with_paths, not_looked_into
@@ -49,7 +50,7 @@ def find_positions(model: keras.Model, where: Where = "auto") -> tuple[Position,
 
     Returns:
         The positions in the order of the graph, including those that already have SE or cannot
-        take it, with the reason.
+        take it, with the reason. With "auto", the layers that are not expanded come last.
 
     Raises:
         ValueError: The model is subclassed, or sequential without an input shape; no layer matches
@@ -74,22 +75,36 @@ def standard_positions(model: keras.Model) -> tuple[Position, ...]:
         model: A functional model, or a built sequential one.
 
     Returns:
-        At least one position, in the order of the graph, including those that already have SE.
+        At least one position, in the order of the graph, including those that already have SE, and
+        then the layers that hold convolutions and are not expanded.
 
     Raises:
         ValueError: There is no such position.
     """
+    structures = [(prefix, Structure(read_graph(one))) for prefix, one in models_with_paths(model)]
     positions = [
         dataclasses.replace(position, layer=prefix + position.layer)
-        for prefix, one in models_with_paths(model)
-        for position in _positions_in(Structure(read_graph(one)))
+        for prefix, structure in structures
+        for position in _positions_in(structure)
     ]
     if not positions:
         raise ValueError(
             f"No standard position for SE blocks was found in {model.name!r}. Looked for: {LOOKED_FOR}. Name layers "
             f"with `where`: a regular expression, a layer type, a function, or a list.{not_looked_into(model)}"
         )
-    return tuple(positions)
+    names = {position.layer for position in positions}
+    hidden = [_unreached(prefix, one) for prefix, structure in structures for one in structure.hidden if _matters(one)]
+    return (*positions, *(position for position in hidden if position.layer not in names))
+
+
+def _matters(hidden: Hidden) -> bool:
+    """Returns whether a layer that is not expanded may hold positions, and no SE."""
+    return (CONVOLUTION in hidden.parts or hidden.is_model) and BLOCK not in hidden.parts
+
+
+def _unreached(prefix: str, hidden: Hidden) -> Position:
+    obstacle = f"{counted([hidden])} inside it cannot be reached, because {EXPANDED}"
+    return Position(prefix + hidden.layer, f"layer of class {hidden.kind}", obstacle)
 
 
 def _positions_in(structure: Structure) -> list[Position]:

@@ -10,6 +10,7 @@ from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Call, Graph
 from se_keras.surgery.excitation import find_excitations, is_global_pooling
 from se_keras.surgery.foreign import opened
+from se_keras.surgery.hidden import find_hidden
 from se_keras.surgery.layer_types import (
     ADDITIONS,
     CONVOLUTIONS,
@@ -35,8 +36,10 @@ class Structure(Flow):
     """
 
     def __init__(self, graph: Graph) -> None:
-        inside = opened(graph.used())
+        used = graph.used()
+        inside = opened(used)
         super().__init__(inside.graph)
+        self.hidden = find_hidden(used, inside)
         self._excited: dict[Call, Any] = {}  # maps the last call of an SE block to the tensor that it rescales
         self.gate_calls: set[Call] = set()  # between a map and its gates, per channel or per position
         for one in find_excitations(self.graph):
