@@ -14,6 +14,7 @@ import numpy as np
 
 from se_keras.export.gpu_form import gpu_form
 from se_keras.export.headroom import headroom_of_squeezes, observed_squeezes
+from se_keras.export.image_scale import scale_in_kernel
 from se_keras.export.images import random_images
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Graph
@@ -94,9 +95,9 @@ def float32_form(model: keras.Model, *passes: Pass) -> tuple[Graph, keras.Model]
 
 
 def rewritten(graph: Graph, *passes: Pass) -> Graph:
-    """Returns the deployed form of a graph after further passes, as in `float32_form`."""
+    """Returns the deployed form of a graph, with the scale of images in a kernel, after further passes."""
     graph, _ = deployed(graph)
-    return functools.reduce(lambda graph, one: one(graph), passes, graph)
+    return functools.reduce(lambda graph, one: one(graph), (scale_in_kernel, *passes), graph)
 
 
 def tflite_form(

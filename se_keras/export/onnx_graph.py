@@ -23,13 +23,14 @@ def simplify(model: Any) -> None:
     - A padding with zeros before a max pooling of values that are never negative becomes that of the pooling.
     - A mean over height and width becomes a global average pooling, which stays in the blocked layout of convolutions.
     - Normalization of channels-last images takes place after their transposition, where it is vectorized.
+    - A hard sigmoid, which converters write as four operations, becomes one.
 
     Args:
         model: An `onnx.ModelProto`.
     """
     onnx = importlib.import_module("onnx")
     shapes = _shapes(onnx.shape_inference.infer_shapes(model).graph)
-    for rewrite in (_pool_means, _remove_reshapes, _merge_paddings, _transpose_first):
+    for rewrite in (_pool_means, _remove_reshapes, _merge_paddings, _transpose_first, _join_hard_sigmoids):
         rewrite(_View(model.graph, shapes))
     used = {name for node in model.graph.node for name in node.input}
     left = [tensor for tensor in model.graph.initializer if tensor.name in used]
@@ -51,6 +52,14 @@ class _View:
     def constant(self, name: str) -> np.ndarray | None:
         tensor = self.constants.get(name)
         return None if tensor is None else importlib.import_module("onnx").numpy_helper.to_array(tensor)
+
+    def scaled(self, node: Any) -> tuple[str, float]:
+        """Returns the tensor and the number that an operation of two operands combines; "" and NaN for others."""
+        values = [self.constant(name) for name in node.input[:2]]
+        for tensor, value in zip(node.input, reversed(values), strict=False):
+            if value is not None and value.size == 1:
+                return tensor, float(value.item())
+        return "", np.nan
 
     def remove(self, node: Any) -> None:
         """Removes a node whose first input takes the place of its output."""
@@ -170,3 +179,38 @@ def _move_before(view: _View, transpose: Any, chain: list[Any]) -> None:
     index = list(view.graph.node).index(first)
     view.graph.node.remove(transpose)
     view.graph.node.insert(index, transpose)
+
+
+def _join_hard_sigmoids(view: _View) -> None:
+    make_node = importlib.import_module("onnx").helper.make_node
+    for last in [node for node in view.graph.node if node.op_type in ("Mul", "Div")]:
+        clip = _divided_by_six(view, last)
+        add = None if clip is None else _three_added(view, clip)
+        if add is not None:
+            tensor, _ = view.scaled(add)
+            one = make_node("HardSigmoid", [tensor], list(last.output), name=last.name, alpha=1 / 6, beta=0.5)
+            view.graph.node.insert(list(view.graph.node).index(last), one)
+            for node in (add, clip, last):
+                view.graph.node.remove(node)
+
+
+def _divided_by_six(view: _View, node: Any) -> Any:
+    """Returns the clipping whose result a multiplication or division divides by six, else None."""
+    tensor, factor = view.scaled(node)
+    before = view.producers.get(tensor)
+    is_clip = getattr(before, "op_type", "") == "Clip" and view.uses[tensor] == 1
+    divisor = factor if node.op_type == "Div" else 1 / (factor or np.inf)
+    return before if is_clip and tensor in _dividends(node) and abs(divisor - 6) < 1e-5 else None
+
+
+def _dividends(node: Any) -> list[str]:
+    return list(node.input[:1] if node.op_type == "Div" else node.input)
+
+
+def _three_added(view: _View, clip: Any) -> Any:
+    """Returns the addition of three whose result a clipping limits to the range from 0 to 6, else None."""
+    bounds = [view.constant(name) for name in clip.input[1:]]
+    is_from_0_to_6 = len(bounds) == 2 and [None if bound is None else bound.item() for bound in bounds] == [0, 6]
+    before = view.producers.get(clip.input[0])
+    is_addition = getattr(before, "op_type", "") == "Add" and view.uses[clip.input[0]] == 1
+    return before if is_from_0_to_6 and is_addition and view.scaled(before)[1] == 3 else None

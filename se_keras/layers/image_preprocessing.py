@@ -85,12 +85,15 @@ class ImagePreprocessing(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         shape = (1, 1, 1, -1) if self.data_format == "channels_last" else (1, -1, 1, 1)
-        scale = ops.reshape(ops.convert_to_tensor([1 / (255 * std) for std in self.std], "float32"), shape)
+        factors = [1 / (255 * std) for std in self.std]
         offset = ops.reshape(
             ops.convert_to_tensor([-mean / std for mean, std in zip(self.mean, self.std, strict=True)], "float32"),
             shape,
         )
-        return ops.cast(inputs, "float32") * scale + offset
+        images = ops.cast(inputs, "float32")
+        if any(factor != 1 for factor in factors):  # converters may keep a product with 1
+            images = images * ops.reshape(ops.convert_to_tensor(factors, "float32"), shape)
+        return images + offset
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape

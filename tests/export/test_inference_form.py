@@ -9,6 +9,7 @@ from small_networks import answers, shortened
 import se_keras
 from se_keras.export import inference_form as module
 from se_keras.export.inference_form import in_single_precision, inference_form, relative_difference
+from se_keras.layers import ImagePreprocessing
 from se_keras.surgery import deploy
 from se_keras.surgery.graph import build_model
 
@@ -93,3 +94,44 @@ def test_model_in_float32_is_its_own_reference_and_so_is_a_quantized_one():
 def test_relative_difference():
     assert relative_difference(np.array([1.0, 3.0]), np.array([1.0, 4.0])) == 0.25
     assert relative_difference(np.zeros(2), np.zeros(2)) == 0
+
+
+def image_network(*following):
+    inputs = x = keras.Input((8, 8, 3))
+    for layer in (ImagePreprocessing(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4)), *following):
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize(
+    "following",
+    [
+        (layers.Conv2D(4, 3, padding="same"),),
+        (layers.ZeroPadding2D(1), layers.Conv2D(4, 3, 2, use_bias=False)),
+        (layers.DepthwiseConv2D(3, depth_multiplier=2),),
+    ],
+)
+def test_images_are_scaled_by_the_kernel(following):
+    model = image_network(*following)
+    _, form = module.float32_form(model)
+    x = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(answers(form.layers[1], x), x - 255 * np.array([0.5, 0.4, 0.3]), atol=1e-4)
+    assert relative_difference(answers(form, x), answers(model, x)) < 1e-6
+
+
+def both_read(images):
+    return keras.Model(images.input, [images.output, layers.Conv2D(4, 3)(images.output)])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: image_network(layers.ReLU(), layers.Conv2D(4, 3)),
+        lambda: image_network(layers.Conv2D(6, 3, groups=3)),
+        lambda: image_network(layers.Flatten()),
+        lambda: both_read(image_network()),
+    ],
+)
+def test_images_keep_their_scale_where_a_kernel_cannot_take_it(model):
+    _, form = module.float32_form(model())
+    assert form.layers[1].std == (0.2, 0.3, 0.4)
