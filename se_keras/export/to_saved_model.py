@@ -18,7 +18,7 @@ from se_keras.class_names import NAMES_FILE, class_names_for, write_class_names
 from se_keras.errors import check_count
 from se_keras.export.exportable import Format, check_export
 from se_keras.export.image_bytes import Photos, prepared_images
-from se_keras.export.inference_form import computes_in_half, inference_form
+from se_keras.export.inference_form import computes_in_half, in_single_precision, inference_form
 from se_keras.export.proof import EXACT, HALF, check_file
 from se_keras.export.warm_up import write_warm_up
 from se_keras.files import SAVED_MODEL, replacing
@@ -116,7 +116,8 @@ def saved_model(
         native_output_held(),
         tempfile.TemporaryDirectory() as scratch,
     ):
-        served = inference_form(model) if deploy else model
+        reference = in_single_precision(model) if deploy else model
+        served = inference_form(reference) if deploy else model
         advance()
         loaded, predict = _reusable(served, is_trainable=not deploy)
         signatures = _image_signatures(served, SIGNATURES[scores.kind], predict)
@@ -127,7 +128,7 @@ def saved_model(
         advance()
         tf.saved_model.save(loaded, os.fspath(target), signatures=signatures)
         write_warm_up(target, model.name, _warm_up_requests(model, signatures, photos))
-        check_file(target, served, tolerance=HALF if computes_in_half(served) else EXACT)
+        check_file(target, reference, tolerance=HALF if computes_in_half(reference) else EXACT)
         advance()
     _warn_of_compiled_functions(pathlib.Path(path))
     return pathlib.Path(path)
