@@ -108,7 +108,8 @@ def hides_layers(layer: Any) -> bool:
 def shown_with_weights(*layers: Any) -> str:
     """Returns the name of a layer for a message, with its weight count: 'body' (MyBlock, 1,234 weights).
 
-    Several layers of one class are "2 layers of class MyBlock (2,468 weights)".
+    Args:
+        *layers: The layer, or several of one class, which are "2 layers of class MyBlock (2,468 weights)".
     """
     count = sum(math.prod(weight.shape) for layer in layers for weight in layer.weights)
     kind = type(layers[0]).__name__

@@ -36,6 +36,17 @@ class Encoder(Block):
         return first, self.norms[1](self.convs[1](first), training=training)
 
 
+class Cheap(layers.Layer):
+    """A depthwise convolution with its norm."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv, self.norm = layers.DepthwiseConv2D(3, padding="same"), layers.BatchNormalization()
+
+    def call(self, inputs, training=None):
+        return self.norm(self.conv(inputs), training=training)
+
+
 class TheirSE(layers.Layer):
     """SE as a class of its own."""
 
@@ -113,6 +124,15 @@ def test_a_branch_of_layers_of_others_ends_after_the_last():
     branch = keras.Sequential([Block(8, name="first"), Block(8, name="last")], name="branch")
     model = network(stem, residual(branch))
     assert {name for name, obstacle in found(model).items() if not obstacle} == {"branch/last"}
+
+
+def test_a_ghost_module_of_layers_of_others_is_a_whole():
+    def ghost(x):
+        primary = Block(4, name="primary")(x)
+        return layers.Concatenate(name="ghost")([primary, Cheap(name="cheap")(primary)])
+
+    places = [name for name, obstacle in found(network(stem, residual(ghost))).items() if not obstacle]
+    assert places == ["ghost"]
 
 
 def test_places_that_cannot_be_reached_are_said():

@@ -11,7 +11,15 @@ from se_keras.surgery.calls import Call, Graph, channel_axis_of
 from se_keras.surgery.excitation import is_global_pooling
 from se_keras.surgery.foreign import is_of_others
 from se_keras.surgery.layer_facts import is_functional, layers_inside
-from se_keras.surgery.layer_types import CONVOLUTIONS, ENLARGING, PADDINGS, SLICING, UPSAMPLINGS, is_learned
+from se_keras.surgery.layer_types import (
+    CONVOLUTIONS,
+    ENLARGING,
+    PADDINGS,
+    SLICING,
+    UPSAMPLINGS,
+    is_depthwise,
+    is_learned,
+)
 
 
 class Flow:
@@ -108,6 +116,12 @@ class Flow:
     def learns(self, call: Call) -> bool:
         """Returns whether a call has kernels, in its layer or in one inside it."""
         return is_learned(call.operation) or call in self.composites
+
+    def is_depthwise(self, call: Call) -> bool:
+        """Returns whether a call with kernels mixes no channels, in its layer or in one of others."""
+        if call not in self.composites:
+            return is_depthwise(call.operation)
+        return all(is_depthwise(part) for part in layers_inside(call.operation) if is_learned(part) and part.built)
 
     # Channels.
 

@@ -70,7 +70,7 @@ def _residual(structure: Structure, call: Call, matches: Matches) -> Iterable[En
     learned = [[one for one in calls if structure.learns(one)] for calls in branches]
     counts = [len(calls) for calls in learned]
     longer = [number for number, count in enumerate(counts) if count > min(counts)]
-    mixing = [sum(not is_depthwise(one.operation) for one in calls) for calls in learned]
+    mixing = [sum(not structure.is_depthwise(one) for one in calls) for calls in learned]
     if not longer or min(mixing) > 1 or any(map(structure.enlarges, together)):
         return None
     if not any(structure.convolves(one) for number in longer for one in learned[number]):

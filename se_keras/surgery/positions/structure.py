@@ -186,7 +186,7 @@ class Structure(Flow):
             return False
         learned = [[one for one in calls if self.learns(one)] for calls in self.branches(call)]
         number = 0 if learned[0] else 1
-        is_cheap = bool(learned[number]) and all(is_depthwise(one.operation) for one in learned[number])
+        is_cheap = bool(learned[number]) and all(map(self.is_depthwise, learned[number]))
         return is_cheap and not learned[1 - number] and self.entrances(call, number) == {id(call.inputs[1 - number])}
 
     def is_chain(self, call: Call) -> bool:
