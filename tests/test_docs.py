@@ -128,7 +128,7 @@ def names_apart_from_modules(name):
     return {public for public in importlib.import_module(name).__all__ if not (folder / f"{public}.py").exists()}
 
 
-@pytest.mark.parametrize("part", ["analysis", "export", "layers", "prediction", "surgery", "training"])
+@pytest.mark.parametrize("part", ["analysis", "export", "hub", "layers", "prediction", "surgery", "training"])
 def test_api_pages_show_the_public_names_of_every_part(part):
     assert shown(f"se_keras.{part}") >= set(importlib.import_module(f"se_keras.{part}").__all__)
 

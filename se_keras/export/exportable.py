@@ -136,3 +136,17 @@ def layers_in_text(model: keras.Model, text: str) -> str:
     """
     found = [shown(layer) for layer in model.layers if re.search(rf"/{re.escape(layer.name)}(_\d+)?/", text)]
     return f", needed in {', '.join(found)}" if found else ""
+
+
+def graph_alone(model: keras.Model) -> keras.Model:
+    """Returns a model without what its class does around the graph in `predict`, which no file contains.
+
+    Args:
+        model: Any model, such as a KerasHub task, whose `predict` resizes photos or suppresses overlapping boxes.
+
+    Returns:
+        A plain functional model with the same layers; the model itself if its class changes nothing or it has no graph.
+    """
+    methods = ("predict_on_batch", "predict_step")
+    is_plain = all(getattr(type(model), name) is getattr(keras.Model, name) for name in methods)
+    return model if is_plain or not is_functional(model) else keras.Model(model.input, model.output, name=model.name)

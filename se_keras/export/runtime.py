@@ -281,15 +281,17 @@ class KerasRunner(Runner):
     """
 
     def __init__(self, model: Any) -> None:
+        from se_keras.export.exportable import graph_alone
         from se_keras.surgery.outputs import scores_of
 
         self.model = model
+        self._graph = graph_alone(model)
         self.input_shape = tuple(model.inputs[0].shape)
         self.kind = scores_of(model).kind
 
     def run_one(self, images: np.ndarray) -> np.ndarray:
         """Runs a batch; arguments and result as in `__call__`."""
-        return np.asarray(self.model.predict_on_batch(images), "float32")
+        return np.asarray(self._graph.predict_on_batch(images), "float32")
 
 
 def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads: int = 1) -> Runner:

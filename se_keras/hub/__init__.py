@@ -9,10 +9,10 @@ try:
 except ImportError as error:
     raise missing_package("keras_hub", "keras-hub", "`se_keras.hub`") from error
 
-from se_keras.hub.backbone import SEBackbone
+from se_keras.hub.backbones import SEBackbone
 from se_keras.hub.building import backbone, classifier
-from se_keras.hub.classifier import SEImageClassifier
-from se_keras.hub.preprocessor import SEImageClassifierPreprocessor, SEImageConverter, image_converter
+from se_keras.hub.classifiers import SEImageClassifier
+from se_keras.hub.preprocessors import SEImageClassifierPreprocessor, SEImageConverter, image_converter
 
 __all__ = [
     "SEBackbone",

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 
 from se_keras.blocks.excitation import SEConfig
-from se_keras.hub.backbone import SEBackbone
-from se_keras.hub.classifier import SEImageClassifier
-from se_keras.hub.preprocessor import SEImageClassifierPreprocessor, image_converter
+from se_keras.hub.backbones import SEBackbone
+from se_keras.hub.classifiers import SEImageClassifier
+from se_keras.hub.preprocessors import SEImageClassifierPreprocessor, image_converter
 from se_keras.models.network import Options, default_shape
 from se_keras.models.registry import Plan, plan
 from se_keras.weights.load import load

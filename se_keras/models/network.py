@@ -179,6 +179,15 @@ def _image_input(identifier: str, network: Network, options: Options) -> Any:
 
 
 def default_shape(network: Network, include_top: bool) -> tuple[int | None, ...]:
+    """Returns the default shape of a network's images.
+
+    Args:
+        network: The network.
+        include_top: Whether it includes its classifier; without, images have any size.
+
+    Returns:
+        (height, width, channels), or (channels, height, width) under Keras' "channels_first" setting.
+    """
     size = network.preprocessing.height_width if include_top else (None, None)
     channels = len(network.preprocessing.mean)
     return (*size, channels) if keras.config.image_data_format() == "channels_last" else (channels, *size)

@@ -65,6 +65,13 @@ def test_weights_have_the_names_and_values_of_create_model(classifier):
     np.testing.assert_array_equal(answers(body, IMAGES), answers(features, IMAGES)["stage4"])
 
 
+def test_classifier_that_was_trained_becomes_a_backbone(classifier, tmp_path):
+    se_keras.save_safetensors(classifier, tmp_path / "trained.safetensors")
+    se = se_keras.SEConfig(reduction=4)  # of the bundled network
+    backbone = hub.backbone("se_resnet20", weights=tmp_path / "trained.safetensors", se=se)
+    np.testing.assert_array_equal(answers(backbone, IMAGES), answers(classifier.backbone, IMAGES))
+
+
 def test_predict_takes_photos_and_agrees_with_the_model(classifier):
     photo = np.asarray(load_image(PHOTO))
     assert photo.shape[0] != photo.shape[1]
@@ -200,3 +207,25 @@ def test_missing_package_is_named(run_python):
             print(error)
     """
     assert "se_keras[keras-hub]" in run_python(code)
+
+
+WORKS = """
+    import keras, keras_hub, numpy as np
+    import se_keras
+
+    classifier = se_keras.hub.classifier("se_resnet20", weights="cifar10", dtype="bfloat16")
+    photos = np.random.default_rng(0).integers(0, 256, (2, 48, 40, 3)).astype("uint8")
+    classifier.fit(photos, np.array([0, 1]), verbose=0)
+    classifier.save_to_preset({preset!r})
+    loaded = keras_hub.models.ImageClassifier.from_preset({preset!r}, dtype="bfloat16")
+    difference = np.abs(loaded.predict(photos, verbose=0) - classifier.predict(photos, verbose=0)).max()
+    print("difference", float(difference), "on", keras.backend.backend())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.torch)])
+def test_classifier_on_other_backends(backend, tmp_path, run_python):
+    pytest.importorskip(backend)
+    printed = run_python(WORKS.format(preset=str(tmp_path / "preset")), KERAS_BACKEND=backend)
+    assert f"difference 0.0 on {backend}" in printed

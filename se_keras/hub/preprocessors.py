@@ -9,7 +9,7 @@ import keras
 import keras_hub
 import numpy as np
 
-from se_keras.hub.backbone import SEBackbone
+from se_keras.hub.backbones import SEBackbone
 
 
 @keras.saving.register_keras_serializable("se_keras")

@@ -9,9 +9,9 @@ import keras
 import keras_hub
 
 from se_keras.class_names import get_class_names, set_class_names
-from se_keras.hub.backbone import SEBackbone
+from se_keras.hub.backbones import SEBackbone
 from se_keras.hub.policy import dtype_policy
-from se_keras.hub.preprocessor import SEImageClassifierPreprocessor
+from se_keras.hub.preprocessors import SEImageClassifierPreprocessor
 
 
 @keras.saving.register_keras_serializable("se_keras")
