@@ -22,7 +22,7 @@ def simplify(model: Any) -> None:
     - A reshape to the shape that a tensor has, as around the squeezes, is removed.
     - A padding with zeros before a max pooling of values that are never negative becomes that of the pooling.
     - A mean over height and width becomes a global average pooling, which stays in the blocked layout of convolutions.
-    - Normalization of channels-last images takes place after their transposition, where it is vectorized.
+    - Normalization of channels-last images takes place after their transposition, and row by row, to be vectorized.
     - A hard sigmoid, which converters write as four operations, becomes one.
 
     Args:
@@ -166,12 +166,15 @@ def _is_per_channel(value: np.ndarray | None) -> bool:
 def _move_before(view: _View, transpose: Any, chain: list[Any]) -> None:
     numpy_helper = importlib.import_module("onnx").numpy_helper
     last, first = chain[0], chain[-1]
+    # In 8 bits, ONNX Runtime computes on channels-last maps after all, where a row is vectorized, not three channels.
+    _, _, width, _ = view.shapes.get(transpose.input[0], [1] * 4)
     for node in chain:
         for position, name in enumerate(node.input):
             value = view.constant(name)
             if value is not None:
                 node.input[position] = f"{name}_of_{node.output[0]}"
-                view.graph.initializer.append(numpy_helper.from_array(value.reshape(-1, 1, 1), node.input[position]))
+                whole = np.repeat(value.reshape(-1, 1, 1), max(width, 1), axis=2)
+                view.graph.initializer.append(numpy_helper.from_array(whole, node.input[position]))
     place = next(i for i, name in enumerate(first.input) if name not in {t.name for t in view.graph.initializer})
     given, inner, result = first.input[place], transpose.input[0], transpose.output[0]
     transpose.input[0], transpose.output[0], last.output[0] = given, inner, result
