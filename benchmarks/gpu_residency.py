@@ -48,7 +48,7 @@ def settled(name: str, size: int) -> Any:
     import keras
 
     import se_keras
-    from se_keras.export.images import random_images
+    from se_keras.export.inputs import random_images
 
     keras.utils.set_random_seed(0)
     model = se_keras.create_model(name, input_shape=(size, size, 3), classifier_activation=None)
@@ -56,7 +56,7 @@ def settled(name: str, size: int) -> Any:
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
         layer.momentum = 0.0
-    model(random_images((size, size, 3), 16).images, training=True)
+    model(random_images((size, size, 3), 16), training=True)
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum
     return model
@@ -66,15 +66,15 @@ def compare(path: pathlib.Path, size: int) -> dict[str, Any]:
     """Compares one file on the GPU with the CPU."""
     import numpy as np
 
-    from se_keras.export.images import random_images
+    from se_keras.export.inputs import random_images
     from se_keras.export.process import RuntimeRefusedError, Worker, is_missing_driver
-    from se_keras.export.runtime import TFLiteRunner
+    from se_keras.export.tflite_runtime import TFLiteRunner
 
-    images = random_images((size, size, 3), IMAGES).images
+    images = random_images((size, size, 3), IMAGES)
     expected = TFLiteRunner(path)(images)
     try:
         with Worker(path, runtime="tflite_gpu") as worker:
-            found = worker.run(images)
+            (found,) = worker.run({"images": images}).values()
     except RuntimeRefusedError as refusal:
         if is_missing_driver(refusal):
             raise

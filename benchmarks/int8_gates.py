@@ -29,9 +29,10 @@ import se_keras
 from se_keras.export.calibration import Calibration, calibrate
 from se_keras.export.inference_form import tflite_form
 from se_keras.export.inspect_tflite import Operation, read_tflite
-from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.model_ends import inputs_of
 from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
 from se_keras.export.tflite_ranges import with_ranges
+from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.export.to_tflite import converted, write_archive
 from se_keras.native_output import native_output_held
 from se_keras.preprocessing import stored_preprocessing
@@ -74,8 +75,7 @@ def quantized_by_ai_edge_quantizer(path: pathlib.Path, calibration: Calibration)
 
     engine = quantizer.Quantizer(os.fspath(path))
     engine.load_quantization_recipe(recipe.static_wi8_ai8())
-    (name,) = TFLiteRunner(path).interpreter.get_signature_list()["serving_default"]["inputs"]
-    ranges = engine.calibrate({"serving_default": [{name: batch} for batch in calibration.batches(1)]})
+    ranges = engine.calibrate({"serving_default": calibration.batches(1)})
     return bytes(engine.quantize(ranges).quantized_model)
 
 
@@ -83,7 +83,7 @@ def quantized_by_tensorflow(model: keras.Model, calibration: Calibration) -> byt
     """Returns an int8 file with the ranges from TensorFlow's own calibration."""
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
         converter = converter_of(model, folder)
-        converter.representative_dataset = lambda: ([image[None]] for image in calibration.images)
+        converter.representative_dataset = lambda: iter(calibration.batches(1))
         return converter.convert()
 
 
@@ -102,9 +102,9 @@ def main() -> int:
     data = np.load(options.data)
     images, labels = data["x_test"][: options.images], data["y_test"][: options.images].ravel()
     model = se_keras.create_model(NETWORK)
-    calibration = calibrate(data["x_train"][:IMAGES], model.input_shape[1:], preprocessing=stored_preprocessing(model))
+    calibration = calibrate(data["x_train"][:IMAGES], inputs_of(model), preprocessing=stored_preprocessing(model))
     calibration = calibration.with_extremes()
-    network = tflite_form(model, calibration.images, squeeze="mean", is_quantized=True)
+    network = tflite_form(model, calibration.feed, squeeze="mean", is_quantized=True)
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         path, float_path = pathlib.Path(folder, "model.tflite"), pathlib.Path(folder, "float.tflite")

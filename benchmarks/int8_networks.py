@@ -28,7 +28,7 @@ from se_keras.export.images import real_images
 from se_keras.export.inference_form import tflite_form
 from se_keras.export.inspect_tflite import read_tflite
 from se_keras.export.layer_loss import layer_losses, lossy
-from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.export.to_tflite import converted
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
@@ -110,8 +110,8 @@ def compared(model: keras.Model, images: np.ndarray, test: tuple[np.ndarray, np.
         options = {"dtype": "int8", "data": images, "overwrite": True, "verbose": 0}
         export.tflite(model, path, **options)
         measure("int8", path)
-        twin.write_bytes(converted(tflite_form(model, images, is_quantized=True), "fp32"))
-        losses, _ = layer_losses(path, twin, images[:32])
+        twin.write_bytes(converted(tflite_form(model, {"images": images}, is_quantized=True), "fp32"))
+        losses, _ = layer_losses(path, twin, {"images": images[:32]})
         rows["int8"] |= {"operations": len(losses), "that lose more than 1%": len(lossy(losses))}
         for count in KEPT:
             export.tflite(model, path, keep_float=[loss.name for loss in losses[:count]], **options)

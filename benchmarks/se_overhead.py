@@ -23,7 +23,7 @@ from timing import interleaved, report, summary
 
 import se_keras
 from se_keras.export.calibration import Calibration
-from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.export.to_tflite import converted
 from se_keras.surgery import deploy
 from se_keras.surgery.fold import fold_batch_norms
@@ -45,7 +45,7 @@ def time_files(name: str, dtype: str, folder: pathlib.Path) -> dict[str, dict[st
     size = se_keras.models.registry.NETWORKS[name].preprocessing.size
     random = np.random.default_rng(0)
     images = random.uniform(0, 255, (8, size, size, 3)).astype("float32")
-    calibration = Calibration(images, 0.0, 255.0)
+    calibration = Calibration({"images": images})
     runs = {}
     for form, model in forms(name).items():
         path = folder / f"{form}.tflite"

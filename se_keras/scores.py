@@ -5,10 +5,12 @@ This module imports Keras only when it is needed, because `se_keras.export.runti
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 SIGNATURES = {
@@ -85,18 +87,36 @@ def kind_named(name: str, shape: Any) -> str:
     return AFTER_ONE_COLUMN[name] if shape[1] == 1 else name
 
 
-def kind_described(file: str | os.PathLike) -> str:
-    """Returns the kind of a model's output, as its JSON description states it.
+def kinds_stated(stated: Any, outputs: Sequence[str]) -> dict[str, str]:
+    """Returns the kind of each output, as a file states them.
+
+    Args:
+        stated: The kind of a single output; or a dictionary from the names of several to theirs, also as JSON; or
+            anything else.
+        outputs: Names of the outputs.
+
+    Returns:
+        For each output a key of `SIGNATURES`; "output" where the file does not state one.
+    """
+    if isinstance(stated, str) and stated.startswith("{"):
+        with contextlib.suppress(ValueError):
+            stated = json.loads(stated)
+    kinds = stated if isinstance(stated, dict) else dict.fromkeys(outputs, stated)
+    return {name: kinds[name] if kinds.get(name) in SIGNATURES else "output" for name in outputs}
+
+
+def kinds_described(file: str | os.PathLike, outputs: Sequence[str]) -> dict[str, str]:
+    """Returns the kind of each output, as a model's JSON description states them.
 
     Args:
         file: The description; it may not exist.
+        outputs: Names of the outputs.
 
     Returns:
-        A key of `SIGNATURES`; "output" if there is no description, or it does not state the kind.
+        As from `kinds_stated`.
     """
     try:
         description = json.loads(pathlib.Path(file).read_text("utf-8"))
     except (OSError, ValueError):
-        return "output"
-    kind = description.get("output") if isinstance(description, dict) else None
-    return kind if kind in SIGNATURES else "output"
+        description = None
+    return kinds_stated(description.get("output") if isinstance(description, dict) else None, outputs)

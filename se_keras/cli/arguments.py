@@ -234,7 +234,11 @@ _EXPORT = [
     _option("--weights", "weights of a network given without a tag; none: random", choices=("imagenet", "none")),
     _option("--size", "height and width of a network's input in pixels", count),
     _option("--class-names", "text file, one name per line (default: the model's own)"),
-    _option("--data", "folder of photos; with train and val in it, calibrates with one and verifies on the other"),
+    _option(
+        "--data",
+        "folder of photos; with train and val in it, calibrates with one and verifies on the other; or an .npz file "
+        "with an array per input",
+    ),
     _option("--output", "file or folder to write (default: out/model.tflite, .onnx, .xml, or out/saved_model)"),
     _switch("--overwrite", "replace an existing file or folder"),
     *_VERDICT,
@@ -243,7 +247,10 @@ _VERIFY = [
     LOADING,
     _option("file", "a SavedModel folder, or a .tflite, .onnx, .xml, or .keras file, made here or elsewhere"),
     _option("--model", "model to compare with: a .keras file, model.tag, or another exported file"),
-    _option("--data", "folder of photos, with or without subfolders per class"),
+    _option(
+        "--data",
+        "folder of photos, with or without subfolders per class; or an .npz file with an array per input, and labels",
+    ),
     *_VERDICT,
 ]
 _BENCHMARK = [

@@ -66,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
     if options.data and not parts and options.dtype in CALIBRATED:
         progress_console.print(
             "calibrated and verified on the same photos; to separate them, put them into folders train and val"
+            if os.path.isdir(options.data)
+            else "calibrated and verified on the same samples; `verify` takes others"
         )
     model = _model_to_export(options)
     _write_export(model, target, calibration, options)

@@ -26,7 +26,9 @@ def open_images(options: argparse.Namespace) -> Data:
 
 
 def refuse_broken(folder: str) -> None:
-    """Rejects a folder that contains a file that cannot be read as an image."""
+    """Rejects a folder that contains a file that cannot be read as an image; an `.npz` file has none."""
+    if folder.endswith(".npz"):
+        return
     paths = [os.path.join(folder, name) for name in image_files(folder)]
     _, faults = separated(paths, verbose=1)
     if faults:

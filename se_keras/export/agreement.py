@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from se_keras.export.images import ImageSet
+from se_keras.export.inputs import Samples
 from se_keras.export.runtime import RUNTIMES
 
 LEAST_PROBABILITY = 1e-12  # runtimes differ in when they flush smaller ones to zero
@@ -63,6 +63,8 @@ class Agreement:
         top5_agreement: Mean share of common classes among the five most probable, or None.
         reference_accuracy: Share of images that the reference classifies correctly, if labeled.
         accuracy: Share of images that the file classifies correctly, if labeled.
+        output: Name of the output, if there are several.
+        unit: What the images are: "images" or "samples".
         answers: The compared values of the reference and of the file, each of shape
             (n, classes); for figures, not for JSON.
     """
@@ -78,6 +80,8 @@ class Agreement:
     top5_agreement: float | None = None
     reference_accuracy: float | None = None
     accuracy: float | None = None
+    output: str = ""
+    unit: str = "images"
     answers: tuple[np.ndarray, np.ndarray] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def failures(self, limits: Limits, *, judge_classes: bool) -> Iterator[str]:
@@ -90,7 +94,8 @@ class Agreement:
         Yields:
             One sentence per violation.
         """
-        where = f"{RUNTIMES[self.runtime]}, {self.count} {self.images} images"
+        output = f", {self.output}" if self.output else ""
+        where = f"{RUNTIMES[self.runtime]}, {self.count} {self.images} {self.unit}{output}"
         if not math.isfinite(self.max_error):
             yield f"{where}: the outputs of the file are not finite."
             return
@@ -120,12 +125,13 @@ class Agreement:
 def compare(
     expected: np.ndarray,
     found: np.ndarray,
-    part: ImageSet,
+    part: Samples,
     *,
     runtime: str,
     dtype: str,
     kind: str = "output",
     greatest: float | None = None,
+    output: str = "",
 ) -> Agreement:
     """Compares two arrays of outputs.
 
@@ -138,6 +144,7 @@ def compare(
         kind: Kind of outputs, a key of `se_keras.scores.SIGNATURES`. A single column of a
             probability or logit is judged as two classes.
         greatest: The reference's largest logit, which vanishing probabilities do not reveal.
+        output: Name of the output, if there are several.
 
     Returns:
         An `Agreement`.
@@ -170,6 +177,8 @@ def compare(
         top5_agreement=_top5(expected, found) if is_classes and expected.shape[1] > 5 else None,
         reference_accuracy=accuracy[0],
         accuracy=accuracy[1],
+        output=output,
+        unit=part.unit,
         answers=(expected_values, found_values),
     )
 

@@ -1,4 +1,4 @@
-"""Images for calibrating a quantized file."""
+"""Samples for calibrating a quantized file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.export.images import check_range, left_out, real_images
+from se_keras.export.images import check_range, left_out
+from se_keras.export.inputs import IMAGE, Feed, Input, filled, part_of, rows_of
+from se_keras.export.model_ends import inputs_of
+from se_keras.export.samples import is_of_images, real_samples
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import stored_preprocessing
 
@@ -20,73 +23,70 @@ MOST_IMAGES = 200
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """The images that a file was calibrated with.
+    """The samples that a file was calibrated with.
 
     Args:
-        images: Float32 array of shape (n, height, width, channels).
-        low: Their smallest value.
-        high: Their largest value.
+        feed: The inputs, in the order of the model's.
     """
 
-    images: np.ndarray
-    low: float
-    high: float
+    feed: Feed
 
     def facts(self) -> dict[str, Any]:
-        """Returns the number of the images and their range, for a file's description."""
-        return {"images": len(self.images), "range": [self.low, self.high]}
+        """Returns the number of the samples and their range, for a file's description; of several inputs, by name."""
+        ranges = {name: [float(values.min()), float(values.max())] for name, values in self.feed.items()}
+        only = next(iter(ranges.values())) if len(ranges) == 1 else ranges
+        return {"images" if "images" in ranges else "samples": rows_of(self.feed), "range": only}
 
     def with_extremes(self) -> Calibration:
         """Returns these images with 0 and 255 among the pixels of the first.
 
         The scale of an integer input is then exactly 1: MediaPipe feeds pixels regardless of the file's scale.
         """
-        images = self.images.copy()
+        ((name, values),) = self.feed.items()
+        images = values.copy()
         images[0, 0, 0], images[0, 0, 1] = 0.0, 255.0
-        return dataclasses.replace(self, images=images)
+        return Calibration({name: images})
 
-    def batches(self, size: int) -> list[np.ndarray]:
-        """Returns the images in batches of one size: all complete ones, and at least one."""
-        images = self.images
-        if len(images) < size:
-            images = np.resize(images, (size, *images.shape[1:]))  # repeats them
-        return [images[start : start + size] for start in range(0, len(images) - size + 1, size)]
+    def batches(self, size: int) -> list[dict[str, np.ndarray]]:
+        """Returns the samples in batches of one size: all complete ones, and at least one."""
+        feed = self.feed if rows_of(self.feed) >= size else filled(self.feed, size)
+        return [part_of(feed, start, start + size) for start in range(0, rows_of(feed) - size + 1, size)]
 
 
 def calibrate(
-    data: Any, shape: Sequence[int], *, preprocessing: Preprocessing | None, least: int = LEAST_IMAGES
+    data: Any, inputs: Sequence[Input], *, preprocessing: Preprocessing | None, least: int = LEAST_IMAGES
 ) -> Calibration:
-    """Reads and checks the images for calibration.
+    """Reads and checks the samples for calibration.
 
     Args:
-        data: A folder, an array, or a `tf.data` pipeline.
-        shape: Height, width, and channels of the model's input.
+        data: As in `real_samples`.
+        inputs: The model's inputs.
         preprocessing: The preprocessing that the model includes, if any: it then expects pixels from 0 to 255.
-        least: Required number of different images.
+        least: Required number of different samples.
 
     Returns:
-        At most 200 images, and their range. Files that cannot be read are skipped and named in a warning.
+        At most 200 samples. Files that cannot be read are skipped and named in a warning.
 
     Raises:
-        ValueError: Fewer than `least` different images, values that are not finite, or images
+        ValueError: Fewer than `least` different samples, values that are not finite, or images
             in the range 0 to 1 for a model that expects 0 to 255.
     """
-    given = real_images(data, None, shape, record=preprocessing or Preprocessing(), most=MOST_IMAGES)
+    given = real_samples(data, None, inputs, record=preprocessing or Preprocessing(), most=MOST_IMAGES)
     if given.broken:
         warnings.warn(left_out(given.broken), stacklevel=3)
-    found = given.images
-    different = len({image.tobytes() for image in found})
+    feed, count = given.feed, rows_of(given.feed)
+    different = len({b"".join(values[row].tobytes() for values in feed.values()) for row in range(count)})
+    noun, more = ("images", "photos") if is_of_images(inputs) else ("samples", "samples")
     if different < least:
         raise ValueError(
-            f"Calibration needs at least {least} different images, or it clips activations; received {len(found)} "
-            f"images, {different} of them different. Pass more photos like those the model will see."
+            f"Calibration needs at least {least} different {noun}, or it clips activations; received {count} {noun}, "
+            f"{different} of them different. Pass more {more} like those the model will see."
         )
-    if not np.isfinite(found).all():
-        raise ValueError("Calibration images must be finite; received NaN or infinite values.")
-    low, high = float(found.min()), float(found.max())
-    if preprocessing is not None:
-        check_range(found)
-    return Calibration(found, low, high)
+    if not all(np.isfinite(values).all() for values in feed.values()):
+        raise ValueError(f"Calibration {noun} must be finite; received NaN or infinite values.")
+    if preprocessing is not None and is_of_images(inputs):
+        check_range(given.images)
+    return Calibration(dict(zip((one.name for one in inputs), feed.values(), strict=True)))
 
 
 def check_data(dtype: str, data: Any) -> None:
@@ -102,28 +102,44 @@ def check_data(dtype: str, data: Any) -> None:
     if data is None:
         raise ValueError(
             f"dtype={dtype!r} needs `data`: at least {LEAST_IMAGES} different images like those the model "
-            "will see, as a folder, an array, or a tf.data pipeline."
+            "will see, as a folder, an array, or a tf.data pipeline; for other inputs, arrays by name."
         )
 
 
-def calibration_for(model: keras.Model, data: Any) -> np.ndarray:
-    """Reads the images for an "int8" file with a dynamic batch.
+def calibration_for(model: keras.Model, data: Any) -> Feed:
+    """Reads the samples for an "int8" file with a dynamic batch.
 
     Args:
-        model: The model, with one input.
+        model: The model.
         data: As in `calibrate`, or None.
 
     Returns:
-        Float32 array of shape (n, height, width, channels), at most 200 images.
+        The inputs in their order, at most 200 samples.
 
     Raises:
         ValueError: As in `check_data` and `calibrate`, or the model has no fixed input size.
     """
     check_data("int8", data)
-    shape = tuple(model.inputs[0].shape[1:])
-    if None in shape:
-        raise ValueError(
-            f"dtype='int8' needs a fixed input size; the input of {model.name!r} is {shape}. Build the model with an "
-            "`input_shape` that states height and width, and load the weights into it."
-        )
-    return calibrate(data, shape, preprocessing=stored_preprocessing(model)).images
+    inputs = inputs_of(model)
+    check_fixed(inputs, model.name, "dtype='int8'")
+    return calibrate(data, inputs, preprocessing=stored_preprocessing(model)).feed
+
+
+def check_fixed(inputs: Sequence[Input], model_name: str, what: str) -> None:
+    """Rejects inputs of any size.
+
+    Args:
+        inputs: The inputs of the model.
+        model_name: The name of the model, for the message.
+        what: What needs a fixed size, as the start of a sentence.
+
+    Raises:
+        ValueError: An input has dimensions of any size.
+    """
+    for one in inputs:
+        if None in one.shape:
+            size = "an `input_shape` that states height and width" if one.kind == IMAGE else "a keras.Input of one size"
+            raise ValueError(
+                f"{what} needs a fixed input size; the input {one.name!r} of {model_name!r} is {one.shape}. Build the "
+                f"model with {size}, and load the weights into it."
+            )

@@ -9,46 +9,61 @@ from typing import Any
 import keras
 
 from se_keras.class_names import class_names_for
+from se_keras.export.inputs import IMAGE, Input
+from se_keras.export.model_ends import inputs_of, main_scores, output_scores
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import stored_preprocessing
-from se_keras.surgery.outputs import scores_of
+from se_keras.scores import Scores
 
 
-def image_facts(shape: Sequence[int | None], preprocessing: Preprocessing | None) -> dict[str, Any]:
-    """Describes how photos become an input of a model.
+def input_facts(inputs: Sequence[Input], preprocessing: Preprocessing | None) -> dict[str, Any] | list[dict[str, Any]]:
+    """Describes the inputs of a model.
 
     Args:
-        shape: Height, width, and channels of the input.
+        inputs: The inputs.
         preprocessing: What the model includes, if anything.
 
     Returns:
-        Height, width, crop, and interpolation; {} if the input is not one of images.
+        For a single input of images, how photos become one: height, width, crop, and interpolation. For another single
+        input, its name, shape, dtype, and range. For several, a list of these.
     """
-    if len(shape) != 3:
-        return {}
-    record = preprocessing or Preprocessing()
-    return {"height": shape[0], "width": shape[1], "crop_pct": record.crop, "interpolation": record.interpolation}
+    if len(inputs) > 1:
+        return [one.facts() for one in inputs]
+    (only,) = inputs
+    if only.kind != IMAGE:
+        return only.facts()
+    record, (height, width) = preprocessing or Preprocessing(), only.shape[:2]
+    return {"height": height, "width": width, "crop_pct": record.crop, "interpolation": record.interpolation}
+
+
+def output_facts(scores: dict[str, Scores]) -> str | dict[str, str]:
+    """Returns the kind of a single output, a key of `se_keras.scores.SIGNATURES`; of several, a dictionary by name."""
+    kinds = {name: one.kind for name, one in scores.items()}
+    return kinds if len(kinds) > 1 else next(iter(kinds.values()))
 
 
 def stored_properties(model: keras.Model, dtype: str, class_names: Sequence[str] | None) -> dict[str, str]:
     """Returns what an `.onnx` or `.xml` file stores about itself.
 
     Args:
-        model: The model, with one input.
+        model: The model.
         dtype: Precision of the file.
         class_names: Class names in the order of the outputs. None: the model's own.
 
     Returns:
-        Text by name: "model", "dtype", "output" (a key of `se_keras.scores.SIGNATURES`), "input" (JSON: size, crop,
-        interpolation, and range), and "class_names" (a JSON list) if there are any.
+        Text by name: "model", "dtype", "output" (a key of `se_keras.scores.SIGNATURES`; of several, a JSON dictionary),
+        "input" (JSON, as in `input_facts`, with the range of images), and "class_names" (a JSON list) if there are any.
 
     Raises:
         ValueError: `class_names` do not fit the outputs.
     """
-    scores, own = scores_of(model), stored_preprocessing(model)
-    image = image_facts(model.inputs[0].shape[1:], own) | {"range": None if own is None else [0, 255]}
-    properties = {"model": model.name, "dtype": dtype, "output": scores.kind, "input": json.dumps(image)}
-    names = class_names_for(model, class_names, scores.classes)
+    scores, own, inputs = output_scores(model), stored_preprocessing(model), inputs_of(model)
+    facts, kinds = input_facts(inputs, own), output_facts(scores)
+    if isinstance(facts, dict) and inputs[0].kind == IMAGE:
+        facts |= {"range": None if own is None else [0, 255]}
+    output = kinds if isinstance(kinds, str) else json.dumps(kinds)
+    properties = {"model": model.name, "dtype": dtype, "output": output, "input": json.dumps(facts)}
+    names = class_names_for(model, class_names, main_scores(scores).classes)
     if names is not None:
         properties["class_names"] = json.dumps(names)
     return properties

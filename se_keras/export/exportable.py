@@ -111,19 +111,6 @@ def _check_numbers_only(model: keras.Model, what: str) -> None:
         )
 
 
-def check_one_input(model: keras.Model) -> None:
-    """Rejects models with several inputs.
-
-    Args:
-        model: A functional model.
-
-    Raises:
-        ValueError: It has another number of inputs than one.
-    """
-    if len(model.inputs) != 1:
-        raise ValueError(f"A model to export must have one input; {model.name!r} has {len(model.inputs)}.")
-
-
 def layers_in_text(model: keras.Model, text: str) -> str:
     """Names the layers of a model that a converter's message mentions.
 

@@ -14,8 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.export.inputs import Feed, part_of, rows_of
 from se_keras.export.inspect_tflite import Operation, TFLiteGraph
-from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.layers import SqueezeExcite
 
 LARGEST_HALF = 65504.0  # of IEEE 754 binary16
@@ -44,13 +45,13 @@ class Headroom:
         return LARGEST_HALF / self.largest_sum if self.largest_sum > 0 else float("inf")
 
 
-def headroom_of_tflite(path: str | os.PathLike, graph: TFLiteGraph, images: np.ndarray) -> tuple[Headroom, ...]:
+def headroom_of_tflite(path: str | os.PathLike, graph: TFLiteGraph, feed: Feed) -> tuple[Headroom, ...]:
     """Returns the headroom of every mean in a `.tflite` file that computes in float.
 
     Args:
         path: The file.
         graph: Its structure.
-        images: Images to run it on, shape (n, height, width, channels).
+        feed: The inputs to run it on.
 
     Returns:
         One entry for each mean over at least ten positions, in the order of the file.
@@ -60,8 +61,8 @@ def headroom_of_tflite(path: str | os.PathLike, graph: TFLiteGraph, images: np.n
         return ()
     runner = TFLiteRunner(path, kernels="reference")
     largest = [0.0] * len(squeezes)
-    for image in images:
-        runner(image[None])
+    for row in range(rows_of(feed)):
+        runner.run(part_of(feed, row, row + 1))
         for number, operation in enumerate(squeezes):
             values = runner.interpreter.get_tensor(operation.inputs[0].index)
             largest[number] = max(largest[number], _largest_sum(values, _window(operation, values)))
@@ -86,17 +87,17 @@ def _window(operation: Operation, values: np.ndarray | None) -> tuple[int, int]:
     return min(window[0], height), min(window[1], width)
 
 
-def headroom_of_model(model: keras.Model, images: np.ndarray) -> tuple[Headroom, ...]:
+def headroom_of_model(model: keras.Model, feed: Feed) -> tuple[Headroom, ...]:
     """Returns the headroom of every squeeze and global pool of a Keras model.
 
     Args:
         model: A functional model.
-        images: Images to run it on, in the scale of its input.
+        feed: The inputs to run it on, in their order.
 
     Returns:
         One entry for each layer that averages at least ten positions, in the order of the model.
     """
-    return headroom_of_squeezes(observed_squeezes(model, images))
+    return headroom_of_squeezes(observed_squeezes(model, feed))
 
 
 def headroom_of_squeezes(squeezes: Iterable[Squeeze]) -> tuple[Headroom, ...]:
@@ -122,14 +123,12 @@ class Squeeze:
     largest_sum: float
 
 
-def observed_squeezes(
-    model: keras.Model, images: np.ndarray, names: Collection[str] | None = None
-) -> tuple[Squeeze, ...]:
-    """Runs a Keras model on images, and observes its squeezes and global pools.
+def observed_squeezes(model: keras.Model, feed: Feed, names: Collection[str] | None = None) -> tuple[Squeeze, ...]:
+    """Runs a Keras model, and observes its squeezes and global pools.
 
     Args:
         model: A functional model.
-        images: The images, in the scale of its input.
+        feed: The inputs, in their order.
         names: Names of the layers to observe. None selects all.
 
     Returns:
@@ -138,10 +137,11 @@ def observed_squeezes(
     layers = [layer for layer in model.layers if _averages(layer) and (names is None or layer.name in names)]
     if not layers:
         return ()
-    inner = keras.Model(model.inputs[0], [layer.input for layer in layers])
+    inner = keras.Model(model.inputs, [layer.input for layer in layers])
     parts = []
-    for start in range(0, len(images), IMAGES_AT_ONCE):
-        maps = keras.tree.flatten(inner.predict_on_batch(images[start : start + IMAGES_AT_ONCE]))
+    for start in range(0, rows_of(feed), IMAGES_AT_ONCE):
+        values = list(part_of(feed, start, start + IMAGES_AT_ONCE).values())
+        maps = keras.tree.flatten(inner.predict_on_batch(values))
         parts.append([_squeeze(layer, values) for layer, values in zip(layers, maps, strict=True)])
     return tuple(_joined(pieces) for pieces in zip(*parts, strict=True))
 

@@ -1,4 +1,4 @@
-"""Images to check an export on: from a folder, an array, or a `tf.data` pipeline, or random."""
+"""Images to check an export on: from a folder, an array, or a `tf.data` pipeline."""
 
 from __future__ import annotations
 
@@ -11,54 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.export.inputs import Samples
 from se_keras.images.folders import has_loose_images, image_files, labeled_files, parts_of, text_of
 from se_keras.images.pixels import check_numbers, is_divided
 from se_keras.images.reading import separated
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocess, stored_preprocessing
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageSet:
-    """A set of images in the scale of a model's input.
-
-    Args:
-        name: Kind of images: "random" or "real".
-        images: Float32 array of shape (n, height, width, channels).
-        labels: Integer label of each image, shape (n,), or None if unknown.
-        folders: Number of subfolders that the labels come from, or None.
-        broken: Files that could not be read and were skipped, with reasons.
-    """
-
-    name: str
-    images: np.ndarray
-    labels: np.ndarray | None = None
-    folders: int | None = None
-    broken: tuple[tuple[str, str], ...] = ()
-
-    def first(self, count: int) -> ImageSet:
-        """Returns the set with only its first `count` images, and their labels."""
-        labels = None if self.labels is None else self.labels[:count]
-        return ImageSet(self.name, self.images[:count], labels)
-
-
-def random_images(shape: Sequence[int], count: int) -> ImageSet:
-    """Generates noise images: half with independent pixels, half with large patches, since photos have both.
-
-    Args:
-        shape: Height, width, and channels.
-        count: Number of images, at least 1.
-
-    Returns:
-        Images with values 0 to 255, the same in every call.
-    """
-    rng = np.random.default_rng(0)
-    height, width, channels = shape
-    coarse = rng.uniform(0, 255, (count, -(-height // 8), -(-width // 8), channels))
-    patches = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
-    noise = rng.uniform(0, 255, (count, height, width, channels))
-    mixed = np.where((np.arange(count) % 2 == 0)[:, None, None, None], noise, patches)
-    return ImageSet("random", mixed.astype("float32"))
 
 
 def real_images(
@@ -69,7 +27,7 @@ def real_images(
     record: Preprocessing,
     most: int,
     class_names: Sequence[str] = (),
-) -> ImageSet:
+) -> Samples:
     """Reads images and resizes them to a model's input size.
 
     Args:
@@ -97,7 +55,7 @@ def real_images(
         record = dataclasses.replace(record, size=(shape[0], shape[1]))
         return _from_folder(data, labels, record, most, class_names)
     if hasattr(data, "ndim"):
-        _check_count(labels, len(data))
+        check_label_count(labels, len(data))
         images, own = np.asarray(data[:most]), None if labels is None else labels[:most]
     else:
         images, own = _from_batches(data, most)
@@ -106,10 +64,11 @@ def real_images(
     if len(images) == 0:
         raise ValueError("`data` must hold at least one image; received none.")
     check_numbers(images)
-    _check_count(own, len(images))
+    check_label_count(own, len(images))
     if tuple(images.shape[1:]) != tuple(shape):
         images = preprocess(images, dataclasses.replace(record, size=(shape[0], shape[1])))
-    return ImageSet("real", images.astype("float32"), None if own is None else np.asarray(own, "int64"))
+    feed = {"images": images.astype("float32")}
+    return Samples("real", feed, None if own is None else np.asarray(own, "int64"))
 
 
 def preparation_of(model: keras.Model | None, size: Sequence[int]) -> Preprocessing:
@@ -162,14 +121,14 @@ def _from_folder(
     record: Preprocessing,
     most: int,
     class_names: Sequence[str],
-) -> ImageSet:
+) -> Samples:
     root = pathlib.Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder of images at {os.fspath(folder)!r}.")
     paths, own, folders = _listed(root, class_names)
     if not paths:
         raise ValueError(f"The folder {os.fspath(folder)!r} holds no image files.")
-    _check_count(labels, len(paths))
+    check_label_count(labels, len(paths))
     labels, folders = (own, folders) if labels is None else (labels, None)
     chosen = np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int))
     readable, faults = separated([paths[i] for i in chosen])
@@ -178,9 +137,8 @@ def _from_folder(
         raise ValueError(f"The folder {os.fspath(folder)!r} holds no image that can be read: {left_out(broken)}")
     chosen = chosen[readable]
     images = preprocess([paths[i] for i in chosen], record)
-    return ImageSet(
-        "real", images, None if labels is None else np.asarray([labels[i] for i in chosen], "int64"), folders, broken
-    )
+    kept = None if labels is None else np.asarray([labels[i] for i in chosen], "int64")
+    return Samples("real", {"images": images}, kept, folders, broken)
 
 
 def _listed(
@@ -213,6 +171,16 @@ def _from_batches(data: Iterable[Any], most: int) -> tuple[np.ndarray, list[int]
     return found, labels[:most] or None
 
 
-def _check_count(labels: Sequence[int] | None, count: int) -> None:
+def check_label_count(labels: Sequence[int] | None, count: int, *, unit: str = "image") -> None:
+    """Rejects labels of which there are not as many as samples.
+
+    Args:
+        labels: The labels, or None.
+        count: Number of samples.
+        unit: What one sample is, for the message.
+
+    Raises:
+        ValueError: The numbers differ.
+    """
     if labels is not None and len(labels) != count:
-        raise ValueError(f"`labels` must have one entry per image; received {len(labels)} for {count} images.")
+        raise ValueError(f"`labels` must have one entry per {unit}; received {len(labels)} for {count} {unit}s.")

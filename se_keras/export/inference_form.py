@@ -15,7 +15,8 @@ import numpy as np
 from se_keras.export.gpu_form import gpu_form
 from se_keras.export.headroom import headroom_of_squeezes, observed_squeezes
 from se_keras.export.image_scale import scale_in_kernel
-from se_keras.export.images import random_images
+from se_keras.export.inputs import Feed, part_of, random_feed, takes_text
+from se_keras.export.model_ends import answers_of, inputs_of
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Graph
 from se_keras.surgery.constant_gates import constant_gates
@@ -28,7 +29,6 @@ from se_keras.surgery.stage import staged
 
 Pass = Callable[[Graph], Graph]
 
-OPEN_SIZE = 128  # for models that take any size: above the minimum of every network
 LARGEST_DIFFERENCE = 1e-3  # relative to the largest output; rounding through 150 layers stays far below
 ROUNDING = 2.0**-20  # relative perturbation of the input, to measure its effect on the outputs
 SHAKEN_DIFFERENCE = 50  # times that effect, if this is more
@@ -42,7 +42,7 @@ def inference_form(model: keras.Model) -> keras.Model:
     """Applies `surgery.deploy` to a model in float32, and compares both forms.
 
     Args:
-        model: A functional or sequential model with one input.
+        model: A functional or sequential model.
 
     Returns:
         The deployed model.
@@ -79,7 +79,7 @@ def float32_form(model: keras.Model, *passes: Pass) -> tuple[Graph, keras.Model]
     """Builds the deployed form of a model in float32, and compares both forms.
 
     Args:
-        model: A functional or sequential model with one input.
+        model: A functional or sequential model.
         *passes: Further passes over the deployed graph, each exact up to rounding.
 
     Returns:
@@ -101,13 +101,13 @@ def rewritten(graph: Graph, *passes: Pass) -> Graph:
 
 
 def tflite_form(
-    model: keras.Model, images: np.ndarray | None, *, squeeze: str = "auto", is_quantized: bool = False
+    model: keras.Model, feed: Feed | None, *, squeeze: str = "auto", is_quantized: bool = False
 ) -> keras.Model:
     """Rewrites a model for conversion to a `.tflite` file.
 
     Args:
-        model: A functional or sequential model with one input of fixed size.
-        images: Images like those the model will see, in the range of its input, or None.
+        model: A functional or sequential model with inputs of fixed size.
+        feed: Inputs like those the model will see, in their order, or None.
         squeeze: As in `export.tflite`.
         is_quantized: Whether activations become integers: dead SE blocks then become constants.
 
@@ -119,11 +119,11 @@ def tflite_form(
     """
     passes = (gpu_form, staged) if squeeze == "staged" else (gpu_form,)
     graph, form = float32_form(model, *passes)
-    if images is None or (squeeze != "auto" and not is_quantized):
+    if feed is None or (squeeze != "auto" and not is_quantized):
         return form
-    squeezes = observed_squeezes(form, images[:FIRST_IMAGES])
+    squeezes = observed_squeezes(form, part_of(feed, 0, FIRST_IMAGES))
     means = {observed.name: observed.means for observed in squeezes}
-    dead = _confirmed_dead(graph, form, means, images) if is_quantized else {}
+    dead = _confirmed_dead(graph, form, means, feed) if is_quantized else {}
     near = [entry.name for entry in headroom_of_squeezes(squeezes) if entry.ratio < SAFE_RATIO]
     if squeeze == "auto" and near:
         passes = (gpu_form, functools.partial(staged, names=near))
@@ -132,14 +132,12 @@ def tflite_form(
     return build_model(rewritten(constant_gates(graph, dead), *passes))
 
 
-def _confirmed_dead(
-    graph: Graph, form: keras.Model, means: dict[str, np.ndarray], images: np.ndarray
-) -> dict[str, np.ndarray]:
+def _confirmed_dead(graph: Graph, form: keras.Model, means: dict[str, np.ndarray], feed: Feed) -> dict[str, np.ndarray]:
     suspects = dead_blocks(graph, form, means, steps=SUSPICIOUS_STEPS)
     if not suspects:
         return {}
     names = {name for block in suspects for name in (block, f"{block}_squeeze")}
-    means = {observed.name: observed.means for observed in observed_squeezes(form, images, names)}
+    means = {observed.name: observed.means for observed in observed_squeezes(form, feed, names)}
     return dead_blocks(graph, form, means)
 
 
@@ -190,7 +188,9 @@ def _constant_gate(block: SqueezeExcite) -> np.ndarray:
 
 
 def check_same(form: keras.Model, model: keras.Model) -> None:
-    """Compares two forms of a model on two random images; a model that computes in half precision is not compared.
+    """Compares two forms of a model on two random samples.
+
+    A model that takes text or computes in half precision is not compared.
 
     The outputs may differ by 1e-3 of the largest output. In some untrained networks, merely rounding the input changes
     the outputs more; there they may differ by 50 times that change.
@@ -202,17 +202,16 @@ def check_same(form: keras.Model, model: keras.Model) -> None:
     Raises:
         ValueError: The outputs of the two forms differ, which is a bug in this package.
     """
-    shape = [size if size is not None else OPEN_SIZE for size in model.inputs[0].shape[1:]]
-    if len(shape) != 3 or computes_in_half(model):
+    inputs = inputs_of(model)
+    if takes_text(inputs) or computes_in_half(model):
         return
-    images = random_images(shape, 2).images
-    answers = _answers(model, images)
-    difference = _difference(_answers(form, images), answers)
+    feed = random_feed(inputs, 2)
+    answers = answers_of(model, feed)
+    difference = _difference(answers_of(form, feed), answers)
     if difference <= LARGEST_DIFFERENCE:
         return
     # Logits of a random network can reach tens of thousands, and their softmax amplifies the last bit of rounding.
-    signs = np.random.default_rng(0).choice([-ROUNDING, ROUNDING], images.shape)
-    shaken = _difference(_answers(model, (images * (1 + signs)).astype(images.dtype)), answers)
+    shaken = _difference(answers_of(model, perturbed(feed, ROUNDING)), answers)
     if not difference <= SHAKEN_DIFFERENCE * shaken:
         raise ValueError(
             f"The outputs of the deployed form of {model.name!r} differ from the model's by {difference:.2g} of the "
@@ -221,8 +220,14 @@ def check_same(form: keras.Model, model: keras.Model) -> None:
         )
 
 
-def _answers(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
-    return [keras.ops.convert_to_numpy(answer) for answer in keras.tree.flatten(model(images, training=False))]
+def perturbed(feed: Feed, rounding: float) -> dict[str, np.ndarray]:
+    """Returns inputs whose floats differ by a relative error of this size; integers stay."""
+    return {name: _perturbed(values, rounding) if values.dtype.kind == "f" else values for name, values in feed.items()}
+
+
+def _perturbed(values: np.ndarray, rounding: float) -> np.ndarray:
+    signs = np.random.default_rng(0).choice([-rounding, rounding], values.shape)
+    return (values * (1 + signs)).astype(values.dtype)
 
 
 def _difference(answers: list[np.ndarray], references: list[np.ndarray]) -> float:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from se_keras.export.agreement import LIMITS
+from se_keras.export.inputs import Feed, part_of
 from se_keras.export.inspect_tflite import RIM, TFLiteGraph, read_tflite
 from se_keras.export.layer_loss import layer_losses
-from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.tflite_runtime import TFLiteRunner
 
 AUTO = "auto"
 LARGEST_SHARE = 0.25  # of the tensors: with more in float, a file of 16-bit weights is the better one
@@ -26,7 +27,7 @@ Quantize = Callable[[Sequence[str]], bytes]
 
 
 def names_to_keep(
-    content: bytes, keep_float: Sequence[str] | str, batches: Sequence[np.ndarray], quantize: Quantize
+    content: bytes, keep_float: Sequence[str] | str, batches: Sequence[Feed], quantize: Quantize
 ) -> list[str]:
     """Finds the operations that stay in float: those that compute the kept tensors, and those that read them.
 
@@ -34,7 +35,7 @@ def names_to_keep(
         content: The content of the float `.tflite` file that is quantized.
         keep_float: Names of layers or tensors; or "auto": as few tensors as possible, and none if the integer file
             agrees with the float file on the images.
-        batches: Images, in arrays of the input's shape.
+        batches: The inputs, in batches of the file's size.
         quantize: A function from names of tensors to the content of the file whose operations that compute them stay
             in float.
 
@@ -50,7 +51,7 @@ def names_to_keep(
         graph = read_tflite(path)
         if keep_float != AUTO:
             return _with_readers(graph, _named(graph, keep_float))
-        return _measured(path, graph, np.concatenate(batches), quantize)
+        return _measured(path, graph, _joined(batches), quantize)
 
 
 def _with_readers(graph: TFLiteGraph, tensors: Sequence[str]) -> list[str]:
@@ -80,8 +81,12 @@ def _names_of(tensor: str) -> Iterator[str]:
         yield from (part, re.sub(r"_\d+$", "", part))
 
 
-def _measured(path: pathlib.Path, graph: TFLiteGraph, images: np.ndarray, quantize: Quantize) -> list[str]:
-    expected = TFLiteRunner(path)(images)
+def _joined(batches: Sequence[Feed]) -> Feed:
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _measured(path: pathlib.Path, graph: TFLiteGraph, feed: Feed, quantize: Quantize) -> list[str]:
+    expected = _answer(path, feed)
     if expected.ndim != 2 or expected.shape[1] < 2:
         return []
     least = LIMITS["int8"].top1_agreement or 0.0
@@ -89,12 +94,12 @@ def _measured(path: pathlib.Path, graph: TFLiteGraph, images: np.ndarray, quanti
     def agreement(names: Sequence[str]) -> float:
         written = path.with_name("int8.tflite")
         written.write_bytes(quantize(_with_readers(graph, names)))
-        return float((TFLiteRunner(written)(images).argmax(-1) == expected.argmax(-1)).mean())
+        return float((_answer(written, feed).argmax(-1) == expected.argmax(-1)).mean())
 
     share = agreement([])
     if share >= least:
         return []
-    names = [loss.name for loss in layer_losses(path.with_name("int8.tflite"), path, images[:LOSS_IMAGES])[0]]
+    names = [loss.name for loss in layer_losses(path.with_name("int8.tflite"), path, part_of(feed, 0, LOSS_IMAGES))[0]]
     most = int(LARGEST_SHARE * len(names))
     count = _fewest(lambda count: agreement(names[:count]) >= least, most)
     if count is None:
@@ -105,6 +110,11 @@ def _measured(path: pathlib.Path, graph: TFLiteGraph, images: np.ndarray, quanti
             stacklevel=4,
         )
     return _with_readers(graph, names[: count or 0])
+
+
+def _answer(path: pathlib.Path, feed: Feed) -> np.ndarray:
+    runner = TFLiteRunner(path)
+    return runner.run(feed)[runner.answer]
 
 
 def _fewest(suffices: Callable[[int], bool], most: int) -> int | None:

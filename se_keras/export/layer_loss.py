@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from se_keras.export.calibration import Calibration
+from se_keras.export.inputs import Feed, in_order
 from se_keras.export.inspect_tflite import RIM, Operation, TFLiteGraph, read_tflite
-from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.tflite_file import dequantized, packed, read_model
+from se_keras.export.tflite_runtime import TFLiteRunner
 
 LEAST_DECIBELS = 20.0  # below it, the noise has more than 1% of the signal's power
 
@@ -64,14 +65,14 @@ class _Pair:
 
 
 def layer_losses(
-    path: str | os.PathLike, float_path: str | os.PathLike, images: np.ndarray
+    path: str | os.PathLike, float_path: str | os.PathLike, feed: Feed
 ) -> tuple[tuple[LayerLoss, ...], int]:
     """Measures the loss of each operation.
 
     Args:
         path: An integer `.tflite` file.
         float_path: The same graph in float, whose tensors have the same names.
-        images: Images to run both on, shape (n, height, width, channels).
+        feed: The inputs to run both on.
 
     Returns:
         The losses of all operations with a counterpart in float, the largest loss of an operation alone first, and the
@@ -88,7 +89,7 @@ def layer_losses(
             f"No operation of {os.fspath(path)!r} has a counterpart in float with the same name. Pass the model that "
             "it was exported from, or the same export with dtype='fp32'."
         )
-    powers = _powers(path, float_path, pairs, images)
+    powers = _powers(path, float_path, pairs, feed)
     names_of = {index: name for name, index in names.items()}
     losses = [
         LayerLoss(names_of[pair.output], pair.operation.name, _decibels(*alone), _decibels(*within), pair.place)
@@ -161,7 +162,7 @@ def _is_same(operation: Operation, other: Operation) -> bool:
 
 
 def _powers(
-    path: str | os.PathLike, float_path: str | os.PathLike, pairs: Sequence[_Pair], images: np.ndarray
+    path: str | os.PathLike, float_path: str | os.PathLike, pairs: Sequence[_Pair], feed: Feed
 ) -> list[np.ndarray]:
     """Returns the power of signal and noise of each pair alone and within the network, shapes (2, 2, channels)."""
     model = read_model(pathlib.Path(float_path).read_bytes())
@@ -171,10 +172,9 @@ def _powers(
         pieces_path.write_bytes(packed(model))
         file, whole, pieces = (_Observed(one) for one in (path, float_path, pieces_path))
         powers = [np.zeros((2, 2, _channels(pair.operation.outputs[0].shape))) for pair in pairs]
-        size = file.runner.input_shape[0] or 1
-        for batch in Calibration(images, 0.0, 255.0).batches(size):
-            file.runner.run_one(batch)
-            whole.runner.run_one(batch)
+        for batch in Calibration(feed).batches(file.runner.batch or 1):
+            for observed in (file, whole):
+                observed.runner.run_one(in_order(observed.runner.inputs, batch))
             for pair in pairs:
                 for index, copied in feeds[pair.place].items():
                     source = pair.sources.get(index)

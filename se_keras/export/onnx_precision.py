@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from se_keras.export.inputs import Feed, part_of
 from se_keras.export.onnx_ranges import onnx_ranges
 
 COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -63,7 +64,7 @@ def in_half_precision(model: Any) -> Any:
     return module.convert_float_to_float16(model, keep_io_types=True)
 
 
-def in_8_bits(model: Any, images: np.ndarray) -> Any:
+def in_8_bits(model: Any, feed: Feed) -> Any:
     """Quantizes weights, per channel, and activations; inputs and outputs stay in float.
 
     What precedes the first convolution or dense layer stays in float, so that the normalized image is quantized once,
@@ -71,8 +72,8 @@ def in_8_bits(model: Any, images: np.ndarray) -> Any:
     agree no better on the bundled SE-ResNet-20.
 
     Args:
-        model: An `onnx.ModelProto` whose input is named "images".
-        images: Float32 array of shape (n, height, width, channels), for the ranges of activations.
+        model: An `onnx.ModelProto`.
+        feed: Values of its inputs by their names, for the ranges of activations.
 
     Returns:
         A new model with pairs of QuantizeLinear and DequantizeLinear.
@@ -87,25 +88,25 @@ def in_8_bits(model: Any, images: np.ndarray) -> Any:
         quantization.quantize_static(
             os.fspath(source),
             os.fspath(result),
-            _FirstImage(images),
+            _FirstSample(feed),
             quant_format=quantization.QuantFormat.QDQ,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=_kept(model.graph),
-            extra_options={"TensorQuantOverrides": _overrides(onnx_ranges(model, images))},
+            extra_options={"TensorQuantOverrides": _overrides(onnx_ranges(model, feed))},
         )
         return onnx.load(os.fspath(result))
 
 
-class _FirstImage:
-    """One image for the quantizer's own calibration, whose ranges are replaced."""
+class _FirstSample:
+    """One sample for the quantizer's own calibration, whose ranges are replaced."""
 
-    def __init__(self, images: np.ndarray) -> None:
-        self.left = [images[:1]]
+    def __init__(self, feed: Feed) -> None:
+        self.left = [part_of(feed, 0, 1)]
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        return {"images": self.left.pop()} if self.left else None
+        return self.left.pop() if self.left else None
 
 
 def _overrides(ranges: Mapping[str, tuple[float, float]]) -> dict[str, list[dict[str, Any]]]:

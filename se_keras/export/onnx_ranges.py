@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-
+from se_keras.export.inputs import Feed, part_of, rows_of
 from se_keras.export.ranges import Observed, Response, hard_sigmoid, hard_swish, identity, sigmoid, swish
 
 RESPONSES: Mapping[frozenset[str], Response] = {
@@ -22,12 +21,12 @@ RESPONSES: Mapping[frozenset[str], Response] = {
 """By the operations that read a tensor."""
 
 
-def onnx_ranges(model: Any, images: np.ndarray) -> dict[str, tuple[float, float]]:
+def onnx_ranges(model: Any, feed: Feed) -> dict[str, tuple[float, float]]:
     """Returns the ranges in which images lose least.
 
     Args:
-        model: An `onnx.ModelProto` with one input and with the shapes and types of its tensors.
-        images: Float32 array of shape (n, height, width, channels).
+        model: An `onnx.ModelProto` with the shapes and types of its tensors.
+        feed: Values of its inputs by their names.
 
     Returns:
         The range of each computed float tensor, by its name. What an output is computed from keeps the range of all
@@ -41,11 +40,11 @@ def onnx_ranges(model: Any, images: np.ndarray) -> dict[str, tuple[float, float]
         return observed.range_of_all() if name in ends else observed.best_range(responses.get(name, identity))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = _observed(model, names, images, pool)
+        found = _observed(model, names, feed, pool)
         return dict(zip(found, pool.map(chosen, found, found.values()), strict=True))
 
 
-def _observed(model: Any, names: list[str], images: np.ndarray, pool: ThreadPoolExecutor) -> dict[str, Observed]:
+def _observed(model: Any, names: list[str], feed: Feed, pool: ThreadPoolExecutor) -> dict[str, Observed]:
     onnx, runtime = importlib.import_module("onnx"), importlib.import_module("onnxruntime")
     observable = onnx.ModelProto()
     observable.CopyFrom(model)
@@ -56,8 +55,8 @@ def _observed(model: Any, names: list[str], images: np.ndarray, pool: ThreadPool
     content = observable.SerializeToString()
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     found = {name: Observed(seed=place) for place, name in enumerate(names)}
-    for image in images:
-        results = session.run(names, {model.graph.input[0].name: image[None]})
+    for row in range(rows_of(feed)):
+        results = session.run(names, part_of(feed, row, row + 1))
         list(pool.map(lambda one, result: one.add(result), found.values(), results))
     return found
 

@@ -9,14 +9,13 @@ import os
 import sys
 from typing import Any
 
-import numpy as np
-
 from se_keras.errors import missing_package
+from se_keras.export.inputs import Feed, part_of, rows_of
 from se_keras.export.openvino_ranges import set_ranges
 from se_keras.native_output import native_output_held
 
 
-def quantized_to_8_bits(model: Any, images: np.ndarray) -> Any:
+def quantized_to_8_bits(model: Any, feed: Feed) -> Any:
     """Quantizes weights and activations with NNCF, and then sets ranges of activations with `set_ranges`.
 
     NNCF's defaults lose more on networks with SE: it corrects biases from the means of each layer, and cuts the ranges
@@ -25,7 +24,7 @@ def quantized_to_8_bits(model: Any, images: np.ndarray) -> Any:
 
     Args:
         model: An `openvino.Model` in float; operations that OpenVINO has in one piece are joined in place.
-        images: Float32 array of shape (n, height, width, channels), for the ranges of activations.
+        feed: Values of its inputs by their names, for the ranges of activations.
 
     Returns:
         The quantized `openvino.Model`.
@@ -44,12 +43,12 @@ def quantized_to_8_bits(model: Any, images: np.ndarray) -> Any:
     with native_output_held(), contextlib.redirect_stdout(io.StringIO()):  # of its progress bars
         quantized = nncf.quantize(
             model,
-            nncf.Dataset([image[None] for image in images]),
+            nncf.Dataset([part_of(feed, row, row + 1) for row in range(rows_of(feed))]),
             preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(images),
+            subset_size=rows_of(feed),
             advanced_parameters=advanced,
         )
-    set_ranges(quantized, model, images)
+    set_ranges(quantized, model, feed)
     return quantized
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from se_keras.export.inputs import Feed, part_of, rows_of
 from se_keras.export.ranges import Observed, Response, hard_sigmoid, hard_swish, identity, sigmoid, swish
 
 LEVELS = 256
@@ -21,7 +22,7 @@ RESPONSES: Mapping[frozenset[str], Response] = {
 """By the operations that read a tensor."""
 
 
-def set_ranges(quantized: Any, model: Any, images: np.ndarray) -> None:
+def set_ranges(quantized: Any, model: Any, feed: Feed) -> None:
     """Sets the ranges of a quantized model to those in which images lose least.
 
     Ranges per channel, which NNCF chooses in front of depthwise convolutions, stay as they are.
@@ -29,12 +30,12 @@ def set_ranges(quantized: Any, model: Any, images: np.ndarray) -> None:
     Args:
         quantized: An `openvino.Model` as NNCF quantizes it, changed in place.
         model: The `openvino.Model` in float that it was quantized from.
-        images: Float32 array of shape (n, height, width, channels).
+        feed: Values of its inputs by their names.
     """
     names = {operation.get_friendly_name() for operation in model.get_ops()}
     steps = [one for one in quantized.get_ops() if _is_of_tensor(one) and _source(one) in names]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = _observed(model, sorted({_source(one) for one in steps}), images, pool)
+        found = _observed(model, sorted({_source(one) for one in steps}), feed, pool)
         ranges = list(pool.map(lambda one: found[_source(one)].best_range(_response(one)), steps))
     for operation, (low, high) in zip(steps, ranges, strict=True):
         _set_range(operation, *with_exact_zero(low, high))
@@ -76,7 +77,7 @@ def _set_range(operation: Any, low: float, high: float) -> None:
         operation.input(place).replace_source_output(openvino.opset13.constant(values).output(0))
 
 
-def _observed(model: Any, names: Sequence[str], images: np.ndarray, pool: ThreadPoolExecutor) -> dict[str, Observed]:
+def _observed(model: Any, names: Sequence[str], feed: Feed, pool: ThreadPoolExecutor) -> dict[str, Observed]:
     import openvino
 
     observable = model.clone()
@@ -85,7 +86,7 @@ def _observed(model: Any, names: Sequence[str], images: np.ndarray, pool: Thread
     compiled = openvino.Core().compile_model(observable, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     places = compiled.outputs[-len(names) :]
     found = {name: Observed(seed=place) for place, name in enumerate(names)}
-    for image in images:
-        results = compiled(image[None])
+    for row in range(rows_of(feed)):
+        results = compiled(part_of(feed, row, row + 1))
         list(pool.map(Observed.add, found.values(), [results[place] for place in places]))
     return found

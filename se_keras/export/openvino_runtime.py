@@ -5,15 +5,17 @@ from __future__ import annotations
 import collections
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from se_keras.errors import missing_package
+from se_keras.export.inputs import input_of_file
 from se_keras.export.runtime import Runner, answer_among
 from se_keras.file_kinds import damaged
 from se_keras.native_output import native_output_held
-from se_keras.scores import SIGNATURES
+from se_keras.scores import kinds_stated
 
 SECTION = "se_keras"  # of the information that a model stores about itself
 
@@ -87,17 +89,21 @@ class OpenVinoRunner(Runner):
         except RuntimeError as error:
             raise ValueError(f"OpenVINO cannot run {os.fspath(path)!r}: {error}") from error
         self.request = compiled.create_infer_request()
-        self.dtype = model.input(0).element_type.to_dtype()
-        self.input_shape = _sizes(model.input(0))
-        names = [output_name(output) for output in model.outputs]
-        self.output = compiled.output(names.index(answer_among(names)))
-        stated = stored_information(model).get("output")
-        self.kind = stated if stated in SIGNATURES else "output"
+        self.inputs = tuple(
+            input_of_file(output_name(one), _sizes(one)[1:], np.dtype(one.element_type.to_dtype()).name)
+            for one in model.inputs
+        )
+        self.batch = _sizes(model.inputs[0])[0]
+        self.outputs = tuple(output_name(output) for output in model.outputs)
+        self.ports = compiled.outputs
+        self.answer = answer_among(self.outputs)
+        self.kinds = kinds_stated(stored_information(model).get("output"), self.outputs)
 
-    def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs a batch; arguments and result as in `__call__`."""
-        found = self.request.infer([np.ascontiguousarray(images, dtype=self.dtype)])
-        return np.array(found[self.output], "float32")
+    def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs a batch; arguments and result as in `Runner.run_one`."""
+        pairs = zip(self.inputs, values, strict=True)
+        found = self.request.infer([np.ascontiguousarray(value, dtype=one.dtype) for one, value in pairs])
+        return [np.array(found[port], "float32") for port in self.ports]
 
 
 def stored_information(model: Any) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from se_keras.errors import one_of
+from se_keras.export.inputs import Feed
 from se_keras.export.runtime import RUNTIMES, format_of
 
 # Chromium's and Chrome's software driver, which computes on the CPU in place of a GPU.
@@ -25,6 +26,9 @@ SOFTWARE_DRIVERS = (
 DRIVER_FOLDERS = ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d")
 DRIVER_VARIABLES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")
 FURTHER_DRIVERS = "VK_ADD_DRIVER_FILES"
+
+
+TIMED_SIZE = 224  # of dimensions of any size
 
 
 class RuntimeRefusedError(RuntimeError):
@@ -40,7 +44,7 @@ class Worker:
         threads: CPU threads, at least 1.
 
     Attributes:
-        input_shape: (batch, height, width, channels); None for dimensions of any size.
+        batch: Samples per call of the runtime; None for any number.
 
     Raises:
         RuntimeRefusedError: The runtime does not open the model.
@@ -76,7 +80,7 @@ class Worker:
             **known,
         }
         try:
-            self.input_shape = tuple(self._ask(setup)["input_shape"])
+            self.batch = self._ask(setup)["batch"]
         except BaseException:
             self.close()
             raise
@@ -96,23 +100,24 @@ class Worker:
                 stream.close()
         self.folder.cleanup()
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Runs the model on images; arguments and result as in `Runner.__call__`."""
-        files = {name: os.path.join(self.folder.name, f"{name}.npy") for name in ("images", "outputs")}
-        np.save(files["images"], images)
+    def run(self, feed: Feed) -> dict[str, np.ndarray]:
+        """Runs the model; arguments and result as in `Runner.run`."""
+        files = {name: os.path.join(self.folder.name, f"{name}.npz") for name in ("inputs", "outputs")}
+        np.savez(files["inputs"], **feed)  # type: ignore[arg-type]
         self._ask({"command": "run", **files})
-        return np.load(files["outputs"])
+        with np.load(files["outputs"]) as outputs:
+            return dict(outputs)
 
     def time(self, batch: int = 1) -> float:
         """Times one call.
 
         Args:
-            batch: Number of images, at least 1. A file with a fixed batch processes them sequentially.
+            batch: Number of samples, at least 1. A file with a fixed batch processes them sequentially.
 
         Returns:
             Wall-clock seconds of the runtime alone.
         """
-        return self._ask({"command": "time", "batch": batch})["seconds"]
+        return self._ask({"command": "time", "batch": batch, "size": TIMED_SIZE})["seconds"]
 
     def peak_memory(self) -> int:
         """Returns the peak memory in bytes that opening and running the model added to its idle runtime so far."""

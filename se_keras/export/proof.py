@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
-from se_keras.export.images import random_images
-from se_keras.export.inference_form import OPEN_SIZE
-from se_keras.export.runtime import RUNTIMES, format_of, open_runner
+from se_keras.export.inference_form import perturbed
+from se_keras.export.inputs import Feed, part_of, random_feed, takes_text
+from se_keras.export.model_ends import answers_of, inputs_of, output_scores
+from se_keras.export.runtime import RUNTIMES, Runner, format_of, open_runner
 
-FEW = 8  # images like those the model will see
+FEW = 8  # samples like those the model will see
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +46,16 @@ TOLERANCES = {"fp32": EXACT, "fp16": HALF, "int8": EIGHT_BITS, "int16x8": EIGHT_
 
 
 def check_file(
-    path: str | os.PathLike, model: keras.Model, *, tolerance: Tolerance = EXACT, images: np.ndarray | None = None
+    path: str | os.PathLike, model: keras.Model, *, tolerance: Tolerance = EXACT, feed: Feed | None = None
 ) -> None:
-    """Runs a file and its model on the same images, and rejects the file if they differ.
+    """Runs a file and its model on the same inputs, and rejects the file if they differ.
 
     Args:
         path: The file or folder, under a name with its own suffix.
         model: The model that it was written from.
         tolerance: How far their answers may be apart.
-        images: Images like those the model will see. Default: random ones. Models that do not take images, or have
-            several outputs, are only opened.
+        feed: Inputs like those the model will see, in their order. Default: random ones. Files of models that take
+            text are only opened.
 
     Raises:
         ValueError: The runtime does not open the file, or the answers differ.
@@ -66,22 +68,33 @@ def check_file(
             f"The converted file does not load: {error}. If it is quantized, the outputs of a layer were nearly "
             "constant on `data`; pass photos like those the model was trained on."
         ) from error
-    shape = [size if size is not None else OPEN_SIZE for size in model.inputs[0].shape[1:]]
-    if len(shape) != 3 or len(model.outputs) > 1:
+    inputs = inputs_of(model)
+    if takes_text(inputs):
         return
-    images = random_images(shape, 2).images if images is None else images[:FEW]
-    found, expected = runner(images), _answers(model, images)
-    difference = _distance(found, expected, tolerance.step)
-    if np.isfinite(expected).all() and not _is_tolerated(difference, model, images, tolerance):
-        raise ValueError(
-            f"In {RUNTIMES[format_of(path)]}, the converted file does not answer like {model.name!r}, so it is not "
-            f"written: the answers differ by {difference:.2g} of their size; at most {tolerance.most:.2g} is allowed."
-        )
+    feed = random_feed(inputs, 2) if feed is None else part_of(feed, 0, FEW)
+    found, expected = _found(runner, list(output_scores(model)), feed), _answers(model, feed)
+    differences = [_distance(a, b, tolerance.step) for a, b in zip(found, expected, strict=True)]
+    for number, difference in enumerate(differences):
+        if np.isfinite(expected[number]).all() and not _is_tolerated(difference, model, feed, tolerance, number):
+            where = f" of output {number}" if len(expected) > 1 else ""
+            raise ValueError(
+                f"In {RUNTIMES[format_of(path)]}, the converted file does not answer like {model.name!r}, so it is not "
+                f"written: the answers{where} differ by {difference:.2g} of their size; at most {tolerance.most:.2g} "
+                "is allowed."
+            )
 
 
-def _is_tolerated(difference: float, model: keras.Model, images: np.ndarray, tolerance: Tolerance) -> bool:
-    is_small = math.isfinite(difference) and difference <= tolerance.most
-    return is_small or difference <= tolerance.times * _shaken(model, images, tolerance)
+def _found(runner: Runner, names: Sequence[str], feed: Feed) -> list[np.ndarray]:
+    """Returns the answers of a file in the order of the model's outputs."""
+    answers = runner.run(feed)
+    return [answers[name] for name in names] if len(names) > 1 else [answers[runner.answer]]
+
+
+def _is_tolerated(difference: float, model: keras.Model, feed: Feed, tolerance: Tolerance, number: int) -> bool:
+    if math.isfinite(difference) and difference <= tolerance.most:
+        return True
+    shaken = _answers(model, perturbed(feed, tolerance.rounding))[number]
+    return difference <= tolerance.times * _distance(shaken, _answers(model, feed)[number])
 
 
 def _distance(found: np.ndarray, expected: np.ndarray, step: float = 0.0) -> float:
@@ -93,17 +106,10 @@ def _distance(found: np.ndarray, expected: np.ndarray, step: float = 0.0) -> flo
     return float(np.linalg.norm(beyond) / max(float(np.linalg.norm(expected)), tiny))
 
 
-def _shaken(model: keras.Model, images: np.ndarray, tolerance: Tolerance) -> float:
-    """Returns how far rounding of the input moves the model's answers."""
-    signs = np.random.default_rng(0).choice([-tolerance.rounding, tolerance.rounding], images.shape)
-    moved = (images * (1 + signs)).astype(images.dtype)
-    return _distance(_answers(model, moved), _answers(model, images))
-
-
-def _answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
+def _answers(model: keras.Model, feed: Feed) -> list[np.ndarray]:
     # A random generator in the model must go on as if nothing had been exported.
     states = [(variable, keras.ops.convert_to_numpy(variable).copy()) for variable in model.non_trainable_variables]
-    answers = np.asarray(keras.ops.convert_to_numpy(model(images, training=False)), "float32")
+    answers = [np.asarray(answer, "float32") for answer in answers_of(model, feed)]
     for variable, value in states:
         variable.assign(value)
     return answers

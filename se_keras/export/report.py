@@ -184,7 +184,8 @@ class Report:
             yield "Agreement with the reference", list(_AGREEMENT), [_agreement_row(entry) for entry in self.agreements]
         if self.speeds:
             header = ["runtime", "threads", "median", "least", "middle half", "memory"]
-            yield "One image", header, [_speed_row(speed) for speed in self.speeds]
+            unit = self.agreements[0].unit if self.agreements else "images"
+            yield f"One {unit.removesuffix('s')}", header, [_speed_row(speed) for speed in self.speeds]
         if self.headrooms:
             yield from self._headroom_table()
         if self.losses:
@@ -219,7 +220,7 @@ def _agreement_row(entry: Agreement) -> list[str]:
     shares = (entry.top1_agreement, entry.top5_agreement, entry.accuracy, entry.reference_accuracy)
     errors = (entry.max_error, entry.mean_error, entry.relative_error)
     return [
-        f"{entry.count} {entry.images}",
+        f"{entry.count} {entry.images}{f', {entry.output}' if entry.output else ''}",
         RUNTIMES[entry.runtime],
         entry.quantity,
         *(f"{error:.1e}" for error in errors),

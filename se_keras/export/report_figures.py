@@ -134,7 +134,7 @@ def _answers(ax: Any, entry: Agreement) -> None:
     ax.axline((0, 0), slope=1, color=GREY, linewidth=0.9, label="equal")
     for label, color, (x, y) in _groups(entry):
         ax.plot(x, y, linestyle="none", marker=".", markersize=3, color=color, label=label)
-    title = f"{entry.count} {entry.images} images, {RUNTIMES[entry.runtime]}"
+    title = f"{entry.count} {entry.images} {entry.unit}, {RUNTIMES[entry.runtime]}"
     ax.set_title(f"{title}\n{_shares(entry)}" if entry.top1_agreement is not None else title, fontsize="medium")
     ax.grid(alpha=0.3)
 

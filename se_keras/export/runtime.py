@@ -1,4 +1,4 @@
-"""Runtimes of exports: one class each, called with images, returning float outputs.
+"""Runtimes of exports: one class each, which takes the inputs by name and returns float outputs by name.
 
 Nothing here imports Keras before it is needed: these classes also run in processes that measure time and memory.
 """
@@ -8,19 +8,19 @@ from __future__ import annotations
 import abc
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from se_keras.errors import missing_package, one_of
-from se_keras.export.tensorflow_internals import interpreter_module
-from se_keras.export.tflite_file import dequantized, is_tflite, quantized
+from se_keras.export.inputs import Feed, Input, filled, in_order, input_of_file, part_of, rows_of
+from se_keras.export.tflite_file import is_tflite
 from se_keras.file_kinds import described
 from se_keras.native_output import native_output_held
-from se_keras.scores import SIGNATURES, kind_described, kind_named
+from se_keras.scores import kind_named, kinds_stated
 
-LARGEST_BATCH = 32  # images at a time for a runtime that takes any number
+LARGEST_BATCH = 32  # samples at a time for a runtime that takes any number
 ANSWERS = ("probabilities", "predictions", "logits", "output", "output_0")  # names of the prediction, most common first
 RUNTIMES = {
     "saved_model": "TensorFlow",
@@ -75,116 +75,74 @@ class Runner(abc.ABC):
     """A model in one runtime.
 
     Attributes:
-        input_shape: (batch, height, width, channels); None for dimensions of any size.
-        kind: Kind of output, a key of `se_keras.scores.SIGNATURES`; "output" if the file does not
-            state it.
+        inputs: Its inputs.
+        batch: Samples per call of the runtime; None for any number.
+        outputs: The names of its outputs.
+        answer: The output that is the prediction.
+        kinds: Kind of each output, a key of `se_keras.scores.SIGNATURES`; "output" if the file does not state it.
     """
 
-    kind: str = "output"
+    inputs: tuple[Input, ...]
+    batch: int | None = None
+    outputs: tuple[str, ...]
+    answer: str
+    kinds: Mapping[str, str]
 
-    input_shape: tuple[int | None, ...]
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Returns the shape of the first input: (batch, height, width, channels) for images; None for any size."""
+        return (self.batch, *self.inputs[0].shape)
+
+    @property
+    def kind(self) -> str:
+        """Returns the kind of the prediction."""
+        return self.kinds[self.answer]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Runs the model on images, in batches of its own size.
+        """Runs a model with one input.
 
         Args:
-            images: Array of shape (n, height, width, channels) in the scale of the model's
-                input (for this package's networks: RGB, 0 to 255), of any dtype.
+            images: Array of shape (n, *shape of the input) in the scale of the model's input (for this package's
+                networks: RGB, 0 to 255), of any dtype.
 
         Returns:
-            Float32 array of shape (n, classes), or (n, ...) for other outputs.
+            The prediction: float32 array of shape (n, classes), or (n, ...) for other outputs.
         """
-        step = self.input_shape[0] or LARGEST_BATCH
-        return np.concatenate([self._padded(images[start : start + step]) for start in range(0, len(images), step)])
+        return self.run({self.inputs[0].name: images})[self.answer]
 
-    def _padded(self, images: np.ndarray) -> np.ndarray:
-        batch = self.input_shape[0]
-        if batch is None or len(images) == batch:
-            return self.run_one(images)
-        filled = np.concatenate([images, np.repeat(images[-1:], batch - len(images), axis=0)])
-        return self.run_one(filled)[: len(images)]
+    def run(self, feed: Feed) -> dict[str, np.ndarray]:
+        """Runs the model, in batches of its own size.
+
+        Args:
+            feed: The value of each input by its name, with one row per sample. The value of a single input may have
+                any name.
+
+        Returns:
+            Float32 array of each output by its name, with one row per sample.
+
+        Raises:
+            ValueError: The names are not those of the inputs.
+        """
+        step = self.batch or LARGEST_BATCH
+        parts = [self._padded(part_of(feed, start, start + step)) for start in range(0, rows_of(feed), step)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
+
+    def _padded(self, feed: Feed) -> dict[str, np.ndarray]:
+        rows = rows_of(feed)
+        whole = feed if self.batch in (None, rows) else filled(feed, self.batch or rows)
+        answers = self.run_one(in_order(self.inputs, whole))
+        return {name: answer[:rows] for name, answer in zip(self.outputs, answers, strict=True)}
 
     @abc.abstractmethod
-    def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs one batch of the model's own size; arguments and result as in `__call__`."""
+    def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs one batch of the model's own size.
 
+        Args:
+            values: The inputs, in their order.
 
-class TFLiteRunner(Runner):
-    """A `.tflite` file on the CPU. Quantized inputs and outputs are converted from and to floats.
-
-    Args:
-        path: The file.
-        threads: CPU threads, at least 1.
-        kernels: "default" (XNNPACK where possible), or "reference": TFLite's own kernels, with
-            every tensor readable afterwards.
-
-    Raises:
-        ImportError: Neither `ai_edge_litert` nor TensorFlow is installed.
-        RuntimeError: The runtime refuses the model.
-        ValueError: The file is not a TFLite model.
-    """
-
-    def __init__(self, path: str | os.PathLike, *, threads: int = 1, kernels: str = "default") -> None:
-        module = interpreter_module()
-        plain: dict[str, Any] = {}
-        if one_of("kernels", kernels, ("default", "reference")) == "reference":
-            plain = {
-                "experimental_op_resolver_type": module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-                "experimental_preserve_all_tensors": True,
-            }
-        with native_output_held():
-            self.interpreter = module.Interpreter(model_path=os.fspath(path), num_threads=threads, **plain)
-            self.interpreter.allocate_tensors()
-        self.input = self.interpreter.get_input_details()[0]
-        self.output = self.interpreter.get_output_details()[0]
-        self.input_shape = tuple(int(size) for size in self.input["shape"])
-        self.kind = kind_described(pathlib.Path(path).with_suffix(".json"))
-
-    def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs a batch of the model's own size; arguments and result as in `__call__`."""
-        self.interpreter.set_tensor(self.input["index"], quantized(images, self.input))
-        self.interpreter.invoke()
-        return dequantized(self.interpreter.get_tensor(self.output["index"]), self.output)
-
-
-class TFLiteGpuRunner(Runner):
-    """A `.tflite` file on a GPU through WebGPU, without any operation on the CPU.
-
-    Half precision is allowed, as in an application, and the GPU uses it where it can. For a
-    machine without a GPU, see `se_keras.export.process.gpu_environment`. A GPU driver can crash
-    the whole process: use this class through `se_keras.export.process.Worker`.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ImportError: `ai_edge_litert` is not installed.
-        RuntimeError: There is no GPU driver, or an operation does not run on the GPU.
-    """
-
-    def __init__(self, path: str | os.PathLike) -> None:
-        try:
-            from ai_edge_litert.compiled_model import CompiledModel
-            from ai_edge_litert.hardware_accelerator import HardwareAccelerator
-        except ImportError as error:
-            raise missing_package("ai_edge_litert", "litert", "Running a .tflite file on a GPU") from error
-        interpreter = interpreter_module().Interpreter(model_path=os.fspath(path))
-        self.input = interpreter.get_input_details()[0]
-        self.output = interpreter.get_output_details()[0]
-        self.input_shape = tuple(int(size) for size in self.input["shape"])
-        self.model = CompiledModel.from_file(os.fspath(path), hardware_accel=HardwareAccelerator.GPU)
-        if not self.model.is_fully_accelerated():
-            raise RuntimeError("Some operations of the file do not run on the GPU.")
-        self.inputs = self.model.create_input_buffers(0)
-        self.outputs = self.model.create_output_buffers(0)
-
-    def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs a batch of the model's own size; arguments and result as in `__call__`."""
-        self.inputs[0].write(np.ascontiguousarray(quantized(images, self.input)))
-        self.model.run_by_index(0, self.inputs, self.outputs)
-        shape = tuple(self.output["shape"])
-        values = self.outputs[0].read(int(np.prod(shape)), self.output["dtype"])
-        return dequantized(np.reshape(values, shape), self.output)
+        Returns:
+            The outputs, in their order, as float32.
+        """
 
 
 class SavedModelRunner(Runner):
@@ -195,7 +153,7 @@ class SavedModelRunner(Runner):
 
     Raises:
         ImportError: TensorFlow is not installed.
-        ValueError: The SavedModel cannot be loaded, or has no such signature, or one with several inputs.
+        ValueError: The SavedModel cannot be loaded, or has no such signature.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -219,21 +177,23 @@ class SavedModelRunner(Runner):
                 f"{sorted(self.loaded.signatures)}. Export it with `se_keras.export.saved_model`."
             )
         self.function = self.loaded.signatures["serving_default"]
-        specs = self.function.structured_input_signature[1]
-        if len(specs) != 1:
-            raise ValueError(f"The signature 'serving_default' must have one input; received {sorted(specs)}.")
-        self.input_name, self.spec = next(iter(specs.items()))
-        self.input_shape = tuple(self.spec.shape)
+        self.specs = self.function.structured_input_signature[1]
+        self.inputs = tuple(
+            input_of_file(name, tuple(spec.shape[1:]), spec.dtype.name) for name, spec in self.specs.items()
+        )
+        self.batch = next(iter(self.specs.values())).shape[0]
         outputs = self.function.structured_outputs
-        self.answer = answer_among(list(outputs))
-        self.kind = kind_named(self.answer, outputs[self.answer].shape)
+        self.outputs = tuple(outputs)
+        self.answer = answer_among(self.outputs)
+        self.kinds = {name: kind_named(name, output.shape) for name, output in outputs.items()}
 
-    def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs a batch; arguments and result as in `__call__`."""
+    def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs a batch; arguments and result as in `Runner.run_one`."""
         import tensorflow as tf
 
-        outputs = self.function(**{self.input_name: tf.cast(tf.constant(images), self.spec.dtype)})
-        return np.asarray(outputs[self.answer], "float32")
+        pairs = zip(self.specs.items(), values, strict=True)
+        outputs = self.function(**{name: tf.cast(tf.constant(value), spec.dtype) for (name, spec), value in pairs})
+        return [np.asarray(outputs[name], "float32") for name in self.outputs]
 
 
 class OnnxRunner(Runner):
@@ -260,21 +220,32 @@ class OnnxRunner(Runner):
             self.session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common base class
             raise ValueError(f"ONNX Runtime cannot run {os.fspath(path)!r}: {error}") from error
-        self.input = self.session.get_inputs()[0]
-        self.dtype = {"tensor(uint8)": "uint8", "tensor(float16)": "float16"}.get(self.input.type, "float32")
-        self.input_shape = tuple(size if isinstance(size, int) else None for size in self.input.shape)
-        self.answer = answer_among([output.name for output in self.session.get_outputs()])
+        inputs = self.session.get_inputs()
+        shapes = [tuple(size if isinstance(size, int) else None for size in one.shape) for one in inputs]
+        self.inputs = tuple(
+            input_of_file(one.name, shape[1:], _onnx_dtype(one.type)) for one, shape in zip(inputs, shapes, strict=True)
+        )
+        self.batch = shapes[0][0] if shapes[0] else None
+        self.outputs = tuple(output.name for output in self.session.get_outputs())
+        self.answer = answer_among(self.outputs)
         stated = self.session.get_modelmeta().custom_metadata_map.get("output")
-        self.kind = stated if stated in SIGNATURES else "output"
+        self.kinds = kinds_stated(stated, self.outputs)
 
-    def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs a batch; arguments and result as in `__call__`."""
-        feed = {self.input.name: np.ascontiguousarray(images, dtype=self.dtype)}
-        return np.asarray(self.session.run([self.answer], feed)[0], "float32")
+    def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs a batch; arguments and result as in `Runner.run_one`."""
+        pairs = zip(self.inputs, values, strict=True)
+        feed = {one.name: np.ascontiguousarray(value, dtype=one.dtype) for one, value in pairs}
+        return [np.asarray(answer, "float32") for answer in self.session.run(list(self.outputs), feed)]
+
+
+def _onnx_dtype(type_name: str) -> str:
+    """Returns the NumPy dtype for a type of ONNX Runtime, such as "tensor(float)"."""
+    inner = type_name.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(inner, inner)
 
 
 class KerasRunner(Runner):
-    """A Keras model with one input and one output.
+    """A Keras model.
 
     Args:
         model: The model.
@@ -282,16 +253,25 @@ class KerasRunner(Runner):
 
     def __init__(self, model: Any) -> None:
         from se_keras.export.exportable import graph_alone
-        from se_keras.surgery.outputs import scores_of
+        from se_keras.export.model_ends import inputs_of, output_scores
 
         self.model = model
         self._graph = graph_alone(model)
-        self.input_shape = tuple(model.inputs[0].shape)
-        self.kind = scores_of(model).kind
+        self.inputs = inputs_of(model)
+        self.batch = model.inputs[0].shape[0]
+        scores = output_scores(model)
+        self.outputs = tuple(scores)
+        self.kinds = {name: one.kind for name, one in scores.items()}
+        self.answer = next((name for name, kind in self.kinds.items() if kind != "output"), self.outputs[0])
 
-    def run_one(self, images: np.ndarray) -> np.ndarray:
-        """Runs a batch; arguments and result as in `__call__`."""
-        return np.asarray(self._graph.predict_on_batch(images), "float32")
+    def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs a batch; arguments and result as in `Runner.run_one`."""
+        import keras
+
+        from se_keras.export.model_ends import packed
+
+        answers = self._graph.predict_on_batch(packed(self.model, values))
+        return [np.asarray(answer, "float32") for answer in keras.tree.flatten(answers)]
 
 
 def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads: int = 1) -> Runner:
@@ -312,10 +292,10 @@ def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads:
         RuntimeError: The runtime refuses the file.
     """
     runtime = one_of("runtime", runtime or format_of(path), RUNTIMES)
-    if runtime == "tflite":
-        return TFLiteRunner(path, threads=threads)
-    if runtime == "tflite_gpu":
-        return TFLiteGpuRunner(path)
+    if runtime in ("tflite", "tflite_gpu"):
+        from se_keras.export.tflite_runtime import TFLiteGpuRunner, TFLiteRunner
+
+        return TFLiteRunner(path, threads=threads) if runtime == "tflite" else TFLiteGpuRunner(path)
     if runtime == "onnx":
         return OnnxRunner(path, threads=threads)
     if runtime == "openvino":

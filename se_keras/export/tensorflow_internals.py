@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ def _first_installed(module: str, purpose: str) -> Any:
     raise missing_package("ai_edge_litert", "litert", purpose) from reason
 
 
-def converted_with_ranges(converter: Any, batch: np.ndarray) -> bytes:
+def converted_with_ranges(converter: Any, batch: Mapping[str, np.ndarray]) -> bytes:
     """Converts to a float `.tflite` file with the range of each tensor on one batch, ready for `quantized_to_8_bits`.
 
     TensorFlow's `QuantizationDebugger` also stops the converter there and quantizes afterwards; neither step has a
@@ -44,14 +46,30 @@ def converted_with_ranges(converter: Any, batch: np.ndarray) -> bytes:
 
     Args:
         converter: A `tf.lite.TFLiteConverter` set up to quantize to 8 bits.
-        batch: An array of the input's shape.
+        batch: The value of each input by its name.
 
     Returns:
         The content of the file.
     """
-    converter.representative_dataset = lambda: iter([[batch]])
+    converter.representative_dataset = lambda: map(for_converter, [batch])
     converter._experimental_calibrate_only = True
     return converter.convert()
+
+
+def for_converter(batch: Mapping[str, np.ndarray]) -> Any:
+    """Returns a batch as TensorFlow's calibration takes it.
+
+    Args:
+        batch: The value of each input by its name.
+
+    Returns:
+        A list for a single input. Several go by name, because the converter orders them as it likes; it then makes an
+        interpreter, which warns of its end.
+    """
+    if len(batch) == 1:
+        return list(batch.values())
+    warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated", UserWarning)
+    return dict(batch)
 
 
 def quantized_to_8_bits(content: bytes, **options: Any) -> bytes:

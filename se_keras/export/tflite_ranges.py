@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from se_keras.export.inputs import Feed, in_order
 from se_keras.export.ranges import Observed, Response, hard_swish, identity, sigmoid, swish
-from se_keras.export.runtime import TFLiteRunner
 from se_keras.export.tensorflow_internals import schema_module
 from se_keras.export.tflite_file import holds_data, packed, read_model
+from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.progress import Advance
 
 MOST_BYTES = 256 * 2**20  # of tensors kept at a time to find their ranges
@@ -31,7 +32,7 @@ RESPONSES: Mapping[frozenset[str], Response] = {
 """By the operations that read a tensor."""
 
 
-def with_ranges(content: bytes, batches: Sequence[np.ndarray], advance: Advance = lambda: None) -> bytes:
+def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lambda: None) -> bytes:
     """Records the range of each tensor in which images lose least in a float `.tflite` file.
 
     Inputs, outputs, and what an output is computed from keep the range of all values: cut off, two answers could
@@ -40,7 +41,7 @@ def with_ranges(content: bytes, batches: Sequence[np.ndarray], advance: Advance 
     Args:
         content: The content of a file that the converter calibrated with any images, including the range of each
             tensor.
-        batches: Arrays of the input's shape, at least one.
+        batches: The inputs in batches of the file's size, at least one.
         advance: Called after each batch.
 
     Returns:
@@ -121,7 +122,7 @@ def _parts(indexes: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
 
 
 def _observed(
-    model: Any, indexes: Sequence[int], batches: Sequence[np.ndarray], pool: ThreadPoolExecutor, advance: Advance
+    model: Any, indexes: Sequence[int], batches: Sequence[Feed], pool: ThreadPoolExecutor, advance: Advance
 ) -> dict[int, Observed]:
     """Runs a model on all batches, and returns what it observed of each tensor."""
     found = {index: Observed(seed=index) for index in indexes}
@@ -131,7 +132,7 @@ def _observed(
         runner = TFLiteRunner(path, threads=os.cpu_count() or 1)
         values = [runner.interpreter.tensor(index) for index in indexes]
         for batch in batches:
-            runner.run_one(batch)
+            runner.run_one(in_order(runner.inputs, batch))
             list(pool.map(lambda one, value: one.add(value()), found.values(), values))
             advance()
     return found

@@ -14,8 +14,9 @@ import keras
 from se_keras.errors import check_count, missing_package, one_of
 from se_keras.export.calibration import calibration_for
 from se_keras.export.description import stored_properties
-from se_keras.export.exportable import Format, check_export, check_one_input, layers_in_text
+from se_keras.export.exportable import Format, check_export, layers_in_text
 from se_keras.export.inference_form import float32_form
+from se_keras.export.model_ends import inputs_of, output_scores, packed
 from se_keras.export.onnx_graph import simplify
 from se_keras.export.onnx_precision import in_8_bits, in_half_precision, optimized
 from se_keras.export.proof import TOLERANCES, check_file
@@ -71,13 +72,14 @@ def onnx(
     model's dtypes in every precision.
 
     Args:
-        model: A functional or sequential model with one input.
+        model: A functional or sequential model; inputs and outputs may be several.
         path: The file to write, ending in .onnx.
         dtype: "fp32"; "fp16": half-precision weights, half the size, and computation where the runtime has it;
             "int8": weights, per channel, and activations in 8 bits, as pairs of QuantizeLinear and DequantizeLinear.
         data: For "int8": at least 100 different images like those the model will see: a folder, an
             array of shape (n, height, width, channels), or a `tf.data` pipeline, in the range 0 to 255
-            for the networks of this package. At most 200 are used.
+            for the networks of this package; for other or several inputs, arrays by name, as in `tflite`. At most 200
+            are used.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any.
         opset: ONNX opset, at most 18 on TensorFlow, and at least 18 on JAX.
@@ -85,21 +87,21 @@ def onnx(
         verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Returns:
-        The file. Its input is named "images", its output "output_0". Its metadata properties are "model",
+        The file. An input of images is named "images", and others as in Keras; a single output is named "output_0".
+        Its metadata properties are "model",
         "dtype", "output" (a key of `se_keras.scores.SIGNATURES`), "input" (size, crop, and range as JSON),
         and if there are any "class_names", a JSON list.
 
     Raises:
         FileExistsError: The file exists, and `overwrite` is False or it is not an ONNX model.
         ImportError: The extra "onnx", on JAX "onnx-jax", on Torch "onnx-torch", is not installed.
-        ValueError: `path` does not end in .onnx; the model has several inputs or a vocabulary, or is subclassed, not
+        ValueError: `path` does not end in .onnx; the model takes text or has a vocabulary, or is subclassed, not
             built, or quantized by Keras; `class_names` do not fit the outputs; ONNX lacks an operation; the opset is
             not supported; `data` is missing or has too few different images; or the file does not answer like the
             model.
     """
     path = pathlib.Path(path)
     check_export(model, path, FORMAT, dtype=dtype)
-    check_one_input(model)
     properties = stored_properties(model, dtype, class_names)
     route = ROUTES[one_of("backend to write an .onnx file on", keras.backend.backend(), ROUTES)]
     opset = check_count("opset", opset)
@@ -111,7 +113,7 @@ def onnx(
     if dtype == "int8" and opset < PER_CHANNEL:
         raise ValueError(f"dtype='int8' needs an `opset` of at least {PER_CHANNEL}; received opset={opset}.")
     _require(route)
-    images = calibration_for(model, data) if dtype == "int8" else None
+    feed = calibration_for(model, data) if dtype == "int8" else None
     with steps(f"Writing {path}", 4, verbose=verbose) as advance, replacing(path, overwrite=overwrite) as target:
         _, deployed = float32_form(model)
         advance()
@@ -119,25 +121,26 @@ def onnx(
         advance()
         if dtype == "fp16":
             content = in_half_precision(content)
-        if images is not None:
-            content = in_8_bits(content, images)
+        if feed is not None:
+            content = in_8_bits(content, feed)
         _save(content, target, properties)
         advance()
-        check_file(target, deployed, tolerance=TOLERANCES[dtype], images=images)
+        check_file(target, deployed, tolerance=TOLERANCES[dtype], feed=feed)
         advance()
     return path
 
 
 def _converted(model: keras.Model, path: pathlib.Path, opset: int) -> Any:
     """Converts a model by way of a file, and returns the simplified `onnx.ModelProto`."""
-    images = model.inputs[0]
-    spec = keras.InputSpec(shape=images.shape, dtype=keras.backend.standardize_dtype(images.dtype), name="images")
+    inputs, batch = inputs_of(model), model.inputs[0].shape[0]
+    specs = [keras.InputSpec(shape=(batch, *one.shape), dtype=one.dtype, name=one.name) for one in inputs]
+    signature = specs if len(specs) == 1 else [packed(model, specs)]
     with native_output_held():
-        model.export(os.fspath(path), format="onnx", verbose=False, input_signature=[spec], opset_version=opset)
+        model.export(os.fspath(path), format="onnx", verbose=False, input_signature=signature, opset_version=opset)
     _check_operations(path, model)
     content = optimized(path)
     simplify(content)
-    _name_ends(content.graph)
+    _name_ends(content.graph, [one.name for one in inputs], list(output_scores(model)))
     return content
 
 
@@ -177,11 +180,15 @@ def _is_known(node: Any) -> bool:
     return importlib.import_module("onnx").defs.has(node.op_type, node.domain)
 
 
-def _name_ends(graph: Any) -> None:
-    """Names input, output, and batch as in the other exports; converters number them."""
-    for number, output in enumerate(graph.output):
-        _rename(graph, output.name, f"output_{number}")
-    _rename(graph, graph.input[0].name, "images")
+def _name_ends(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Names inputs, outputs, and batch as in the other exports; converters number them, in the order of the model."""
+    for ends, names in ((graph.output, outputs), (graph.input, inputs)):
+        if {end.name for end in ends} == set(names):
+            continue
+        for number, end in enumerate(ends):
+            _rename(graph, end.name, f"renamed_{names[number]}")
+        for end in ends:
+            _rename(graph, end.name, end.name.removeprefix("renamed_"))
     for value in (*graph.input, *graph.output):
         batch = value.type.tensor_type.shape.dim[0]
         if not batch.HasField("dim_value"):

@@ -14,7 +14,7 @@ import keras
 
 from se_keras.export.calibration import calibration_for
 from se_keras.export.description import stored_properties
-from se_keras.export.exportable import Format, check_export, check_one_input, check_suffix, layers_in_text
+from se_keras.export.exportable import Format, check_export, check_suffix, layers_in_text
 from se_keras.export.inference_form import float32_form
 from se_keras.export.openvino_int8 import quantized_to_8_bits
 from se_keras.export.openvino_runtime import SECTION, openvino_module
@@ -45,21 +45,23 @@ def openvino(
     names, OpenVINO runs them once beside the model.
 
     Args:
-        model: A functional or sequential model with one input.
+        model: A functional or sequential model; inputs and outputs may be several.
         path: The file to write, ending in .xml.
         dtype: "fp32"; "fp16": half-precision weights, half the size; "int8": weights and activations,
             quantized by NNCF.
         data: For "int8": at least 100 different images like those the model will see: a folder, an
             array of shape (n, height, width, channels), or a `tf.data` pipeline, in the range 0 to 255
-            for the networks of this package. At most 200 are used.
+            for the networks of this package; for other or several inputs, arrays by name, as in `tflite`. At most 200
+            are used.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any.
         overwrite: Whether to replace an existing OpenVINO model and its weights.
         verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
     Returns:
-        The `.xml` file. Its input is named "images", its output "output_0". Its `rt_info` has a section
-        "se_keras" with "output", a key of `se_keras.scores.SIGNATURES`, "input" (size, crop, and range
+        The `.xml` file. An input of images is named "images", and others as in Keras; a single output is named
+        "output_0". Its `rt_info` has a section "se_keras" with "output", a key of
+        `se_keras.scores.SIGNATURES` or for several outputs a dictionary as JSON, "input" (size, crop, and range
         as JSON), and if there are any "class_names", a JSON list:
         `model.get_rt_info(["se_keras", "class_names"]).value`.
 
@@ -67,17 +69,16 @@ def openvino(
         FileExistsError: One of the two files exists, and `overwrite` is False or it is something else.
         ImportError: The extra "openvino" is not installed.
         RuntimeError: Keras does not run on TensorFlow.
-        ValueError: `path` does not end in .xml; the model has several inputs or a vocabulary, or is
+        ValueError: `path` does not end in .xml; the model takes text or has a vocabulary, or is
             subclassed, not built, or quantized by Keras; `class_names` do not fit the outputs; OpenVINO
             lacks an operation; `data` is missing or has too few different images; or the files do not
             answer like the model.
     """
     check_export(model, path, FORMAT, dtype=dtype)
-    check_one_input(model)
     targets = openvino_targets(path)
     properties = stored_properties(model, dtype, class_names)
     openvino_module("Writing an OpenVINO model")
-    images = calibration_for(model, data) if dtype == "int8" else None
+    feed = calibration_for(model, data) if dtype == "int8" else None
     with (
         steps(f"Writing {os.fspath(path)}", 4, verbose=verbose) as advance,
         replacing_together(targets, overwrite=overwrite) as (target, weights),
@@ -86,14 +87,14 @@ def openvino(
         _, deployed = float32_form(model)
         advance()
         converted = _converted(deployed, folder)
-        if images is not None:
-            converted = quantized_to_8_bits(converted, images)
+        if feed is not None:
+            converted = quantized_to_8_bits(converted, feed)
         advance()
         for name, text in properties.items():
             converted.set_rt_info(text, [SECTION, name])
         _save(converted, target, in_half=dtype == "fp16")
         advance()
-        check_file(target, deployed, tolerance=TOLERANCES[dtype], images=images)
+        check_file(target, deployed, tolerance=TOLERANCES[dtype], feed=feed)
         target.with_suffix(".bin").replace(weights)
         advance()
     return pathlib.Path(path)

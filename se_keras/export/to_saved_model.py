@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import pathlib
 import tempfile
@@ -17,19 +16,20 @@ import numpy as np
 from se_keras.class_names import NAMES_FILE, class_names_for, write_class_names
 from se_keras.errors import check_count
 from se_keras.export.exportable import Format, check_export
-from se_keras.export.image_bytes import Photos, prepared_images
+from se_keras.export.image_bytes import Photos
 from se_keras.export.inference_form import computes_in_half, in_single_precision, inference_form
+from se_keras.export.inputs import IMAGE, Input
+from se_keras.export.model_ends import inputs_of, main_scores, output_scores
 from se_keras.export.proof import EXACT, HALF, check_file
+from se_keras.export.serve_bytes import bytes_signature, photos_of
 from se_keras.export.warm_up import write_warm_up
 from se_keras.files import SAVED_MODEL, replacing
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
-from se_keras.preprocessing import preprocessing_of
 from se_keras.progress import steps
 from se_keras.scores import SIGNATURES, Scores
 from se_keras.surgery.graph import read_nested_graph
 from se_keras.surgery.layer_facts import layers_inside
-from se_keras.surgery.outputs import scores_of
 
 FORMAT = Format("A SavedModel", takes_text=True)
 
@@ -53,7 +53,8 @@ def saved_model(
     - "serving_default": maps `images` to "probabilities" if the model ends in softmax or sigmoid,
       "logits" if it ends in a dense layer without activation, and "output" otherwise, each exactly as
       the model returns it. `images` has the model's input shape and dtype: float32, RGB 0 to 255 for a
-      network of this package. Cast uint8 pixels; do not divide them.
+      network of this package. Cast uint8 pixels; do not divide them. Other inputs are named as in Keras; several
+      outputs have their own names.
     - "serve_bytes": maps `image_bytes`, a vector of whole JPEG, PNG, BMP, or GIF files ({"b64": ...} in
       a REST request), to "probabilities" (batch, classes), the `top` most probable classes as "labels"
       and "scores" (batch, top), best first, and "status" (batch,). Without `class_names`, "labels" are the
@@ -63,8 +64,8 @@ def saved_model(
       Where the two differ, it is by one level of 255 (bicubic: at most four observed), in one pixel in
       50 or, for tall images, in five. "status" is "", or states why a file has no prediction: its
       probabilities and scores are NaN, its labels "", and the rest of the batch is unaffected. The
-      signature is missing if the model is not a classifier of RGB images (channels last), or if its
-      input size is unknown.
+      signature is missing if the model is not a classifier of RGB images (channels last) and nothing else, or if
+      its input size is unknown.
     - "features": maps `images` to "pooled", the input of the classifier: the output of the layer named
       "pooled", else of the last global pooling. Missing if there is neither.
 
@@ -76,7 +77,8 @@ def saved_model(
     runs before it accepts traffic. `assets/labels.txt` lists the class names for people and programs.
 
     Args:
-        model: A functional or built sequential model with one input and one output.
+        model: A functional or built sequential model. Several inputs are a dictionary in `loaded(...)`, and several
+            outputs as well.
         path: The folder to write.
         class_names: Class names, in the order of the model's outputs; for a single sigmoid or logit two
             names, in the order of the integer labels 0 and 1. Names must be unique. Default: the model's
@@ -99,17 +101,16 @@ def saved_model(
     Raises:
         FileExistsError: The folder exists, and `overwrite` is False or it is not a SavedModel.
         RuntimeError: Keras does not run on TensorFlow.
-        ValueError: Several inputs or outputs, a subclassed or unbuilt model, a softmax over one output,
-            class names that do not fit the outputs, or `preprocessing` for a model that has its own.
+        ValueError: A subclassed or unbuilt model, a softmax over one output, class names that do not fit the
+            outputs, or `preprocessing` for a model that has its own.
     """
     check_export(model, path, FORMAT)
     import tensorflow as tf
 
     top = check_count("top", top)
-    _check_single_tensors(model)
-    scores = scores_of(model)
+    scores = main_scores(output_scores(model))
     class_names = _checked_names(model, scores, class_names)
-    photos = _photos(model, scores, preprocessing)
+    photos = photos_of(model, scores, preprocessing)
     with (
         steps(f"Writing {os.fspath(path)}", 3, verbose=verbose) as advance,
         replacing(path, overwrite=overwrite, kind=SAVED_MODEL) as target,
@@ -120,9 +121,9 @@ def saved_model(
         served = inference_form(reference) if deploy else model
         advance()
         loaded, predict = _reusable(served, is_trainable=not deploy)
-        signatures = _image_signatures(served, SIGNATURES[scores.kind], predict)
+        signatures = _plain_signatures(served, SIGNATURES[scores.kind], predict)
         if photos is not None:
-            signatures["serve_bytes"] = _bytes_signature(scores, predict, photos, class_names, top)
+            signatures["serve_bytes"] = bytes_signature(scores, predict, photos, class_names, top)
         if class_names is not None:
             loaded.labels = _names_asset(pathlib.Path(scratch), class_names)
         advance()
@@ -153,76 +154,40 @@ def pooled_output(model: keras.Model) -> Any:
     return None
 
 
-def _check_single_tensors(model: keras.Model) -> None:
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(
-            f"A model to export must have one input and one output; {model.name!r} has {len(model.inputs)} and "
-            f"{len(model.outputs)}. "
-            "Make a `keras.Model` from one of its inputs to one of its outputs."
-        )
-
-
 def _checked_names(model: keras.Model, scores: Scores, class_names: Sequence[str] | None) -> tuple[str, ...] | None:
     shape = tuple(model.outputs[0].shape)
-    if class_names is not None and len(shape) != 2:
+    if class_names is not None and len(model.outputs) == 1 and len(shape) != 2:
         raise ValueError(f"`class_names` require outputs of shape (batch, classes); {model.name!r} has {shape}.")
     return class_names_for(model, class_names, scores.classes)
 
 
-def _photos(model: keras.Model, scores: Scores, preprocessing: Preprocessing | None) -> Photos | None:
-    """Returns the conversion of photos to inputs of the model; None if it is not a classifier of RGB images."""
-    own = _own_record(model)
-    if own is not None and preprocessing is not None:
-        raise ValueError(
-            f"`preprocessing` is for models without their own; {model.name!r} contains its preprocessing. Omit it."
-        )
-    record = own or preprocessing
-    shape = tuple(model.inputs[0].shape[1:])
-    is_rgb = len(shape) == 3 and shape[-1] == 3 and keras.config.image_data_format() == "channels_last"
-    if not is_rgb or scores.kind == "output":
-        return None
-    if None not in shape:
-        size = shape[:2]
-    elif record is not None:
-        size = record.height_width
-    else:
-        return None
-    record = record and dataclasses.replace(record, size=size)
-    return Photos(record, size, is_normalized=preprocessing is not None, dtype=model.inputs[0].dtype)
-
-
-def _own_record(model: keras.Model) -> Preprocessing | None:
-    """Returns the preprocessing of the model, or of a nested model that directly follows its input."""
-    first = next((layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)), None)
-    if isinstance(first, keras.Model):
-        return _own_record(first)
-    try:
-        return preprocessing_of(model)
-    except ValueError:
-        return None
-
-
 def _reusable(model: keras.Model, *, is_trainable: bool) -> tuple[Any, Any]:
-    """Returns the object to save, and the inference function from images to {"output": ..., "pooled": ...}."""
+    """Returns the object to save, and the inference function from inputs to {"output": ..., "pooled": ...}.
+
+    A single input or output is a tensor, and several are dictionaries by name.
+    """
     import tensorflow as tf
 
-    pooled = pooled_output(model)
-    outputs = {"output": model.outputs[0]} | ({} if pooled is None else {"pooled": pooled})
-    network = keras.Model(model.inputs[0], outputs, name=model.name)
+    inputs, names, pooled = inputs_of(model), list(output_scores(model)), pooled_output(model)
+    network = keras.Model(model.inputs, [*model.outputs, *([] if pooled is None else [pooled])], name=model.name)
     # Plain TensorFlow variables, because a Keras variable keeps the trainable flag it was created with.
     copies = {id(variable): _copy(variable, is_trainable=is_trainable) for variable in network.variables}
 
-    def forward(images: Any, training: bool) -> dict[str, Any]:
+    def forward(feed: Any, training: bool) -> dict[str, Any]:
+        values = [feed] if len(inputs) == 1 else [feed[one.name] for one in inputs]
         trainable = [tf.convert_to_tensor(copies[id(variable)]) for variable in network.trainable_variables]
         others = [copies[id(variable)] for variable in network.non_trainable_variables]
         before = [tf.convert_to_tensor(variable) for variable in others]
-        outputs, after = network.stateless_call(trainable, before, images, training=training)
+        found, after = network.stateless_call(trainable, before, values, training=training)
         for variable, old, new in zip(others, before, after, strict=True):
             if training and new is not old:
                 variable.assign(new)
-        return {name: _in_float32(tensor) for name, tensor in outputs.items()}
+        found = [_in_float32(tensor) for tensor in keras.tree.flatten(found)]
+        output = found[0] if len(names) == 1 else dict(zip(names, found[: len(names)], strict=True))
+        return {"output": output} | ({} if pooled is None else {"pooled": found[-1]})
 
-    spec = tf.TensorSpec((None, *model.inputs[0].shape[1:]), model.inputs[0].dtype, name="images")
+    specs = {one.name: tf.TensorSpec((None, *one.shape), one.dtype, name=one.name) for one in inputs}
+    spec = specs if len(specs) > 1 else specs[inputs[0].name]
     predict = tf.function(lambda images: forward(images, False), input_signature=[spec], autograph=False)
     train = tf.function(lambda images: forward(images, True), input_signature=[spec], autograph=False)
 
@@ -266,44 +231,20 @@ def _penalty(regularizer: Callable, variable: Any) -> Any:
     return tf.function(lambda: regularizer(variable), input_signature=[], autograph=False)
 
 
-def _image_signatures(model: keras.Model, name: str, predict: Any) -> dict[str, Any]:
+def _plain_signatures(model: keras.Model, name: str, predict: Any) -> dict[str, Any]:
     import tensorflow as tf
 
     def signature(output: str, key: str) -> Any:
-        return tf.function(
-            lambda images: {output: predict(images)[key]}, input_signature=predict.input_signature, autograph=False
-        )
+        def answer(images: Any) -> dict[str, Any]:
+            found = predict(images)[key]
+            return found if isinstance(found, dict) else {output: found}
+
+        return tf.function(answer, input_signature=predict.input_signature, autograph=False)
 
     signatures = {"serving_default": signature(name, "output")}
     if pooled_output(model) is not None:
         signatures["features"] = signature("pooled", "pooled")
     return signatures
-
-
-def _bytes_signature(
-    scores: Scores, predict: Any, photos: Photos, class_names: tuple[str, ...] | None, top: int
-) -> Any:
-    import tensorflow as tf
-
-    def serve_bytes(image_bytes: Any) -> dict[str, Any]:
-        images, status = prepared_images(image_bytes, photos)
-        count = tf.shape(status)[0]
-        # TensorFlow's convolutions return a wrong number of channels for a batch without images.
-        blank = tf.zeros((1, *photos.size, 3), images.dtype)
-        images = tf.cond(tf.equal(count, 0), lambda: tf.ensure_shape(blank, images.shape), lambda: images)
-        probabilities = scores.probabilities(predict(images)["output"])[:count]
-        best, indices = tf.math.top_k(probabilities, min(top, scores.classes))
-        shown = tf.constant(class_names or [str(index) for index in range(scores.classes)])
-        is_whole = tf.equal(status, "")[:, None]
-        return {
-            "probabilities": tf.where(is_whole, probabilities, math.nan),
-            "labels": tf.where(is_whole, tf.gather(shown, indices), ""),
-            "scores": tf.where(is_whole, best, math.nan),
-            "status": status,
-        }
-
-    spec = tf.TensorSpec((None,), tf.string, name="image_bytes")
-    return tf.function(serve_bytes, input_signature=[spec], autograph=False)
 
 
 def _names_asset(folder: pathlib.Path, class_names: Sequence[str]) -> Any:
@@ -319,19 +260,23 @@ def _warm_up_requests(
 ) -> dict[str, dict[str, Any]]:
     import tensorflow as tf
 
-    shape = list(model.inputs[0].shape[1:])
+    inputs = inputs_of(model)
     if photos is not None:
-        shape[:2] = photos.size
+        inputs = (dataclasses.replace(inputs[0], shape=(*photos.size, 3)),)
     requests: dict[str, dict[str, Any]] = {}
     for name in signatures:
         if name == "serve_bytes":
             gray = tf.fill((*photos.size, 3), tf.constant(127, tf.uint8))  # type: ignore[union-attr]
             requests[name] = {"image_bytes": [tf.io.encode_jpeg(gray).numpy()]}
-        elif None not in shape:
-            is_text = model.inputs[0].dtype == "string"
-            value = np.full((1, *shape), b"", object) if is_text else np.full((1, *shape), 127, model.inputs[0].dtype)
-            requests[name] = {"images": value}
+        elif not any(None in one.shape for one in inputs):
+            requests[name] = {one.name: _example(one) for one in inputs}
     return requests
+
+
+def _example(one: Input) -> np.ndarray:
+    if one.dtype == "string":
+        return np.full((1, *one.shape), b"", object)
+    return np.full((1, *one.shape), 127 if one.kind == IMAGE else 0, one.dtype)
 
 
 def _warn_of_compiled_functions(folder: pathlib.Path) -> None:

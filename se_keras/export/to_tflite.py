@@ -9,29 +9,32 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from se_keras.class_names import class_names_for
 from se_keras.errors import check_count, missing_package, one_of
-from se_keras.export.calibration import LEAST_IMAGES, calibrate, check_data
-from se_keras.export.description import image_facts
+from se_keras.export.calibration import LEAST_IMAGES, calibrate, check_data, check_fixed
+from se_keras.export.description import input_facts, output_facts
 from se_keras.export.exportable import Format, check_export, check_suffix, layers_in_text
 from se_keras.export.inference_form import tflite_form
+from se_keras.export.inputs import Feed, Input
 from se_keras.export.inspect_tflite import read_tflite
 from se_keras.export.keep_float import names_to_keep
 from se_keras.export.metadata import add_classifier_metadata
+from se_keras.export.model_ends import inputs_of, main_scores, output_scores, packed
 from se_keras.export.proof import FINITE, TOLERANCES, check_file
-from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
+from se_keras.export.samples import is_of_images
+from se_keras.export.tensorflow_internals import converted_with_ranges, for_converter, quantized_to_8_bits
 from se_keras.export.tflite_ranges import with_ranges
 from se_keras.files import Kind, json_with, kind_of, replacing_together
+from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.progress import Advance, steps
-from se_keras.surgery.outputs import scores_of
 
 DTYPES = ("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8")
 SQUEEZES = ("auto", "mean", "staged")
@@ -62,8 +65,7 @@ def tflite(
     size, range, crop, and calibration.
 
     Args:
-        model: A functional or sequential model with one input of fixed height and width, and
-            one output.
+        model: A functional or sequential model whose inputs have fixed sizes. Inputs and outputs may be several.
         path: The file to write, ending in .tflite.
         dtype: "fp32"; "fp16": half-precision weights, half the size; "int8": all weights and
             activations; "int8_weights": weights only, computation in float; "dynamic": 8-bit
@@ -71,8 +73,9 @@ def tflite(
             SE: verify); "int16x8": 8-bit weights, 16-bit activations.
         data: For "int8" and "int16x8": at least 100 different images like those
             the model will see: a folder, an array of shape (n, height, width, channels), or a
-            `tf.data` pipeline, in the range 0 to 255 for the networks of this package. At most
-            200 are used. Other dtypes use it only for `squeeze="auto"`.
+            `tf.data` pipeline, in the range 0 to 255 for the networks of this package. For other or several
+            inputs, arrays by name: a dictionary, an `.npz` file, a tuple in the order of the inputs, or a pipeline of
+            these. At most 200 are used. Other dtypes use it only for `squeeze="auto"`.
         input_type: Input dtype of an int8 file: "float32", "uint8", or "int8". Otherwise "float32".
         keep_float: For "int8": names of layers or tensors (`verify` with `layers=True` lists them)
             that stay in float, with the operations that read them; or "auto": as few as possible,
@@ -81,7 +84,7 @@ def tflite(
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any. They are written to the description, and to the
             file as metadata, with which MediaPipe's ImageClassifier can load it.
-        batch_size: Images per call, at least 1. GPUs run only files with batch 1.
+        batch_size: Samples per call, at least 1. GPUs run only files with batch 1.
         squeeze: How to compute the mean over a map: "mean", in one operation; "staged", as exact
             average pools over small windows, whose sums cannot overflow on a GPU in half
             precision; "auto": "staged" for sums close to that limit on `data`,
@@ -96,8 +99,8 @@ def tflite(
         FileExistsError: One of the two files exists, and `overwrite` is False or it is something else.
         ImportError: The package that quantizes "int8_weights" is not installed.
         RuntimeError: Keras does not run on TensorFlow.
-        ValueError: `path` does not end in .tflite; the model has no fixed input size, several
-            inputs or outputs, or a vocabulary, or is subclassed, not built, or quantized by Keras;
+        ValueError: `path` does not end in .tflite; the model has no fixed input sizes,
+            takes text or has a vocabulary, or is subclassed, not built, or quantized by Keras;
             an operation that is not built into TFLite (named, with its layers); unknown
             arguments; a name in `keep_float` that no operation has; too few different images; or
             images in the range 0 to 1 for a network that expects 0 to 255.
@@ -106,10 +109,17 @@ def tflite(
     one_of("input_type", input_type, INPUT_TYPES)
     one_of("squeeze", squeeze, SQUEEZES)
     batch_size = check_count("batch_size", batch_size)
-    shape, scores = _fixed_input_shape(model), scores_of(model)
-    class_names = class_names_for(model, class_names, scores.classes)
+    inputs, scores = inputs_of(model), output_scores(model)
+    check_fixed(inputs, model.name, FORMAT.what)
+    class_names = class_names_for(model, class_names, main_scores(scores).classes)
     if input_type != "float32" and dtype != "int8":
         raise ValueError(f"Integer inputs require dtype='int8'; received input_type={input_type!r}, dtype={dtype!r}.")
+    whole = [one for one in inputs if one.dtype.startswith(("int", "uint"))]
+    if dtype == "int16x8" and whole:
+        raise ValueError(
+            f"TensorFlow's quantizer to 16 bits takes only floats; the input {whole[0].name!r} of {model.name!r} is "
+            f"{whole[0].dtype}. Pass dtype='int8', 'int8_weights', or 'fp16'."
+        )
     if keep_float is not None and dtype != "int8":
         raise ValueError(f"`keep_float` requires dtype='int8'; received dtype={dtype!r}.")
     if dtype in CALIBRATED:
@@ -119,12 +129,12 @@ def tflite(
         calibration = None
         if data is not None:
             least = LEAST_IMAGES if dtype in CALIBRATED else 1
-            calibration = calibrate(data, shape, preprocessing=own, least=least)
-            calibration = calibration if own is None else calibration.with_extremes()
+            calibration = calibrate(data, inputs, preprocessing=own, least=least)
+            calibration = calibration.with_extremes() if own and is_of_images(inputs) else calibration
         batches = calibration.batches(batch_size) if calibration is not None and dtype in CALIBRATED else []
         with steps(f"Writing {final}", len(batches) + 3, verbose=verbose) as advance:
-            images = None if calibration is None else calibration.images
-            form = tflite_form(model, images, squeeze=squeeze, is_quantized=dtype in CALIBRATED)
+            feed = None if calibration is None else calibration.feed
+            form = tflite_form(model, feed, squeeze=squeeze, is_quantized=dtype in CALIBRATED)
             advance()
             content = converted(
                 form,
@@ -136,22 +146,22 @@ def tflite(
                 advance=advance,
             )
             advance()
-            if class_names is not None:
+            if class_names is not None and is_of_images(inputs) and len(scores) == 1:
                 content = add_classifier_metadata(content, class_names=class_names, mean=0.0, std=1.0, name=model.name)
             target.write_bytes(content)
-            check_file(target, form, tolerance=TOLERANCES.get(dtype, FINITE), images=images)
+            check_file(target, form, tolerance=TOLERANCES.get(dtype, FINITE), feed=feed)
             advance()
         kept = read_tflite(target).names_in_float() if keep_float is not None else []
         description = {
             "model": model.name,
             "dtype": dtype,
-            "input": {**image_facts(shape, own), "dtype": input_type, "range": None if own is None else [0, 255]},
-            "output": scores.kind,
+            "input": _described(inputs, own, input_type),
+            "output": output_facts(scores),
             "class_names": None if class_names is None else list(class_names),
             **({"keep_float": kept} if kept else {}),
             "calibration": None if calibration is None else calibration.facts(),
             "keras": keras.__version__,
-            "shape": [batch_size, *shape],
+            **({"shape": [batch_size, *inputs[0].shape]} if len(inputs) == 1 else {"batch_size": batch_size}),
         }
         beside.write_text(json.dumps(description, indent=1) + "\n", "utf-8")
     return final
@@ -174,25 +184,17 @@ def tflite_targets(path: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
     return {path: kind_of(path), pathlib.Path(path).with_suffix(".json"): description}
 
 
-def _fixed_input_shape(model: keras.Model) -> tuple[int, ...]:
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(
-            f"A .tflite file needs a model with one input and one output; {model.name!r} has {len(model.inputs)} and "
-            f"{len(model.outputs)}. Make a model of the part you need with keras.Model."
-        )
-    shape = tuple(model.inputs[0].shape[1:])
-    if None in shape:
-        raise ValueError(
-            f"A .tflite file needs a fixed input size; the input of {model.name!r} is {shape}. Build the model with an "
-            "`input_shape` that states height and width, and load the weights into it."
-        )
-    return shape
+def _described(inputs: Sequence[Input], own: Preprocessing | None, input_type: str) -> Any:
+    facts = input_facts(inputs, own)
+    if not is_of_images(inputs) or isinstance(facts, list):
+        return facts
+    return {**facts, "dtype": input_type, "range": None if own is None else [0, 255]}
 
 
 def converted(
     model: keras.Model,
     dtype: str,
-    batches: Sequence[np.ndarray] = (),
+    batches: Sequence[Feed] = (),
     *,
     input_type: str = "float32",
     keep_float: Sequence[str] | str | None = None,
@@ -202,12 +204,12 @@ def converted(
     """Converts a model without changing or checking it.
 
     Args:
-        model: A model with one input of fixed size, computing in float32.
+        model: A model with inputs of fixed size, computing in float32.
         dtype: One of `DTYPES`.
-        batches: Images for calibration, at least one batch for "int8" and "int16x8".
+        batches: Samples for calibration, at least one batch for "int8" and "int16x8".
         input_type: One of `INPUT_TYPES`.
         keep_float: As in `tflite`, for "int8".
-        batch_size: Images per call.
+        batch_size: Samples per call.
         advance: Called after each batch of the calibration.
 
     Returns:
@@ -229,7 +231,7 @@ def converted(
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if dtype == "fp16":
             converter.target_spec.supported_types = [tf.float16]
-        with _named_operations(model):
+        with _named_operations(model), warnings.catch_warnings():
             if dtype == "int8":
                 content = with_ranges(converted_with_ranges(converter, batches[0]), batches, advance)
                 return _quantized(content, batches, input_type=input_type, keep_float=keep_float)
@@ -239,29 +241,37 @@ def converted(
 
 
 def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | None) -> None:
-    """Writes only the inference function of a model as a SavedModel folder.
+    """Writes only the inference function of a model as a SavedModel folder, with the names of its inputs and outputs.
 
     Args:
-        model: A functional or sequential model with one input.
+        model: A functional or sequential model.
         path: The folder to write; must be new or empty.
         batch: A fixed batch size, or None for any.
     """
     import tensorflow as tf
 
-    images = model.inputs[0]
+    inputs, outputs = inputs_of(model), list(output_scores(model))
+    specs = {one.name: tf.TensorSpec((batch, *one.shape), one.dtype, name=one.name) for one in inputs}
+
+    def named(feed: Mapping[str, Any]) -> Any:
+        answers = keras.tree.flatten(model(packed(model, [feed[name] for name in specs]), training=False))
+        return dict(zip(outputs, answers, strict=True)) if len(outputs) > 1 else answers[0]
+
+    # TensorFlow names a single input after the argument, and several after the keys of a dictionary.
+    only = inputs[0].name
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(
         "serving_default",
-        lambda images: model(images, training=False),
-        input_signature=[tf.TensorSpec((batch, *images.shape[1:]), images.dtype, name="images")],
+        (lambda value: named({only: value})) if len(inputs) == 1 else named,
+        input_signature=[specs[only] if len(inputs) == 1 else specs],
     )
     archive.write_out(os.fspath(path), verbose=False)
 
 
-def _fed(batches: Sequence[np.ndarray], advance: Advance) -> Iterator[list[np.ndarray]]:
+def _fed(batches: Sequence[Feed], advance: Advance) -> Iterator[Any]:
     for batch in batches:
-        yield [batch]
+        yield for_converter(batch)
         advance()
 
 
@@ -299,7 +309,7 @@ def _named_operations(model: keras.Model) -> Iterator[None]:
 
 
 def _quantized(
-    content: bytes, batches: Sequence[np.ndarray], *, input_type: str, keep_float: Sequence[str] | str | None
+    content: bytes, batches: Sequence[Feed], *, input_type: str, keep_float: Sequence[str] | str | None
 ) -> bytes:
     import tensorflow as tf
 

@@ -7,29 +7,29 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from se_keras.class_names import get_class_names
 from se_keras.errors import check_count, one_of, refuse_tf_keras
 from se_keras.export.agreement import LIMITS, Agreement, Limits, compare
 from se_keras.export.exportable import require_tensorflow
 from se_keras.export.headroom import Headroom, headroom_of_model, headroom_of_tflite
-from se_keras.export.images import ImageSet, check_range, left_out, preparation_of, random_images, real_images
 from se_keras.export.inference_form import in_single_precision, tflite_form
+from se_keras.export.inputs import Feed, Samples, in_order, rows_of
 from se_keras.export.inspect_tflite import TARGETS
 from se_keras.export.layer_loss import LayerLoss, layer_losses, loss_notes
 from se_keras.export.process import RuntimeRefusedError, Worker, is_missing_driver
 from se_keras.export.report import Report
-from se_keras.export.runtime import KerasRunner, Runner, TFLiteRunner, open_runner
+from se_keras.export.runtime import KerasRunner, Runner, open_runner
 from se_keras.export.speed import Speed, speed_of
 from se_keras.export.structure import Structure, size_of, structure_of
+from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.export.to_tflite import CALIBRATED, converted
+from se_keras.export.verification_data import sample_sets, shared_inputs
 from se_keras.images.record import Preprocessing
-from se_keras.preprocessing import stored_preprocessing
 from se_keras.progress import steps
 from se_keras.scores import Scores
 from se_keras.surgery.layer_facts import is_functional
@@ -39,8 +39,7 @@ from se_keras.timing import interleaved
 WARMUPS = 3
 HEADROOM_IMAGES = 16  # the sums of a squeeze vary little between images
 LOSS_IMAGES = 32  # every tensor has many values per image
-NO_DATA = "Compared on random images only; pass photos as `data` (--data)."
-NO_CLASSES = "Without real images (`data`), the classes of an integer file are not judged."
+NO_CLASSES = "Without real samples (`data`), the classes of an integer file are not judged."
 NO_GPU = "No GPU and no software driver was found: GPU refusals are inferred from the operations only."
 
 
@@ -76,7 +75,11 @@ def verify(
     threads: int = 1,
     verbose: str | int = "auto",
 ) -> Report:
-    """Runs an exported file in its own runtime and compares it with its model, on random and on real images.
+    """Runs an exported file in its own runtime and compares it with its model, on random and on real samples.
+
+    Random values are in the range that the model states: 0 to 255 for images that it normalizes itself, the rows of an
+    embedding for tokens. Otherwise they are in the range of `data`; without it, images range from 0 to 1, and other
+    values from -1 to 1. A note in the report states the range.
 
     Args:
         path: A SavedModel folder, or a `.tflite`, `.onnx`, `.xml` (OpenVINO), or `.keras` file, from this package or
@@ -86,7 +89,9 @@ def verify(
             the file itself is inspected and measured.
         data: Real images: a folder of photos (its subfolders are classes, in the order of the
             model's class names, or else of their own), an array of shape (n, height, width, 3), or
-            an iterable, such as a `tf.data` pipeline, of images or (images, labels). Values 0 to 255.
+            an iterable, such as a `tf.data` pipeline, of images or (images, labels). Values 0 to 255 for
+            a network that contains its preprocessing. For other or several inputs, arrays by name: a dictionary, an
+            `.npz` file (with "labels", if known), a tuple in the order of the inputs, or a pipeline of these.
         labels: Integer label of each image, for the accuracy. Default: those of the data.
         preprocessing: For a model without its preprocessing inside: a `Preprocessing`, or a
             function that converts pixels from 0 to 255 to the model's input. Default: no conversion.
@@ -108,8 +113,8 @@ def verify(
     Raises:
         FileNotFoundError: `path` or the folder of images does not exist.
         ImportError: The file's runtime is not installed.
-        ValueError: The file is not a model, is damaged, does not fit the model, or does not
-            take images; images in the range 0 to 1 where 0 to 255 is expected; a number of
+        ValueError: The file is not a model, is damaged, does not fit the model, or takes
+            text; images in the range 0 to 1 where 0 to 255 is expected; a number of
             labels other than one per image; a count out of its range; or `layers` for a file or model without
             such operations.
     """
@@ -123,7 +128,8 @@ def verify(
     reference = given if isinstance(file, KerasRunner) else _in_float32(given)
     if layers:
         _check_layers(path, structure, reference)
-    sets, notes = _image_sets(model, data, labels, _image_shape(file, reference), most_images, preprocessing)
+    inputs = shared_inputs(file, reference)
+    sets, notes = sample_sets(model, inputs, data, labels, most=most_images, preprocessing=preprocessing)
     found += Findings(notes=notes)
     with steps(f"Verifying {os.fspath(path)}", len(sets) + 3 + layers, verbose=verbose) as advance:
         for part in sets:
@@ -131,12 +137,12 @@ def verify(
             advance()
         if LIMITS[structure.dtype].relative_error is None and data is None and reference is not None:
             found += Findings(notes=(NO_CLASSES,))
-        found += _on_gpu(path, structure, sets[-1].first(gpu_images), reference)
+        found += _on_gpu(path, structure, sets[-1].first(gpu_images), file, reference)
         advance()
-        found += Findings(headrooms=_headrooms(path, structure, model, sets[-1].images[:HEADROOM_IMAGES]))
+        found += Findings(headrooms=_headrooms(path, structure, model, sets[-1].first(HEADROOM_IMAGES).feed))
         advance()
         if layers:
-            found += _lost(path, model, reference, sets[-1].images[:LOSS_IMAGES])
+            found += _lost(path, model, reference, sets[-1].first(LOSS_IMAGES).feed)
             advance()
         found += _timed(path, threads, repeats) if repeats and not found.problems else Findings()
         advance()
@@ -184,107 +190,89 @@ def _name_of(model: keras.Model | str | os.PathLike | None, *, precision: str) -
     return name + precision
 
 
-def _image_shape(file: Runner, reference: Runner | None) -> tuple[int, int, int]:
-    shapes = [tuple(runner.input_shape[1:]) for runner in (file, reference) if runner is not None]
-    if any(len(shape) != 3 for shape in shapes):
-        raise ValueError(f"The input must be images of shape (height, width, channels); received shape {shapes[0]}.")
-    merged = []
-    for sizes in zip(*shapes, strict=True):
-        known = {size for size in sizes if size is not None}
-        if len(known) > 1:
-            raise ValueError(
-                f"The file and the model must have the same input shape; received {shapes[0]} and {shapes[1]}."
-            )
-        merged.append(known.pop() if known else 224)
-    return merged[0], merged[1], merged[2]
-
-
-def _image_sets(
-    model: Any,
-    data: Any,
-    labels: Sequence[int] | None,
-    shape: tuple[int, int, int],
-    most: int,
-    preprocessing: Preprocessing | Callable[[np.ndarray], np.ndarray] | None,
-) -> tuple[list[ImageSet], tuple[str, ...]]:
-    """Returns random images, real ones if there are any, and notes for the report."""
-    sets = [random_images(shape, 8)]
-    notes: tuple[str, ...] = (NO_DATA,)
-    if data is not None:
-        model = model if isinstance(model, keras.Model) else None
-        own = preprocessing if isinstance(preprocessing, Preprocessing) else preparation_of(model, shape[:2])
-        names = () if model is None else get_class_names(model)
-        sets.append(real_images(data, labels, shape, record=own, most=most, class_names=names))
-        if model is not None and stored_preprocessing(model) is not None:
-            check_range(sets[-1].images)
-        notes = (left_out(sets[-1].broken),) if sets[-1].broken else ()
-    elif labels is not None:
-        raise ValueError("`labels` require images; received labels without `data`. Pass the images as `data`.")
-    if preprocessing is not None:
-        convert = preprocessing.normalize if isinstance(preprocessing, Preprocessing) else preprocessing
-        sets = [dataclasses.replace(part, images=np.asarray(convert(part.images), "float32")) for part in sets]
-    return sets, notes
-
-
-def _compared(part: ImageSet, file: Runner, reference: Runner | None, structure: Structure) -> Findings:
-    answers = file(part.images)
+def _compared(part: Samples, file: Runner, reference: Runner | None, structure: Structure) -> Findings:
+    answers = file.run(part.feed)
     if reference is None:
-        problem = f"{len(part.images)} {part.name} images: the outputs of the file are not finite."
-        return Findings() if np.isfinite(answers).all() else Findings(problems=(problem,))
+        problem = f"{rows_of(part.feed)} {part.name} {part.unit}: the outputs of the file are not finite."
+        is_finite = all(np.isfinite(answer).all() for answer in answers.values())
+        return Findings() if is_finite else Findings(problems=(problem,))
     notes: tuple[str, ...] = ()
-    classes = Scores(reference.kind, answers.shape[-1]).classes
+    classes = Scores(reference.kind, answers[_paired(file, reference)[reference.answer]].shape[-1]).classes
     if part.folders not in (None, classes):
         notes = (f"No accuracy: {part.folders} subfolders of photos do not match the model's {classes} classes.",)
         part = dataclasses.replace(part, labels=None)
-    agreement = _agreement(reference, answers, part, runtime=structure.format, dtype=structure.dtype)
-    return Findings(agreements=(agreement,), notes=notes)
+    found = _agreements(reference, file, answers, part, runtime=structure.format, dtype=structure.dtype)
+    return Findings(agreements=found, notes=notes)
 
 
-def _agreement(reference: Runner, answers: np.ndarray, part: ImageSet, *, runtime: str, dtype: str) -> Agreement:
-    return compare(
-        reference(part.images),
-        answers,
-        part,
-        runtime=runtime,
-        dtype=dtype,
-        kind=reference.kind,
-        greatest=_greatest_logit(reference, part.images),
+def _paired(file: Runner, reference: Runner) -> dict[str, str]:
+    """Returns the output of the file for each of the reference that is compared."""
+    if len(file.outputs) == 1 or len(reference.outputs) == 1:
+        return {reference.answer: file.answer}
+    if set(file.outputs) != set(reference.outputs):
+        raise ValueError(
+            f"The file and the model must have the same outputs; received {', '.join(map(repr, file.outputs))} and "
+            f"{', '.join(map(repr, reference.outputs))}."
+        )
+    return {name: name for name in reference.outputs}
+
+
+def _agreements(
+    reference: Runner, file: Runner, answers: Mapping[str, np.ndarray], part: Samples, *, runtime: str, dtype: str
+) -> tuple[Agreement, ...]:
+    expected, pairs = reference.run(part.feed), _paired(file, reference)
+    return tuple(
+        compare(
+            expected[name],
+            answers[own],
+            part if name == reference.answer else dataclasses.replace(part, labels=None),
+            output=name if len(pairs) > 1 else "",
+            runtime=runtime,
+            dtype=dtype,
+            kind=reference.kinds[name],
+            greatest=_greatest_logit(reference, part.feed),
+        )
+        for name, own in pairs.items()
     )
 
 
-def _greatest_logit(reference: Runner, images: np.ndarray) -> float | None:
-    """Returns the largest centered logit before a Keras model's softmax; None if it has no softmax."""
-    if not isinstance(reference, KerasRunner):
+def _greatest_logit(reference: Runner, feed: Feed) -> float | None:
+    """Returns the largest centered logit before a Keras model's softmax; None if it has several outputs or none."""
+    if not isinstance(reference, KerasRunner) or len(reference.outputs) > 1:
         return None
     found = last_softmax(reference.model)
     if found is None:
         return None
     last, before = found
-    logits = KerasRunner(keras.Model(reference.model.inputs[0], before))(images)
+    runner = KerasRunner(keras.Model(reference.model.inputs, before))
+    values = in_order(reference.inputs, feed)
+    logits = runner.run(dict(zip((one.name for one in runner.inputs), values, strict=True)))[runner.answer]
     if isinstance(last, keras.layers.Dense):
         logits = logits @ np.asarray(keras.ops.convert_to_numpy(last.kernel), "float32")
         logits = logits if last.bias is None else logits + keras.ops.convert_to_numpy(last.bias)
     return float(np.abs(logits - logits.mean(-1, keepdims=True)).max())
 
 
-def _on_gpu(path: str | os.PathLike, structure: Structure, part: ImageSet, reference: Runner | None) -> Findings:
-    if structure.format != "tflite" or not len(part.images):
+def _on_gpu(
+    path: str | os.PathLike, structure: Structure, part: Samples, file: Runner, reference: Runner | None
+) -> Findings:
+    if structure.format != "tflite" or not rows_of(part.feed):
         return Findings()
     try:
         with Worker(path, runtime="tflite_gpu") as worker:
-            answers = worker.run(part.images)
+            answers = worker.run(part.feed)
     except RuntimeRefusedError as refusal:
         return Findings(notes=(NO_GPU,)) if is_missing_driver(refusal) else Findings(gpu=str(refusal))
     if reference is None:
         return Findings(gpu="resident")
-    agreement = _agreement(reference, answers, part, runtime="tflite_gpu", dtype=structure.dtype)
-    return Findings(gpu="resident", agreements=(agreement,))
+    found = _agreements(reference, file, answers, part, runtime="tflite_gpu", dtype=structure.dtype)
+    return Findings(gpu="resident", agreements=found)
 
 
-def _headrooms(path: str | os.PathLike, structure: Structure, model: Any, images: np.ndarray) -> tuple[Headroom, ...]:
+def _headrooms(path: str | os.PathLike, structure: Structure, model: Any, feed: Feed) -> tuple[Headroom, ...]:
     if structure.graph is not None:
-        return headroom_of_tflite(path, structure.graph, images)
-    return headroom_of_model(model, images) if isinstance(model, keras.Model) else ()
+        return headroom_of_tflite(path, structure.graph, feed)
+    return headroom_of_model(model, feed) if isinstance(model, keras.Model) else ()
 
 
 def _check_layers(path: str | os.PathLike, structure: Structure, reference: Runner | None) -> None:
@@ -300,20 +288,20 @@ def _check_layers(path: str | os.PathLike, structure: Structure, reference: Runn
         )
 
 
-def _lost(path: str | os.PathLike, model: Any, reference: Runner | None, images: np.ndarray) -> Findings:
-    with _in_float(model, reference, images, TFLiteRunner(path, kernels="reference").input_shape[0] or 1) as twin:
-        losses, unpaired = layer_losses(path, twin, images)
+def _lost(path: str | os.PathLike, model: Any, reference: Runner | None, feed: Feed) -> Findings:
+    with _in_float(model, reference, feed, TFLiteRunner(path, kernels="reference").batch or 1) as twin:
+        losses, unpaired = layer_losses(path, twin, feed)
     return Findings(losses=losses, notes=loss_notes(losses, unpaired))
 
 
 @contextlib.contextmanager
-def _in_float(model: Any, reference: Runner | None, images: np.ndarray, batch: int) -> Iterator[str | os.PathLike]:
+def _in_float(model: Any, reference: Runner | None, feed: Feed, batch: int) -> Iterator[str | os.PathLike]:
     """Provides the graph of an integer file as a float `.tflite` file."""
     if not isinstance(reference, KerasRunner):
         yield model
         return
     require_tensorflow("`layers` (--layers)")
-    form = tflite_form(reference.model, images, is_quantized=True)
+    form = tflite_form(reference.model, feed, is_quantized=True)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "float.tflite")
         path.write_bytes(converted(form, "fp32", batch_size=batch))

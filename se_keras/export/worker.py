@@ -26,7 +26,7 @@ def main() -> None:
         before = _memory()
         started = time.perf_counter()
         runner = _opened(setup)
-        answers.write(json.dumps({"input_shape": runner.input_shape, "seconds": time.perf_counter() - started}) + "\n")
+        answers.write(json.dumps({"batch": runner.batch, "seconds": time.perf_counter() - started}) + "\n")
         for line in sys.stdin:
             answers.write(json.dumps(_answer(runner, json.loads(line), before)) + "\n")
     except Exception as error:
@@ -88,20 +88,17 @@ def _answer(runner: Any, command: dict[str, Any], before: int) -> dict[str, Any]
     import numpy as np
 
     if command["command"] == "run":
-        np.save(command["outputs"], runner(np.load(command["images"])))
+        with np.load(command["inputs"]) as feed:
+            np.savez(command["outputs"], **runner.run(dict(feed)))
         return {}
     if command["command"] == "time":
-        images = _noise(runner.input_shape, command["batch"])
+        from se_keras.export.inputs import random_feed
+
+        feed = random_feed(runner.inputs, command["batch"], size=command["size"])
         started = time.perf_counter()
-        runner(images)
+        runner.run(feed)
         return {"seconds": time.perf_counter() - started}
     return {"peak_bytes": max(_memory() - before, 0)}
-
-
-def _noise(shape: tuple[int | None, ...], batch: int) -> Any:
-    import numpy as np
-
-    return np.random.default_rng(0).uniform(0, 255, (batch, *(size or 224 for size in shape[1:]))).astype("float32")
 
 
 def _memory() -> int:

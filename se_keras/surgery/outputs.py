@@ -43,13 +43,33 @@ def scores_of(model: keras.Model) -> Scores:
     """
     if not is_functional(model) or len(model.outputs) != 1:
         return Scores("output", _columns(getattr(model, "output_shape", None)))
+    return all_scores(model)[0]
+
+
+def all_scores(model: keras.Model) -> list[Scores]:
+    """Returns the kind of each output of a model, determined as in `scores_of`.
+
+    Args:
+        model: A model.
+
+    Returns:
+        The scores, in the order of `model.outputs`; a single one for a subclassed model.
+
+    Raises:
+        ValueError: The model ends in a softmax over one output.
+    """
+    if not is_functional(model):
+        return [Scores("output", _columns(getattr(model, "output_shape", None)))]
     graph = read_graph(model)
-    (output,) = keras.tree.flatten(graph.outputs)
+    return [_scores(graph, output) for output in keras.tree.flatten(graph.outputs)]
+
+
+def _scores(graph: Graph, output: Any) -> Scores:
     columns = _columns(output.shape)
     kind = _kind(graph, output, columns) if len(output.shape) == 2 else "output"
     if columns == 1 and kind == "probabilities":
         raise ValueError(
-            f"A softmax over one output returns 1.0 for every image; the model {model.name!r} ends in one. End it in a "
+            f"A softmax over one output returns 1.0 for every image; the model {graph.name!r} ends in one. End it in a "
             "sigmoid for two classes (classifier_activation='sigmoid'), or give it one output per class."
         )
     return Scores(AFTER_ONE_COLUMN.get(kind, kind) if columns == 1 else kind, columns)

@@ -14,7 +14,7 @@ from PIL import Image
 
 import se_keras
 from se_keras import export
-from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.native_output import native_output_held
 
 pytestmark = pytest.mark.slow

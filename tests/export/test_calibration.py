@@ -25,7 +25,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def calibration():
-    return Calibration(np.random.default_rng(0).uniform(0, 255, (24, 16, 16, 3)).astype("float32"), 0.0, 255.0)
+    return Calibration({"images": np.random.default_rng(0).uniform(0, 255, (24, 16, 16, 3)).astype("float32")})
 
 
 def by_the_converter_alone(model, images, folder):
@@ -52,7 +52,7 @@ def scale_of(steps_by_name, *parts):
 
 
 def test_scales_are_the_converters_or_finer(model, calibration, tmp_path):
-    expected = steps(by_the_converter_alone(model, calibration.images, tmp_path))
+    expected = steps(by_the_converter_alone(model, calibration.feed["images"], tmp_path))
     found = steps(converted(model, "int8", calibration.batches(1)))
     assert found.keys() == expected.keys()
     same = [name for name in found if np.allclose(found[name], expected[name], rtol=1e-5)]
@@ -62,7 +62,7 @@ def test_scales_are_the_converters_or_finer(model, calibration, tmp_path):
 
 def test_a_products_range_is_its_own_and_not_that_of_the_sum_behind_it(model, calibration):
     """TensorFlow 2.21's calibration reads the product of gates and map after the sum has been written over it."""
-    product = keras.Model(model.inputs, model.get_layer("gated").output).predict(calibration.images, verbose=0)
+    product = keras.Model(model.inputs, model.get_layer("gated").output).predict(calibration.feed["images"], verbose=0)
     own = (product.max() - product.min()) / 255
     found = steps(converted(model, "int8", calibration.batches(1)))
     assert scale_of(found, "gated", "/mul") == pytest.approx(own, rel=1e-4)
@@ -71,9 +71,9 @@ def test_a_products_range_is_its_own_and_not_that_of_the_sum_behind_it(model, ca
 @pytest.mark.slow
 def test_every_image_counts_whatever_the_batch(model, calibration):
     """The converter's own pass sees one batch; an outlier in the last image must widen the ranges all the same."""
-    images = calibration.images.copy()
+    images = calibration.feed["images"].copy()
     images[-1] *= 40
-    wide = steps(converted(model, "int8", Calibration(images, 0.0, 255.0).batches(4), batch_size=4))
+    wide = steps(converted(model, "int8", Calibration({"images": images}).batches(4), batch_size=4))
     narrow = steps(converted(model, "int8", calibration.batches(4), batch_size=4))
     entrance = max(narrow, key=lambda name: narrow[name][0])
     assert wide[entrance][0] > 30 * narrow[entrance][0]
@@ -103,5 +103,5 @@ def test_values_that_are_not_finite_are_named(model, calibration):
 
 def test_ranges_of_a_file_without_any_stay_absent(model):
     content = converted(model, "fp32")
-    ranged = read_model(with_ranges(content, [np.zeros((1, 16, 16, 3), "float32")]))
+    ranged = read_model(with_ranges(content, [{"images": np.zeros((1, 16, 16, 3), "float32")}]))
     assert not any(tensor.quantization and tensor.quantization.max for tensor in ranged.subgraphs[0].tensors)

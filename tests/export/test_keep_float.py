@@ -11,7 +11,7 @@ from se_keras.export import keep_float as module
 from se_keras.export.agreement import Limits
 from se_keras.export.inspect_tflite import read_tflite
 from se_keras.export.keep_float import _fewest
-from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.tflite_runtime import TFLiteRunner
 
 
 @pytest.fixture(scope="module")

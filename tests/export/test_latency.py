@@ -92,4 +92,5 @@ def test_a_process_of_its_own_knows_the_users_layers(tmp_path, monkeypatch):
         Worker(path)
     monkeypatch.setitem(keras.saving.get_custom_objects(), "Tripled", layers_of_mine.Tripled)
     with Worker(path) as worker:
-        assert worker.run(np.ones((1, 8, 8, 3), "float32")).max() == 3
+        (found,) = worker.run({"images": np.ones((1, 8, 8, 3), "float32")}).values()
+        assert found.max() == 3

@@ -37,9 +37,9 @@ def files(model, images, tmp_path_factory):
     """The int8 file, its float form, and the int8 file with one tensor's step made coarse: the first convolution's."""
     folder = tmp_path_factory.mktemp("losses")
     paths = {name: folder / f"{name}.tflite" for name in ("int8", "fp32", "coarse")}
-    form = tflite_form(model, images, is_quantized=True)
+    form = tflite_form(model, {"images": images}, is_quantized=True)
     paths["fp32"].write_bytes(converted(form, "fp32"))
-    paths["int8"].write_bytes(converted(form, "int8", Calibration(images, 0.0, 255.0).batches(1)))
+    paths["int8"].write_bytes(converted(form, "int8", Calibration({"images": images}).batches(1)))
     spoiled = read_model(paths["int8"].read_bytes())
     (tensor,) = [one for one in spoiled.subgraphs[0].tensors if b"first" in one.name and len(one.shape) == 4][-1:]
     tensor.quantization.scale = 64 * tensor.quantization.scale
@@ -48,7 +48,7 @@ def files(model, images, tmp_path_factory):
 
 
 def test_every_operation_has_its_loss(files, images):
-    losses, unpaired = layer_losses(files["int8"], files["fp32"], images[:4])
+    losses, unpaired = layer_losses(files["int8"], files["fp32"], {"images": images[:4]})
     assert unpaired == 0
     assert len({loss.name for loss in losses}) == len({loss.place for loss in losses}) == len(losses)
     assert [loss.alone for loss in losses] == sorted(loss.alone for loss in losses)
@@ -58,8 +58,8 @@ def test_every_operation_has_its_loss(files, images):
 
 def test_a_spoiled_operation_alone_is_named(files, images):
     """All operations behind it inherit its noise within the network, but lose no more alone."""
-    before = {loss.name: loss for loss in layer_losses(files["int8"], files["fp32"], images[:4])[0]}
-    after, _ = layer_losses(files["coarse"], files["fp32"], images[:4])
+    before = {loss.name: loss for loss in layer_losses(files["int8"], files["fp32"], {"images": images[:4]})[0]}
+    after, _ = layer_losses(files["coarse"], files["fp32"], {"images": images[:4]})
     worst = after[0]
     assert "first" in worst.name
     assert [loss.name for loss in lossy(after)] == [worst.name]
@@ -70,7 +70,7 @@ def test_a_spoiled_operation_alone_is_named(files, images):
 
 
 def test_a_float_file_loses_nothing(files, images):
-    losses, unpaired = layer_losses(files["fp32"], files["fp32"], images[:2])
+    losses, unpaired = layer_losses(files["fp32"], files["fp32"], {"images": images[:2]})
     assert unpaired == 0
     assert {loss.within for loss in losses} == {float("inf")}
     assert all(loss.alone > 100 for loss in losses)
@@ -79,14 +79,14 @@ def test_a_float_file_loses_nothing(files, images):
 @pytest.mark.slow
 def test_batches_of_a_file_are_its_own(model, files, images, tmp_path):
     path, twin = tmp_path / "int8.tflite", tmp_path / "fp32.tflite"
-    model = tflite_form(model, images, is_quantized=True)
-    path.write_bytes(converted(model, "int8", Calibration(images, 0.0, 255.0).batches(4), batch_size=4))
+    model = tflite_form(model, {"images": images}, is_quantized=True)
+    path.write_bytes(converted(model, "int8", Calibration({"images": images}).batches(4), batch_size=4))
     twin.write_bytes(converted(model, "fp32", batch_size=4))
-    of_four = {loss.name: loss for loss in layer_losses(path, twin, images[:8])[0]}
-    for loss in layer_losses(files["int8"], files["fp32"], images[:8])[0]:
+    of_four = {loss.name: loss for loss in layer_losses(path, twin, {"images": images[:8]})[0]}
+    for loss in layer_losses(files["int8"], files["fp32"], {"images": images[:8]})[0]:
         assert of_four[loss.name].within == pytest.approx(loss.within, abs=1)
     with pytest.raises(ValueError, match=r"No operation of .* has a counterpart in float"):
-        layer_losses(path, files["fp32"], images[:8])  # its tensors have another shape
+        layer_losses(path, files["fp32"], {"images": images[:8]})  # its tensors have another shape
 
 
 @pytest.mark.parametrize("reference", ["model", "fp32"])

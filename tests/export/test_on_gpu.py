@@ -7,9 +7,9 @@ from cases import ALL
 from small_networks import shortened
 
 from se_keras import export
-from se_keras.export.images import random_images
+from se_keras.export.inputs import random_images
 from se_keras.export.process import Worker
-from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.layers import GroupedConv2D
 from se_keras.models.registry import NETWORKS
 
@@ -49,10 +49,11 @@ def network(name):
 
 def difference_on_gpu(path, shape):
     """The greatest difference of GPU and CPU over the greatest answer."""
-    images = random_images(shape, 2).images
+    images = random_images(shape, 2)
     expected = TFLiteRunner(path)(images)
     with Worker(path, runtime="tflite_gpu") as worker:
-        return np.abs(worker.run(images) - expected).max() / np.abs(expected).max()
+        (found,) = worker.run({"images": images}).values()
+        return np.abs(found - expected).max() / np.abs(expected).max()
 
 
 @pytest.mark.slow

@@ -41,9 +41,9 @@ def test_how_far_answers_may_be_apart(tiny, tmp_path):
         moved = keras.models.clone_model(tiny)
         moved.set_weights(tiny.get_weights())
         moved.layers[-1].bias.assign(np.full(4, offset * size))
-        check_file(path, moved, tolerance=tolerated, images=images)
+        check_file(path, moved, tolerance=tolerated, feed={"images": images})
         with pytest.raises(ValueError, match=r"In LiteRT CPU.*the answers differ by 0\.\d+ of their size; at most"):
-            check_file(path, moved, tolerance=refused, images=images)
+            check_file(path, moved, tolerance=refused, feed={"images": images})
 
 
 def test_answers_below_the_step_of_8_bits_may_vanish(tiny, tmp_path):
@@ -51,7 +51,7 @@ def test_answers_below_the_step_of_8_bits_may_vanish(tiny, tmp_path):
     for network, bias in ((blank, 0.0), (faint, 0.003)):
         network.layers[-1].set_weights([np.zeros((3, 4)), np.full(4, bias)])
     path = export.tflite(blank, tmp_path / "model.tflite")
-    check_file(path, faint, tolerance=EIGHT_BITS, images=np.zeros((1, 8, 8, 3), "float32"))
+    check_file(path, faint, tolerance=EIGHT_BITS, feed={"images": np.zeros((1, 8, 8, 3), "float32")})
     with pytest.raises(ValueError, match="the answers differ by 1 of their size"):
         check_file(path, faint)
 

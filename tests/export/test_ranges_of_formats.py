@@ -27,7 +27,7 @@ def test_onnx_ranges_know_what_reads_a_tensor_and_leave_those_of_outputs_alone(i
     two = make.make_tensor("two", float32, [], [2.0])
     graph = make.make_graph(nodes, "small", ends[:1], ends[1:], [two])
     model = make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=8)
-    found = onnx_ranges(onnx.shape_inference.infer_shapes(model), images)
+    found = onnx_ranges(onnx.shape_inference.infer_shapes(model), {"images": images})
     assert found.keys() == {"doubled", "active", "last"}
     assert -6 < found["doubled"][0] <= -2
     assert found["doubled"][1] == pytest.approx(2 * images.max(), rel=0.25)
@@ -42,6 +42,7 @@ def test_openvino_keeps_a_hard_swish_in_one_piece_and_spends_few_steps_below_zer
 
     ops, rng = openvino.opset13, np.random.default_rng(0)
     x = ops.parameter([-1, 8, 8, 2], np.float32)
+    x.output(0).set_names({"images"})
     first = ops.convolution(
         ops.transpose(x, [0, 3, 1, 2]), rng.normal(size=(4, 2, 1, 1)).astype("f4"), [1, 1], *[[0, 0]] * 2, [1, 1]
     )
@@ -52,7 +53,7 @@ def test_openvino_keeps_a_hard_swish_in_one_piece_and_spends_few_steps_below_zer
     model = openvino.Model([second], [x])
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     expected = compiled(images)[0]
-    quantized = quantized_to_8_bits(model, images)
+    quantized = quantized_to_8_bits(model, {"images": images})
     operations = {one.get_type_name(): one for one in quantized.get_ops()}
     assert "HSwish" in operations
     steps = [one for one in quantized.get_ops() if one.get_type_name() == "FakeQuantize"]

@@ -10,7 +10,7 @@ from PIL import Image
 from se_keras import export
 from se_keras.export.agreement import LIMITS, Limits, compare
 from se_keras.export.headroom import Headroom
-from se_keras.export.images import random_images
+from se_keras.export.inputs import Samples, random_images
 from se_keras.export.layer_loss import LayerLoss
 from se_keras.export.report import FIGURES, Report
 from se_keras.export.report_figures import (
@@ -27,13 +27,17 @@ pytest.importorskip("matplotlib")
 SECONDS = [0.002, 0.004, 0.003, 0.05, 0.003]
 
 
+def random_part(count):
+    return Samples("random", {"images": random_images((1, 1, 3), count)})
+
+
 def agreement(count=6, classes=8, runtime="tflite", noise=0.01, lost=0):
     rng = np.random.default_rng(0)
     expected = rng.normal(0, 4, (count, classes))
     found = expected + rng.normal(0, noise, expected.shape)
     for row in range(lost):
         found[row, expected[row].argmin()] = 50
-    return compare(expected, found, random_images((1, 1, 3), count), runtime=runtime, dtype="fp32")
+    return compare(expected, found, random_part(count), runtime=runtime, dtype="fp32")
 
 
 def report(*agreements, headrooms=(), losses=(), seconds=(), limits=LIMITS["fp32"]):
@@ -121,7 +125,13 @@ def test_of_many_answers_the_worst_is_drawn():
     entry = agreement(count=MOST_POINTS // 8 + 10, classes=16, noise=0.001)
     expected, found = entry.answers
     found[3, 5] += 3
-    entry = compare(expected, found, random_images((1, 1, 3), len(found)), runtime="tflite", dtype="fp32")
+    entry = compare(
+        expected,
+        found,
+        random_part(len(found)),
+        runtime="tflite",
+        dtype="fp32",
+    )
     differences = draw_answers(report(entry)).axes[1].lines[0].get_ydata()
     assert len(differences) == MOST_POINTS
     assert np.abs(differences).max() == entry.max_error
@@ -129,7 +139,13 @@ def test_of_many_answers_the_worst_is_drawn():
 
 def test_features_have_no_first_class():
     features = np.arange(24.0).reshape(2, 3, 4)
-    entry = compare(features, features + 1, random_images((1, 1, 3), 2), runtime="tflite", dtype="fp32")
+    entry = compare(
+        features,
+        features + 1,
+        random_part(2),
+        runtime="tflite",
+        dtype="fp32",
+    )
     upper, lower = draw_answers(report(entry)).axes
     assert len(points(upper, "outputs")) == 24
     np.testing.assert_array_equal(lower.lines[0].get_ydata(), 1)

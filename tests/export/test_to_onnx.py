@@ -215,12 +215,6 @@ def test_damaged_file_is_named(file, tmp_path):
         export.verify(path)
 
 
-def test_several_inputs_are_refused(tmp_path):
-    inputs = [keras.Input((4,)), keras.Input((4,))]
-    with pytest.raises(ValueError, match="one input"):
-        export.onnx(keras.Model(inputs, keras.layers.Add()(inputs)), tmp_path / "model.onnx")
-
-
 def test_uneven_batches(model, file):
     runner = export.runtime.open_runner(file)
     images = np.full((33, 32, 32, 3), 128, "float32")

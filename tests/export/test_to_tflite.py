@@ -16,7 +16,8 @@ from se_keras.export.calibration import calibrate
 from se_keras.export.gpu_form import gpu_form, joined_groups
 from se_keras.export.inspect_tflite import read_tflite
 from se_keras.export.metadata import read_metadata
-from se_keras.export.runtime import TFLiteRunner
+from se_keras.export.model_ends import inputs_of
+from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.surgery.graph import build_model, read_graph
 from se_keras.training.sources import load_sample
@@ -132,8 +133,9 @@ def test_integer_inputs_take_pixels_as_they_are(input_type, zero, trained, tmp_p
         data=sample.x_train[:120],
     )
     runner = TFLiteRunner(path)
-    assert runner.input["dtype"] == np.dtype(input_type).type
-    assert runner.input["quantization"] == (1.0, zero)
+    (tensor,) = runner.ends[0].values()
+    assert tensor["dtype"] == np.dtype(input_type).type
+    assert tensor["quantization"] == (1.0, zero)
     assert {tensor["dtype"] for tensor in runner.interpreter.get_tensor_details()} <= {np.int8, np.uint8, np.int32}
     expected = answers(trained, sample.x_test[:50])
     assert (runner(sample.x_test[:50]).argmax(1) == expected.argmax(1)).mean() >= 0.85
@@ -239,12 +241,12 @@ def test_description_of_a_foreign_model(tmp_path):
 
 def test_calibration_reports_what_it_saw(small):
     images = np.random.default_rng(0).integers(10, 200, (130, 32, 32, 3))
-    options = {"shape": (32, 32, 3), "preprocessing": stored_preprocessing(small)}
+    options = {"inputs": inputs_of(small), "preprocessing": stored_preprocessing(small)}
     found = calibrate(images, **options)
-    assert (found.low, found.high) == (10, 199)
-    extended = found.with_extremes().images
+    assert found.facts() == {"images": 130, "range": [10, 199]}
+    extended = found.with_extremes().feed["images"]
     assert (extended.min(), extended.max()) == (0, 255)  # so that an integer input has the scale 1
-    assert len(calibrate(np.concatenate([images, images]), **options).images) == 200
+    assert calibrate(np.concatenate([images, images]), **options).facts()["images"] == 200
 
 
 @pytest.mark.parametrize(
@@ -283,12 +285,6 @@ def test_operation_outside_the_built_in_ones_is_named(tmp_path):
     with pytest.raises(ValueError, match="no built-in operation for: Erfinv"):
         export.tflite(model, tmp_path / "model.tflite")
     assert os.listdir(tmp_path) == []
-
-
-def test_several_inputs_are_refused(tmp_path):
-    a, b = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
-    with pytest.raises(ValueError, match=r"one input and one output.*2 and 1"):
-        export.tflite(keras.Model([a, b], layers.Add()([a, b])), tmp_path / "model.tflite")
 
 
 @pytest.mark.slow

@@ -16,13 +16,15 @@ from se_keras import export
 from se_keras.export import process
 from se_keras.export.agreement import LIMITS, Agreement, Limits, compare
 from se_keras.export.headroom import LARGEST_HALF, headroom_of_model, headroom_of_tflite
-from se_keras.export.images import check_range, preparation_of, random_images, real_images
+from se_keras.export.images import check_range, preparation_of, real_images
+from se_keras.export.inputs import Samples, random_images
 from se_keras.export.inspect_tflite import Operation, Tensor, TFLiteGraph, read_tflite, refusals
 from se_keras.export.process import RuntimeRefusedError, Worker
 from se_keras.export.report import Report
-from se_keras.export.runtime import TFLiteRunner, format_of, open_runner
+from se_keras.export.runtime import format_of, open_runner
 from se_keras.export.structure import size_of, structure_of
 from se_keras.export.tflite_file import dequantized, quantized
+from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.images.record import Preprocessing
 
 QUICK = {"gpu_images": 0, "repeats": 0}
@@ -198,7 +200,7 @@ def test_images_come_from_arrays_folders_and_pipelines(rng, photos):
 
 
 def test_random_images_and_preparation(model):
-    images = random_images((30, 20, 3), 4).images
+    images = random_images((30, 20, 3), 4)
     assert images.shape == (4, 30, 20, 3)
     assert 0 <= images.min() < 5
     assert 250 < images.max() <= 255
@@ -381,7 +383,7 @@ def int8_file(tmp_path_factory):
 def test_integer_file_takes_and_gives_floats(int8_file, rng):
     model, path = int8_file
     runner = TFLiteRunner(path)
-    assert runner.input["dtype"] is np.uint8
+    assert next(iter(runner.ends[0].values()))["dtype"] is np.uint8
     images = rng.uniform(0, 255, (4, 16, 16, 3)).astype("float32")
     np.testing.assert_allclose(runner(images), answers(model, images), atol=0.02)
     np.testing.assert_array_equal(runner(images.round()), runner(images.round().astype("uint8")))
@@ -420,7 +422,7 @@ def test_logits_are_recovered_from_probabilities(rng):
     def softmax(x):
         return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
 
-    part = random_images((1, 1, 3), 5)
+    part = Samples("random", {"images": random_images((1, 1, 3), 5)})
     same = compare(softmax(logits), softmax(shifted), part, runtime="onnx", dtype="fp32")
     assert same.quantity == "logits"
     assert same.max_error < 1e-9
@@ -432,7 +434,7 @@ def test_logits_are_recovered_from_probabilities(rng):
 def test_agreement_counts_classes(rng):
     expected = np.eye(10)[:4]
     found = np.eye(10)[[0, 1, 2, 5]]
-    part = dataclasses.replace(random_images((1, 1, 3), 4), labels=np.array([0, 1, 9, 3]))
+    part = Samples("random", {"images": random_images((1, 1, 3), 4)}, np.array([0, 1, 9, 3]))
     agreement = compare(expected, found, part, runtime="tflite", dtype="int8")
     assert agreement.top1_agreement == 0.75
     assert agreement.reference_accuracy == 0.75
@@ -470,8 +472,8 @@ def test_limits_of_every_dtype(dtype):
 
 def test_headroom_of_file_and_model_agree_with_the_sum(model, files, rng):
     images = rng.uniform(0, 255, (2, 32, 32, 3)).astype("float32")
-    of_model = headroom_of_model(model, images)
-    of_file = headroom_of_tflite(files["tflite"], read_tflite(files["tflite"]), images)
+    of_model = headroom_of_model(model, {"images": images})
+    of_file = headroom_of_tflite(files["tflite"], read_tflite(files["tflite"]), {"images": images})
     assert [entry.positions for entry in of_model] == [1024, 256, 64, 64]
     np.testing.assert_allclose(
         [entry.largest_sum for entry in of_file], [entry.largest_sum for entry in of_model], rtol=1e-4
@@ -500,7 +502,7 @@ def test_average_pools_are_squeezes_too(tmp_path):
     images = np.zeros((1, 16, 16, 2), "float32")
     images[0, :8, :8, 1] = 3
     images[0, 8:, 8:, 0] = -2
-    (entry,) = headroom_of_tflite(path, read_tflite(path), images)
+    (entry,) = headroom_of_tflite(path, read_tflite(path), {"images": images})
     assert (entry.positions, entry.largest_sum) == (64, 192)
 
 
@@ -510,9 +512,10 @@ def test_average_pools_are_squeezes_too(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tflite", "keras", pytest.param("saved_model", marks=pytest.mark.slow)])
 def test_worker_answers_as_the_runner_does(kind, files):
-    images = random_images((32, 32, 3), 3).images
+    images = random_images((32, 32, 3), 3)
     with Worker(files[kind]) as worker:
-        np.testing.assert_allclose(worker.run(images), open_runner(files[kind])(images), rtol=1e-4, atol=1e-7)
+        found, expected = (one.run({"images": images}) for one in (worker, open_runner(files[kind])))
+        np.testing.assert_allclose(*(next(iter(one.values())) for one in (found, expected)), rtol=1e-4, atol=1e-7)
         assert worker.time(2) > 0
         assert worker.peak_memory() > 1e6
 
@@ -523,7 +526,7 @@ def test_worker_says_why_it_refuses(files, tmp_path):
     with pytest.raises(RuntimeRefusedError, match="LiteRT CPU refuses the model: "):
         Worker(path)
     with Worker(files["tflite"]) as worker, pytest.raises(RuntimeRefusedError, match="refuses the model"):
-        worker.run(np.zeros((1, 5, 5, 3), "float32"))
+        worker.run({"images": np.zeros((1, 5, 5, 3), "float32")})
 
 
 @pytest.mark.usefixtures("gpu")

@@ -20,6 +20,7 @@ from se_keras.cli.images import open_images, refuse_broken
 from se_keras.export.calibration import calibrate
 from se_keras.export.image_bytes import decoded, prepared_images, resized_and_cropped
 from se_keras.export.images import real_images
+from se_keras.export.model_ends import inputs_of
 from se_keras.images.reading import decode, fault, separated
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.training.sources import open_data
@@ -100,8 +101,8 @@ def test_exports_leave_out_what_is_broken(photos):
 def test_calibration_warns_of_what_it_leaves_out(photos, model):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = calibrate(photos, model.input_shape[1:], preprocessing=stored_preprocessing(model), least=1)
-    assert len(found.images) == READ
+        found = calibrate(photos, inputs_of(model), preprocessing=stored_preprocessing(model), least=1)
+    assert len(found.feed["images"]) == READ
     ours = [str(warning.message) for warning in caught if "left out" in str(warning.message)]
     assert [text.split(" files")[0] for text in ours] == [f"{len(LEFT_OUT)} of the"]
 

@@ -15,7 +15,7 @@ from small_networks import answers, shortened
 
 from se_keras import SqueezeExcite, export, feature_extractor
 from se_keras.analysis import collect_gates
-from se_keras.export.images import random_images
+from se_keras.export.inputs import random_images
 from se_keras.surgery import prune_gates
 
 SIZE = 64
@@ -44,7 +44,7 @@ TESTED = [name for name in FAMILIES if ALL or name not in OTHERS_LIKE]
 
 @pytest.fixture(scope="module")
 def photos():
-    return random_images((SIZE, SIZE, 3), 128).images
+    return random_images((SIZE, SIZE, 3), 128)
 
 
 @pytest.fixture(

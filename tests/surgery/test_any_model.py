@@ -153,7 +153,7 @@ def of_saved_model(model, inputs, folder):
 
 
 def of_tflite(model, inputs, folder):
-    from se_keras.export.runtime import TFLiteRunner
+    from se_keras.export.tflite_runtime import TFLiteRunner
 
     runner = TFLiteRunner(export.tflite(model, folder / "model.tflite"))
     dtype = runner.interpreter.get_input_details()[0]["dtype"]
