@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import any_inputs
 import keras
 import numpy as np
 import pytest
@@ -599,3 +600,28 @@ def test_terminal_shows_no_framework_noise():
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.startswith("se_resnet20")
+
+
+@pytest.mark.slow
+def test_a_network_of_two_inputs_is_exported_verified_and_timed(capsys, tmp_path):
+    model, samples = tmp_path / "two.keras", tmp_path / "samples.npz"
+    any_inputs.image_and_table().save(model)
+    np.savez(samples, **any_inputs.samples_for("image_and_table", 120), labels=np.zeros(120, int))
+    target = tmp_path / "out.tflite"
+    limits = ["--max-accuracy-drop", 1, "--min-top1-agreement", 0.9]
+    arguments = ["export", model, "--format", "tflite", "--dtype", "int8", "--data", samples, "--output", target]
+    code, _, err = run(capsys, *arguments, *limits, "--strict")
+    assert code == 0, err
+    assert "calibrated and verified on the same samples" in err
+    code, out, err = run(capsys, "verify", target, "--model", model, "--data", samples, "--json", *limits)
+    assert code == 0, err
+    (real,) = (row for row in json.loads(out)["agreements"] if row["images"] == "real" and row["runtime"] == "tflite")
+    assert (real["count"], real["unit"]) == (120, "samples")
+    assert real["accuracy"] is not None
+    code, out, err = run(capsys, "benchmark", target, model, "--repeats", 1, "--warmups", 1, "--json")
+    assert code == 0, err
+    assert len(json.loads(out)) == 2
+    np.savez(samples, photo=np.zeros((120, 16, 16, 3)))
+    code, _, err = run(capsys, "verify", target, "--model", model, "--data", samples)
+    assert code != 0
+    assert "The inputs are 'photo', 'table'; received 'photo'." in err

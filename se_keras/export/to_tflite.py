@@ -186,9 +186,11 @@ def tflite_targets(path: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
 
 def _described(inputs: Sequence[Input], own: Preprocessing | None, input_type: str) -> Any:
     facts = input_facts(inputs, own)
-    if not is_of_images(inputs) or isinstance(facts, list):
-        return facts
-    return {**facts, "dtype": input_type, "range": None if own is None else [0, 255]}
+    if is_of_images(inputs) and isinstance(facts, dict):
+        return {**facts, "dtype": input_type, "range": None if own is None else [0, 255]}
+    for one in facts if isinstance(facts, list) else [facts]:
+        one["dtype"] = input_type if one["dtype"].startswith("float") else one["dtype"]
+    return facts
 
 
 def converted(

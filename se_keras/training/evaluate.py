@@ -12,6 +12,7 @@ import numpy as np
 
 from se_keras.export.images import preparation_of
 from se_keras.export.runtime import KerasRunner, Runner, open_runner
+from se_keras.export.samples import is_of_images
 from se_keras.files import json_with, replacing
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocessing_of
@@ -124,6 +125,9 @@ def evaluate(
 
 
 def _preprocessing(runner: Runner) -> Preprocessing:
+    if not is_of_images(runner.inputs):
+        names = ", ".join(repr(one.name) for one in runner.inputs)
+        raise ValueError(f"Only networks of images can be evaluated on images; this one takes {names}.")
     model, (height, width) = getattr(runner, "model", None), runner.input_shape[1:3]
     if height is not None and width is not None:
         return preparation_of(model, (height, width))

@@ -15,6 +15,8 @@ from rewriting import deployment, randomized
 
 from se_keras import export, insert_squeeze_excite, model_info
 from se_keras.analysis import collect_gates
+from se_keras.export import model_ends
+from se_keras.export.runtime import open_runner
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery import deploy, find_changes, find_positions, prune_gates
 from se_keras.surgery.graph import build_model, in_float32, read_graph
@@ -145,26 +147,32 @@ def test_a_copy_is_saved_and_loaded(name, tmp_path):
     compare(name, keras.saving.load_model(tmp_path / "model.keras"))
 
 
+def by_name(model, inputs):
+    """The inputs by their names in an export."""
+    values = map(np.asarray, keras.tree.flatten(inputs))
+    return dict(zip((one.name for one in model_ends.inputs_of(model)), values, strict=True))
+
+
 def of_saved_model(model, inputs, folder):
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(export.saved_model(model, folder / "saved")))
-    return loaded(inputs)
+    loaded, feed = tf.saved_model.load(str(export.saved_model(model, folder / "saved"))), by_name(model, inputs)
+    return keras.tree.flatten(loaded(feed if len(feed) > 1 else next(iter(feed.values()))))
 
 
 def of_tflite(model, inputs, folder):
-    from se_keras.export.tflite_runtime import TFLiteRunner
-
-    runner = TFLiteRunner(export.tflite(model, folder / "model.tflite"))
-    dtype = runner.interpreter.get_input_details()[0]["dtype"]
-    return np.concatenate([runner(row[None].astype(dtype)) for row in inputs])
+    return run_file(export.tflite(model, folder / "model.tflite"), model, inputs)
 
 
 def of_onnx(model, inputs, folder):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    session = onnxruntime.InferenceSession(str(export.onnx(model, folder / "model.onnx")))
-    dtype = {"tensor(float)": "float32"}.get(session.get_inputs()[0].type, str(np.asarray(inputs).dtype))
-    return session.run(None, {"images": np.asarray(inputs).astype(dtype)})[0]
+    pytest.importorskip("onnxruntime")
+    return run_file(export.onnx(model, folder / "model.onnx"), model, inputs)
+
+
+def run_file(path, model, inputs):
+    runner, names = open_runner(path), list(model_ends.output_scores(model))
+    found = runner.run(by_name(model, inputs))
+    return [found[name] for name in names] if len(names) > 1 else list(found.values())
 
 
 EXPORTS = {"saved_model": of_saved_model, "tflite": of_tflite, "onnx": of_onnx}
@@ -188,7 +196,7 @@ def test_a_file_answers_as_the_model_or_the_error_names_the_layer(name, form, tm
         assert not list(tmp_path.iterdir())
         return
     ours = EXPORTS[form](built(name), inputs_of(name), tmp_path)
-    assert_same([as_float64(ours)], answers(built(name), inputs_of(name)), case.tolerance)
+    assert_same(map(as_float64, ours), answers(built(name), inputs_of(name)), case.tolerance)
 
 
 # What is special about single models.
