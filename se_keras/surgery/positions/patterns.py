@@ -71,7 +71,8 @@ def _residual(structure: Structure, call: Call, matches: Matches) -> Iterable[En
     counts = [len(calls) for calls in learned]
     longer = [number for number, count in enumerate(counts) if count > min(counts)]
     mixing = [sum(not structure.is_depthwise(one) for one in calls) for calls in learned]
-    if not longer or min(mixing) > 1 or any(map(structure.enlarges, together)):
+    maps = [one for one in together if one not in structure.gate_calls]
+    if not longer or min(mixing) > 1 or any(map(structure.enlarges, maps)):
         return None
     if not any(structure.convolves(one) for number in longer for one in learned[number]):
         return None
