@@ -119,7 +119,14 @@ def plot(images: np.ndarray, predictions: dict[str, np.ndarray], path: pathlib.P
             if label >= 0:
                 color = COLORS[int(label)]
                 axis.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, ec=color, lw=2))
-                axis.text(left, top, f"{CLASSES[int(label)]} {confidence:.0%}", color="white", backgroundcolor=color)
+                axis.text(
+                    left,
+                    top,
+                    f"{CLASSES[int(label)]} {confidence:.0%}",
+                    color="white",
+                    backgroundcolor=color,
+                    clip_on=True,
+                )
     figure.savefig(path, dpi=80)
 
 
@@ -128,7 +135,7 @@ def main() -> None:
     parser.add_argument("--model", default="se_resnet20")
     parser.add_argument("--weights", default="cifar10", help="weights of the backbone")
     parser.add_argument("--size", type=int, default=64, help="height and width of the images in pixels")
-    parser.add_argument("--steps", type=int, default=240, help="steps of training, of 8 images")
+    parser.add_argument("--steps", type=int, default=320, help="steps of training, of 8 images")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("detection.png"))
     options = parser.parse_args()
     keras.utils.set_random_seed(0)

@@ -113,13 +113,23 @@ def test_preset_of_a_task_is_the_same(trained, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("write", ["saved_model", "tflite", "openvino"])
-def test_exported_segmenter_agrees(write, tmp_path):
-    model = segmenter("lcnet_050", 64)
-    path = tmp_path / {"saved_model": "folder", "tflite": "file.tflite", "openvino": "file.xml"}[write]
+@pytest.mark.parametrize(
+    ("build", "write"),
+    [
+        *((segmenter, write) for write in ("saved_model", "tflite", "openvino")),
+        *((detector, write) for write in ("saved_model", "tflite", "onnx")),
+    ],
+)
+def test_exported_task_agrees(build, write, tmp_path):
+    model = build("lcnet_050", 64)
+    path = (
+        tmp_path
+        / {"saved_model": "folder", "tflite": "file.tflite", "onnx": "file.onnx", "openvino": "file.xml"}[write]
+    )
     getattr(se_keras.export, write)(model, path, verbose=0)
     report = se_keras.export.verify(path, model, repeats=0, gpu_images=0, verbose=0)
     assert report.passed, report
+    assert len(report.outputs) == (2 if build is detector else 1)
 
 
 def test_what_a_file_is_compared_with_leaves_out_the_preprocessor():
