@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from se_keras.errors import check_count, missing_package, one_of
+from se_keras.errors import check_count, missing_package, one_of, refuse_tf_keras
 
 
 def test_one_of_returns_a_value_among_the_options():
@@ -47,3 +47,10 @@ def test_missing_package_names_the_extra():
     assert str(error) == (
         "Drawing gates needs the package 'matplotlib'. Install it with: pip install 'se_keras[plots]'"
     )
+
+
+def test_refuse_tf_keras_tells_classes_by_their_module():
+    old = type("Functional", (), {"__module__": "tf_keras.src.engine.functional", "name": "old"})
+    with pytest.raises(ValueError, match=r"The model 'old' is from tf_keras, that is Keras 2"):
+        refuse_tf_keras(type("Own", (old,), {})())
+    refuse_tf_keras("a path")
