@@ -1,0 +1,53 @@
+"""Networks that others wrote get SE blocks, train, and go through all the rest, as the table in `hosts.json` says."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+import pytest
+import regenerate
+from examination import FORMATS, Subject, examine, examine_exports
+from hosts import HOSTS, package_of
+
+EXPECTED = regenerate.read_expected()
+QUICK = ("users/ResNet", "users/SE of operations", "users/U-Net", "users/image and table", "users/text")
+
+
+@functools.lru_cache(maxsize=1)
+def subject(name):
+    """The network, for all tests of it: they follow one another."""
+    package = package_of(name)
+    if package and not importlib.util.find_spec(package):
+        pytest.skip(f"needs {package}: pip install 'se_keras[hosts]'")
+    return Subject(HOSTS[name])
+
+
+def rows(names):
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", rows(EXPECTED))
+def test_a_network_becomes_what_the_table_says(name, tmp_path):
+    expected = {check: value for check, value in EXPECTED[name].items() if check != "exports"}
+    assert examine(subject(name), tmp_path) == expected
+
+
+@pytest.mark.parametrize("name", ["users/SE of operations", "users/U-Net"])
+def test_a_network_becomes_a_tflite_file(name, tmp_path):
+    assert examine_exports(subject(name), tmp_path, ["tflite"]) == {"tflite": EXPECTED[name]["exports"]["tflite"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, row in EXPECTED.items() if "exports" in row])
+def test_a_network_becomes_the_files_that_the_table_says(name, tmp_path):
+    assert examine_exports(subject(name), tmp_path, FORMATS) == EXPECTED[name]["exports"]
+
+
+def test_the_rows_are_of_networks_in_their_order():
+    assert list(EXPECTED) == [name for name in HOSTS if name in EXPECTED]
+    assert set(QUICK) < set(EXPECTED)
+
+
+def test_the_documentation_has_the_table():
+    assert regenerate.table(EXPECTED) in regenerate.PAGE.read_text("utf-8")
