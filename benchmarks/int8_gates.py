@@ -30,7 +30,7 @@ from se_keras.export.calibration import Calibration, calibrate
 from se_keras.export.inference_form import tflite_form
 from se_keras.export.inspect_tflite import Operation, read_tflite
 from se_keras.export.model_ends import inputs_of
-from se_keras.export.tensorflow_internals import converted_with_ranges, quantized_to_8_bits
+from se_keras.export.tensorflow_internals import quantized_to_8_bits
 from se_keras.export.tflite_ranges import with_ranges
 from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.export.to_tflite import converted, write_archive
@@ -63,9 +63,8 @@ def _belongs_to_a_gate(operation: Operation) -> bool:
 
 def quantized_but_for(model: keras.Model, calibration: Calibration, tensors: Sequence[str]) -> bytes:
     """Returns an int8 file in which the operations that compute these tensors stay in float."""
-    with native_output_held(), tempfile.TemporaryDirectory() as folder:
-        batches = calibration.batches(1)
-        content = with_ranges(converted_with_ranges(converter_of(model, folder), batches[0]), batches)
+    content = with_ranges(converted(model, "fp32"), calibration.batches(1))
+    with native_output_held():
         return quantized_to_8_bits(content, denylisted_nodes=list(tensors))
 
 

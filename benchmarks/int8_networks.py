@@ -1,4 +1,4 @@
-"""Accuracy of int8 `.tflite` files of small networks, trained here on a folder of photos.
+"""Accuracy of 8-bit files of small networks, trained here on a folder of photos, in each runtime.
 
 python benchmarks/int8_networks.py --data flowers --runs runs/int8       # flowers/train, flowers/val
 """
@@ -12,7 +12,7 @@ import pathlib
 import sys
 import tempfile
 import time
-import warnings
+from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -25,20 +25,16 @@ from timing import RESULTS, where
 import se_keras
 from se_keras import export
 from se_keras.export.images import real_images
-from se_keras.export.inference_form import tflite_form
-from se_keras.export.inspect_tflite import read_tflite
-from se_keras.export.layer_loss import layer_losses, lossy
-from se_keras.export.tflite_runtime import TFLiteRunner
-from se_keras.export.to_tflite import converted
+from se_keras.export.runtime import open_runner
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
 
-EPOCHS = {"mobilenetv3_small_100": 25, "tinynet_e": 25, "se_resnet20.cifar10": 3}  # the last from its checkpoint
-SIZES = {"mobilenetv3_small_100": 96, "tinynet_e": 96, "se_resnet20.cifar10": 48}
+EPOCHS = {"mobilenetv3_small_100": 25, "tinynet_e": 12, "se_resnet20.cifar10": 3}  # the last from its checkpoint
+SIZES = {"mobilenetv3_small_100": 96, "tinynet_e": 64, "se_resnet20.cifar10": 48}
 MARGIN = 16  # pixels that random crops leave out
 RATE, DECAY, BATCH, MOMENTUM = 2e-3, 0.05, 32, 0.97
 IMAGES = 200
-KEPT = (4, 16)
+PARTS = 10  # of the test images, one after the other
 
 
 def photos(folder: pathlib.Path, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,38 +85,31 @@ def by_the_converter_alone(model: keras.Model, images: np.ndarray, path: pathlib
         path.write_bytes(converter.convert())
 
 
+OPTIONS = {"dtype": "int8", "verbose": 0}
+FORMS: dict[str, tuple[str, Callable[[keras.Model, np.ndarray, pathlib.Path], Any]]] = {
+    "TensorFlow's converter alone": ("plain.tflite", by_the_converter_alone),
+    "`.tflite`": ("model.tflite", lambda model, images, path: export.tflite(model, path, data=images, **OPTIONS)),
+    "`.onnx`": ("model.onnx", lambda model, images, path: export.onnx(model, path, data=images, **OPTIONS)),
+    "OpenVINO": ("model.xml", lambda model, images, path: export.openvino(model, path, data=images, **OPTIONS)),
+}
+"""File name and writer of each form."""
+
+
 def compared(model: keras.Model, images: np.ndarray, test: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
-    """Returns the figures of every form of a network calibrated on these images."""
+    """Returns the figures of a network in float, and of its 8-bit files calibrated on these images."""
     expected = model.predict(test[0], verbose=0).argmax(-1)
     rows: dict[str, Any] = {"float": {"accuracy": 100 * float((expected == test[1]).mean())}}
-
-    def measure(name: str, path: pathlib.Path) -> None:
-        found = TFLiteRunner(path, threads=2)(test[0]).argmax(-1)
-        rows[name] = {
-            "accuracy": 100 * float((found == test[1]).mean()),
-            "same class": 100 * float((found == expected).mean()),
-            "operations in float": len(read_tflite(path).names_in_float()),
-        }
-        print(name, rows[name], flush=True)
-
     with tempfile.TemporaryDirectory() as folder:
-        path, twin = pathlib.Path(folder, "model.tflite"), pathlib.Path(folder, "float.tflite")
-        by_the_converter_alone(model, images, path)
-        measure("TensorFlow's converter alone", path)
-        options = {"dtype": "int8", "data": images, "overwrite": True, "verbose": 0}
-        export.tflite(model, path, **options)
-        measure("int8", path)
-        twin.write_bytes(converted(tflite_form(model, {"images": images}, is_quantized=True), "fp32"))
-        losses, _ = layer_losses(path, twin, {"images": images[:32]})
-        rows["int8"] |= {"operations": len(losses), "that lose more than 1%": len(lossy(losses))}
-        for count in KEPT:
-            export.tflite(model, path, keep_float=[loss.name for loss in losses[:count]], **options)
-            measure(f"the worst {count} in float", path)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            export.tflite(model, path, keep_float="auto", **options)
-        measure("auto", path)
-        rows["auto"]["warnings"] = [str(one.message) for one in caught if one.category is UserWarning]
+        for form, (name, write) in FORMS.items():
+            path = pathlib.Path(folder, name)
+            write(model, images, path)
+            runner = open_runner(path, threads=os.cpu_count() or 1)
+            found = np.concatenate([runner(part).argmax(-1) for part in np.array_split(test[0], PARTS)])
+            rows[form] = {
+                "accuracy": 100 * float((found == test[1]).mean()),
+                "same class": 100 * float((found == expected).mean()),
+            }
+            print(form, rows[form], flush=True)
     return rows
 
 
@@ -129,24 +118,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--runs", type=pathlib.Path, required=True)
+    parser.add_argument("networks", nargs="*", default=list(SIZES), help="results of others stay in the JSON")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
-    record: dict[str, Any] = {**where(("tensorflow", "keras", "ai-edge-litert")), "networks": {}}
-    for name, size in SIZES.items():
+    record: dict[str, Any] = {
+        **where(("tensorflow", "keras", "ai-edge-litert", "onnxruntime", "openvino", "nncf")),
+        "networks": {},
+    }
+    results = RESULTS / "int8_networks.json"
+    if results.exists():
+        record["networks"] = json.loads(results.read_text("utf-8"))["networks"]
+    for name in options.networks:
+        size = SIZES[name]
         file = options.runs / f"{name}.keras"
         if not file.exists():
             trained(name, options.data).save(file)
         model = keras.models.load_model(file)
         images, labels = photos(options.data / "val", size)
-        order = np.random.default_rng(0).permutation(len(images))
-        held, test = np.split(order, [IMAGES])
         seen = photos(options.data / "train", size)[0]
         seen = seen[np.linspace(0, len(seen) - 1, IMAGES).astype(int)]
-        for source, chosen in (("training photos", seen), ("other photos", images[held])):
-            print(name, source, flush=True)
-            rows = compared(model, chosen.astype("float32"), (images[test].astype("float32"), labels[test]))
-            record["networks"].setdefault(name, {})[f"calibrated on {source}"] = {"images": len(test), **rows}
-            (RESULTS / "int8_networks.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+        print(name, flush=True)
+        rows = compared(model, seen.astype("float32"), (images.astype("float32"), labels))
+        record["networks"][name] = {"pixels": size, "images": len(labels), **rows}
+        results.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     return 0
 
 

@@ -11,11 +11,12 @@ import keras
 import numpy as np
 
 from se_keras.export.inference_form import perturbed
-from se_keras.export.inputs import Feed, part_of, random_feed, takes_text
+from se_keras.export.inputs import Feed, part_of, random_feed, rows_of, takes_text
 from se_keras.export.model_ends import answers_of, inputs_of, output_scores
 from se_keras.export.runtime import RUNTIMES, Runner, format_of, open_runner
 
 FEW = 8  # samples like those the model will see
+PART = 2  # of them at a time, whose maps are in memory together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,9 @@ def _distance(found: np.ndarray, expected: np.ndarray, step: float = 0.0) -> flo
 def _answers(model: keras.Model, feed: Feed) -> list[np.ndarray]:
     # A random generator in the model must go on as if nothing had been exported.
     states = [(variable, keras.ops.convert_to_numpy(variable).copy()) for variable in model.non_trainable_variables]
-    answers = [np.asarray(answer, "float32") for answer in answers_of(model, feed)]
+    parts = [part_of(feed, start, start + PART) for start in range(0, rows_of(feed), PART)]
+    answers = zip(*(answers_of(model, part) for part in parts), strict=True)
+    joined = [np.concatenate([np.asarray(part, "float32") for part in answer]) for answer in answers]
     for variable, value in states:
         variable.assign(value)
-    return answers
+    return joined

@@ -38,24 +38,6 @@ def _first_installed(module: str, purpose: str) -> Any:
     raise missing_package("ai_edge_litert", "litert", purpose) from reason
 
 
-def converted_with_ranges(converter: Any, batch: Mapping[str, np.ndarray]) -> bytes:
-    """Converts to a float `.tflite` file with the range of each tensor on one batch, ready for `quantized_to_8_bits`.
-
-    TensorFlow's `QuantizationDebugger` also stops the converter there and quantizes afterwards; neither step has a
-    public name.
-
-    Args:
-        converter: A `tf.lite.TFLiteConverter` set up to quantize to 8 bits.
-        batch: The value of each input by its name.
-
-    Returns:
-        The content of the file.
-    """
-    converter.representative_dataset = lambda: map(for_converter, [batch])
-    converter._experimental_calibrate_only = True
-    return converter.convert()
-
-
 def for_converter(batch: Mapping[str, np.ndarray]) -> Any:
     """Returns a batch as TensorFlow's calibration takes it.
 
@@ -74,6 +56,8 @@ def for_converter(batch: Mapping[str, np.ndarray]) -> Any:
 
 def quantized_to_8_bits(content: bytes, **options: Any) -> bytes:
     """Quantizes a float `.tflite` file that holds the range of each tensor.
+
+    TensorFlow's `QuantizationDebugger` does so; the step has no public name.
 
     Args:
         content: The content of the file.

@@ -39,13 +39,12 @@ def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lamb
     become the same.
 
     Args:
-        content: The content of a file that the converter calibrated with any images, including the range of each
-            tensor.
+        content: The content of the file.
         batches: The inputs in batches of the file's size, at least one.
         advance: Called after each batch.
 
     Returns:
-        The content with the ranges replaced, ready for quantization.
+        The content with the range of each tensor that is not constant, ready for quantization.
 
     Raises:
         ValueError: The values of a tensor are not finite.
@@ -66,22 +65,21 @@ def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lamb
                 f"An integer file needs finite activations; on `data` these tensors are not finite: "
                 f"{', '.join(names)}. Check the model's weights."
             )
-        stated = [index for index in found if _has_range(tensors[index])]
         ends, responses = _ends(model.subgraphs[0]), _responses(model)
 
         def chosen(index: int) -> tuple[float, float]:
             observed = found[index]
             return observed.range_of_all() if index in ends else observed.best_range(responses.get(index, identity))
 
-        for index, (low, high) in zip(stated, pool.map(chosen, stated), strict=True):
-            record = tensors[index].quantization
-            record.min, record.max = np.array([low], "float32"), np.array([high], "float32")
+        for index, bounds in zip(found, pool.map(chosen, found), strict=True):
+            _set_range(tensors[index], *bounds)
     return packed(model)
 
 
-def _has_range(tensor: Any) -> bool:
-    record = tensor.quantization
-    return record is not None and record.min is not None and record.max is not None
+def _set_range(tensor: Any, low: float, high: float) -> None:
+    record = tensor.quantization or schema_module().QuantizationParametersT()
+    record.min, record.max = np.array([low], "float32"), np.array([high], "float32")
+    tensor.quantization = record
 
 
 def _ends(graph: Any) -> set[int]:

@@ -28,7 +28,7 @@ from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.model_ends import inputs_of, main_scores, output_scores, packed
 from se_keras.export.proof import FINITE, TOLERANCES, check_file
 from se_keras.export.samples import is_of_images
-from se_keras.export.tensorflow_internals import converted_with_ranges, for_converter, quantized_to_8_bits
+from se_keras.export.tensorflow_internals import for_converter, quantized_to_8_bits
 from se_keras.export.tflite_ranges import with_ranges
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.images.record import Preprocessing
@@ -223,6 +223,10 @@ def converted(
     """
     if dtype == "int8_weights":
         return _quantized_weights(converted(model, "fp32", batch_size=batch_size))
+    if dtype == "int8":
+        content = with_ranges(converted(model, "fp32", batch_size=batch_size), batches, advance)
+        with native_output_held():
+            return _quantized(content, batches, input_type=input_type, keep_float=keep_float)
     import tensorflow as tf
 
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
@@ -234,9 +238,6 @@ def converted(
         if dtype == "fp16":
             converter.target_spec.supported_types = [tf.float16]
         with _named_operations(model), warnings.catch_warnings():
-            if dtype == "int8":
-                content = with_ranges(converted_with_ranges(converter, batches[0]), batches, advance)
-                return _quantized(content, batches, input_type=input_type, keep_float=keep_float)
             if dtype == "int16x8":
                 converter.representative_dataset = lambda: _fed(batches, advance)
             return converter.convert()
@@ -280,11 +281,9 @@ def _fed(batches: Sequence[Feed], advance: Advance) -> Iterator[Any]:
 def _operations(dtype: str) -> Any:
     import tensorflow as tf
 
-    sets = {
-        "int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
-        "int16x8": tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
-    }
-    return sets.get(dtype, tf.lite.OpsSet.TFLITE_BUILTINS)
+    if dtype == "int16x8":
+        return tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    return tf.lite.OpsSet.TFLITE_BUILTINS
 
 
 @contextlib.contextmanager

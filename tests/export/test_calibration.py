@@ -65,7 +65,7 @@ def test_a_products_range_is_its_own_and_not_that_of_the_sum_behind_it(model, ca
     product = keras.Model(model.inputs, model.get_layer("gated").output).predict(calibration.feed["images"], verbose=0)
     own = (product.max() - product.min()) / 255
     found = steps(converted(model, "int8", calibration.batches(1)))
-    assert scale_of(found, "gated", "/mul") == pytest.approx(own, rel=1e-4)
+    assert 0.75 * own < scale_of(found, "gated", "/mul") < 1.001 * own
 
 
 @pytest.mark.slow
@@ -101,7 +101,8 @@ def test_values_that_are_not_finite_are_named(model, calibration):
         converted(broken, "int8", calibration.batches(1))
 
 
-def test_ranges_of_a_file_without_any_stay_absent(model):
-    content = converted(model, "fp32")
-    ranged = read_model(with_ranges(content, [{"images": np.zeros((1, 16, 16, 3), "float32")}]))
-    assert not any(tensor.quantization and tensor.quantization.max for tensor in ranged.subgraphs[0].tensors)
+def test_every_tensor_that_is_not_constant_gets_a_range(model, calibration):
+    graph = read_model(with_ranges(converted(model, "fp32"), calibration.batches(1)[:2])).subgraphs[0]
+    computed = {index for operator in graph.operators for index in operator.outputs} | set(graph.inputs)
+    ranged = {place for place, tensor in enumerate(graph.tensors) if tensor.quantization and tensor.quantization.max}
+    assert ranged == computed
