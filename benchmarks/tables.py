@@ -151,6 +151,20 @@ def _ratio_text(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}"
 
 
+def eight_bits_table() -> str:
+    result = _result("int8_networks")
+    lines = ["| Network | Form | Same class | Accuracy |", "| --- | --- | --: | --: |"]
+    for name, facts in result["networks"].items():
+        label = f"`{name}`, {facts['pixels']} pixels"
+        for form, row in facts.items():
+            if isinstance(row, dict):
+                same = f"{row['same class']:.1f}%" if "same class" in row else ""
+                lines.append(f"| {label} | {form} | {same} | {row['accuracy']:.1f}% |")
+                label = ""
+    where = f"{facts['images']} photos, calibrated on 200 training photos, `python benchmarks/int8_networks.py`"
+    return "\n".join([*lines, "", f"{where}, {result['date']}."])
+
+
 TRAINING = {
     "tensorflow": "TensorFlow",
     "tensorflow:mixed_bfloat16": "TensorFlow, bfloat16",
@@ -229,6 +243,7 @@ def _shown(builders: list[str]) -> str:
 PAGES = {
     "README.md": {"families": families_table},
     "docs/networks.md": {"models": models_table, "newer": newer_table},
+    "docs/exporting.md": {"eight-bits": eight_bits_table},
     "docs/benchmarks.md": {
         "grouped": grouped_sentence,
         "costs": costs_table,
