@@ -83,16 +83,15 @@ def sample_photos(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_training_in_half_precision_passes_in_every_format(precision, data_file, sample_photos, tmp_path, capsys):
+def test_training_in_half_precision_passes_in_every_format(data_file, sample_photos, tmp_path, capsys):
     for package in ("onnx", "openvino", "nncf"):
         pytest.importorskip(package, reason=f"needs {package!r}")
-    options = ["--recipe", "finetune", "--epochs", 2, "--precision", precision, "--data", data_file]
+    options = ["--recipe", "finetune", "--epochs", 2, "--precision", "mixed_bfloat16", "--data", data_file]
     code, _, err = run(capsys, "train", "--model", "se_resnet20.cifar10", *options, "--out", tmp_path / "run")
     assert code == 0, err
     keras.config.set_dtype_policy("float32")
     model = tmp_path / "run/model.keras"
-    assert {layer.dtype_policy.name for layer in keras.models.load_model(model).layers[1:-2]} == {precision}
+    assert {layer.dtype_policy.name for layer in keras.models.load_model(model).layers[1:-2]} == {"mixed_bfloat16"}
     for form, dtype, file in EXPORTS:
         arguments = ["--format", form, "--dtype", dtype, "--data", sample_photos, "--output", tmp_path / file]
         limits = INT8_LIMITS if dtype == "int8" else []
