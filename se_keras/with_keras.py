@@ -20,7 +20,7 @@ _REGISTERS = {"keras": "se_keras.layers", "keras_hub": "se_keras.hub"}
 def import_classes() -> None:
     """Imports each part now if its package is already imported, otherwise right after that is imported."""
     for package, part in _REGISTERS.items():
-        if package in sys.modules:
+        if sys.modules.get(package) is not None:  # None forbids the import of a package
             importlib.import_module(part)
     if not any(isinstance(finder, _After) for finder in sys.meta_path):
         sys.meta_path.insert(0, _After())
