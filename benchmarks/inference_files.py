@@ -21,13 +21,13 @@ from own_tools import convert_to_openvino, quantize_onnx
 
 import se_keras
 from se_keras import export
-from se_keras.export import to_onnx, to_openvino, to_tflite
+from se_keras.export import calibration, to_tflite
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (8, 224, 224, 3)).astype("float32")
 ONE_BY_ONE = [image[None] for image in IMAGES]
 # Exports insist on 100 images, for good ranges; calibrating with them takes most of the time, and ranges do not matter.
 to_tflite.LEAST_IMAGES = len(IMAGES)
-to_onnx.calibration_for = to_openvino.calibration_for = lambda model, data: data
+calibration.calibrate.__kwdefaults__["least"] = len(IMAGES)
 EXPORTS = {".tflite": export.tflite, ".onnx": export.onnx, ".xml": export.openvino}
 
 
