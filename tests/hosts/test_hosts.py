@@ -7,11 +7,15 @@ import importlib.util
 
 import pytest
 import regenerate
+from cases import ALL
 from examination import FORMATS, Subject, examine, examine_exports
 from hosts import HOSTS, package_of
 
 EXPECTED = regenerate.read_expected()
+# These stand for the networks of their packages, which SE_KERAS_ALL_NETWORKS=1 (`make test-all`) tests as well.
+OF_PACKAGES = ("keras/MobileNetV3Small", "keras_hub/ResNet", "keras_hub/ImageClassifier", "kimm/LCNet035")
 QUICK = ("users/ResNet", "users/SE of operations", "users/U-Net", "users/image and table", "users/text")
+TESTED = [name for name in EXPECTED if ALL or name.startswith("users/") or name in OF_PACKAGES]
 
 
 @functools.lru_cache(maxsize=1)
@@ -27,7 +31,7 @@ def rows(names):
     return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
 
 
-@pytest.mark.parametrize("name", rows(EXPECTED))
+@pytest.mark.parametrize("name", rows(TESTED))
 def test_a_network_becomes_what_the_table_says(name, tmp_path):
     expected = {check: value for check, value in EXPECTED[name].items() if check != "exports"}
     assert examine(subject(name), tmp_path) == expected
@@ -39,7 +43,7 @@ def test_a_network_becomes_a_tflite_file(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, row in EXPECTED.items() if "exports" in row])
+@pytest.mark.parametrize("name", [name for name in TESTED if "exports" in EXPECTED[name]])
 def test_a_network_becomes_the_files_that_the_table_says(name, tmp_path):
     assert examine_exports(subject(name), tmp_path, FORMATS) == EXPECTED[name]["exports"]
 
