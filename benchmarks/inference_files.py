@@ -4,7 +4,7 @@
 
 Writes FOLDER/ours and FOLDER/without_se with this package, and FOLDER/plain from the same network with
 `tf.lite.TFLiteConverter`, `model.export`, ONNX Runtime's quantizer, OpenVINO, and NNCF. Files that exist are kept.
-Weights and calibration images are random: time does not depend on them.
+Weights and images are random: time does not depend on them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,19 @@ EXPORTS = {".tflite": export.tflite, ".onnx": export.onnx, ".xml": export.openvi
 def main() -> None:
     name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
     options = {"weights": None, "input_shape": IMAGES.shape[1:]}
-    model = se_keras.create_model(name, **options)
+    model = with_statistics(se_keras.create_model(name, **options))
     write_ours(model, folder / "ours")
-    write_ours(se_keras.create_model(name, se=None, **options), folder / "without_se")
+    write_ours(with_statistics(se_keras.create_model(name, se=None, **options)), folder / "without_se")
     write_plain(model, folder / "plain")
+
+
+def with_statistics(model: keras.Model) -> keras.Model:
+    """Gives normalizations the statistics of the images, without which 8 bits are too few for deep random networks."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(IMAGES, training=True)
+    return model
 
 
 def write_ours(model: keras.Model, folder: pathlib.Path) -> None:

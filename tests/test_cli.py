@@ -468,6 +468,7 @@ def test_export_of_a_network_without_weights(capsys, tmp_path):
     assert report["size"] == target.stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "ending"), [("onnx", "onnx"), ("openvino", "xml")])
 def test_export_writes_other_formats_in_half_precision(capsys, form, ending, model_file, tmp_path):
     pytest.importorskip(form, reason=f"needs the extra {form!r}")

@@ -25,9 +25,9 @@ def open_images(options: argparse.Namespace) -> Data:
     return data
 
 
-def refuse_broken(folder: str) -> None:
+def refuse_broken(folder: str | os.PathLike) -> None:
     """Rejects a folder that contains a file that cannot be read as an image; an `.npz` file has none."""
-    if folder.endswith(".npz"):
+    if os.fspath(folder).endswith(".npz"):
         return
     paths = [os.path.join(folder, name) for name in image_files(folder)]
     _, faults = separated(paths, verbose=1)

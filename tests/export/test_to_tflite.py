@@ -102,6 +102,7 @@ def test_smaller_files_agree(dtype, difference, share, trained, fp32, tmp_path):
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.9
 
 
+@pytest.mark.slow
 def test_weights_alone_in_8_bits(trained, tmp_path, capfd):
     pytest.importorskip("ai_edge_quantizer")
     sample = load_sample()

@@ -65,7 +65,7 @@ def network(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(scope="module", params=["detector", pytest.param("segmenter", marks=pytest.mark.slow)])
 def trained(request, network):
     """A task after one step of training, an image, and which of its weights have moved."""
     build, targets, base = TASKS[request.param]

@@ -34,7 +34,7 @@ def fail(model):
     raise MemoryError("no room")
 
 
-@pytest.mark.parametrize("average", [None, 0.9])
+@pytest.mark.parametrize("average", [pytest.param(None, marks=pytest.mark.slow), 0.9])
 def test_resumed_after_an_epoch_and_as_train_does(average, data, tmp_path):  # noqa: F811
     keras.utils.set_random_seed(0)
     model = tiny_model()
