@@ -126,7 +126,10 @@ def save(subject: Subject, folder: pathlib.Path) -> str:
 
 def reloaded(subject: Subject, model: keras.Model, folder: pathlib.Path) -> str:
     model.save(folder / "model.keras")
-    loaded = keras.saving.load_model(folder / "model.keras")
+    # Not all packages register their layers with Keras, which their own classes of models do without.
+    classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers(include_self=False)}
+    theirs = {name: one for name, one in classes.items() if not one.__module__.startswith("keras.")}
+    loaded = keras.saving.load_model(folder / "model.keras", custom_objects=theirs)
     return compared(subject.answers(loaded), subject.answers(model), tolerance=0)
 
 
@@ -211,7 +214,8 @@ def outcome(check: Callable[[], Any]) -> Any:
 
 
 def first_line(message: str) -> str:
-    line = next((line for line in message.splitlines() if line.strip()), "")
+    cause = message.rpartition("Exception encountered: ")[2]  # of Keras, which repeats a config before it
+    line = next((line for line in cause.splitlines() if line.strip()), "")
     line = re.sub(r"\x1b\[[0-9;]*m|0x[0-9a-f]+", "", line)
     return re.sub(rf"{os.sep}\S*{os.sep}", "", line)[:120]
 
