@@ -29,11 +29,13 @@ def onnx_ranges(model: Any, feed: Feed) -> dict[str, tuple[float, float]]:
         feed: Values of its inputs by their names.
 
     Returns:
-        The range of each computed float tensor, by its name. What an output is computed from keeps the range of all
-        values: cut off, two answers could become the same.
+        The range of each float tensor that is an input or computed, by its name. Inputs, and what an output is
+        computed from, keep the range of all values: cut off, two answers could become the same.
     """
     float32 = importlib.import_module("onnx").TensorProto.FLOAT
-    names = [value.name for value in model.graph.value_info if value.type.tensor_type.elem_type == float32]
+    computed = {name for node in model.graph.node for name in node.output}  # converters describe others as well
+    described = [value.name for value in model.graph.value_info if value.type.tensor_type.elem_type == float32]
+    names = [name for name in described if name in computed]
     ends, responses = _ends(model.graph), _responses(model.graph)
 
     def chosen(name: str, observed: Observed) -> tuple[float, float]:
@@ -41,7 +43,9 @@ def onnx_ranges(model: Any, feed: Feed) -> dict[str, tuple[float, float]]:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = _observed(model, names, feed, pool)
-        return dict(zip(found, pool.map(chosen, found, found.values()), strict=True))
+        inside = dict(zip(found, pool.map(chosen, found, found.values()), strict=True))
+    given = [value.name for value in model.graph.input if value.type.tensor_type.elem_type == float32]
+    return {name: (float(feed[name].min()), float(feed[name].max())) for name in given} | inside
 
 
 def _observed(model: Any, names: list[str], feed: Feed, pool: ThreadPoolExecutor) -> dict[str, Observed]:

@@ -55,12 +55,15 @@ class Observed:
     def __init__(self, seed: int) -> None:
         self.low, self.high = np.inf, -np.inf
         self._samples: list[np.ndarray] = []
+        self._is_map = False
         self._rng = np.random.default_rng(seed)
 
-    def add(self, values: np.ndarray) -> None:
-        """Adds the values of one image, or one batch, of any shape."""
+    def add(self, values: np.ndarray, rows: int = 1) -> None:
+        """Adds the values of one image, or of a batch of `rows` images, of any shape."""
         self.low, self.high = np.minimum(self.low, values.min()), np.maximum(self.high, values.max())
-        self._samples.append(values.reshape(-1)[self._rng.integers(0, values.size, SAMPLE)].astype("float32"))
+        self._is_map = values.ndim > 2
+        for image in values.reshape(rows if values.size % rows == 0 else 1, -1):
+            self._samples.append(image[self._rng.integers(0, image.size, SAMPLE)].astype("float32"))
 
     @property
     def is_finite(self) -> bool:
@@ -72,7 +75,12 @@ class Observed:
         return float(self.low), float(self.high)
 
     def best_range(self, response: Response = identity) -> tuple[float, float]:
-        """Returns the range in which images lose least, as `best_range` does."""
+        """Returns the range in which images lose least, as `best_range` does; that of all values for vectors.
+
+        Cut off, a value of a table or of a few features is lost, whereas a map has many others.
+        """
+        if not self._is_map:
+            return self.range_of_all()
         return best_range(np.stack(self._samples), *self.range_of_all(), response=response)
 
 

@@ -7,6 +7,7 @@ of an export, and reads some tensors after others have overwritten them. Here th
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import pathlib
 import tempfile
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from se_keras.export.inputs import Feed, in_order
+from se_keras.export.inputs import Feed, in_order, rows_of
 from se_keras.export.ranges import Observed, Response, hard_swish, identity, sigmoid, swish
 from se_keras.export.tensorflow_internals import schema_module
 from se_keras.export.tflite_file import holds_data, packed, read_model
@@ -131,7 +132,8 @@ def _observed(
         values = [runner.interpreter.tensor(index) for index in indexes]
         for batch in batches:
             runner.run_one(in_order(runner.inputs, batch))
-            list(pool.map(lambda one, value: one.add(value()), found.values(), values))
+            rows = itertools.repeat(rows_of(batch))
+            list(pool.map(lambda one, value, count: one.add(value(), count), found.values(), values, rows))
             advance()
     return found
 

@@ -28,7 +28,8 @@ def test_onnx_ranges_know_what_reads_a_tensor_and_leave_those_of_outputs_alone(i
     graph = make.make_graph(nodes, "small", ends[:1], ends[1:], [two])
     model = make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=8)
     found = onnx_ranges(onnx.shape_inference.infer_shapes(model), {"images": images})
-    assert found.keys() == {"doubled", "active", "last"}
+    assert found.keys() == {"images", "doubled", "active", "last"}
+    assert found["images"] == (images.min(), images.max())
     assert -6 < found["doubled"][0] <= -2
     assert found["doubled"][1] == pytest.approx(2 * images.max(), rel=0.25)
     assert found["last"] == pytest.approx((-2 * images.max(), 0.375), abs=0.01)
