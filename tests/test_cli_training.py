@@ -8,6 +8,7 @@ import threading
 import keras
 import numpy as np
 import pytest
+from cases import ALL
 from PIL import Image
 from small_networks import answers, shortened
 
@@ -83,6 +84,7 @@ def sample_photos(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not ALL, reason="make test-all writes ten files of one training")
 def test_training_in_half_precision_passes_in_every_format(data_file, sample_photos, tmp_path, capsys):
     for package in ("onnx", "openvino", "nncf"):
         pytest.importorskip(package, reason=f"needs {package!r}")

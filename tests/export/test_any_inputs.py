@@ -7,6 +7,7 @@ import any_inputs
 import keras
 import numpy as np
 import pytest
+from cases import ALL
 
 from se_keras import SqueezeExcite, export, surgery
 from se_keras.export.inputs import part_of
@@ -126,7 +127,7 @@ def test_16_bits_need_floats(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES if ALL else NAMES[-2:])
 def test_files_of_any_inputs_are_timed(name, tmp_path):
     files = [written(name, form, tmp_path) for form in ("saved_model", "tflite")]
     rows = export.benchmark({"model": trained(name), **{file.name: file for file in files}}, repeats=2, verbose=0)

@@ -12,10 +12,14 @@ from examination import FORMATS, Subject, examine, examine_exports
 from hosts import HOSTS, package_of
 
 EXPECTED = regenerate.read_expected()
-# These stand for the networks of their packages, which SE_KERAS_ALL_NETWORKS=1 (`make test-all`) tests as well.
-OF_PACKAGES = ("keras/MobileNetV3Small", "keras_hub/ResNet", "keras_hub/ImageClassifier", "kimm/LCNet035")
+# These stand for the others, which SE_KERAS_ALL_NETWORKS=1 (`make test-all`) tests as well.
+IN_CI = (
+    *("keras/MobileNetV3Small", "keras_hub/ResNet", "keras_hub/ImageClassifier", "kimm/LCNet035"),
+    *("users/CBAM", "users/GhostNet", "users/Attention U-Net", "users/U-Net", "users/audio", "users/image and table"),
+    "users/own train_step",
+)
 QUICK = ("users/ResNet", "users/SE of operations", "users/text")
-TESTED = [name for name in EXPECTED if ALL or name.startswith("users/") or name in OF_PACKAGES]
+TESTED = [name for name in EXPECTED if ALL or name in (*QUICK, *IN_CI)]
 
 
 @functools.lru_cache(maxsize=1)
