@@ -78,6 +78,12 @@ class Observed:
         """Returns the range in which images lose least, as `best_range` does; that of all values for vectors.
 
         Cut off, a value of a table or of a few features is lost, whereas a map has many others.
+
+        Args:
+            response: As in `best_range`.
+
+        Returns:
+            The smallest and largest value.
         """
         if not self._is_map:
             return self.range_of_all()
