@@ -3,7 +3,7 @@
 The range of all values spares none of them, but a few images, or a few channels, may reach far beyond all others, and
 then the steps are too coarse for the rest. In MobileNetV3-Small, a typical image fills a tenth of such a range. Here a
 range may cut off values where the steps of the others become so much finer that the mean error of an image, relative to
-its own signal, is smaller.
+its own signal, falls to a quarter.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ SAMPLE = 160  # values per image and tensor
 STEPS = 255
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3
+WORTH = 0.25  # of the error in the range of all values: a smaller gain is not worth the values that are cut off
 
 Response = Callable[[np.ndarray], np.ndarray]
 
@@ -101,7 +102,7 @@ def best_range(values: np.ndarray, low: float, high: float, *, response: Respons
             show needs no steps: below -3, a hard swish is 0.
 
     Returns:
-        The smallest and largest value of a range that contains 0.
+        The smallest and largest value of a range that contains 0; of all values if cutting some off gains little.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     loss = _loss_of(values, response)
@@ -110,6 +111,8 @@ def best_range(values: np.ndarray, low: float, high: float, *, response: Respons
     for _ in range(2):
         lower = min(SHARES, key=lambda share: loss(share * low, upper * high))
         upper = min(SHARES, key=lambda share: loss(lower * low, share * high))
+    if loss(lower * low, upper * high) > WORTH * loss(low, high):
+        return float(low), float(high)
     return float(lower * low), float(upper * high)
 
 
