@@ -251,7 +251,7 @@ def test_a_damaged_manifest_or_list_of_files_is_one_line(model, photos, unfinish
 def test_a_part_with_too_few_answers_is_not_stored(model, photos, unfinished):
     manifest = json.loads((unfinished.with_name("labels.csv.parts") / "manifest.json").read_text())
     settings = Settings(**{name: value for name, value in manifest.items() if not name.startswith("files")})
-    with opened(unfinished.with_name("labels.csv.parts"), settings) as job:
+    with opened(unfinished.with_name("labels.csv.parts"), settings, lambda: None) as job:
         with pytest.raises(RuntimeError, match=r"Part 2 of '.*' has 4 files, but 1 results"):
             job.write(2, "{}\n")
         assert job.done() == {0, 1}
@@ -350,7 +350,7 @@ def test_two_processes_do_not_share_an_output(model, photos, unfinished):
         }
     )
     with (
-        opened(unfinished.parent / "labels.csv.parts", settings),
+        opened(unfinished.parent / "labels.csv.parts", settings, lambda: None),
         pytest.raises(RuntimeError, match="Another process is at work"),
     ):
         predict(model, photos, unfinished)
@@ -385,6 +385,21 @@ def test_an_empty_folder_is_refused(model, tmp_path):
     with pytest.raises(ValueError, match="has no image files"):
         predict(model, tmp_path / "photos", tmp_path / "labels.csv")
     assert names_in(tmp_path) == ["photos"]
+
+
+def test_an_output_that_appears_before_the_work_is_kept_and_no_work_is_left(model, photos, tmp_path, monkeypatch):
+    output = tmp_path / "labels.csv"
+
+    def after_another_call(model):
+        monkeypatch.undo()
+        predict(model, photos, output)
+        return fingerprint(model)
+
+    monkeypatch.setattr(prediction, "fingerprint", after_another_call)
+    with pytest.raises(FileExistsError, match=r"labels.csv' already exists"):
+        predict(model, photos, output)
+    assert len(rows_of(output)) == len(NAMES)
+    assert names_in(tmp_path) == ["labels.csv", "photos"]
 
 
 def test_what_exists_is_kept(model, photos, tmp_path):

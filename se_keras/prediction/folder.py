@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -108,7 +109,8 @@ def predict_folder(
     workers = None if workers is None else check_count("workers", workers)
     _check_engine(engine, workers, gpus_per_worker)
     output, folder = pathlib.Path(output), pathlib.Path(folder)
-    check_output(output, overwrite=overwrite)
+    check = functools.partial(check_output, output, overwrite=overwrite)
+    check()  # before the minutes that listing a large folder takes
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of images at {os.fspath(folder)!r}.")
     names = _class_names(model, class_names)
@@ -122,7 +124,7 @@ def predict_folder(
     )
     with contextlib.ExitStack() as stack:
         with steps("Listing images", None, verbose=verbose):
-            job = stack.enter_context(opened(job_folder(output), settings))
+            job = stack.enter_context(opened(job_folder(output), settings, check))
         made = result_of(job.path, output)
         done = set(job.indices) if made else job.done()
         question = Question(

@@ -23,7 +23,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from se_keras.files import locked, signature, whole
@@ -193,12 +193,14 @@ def _digest(content: bytes) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: pathlib.Path, settings: Settings) -> Iterator[Job]:
+def opened(path: pathlib.Path, settings: Settings, check: Callable[[], None]) -> Iterator[Job]:
     """Starts a job, or resumes it where it was stopped.
 
     Args:
         path: The folder of the job; created if it is missing.
         settings: The settings.
+        check: Raises an error if the output may not be written. It is called once the job is locked: until then
+            another process may have written that output.
 
     Yields:
         The job, locked against other processes.
@@ -206,7 +208,7 @@ def opened(path: pathlib.Path, settings: Settings) -> Iterator[Job]:
     Raises:
         ValueError: There is no image in the folder, the job was started with other settings or
             other files (the message lists the differences), or its manifest or list of files is damaged.
-        FileExistsError: `path` has other content.
+        FileExistsError: `path` has other content, or `check` raised it.
         InUseError: Another process works on the job.
     """
     if os.path.lexists(path) and not (path.is_dir() and all(map(_OWN_FILES.match, os.listdir(path)))):
@@ -216,6 +218,7 @@ def opened(path: pathlib.Path, settings: Settings) -> Iterator[Job]:
         )
     try:
         with locked(path / LOCK, path):
+            check()
             yield (_resumed if (path / MANIFEST).exists() else _begun)(path, settings)
     finally:
         with contextlib.suppress(OSError):  # a folder that has content remains
