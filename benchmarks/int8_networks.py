@@ -1,6 +1,7 @@
-"""Accuracy of 8-bit files of small networks, trained here on a folder of photos, in each runtime.
+"""Accuracy of 8-bit files of small networks, trained here, in each runtime.
 
 python benchmarks/int8_networks.py --data flowers --runs runs/int8       # flowers/train, flowers/val
+python benchmarks/int8_networks.py --data cifar10.npz --runs runs/int8   # x_train, y_train, x_test, y_test
 """
 
 from __future__ import annotations
@@ -29,17 +30,34 @@ from se_keras.export.runtime import open_runner
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
 
-EPOCHS = {"mobilenetv3_small_100": 25, "tinynet_e": 12, "se_resnet20.cifar10": 3}  # the last from its checkpoint
-SIZES = {"mobilenetv3_small_100": 96, "tinynet_e": 64, "se_resnet20.cifar10": 48}
+# Pixels and epochs on folders and on arrays; 0 epochs: the bundled checkpoint as it is.
+SETTINGS = {
+    "mobilenetv3_small_100": {"folder": (96, 25), "arrays": (48, 10)},
+    "tinynet_e": {"folder": (64, 12), "arrays": (64, 10)},
+    "se_resnet20.cifar10": {"folder": (48, 3), "arrays": (32, 0)},
+}
 MARGIN = 16  # pixels that random crops leave out
-RATE, DECAY, BATCH, MOMENTUM = 2e-3, 0.05, 32, 0.97
+RATE, DECAY, MOMENTUM = 2e-3, 0.05, 0.97
+BATCHES = {"folder": 32, "arrays": 128}
 IMAGES = 200
 PARTS = 10  # of the test images, one after the other
 
 
-def photos(folder: pathlib.Path, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns all photos of a folder with one subfolder per class as bytes, and their labels."""
-    found = real_images(folder, None, (size, size, 3), record=Preprocessing(crop=1.0), most=10**6)
+def kind_of(data: pathlib.Path) -> str:
+    """Returns "arrays" for an `.npz` file, else "folder"."""
+    return "arrays" if data.suffix == ".npz" else "folder"
+
+
+def photos(data: pathlib.Path, split: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns all photos of a split, "train" or "val", as bytes, and their labels."""
+    record, shape = Preprocessing(crop=1.0), (size, size, 3)
+    if kind_of(data) == "folder":
+        found = real_images(data / split, None, shape, record=record, most=10**6)
+    else:
+        key = {"train": "train", "val": "test"}[split]
+        with np.load(data) as arrays:
+            labels = arrays[f"y_{key}"].astype(int)
+            found = real_images(arrays[f"x_{key}"], labels, shape, record=record, most=10**6)
     return found.images.astype("uint8"), np.asarray(found.labels)
 
 
@@ -53,24 +71,27 @@ def cropped(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(rng.random(len(crops))[:, None, None, None] < 0.5, crops[:, :, ::-1], crops)
 
 
-def trained(name: str, data: pathlib.Path) -> keras.Model:
-    """Returns a network trained on the photos under `data/train`: AdamW, cosine, random crops, mirrored images."""
+def trained(name: str, data: pathlib.Path, pixels: int, epochs: int) -> keras.Model:
+    """Returns a network trained on all training photos: AdamW, cosine, random crops, mirrored images."""
     keras.utils.set_random_seed(0)
-    images, labels = photos(data / "train", SIZES[name] + MARGIN)
-    model = se_keras.create_model(name, input_shape=(SIZES[name], SIZES[name], 3), classes=int(labels.max()) + 1)
+    if not epochs:
+        return se_keras.create_model(name)
+    images, labels = photos(data, "train", pixels + MARGIN)
+    batch = BATCHES[kind_of(data)]
+    model = se_keras.create_model(name, input_shape=(pixels, pixels, 3), classes=int(labels.max()) + 1)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = MOMENTUM
-    steps = EPOCHS[name] * (len(images) // BATCH)
+    steps = epochs * (len(images) // batch)
     model.compile(
         keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(RATE, steps), weight_decay=DECAY),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
     rng = np.random.default_rng(0)
-    for epoch in range(EPOCHS[name]):
+    for epoch in range(epochs):
         start = time.perf_counter()
-        history = model.fit(cropped(images, rng), labels, batch_size=BATCH, verbose=0).history
+        history = model.fit(cropped(images, rng), labels, batch_size=batch, verbose=0).history
         print(name, epoch, history["accuracy"], f"{time.perf_counter() - start:.1f} s", flush=True)
     return model
 
@@ -118,7 +139,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--runs", type=pathlib.Path, required=True)
-    parser.add_argument("networks", nargs="*", default=list(SIZES), help="results of others stay in the JSON")
+    parser.add_argument("networks", nargs="*", default=list(SETTINGS), help="results of others stay in the JSON")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {
@@ -129,17 +150,24 @@ def main() -> int:
     if results.exists():
         record["networks"] = json.loads(results.read_text("utf-8"))["networks"]
     for name in options.networks:
-        size = SIZES[name]
-        file = options.runs / f"{name}.keras"
+        pixels, epochs = SETTINGS[name][kind_of(options.data)]
+        key = f"{name} on {options.data.stem}"
+        file = options.runs / f"{key}.keras"
         if not file.exists():
-            trained(name, options.data).save(file)
+            trained(name, options.data, pixels, epochs).save(file)
         model = keras.models.load_model(file)
-        images, labels = photos(options.data / "val", size)
-        seen = photos(options.data / "train", size)[0]
+        images, labels = photos(options.data, "val", pixels)
+        seen = photos(options.data, "train", pixels)[0]
         seen = seen[np.linspace(0, len(seen) - 1, IMAGES).astype(int)]
-        print(name, flush=True)
+        print(key, flush=True)
         rows = compared(model, seen.astype("float32"), (images.astype("float32"), labels))
-        record["networks"][name] = {"pixels": size, "images": len(labels), **rows}
+        record["networks"][key] = {
+            "network": name,
+            "data": options.data.stem,
+            "pixels": pixels,
+            "images": len(labels),
+            **rows,
+        }
         results.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     return 0
 

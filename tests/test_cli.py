@@ -521,6 +521,7 @@ def test_verify_passes_and_fails_by_exit_code(capsys, tflite_file, model_file, p
     assert "Edge TPU" in out
 
 
+@pytest.mark.slow
 def test_layers_are_for_8_bits(capsys, tflite_file, model_file, tmp_path):
     code, _, err = run(capsys, "verify", tflite_file, "--layers")
     assert code == 1

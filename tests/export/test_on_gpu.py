@@ -70,6 +70,7 @@ def test_joined_groups_are_right(tmp_path):
     assert difference_on_gpu(export.tflite(model, tmp_path / "model.tflite"), (8, 8, 16)) < 1e-3
 
 
+@pytest.mark.slow
 def test_pools_over_padding_are_right(tmp_path):
     inputs = keras.Input((12, 12, 8))
     model = keras.Model(inputs, keras.layers.AveragePooling2D(3, 2)(keras.layers.ZeroPadding2D(1)(inputs)))

@@ -66,6 +66,7 @@ def test_fp32_equals_keras(name, fp32, request):
     np.testing.assert_allclose(runner(images), answers(model, images), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_native_operation_a_convolution_and_nothing_else(grouped, fp32):
     runner = TFLiteRunner(fp32("grouped"))
     operations = ready(runner)

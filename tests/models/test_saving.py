@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from cases import ALL, ONE_OF_EACH, PAPER, smallest_size
+from cases import ALL, PAPER, smallest_size
 from keras import ops
 
 from se_keras import SEConfig, create_model
@@ -27,7 +27,7 @@ LOAD = """
         print(name, "is the same", flush=True)
 """
 
-REST = tuple(name for name in PAPER if name not in ONE_OF_EACH) if ALL else ("se_resnext26t",)
+OTHERS = PAPER if ALL else ("se_resnext26t", "se_resnext50", "se_bn_inception", "se_mobilenet")
 OPTIONS = SEConfig(squeeze="avgmax", gate_activation="hard_sigmoid", gate_init="identity", squeeze_divisor=8)
 
 
@@ -35,8 +35,7 @@ OPTIONS = SEConfig(squeeze="avgmax", gate_activation="hard_sigmoid", gate_init="
     "names",
     [
         pytest.param(("se_shufflenet", "se_resnet20"), id="quick"),
-        pytest.param(ONE_OF_EACH, id="one of each", marks=pytest.mark.slow),
-        pytest.param(REST, id="the rest", marks=pytest.mark.slow),
+        pytest.param(OTHERS, id="others", marks=pytest.mark.slow),
     ],
 )
 def test_network_loads_in_a_fresh_process_and_computes_the_same(names, tmp_path, rng, run_warm):
