@@ -56,7 +56,7 @@ RECOMMENDATIONS = (
     Recommendation("Phone", "MobileNetV3Large", "the most accurate below 300 million MACs"),
     Recommendation("Phone, tiny", "TinyNetC", "the most accurate up to 100 million MACs"),
     Recommendation("Browser", "EfficientNetB0", "11 MB to download in fp16"),
-    Recommendation("Server CPU", "SEResNet50", "three to five times as fast in int8 as in fp32 ([measured](benchmarks.md))"),
+    Recommendation("Server CPU", "SEResNet50", "3 to 5 times as fast in int8 as in fp32 ([measured](benchmarks.md))"),
     Recommendation("Server GPU", "RegNetY160", "a sixth of the multiply-adds of the most accurate"),
     Recommendation("Highest accuracy", "SEResNeXtAA201D_32x8d", "the most accurate below 300 million parameters"),
     Recommendation("Few photos of your own", "TFEfficientNetV2B3", "saw ImageNet-21k before ImageNet-1k"),

@@ -23,9 +23,9 @@ class Limits:
     """The limits that a network or a checkpoint must meet. None: no limit.
 
     Args:
-        max_parameters: Most trainable parameters.
-        max_macs: Most multiply-adds per image.
-        min_accuracy: Least top-1 accuracy on ImageNet-1k in percent, at the training size.
+        max_parameters: Maximum number of trainable parameters.
+        max_macs: Maximum number of multiply-adds per image.
+        min_accuracy: Minimum top-1 accuracy on ImageNet-1k in percent, at the training size.
         license: "commercial" for every license that does not forbid commercial use, or the name of a license.
 
     Raises:
@@ -98,9 +98,9 @@ def list_models(
     Args:
         pattern: Shell-style filter, such as "se_resnet*". None for all.
         has_weights: Whether to list only networks with published weights.
-        max_parameters: Most trainable parameters, such as 6e6.
-        max_macs: Most multiply-adds per image at the default input size.
-        min_accuracy: Least top-1 accuracy of the weights on ImageNet-1k in percent, from 1 to 100.
+        max_parameters: Maximum number of trainable parameters, such as 6e6.
+        max_macs: Maximum number of multiply-adds per image at the default input size.
+        min_accuracy: Minimum top-1 accuracy of the weights on ImageNet-1k in percent, from 1 to 100.
         license: License of the weights: "commercial" for every license that does not forbid commercial use, or
             the name of one, such as "apache-2.0".
         sort: "name", "accuracy" (best first), "parameters", "macs", or "size" of the input (smallest first). None:

@@ -187,7 +187,7 @@ def get_class_names(model: keras.Model) -> tuple[str, ...]:
         model: Any model.
 
     Returns:
-        The names, in the order of the outputs; () if the model has none, like the networks that answer ImageNet's
+        The names, in the order of the outputs; () if the model has none, like the networks for ImageNet's
         1,000 classes, or if its classifier was replaced.
     """
     from se_keras.preprocessing import preprocessing_layer

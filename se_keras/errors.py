@@ -54,8 +54,8 @@ def refuse_tf_keras(model: object) -> None:
     """
     if any(base.__module__.partition(".")[0] == "tf_keras" for base in type(model).__mro__):
         raise ValueError(
-            f"The model {getattr(model, 'name', '')!r} is from tf_keras, that is Keras 2; this package takes models of "
-            "Keras 3. Save it with model.save('model.h5'), and load it with keras.models.load_model('model.h5')."
+            f"The model {getattr(model, 'name', '')!r} is from tf_keras (Keras 2); this package takes Keras 3 models. "
+            "Save it with model.save('model.h5'), and load it with keras.models.load_model('model.h5')."
         )
 
 

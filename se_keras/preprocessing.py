@@ -72,8 +72,8 @@ def preprocessing_of(model: keras.Model) -> Preprocessing:
     if found is None:
         raise ValueError(
             f"The model {model.name!r} was built without its preprocessing. Pass a `Preprocessing` instead "
-            "(se_keras.get_preprocessing('se_resnet50') returns that of a network, with 'se_resnet50.caffe_in1k' that "
-            "of a checkpoint), then call its `normalize` on the result."
+            "(se_keras.get_preprocessing returns that of a network, such as 'se_resnet50', or of a checkpoint, such as "
+            "'se_resnet50.caffe_in1k'), then call its `normalize` on the result."
         )
     layer, models = found
     preprocessing = Preprocessing.from_config(layer.get_config())

@@ -51,6 +51,6 @@ def test_missing_package_names_the_extra():
 
 def test_refuse_tf_keras_tells_classes_by_their_module():
     old = type("Functional", (), {"__module__": "tf_keras.src.engine.functional", "name": "old"})
-    with pytest.raises(ValueError, match=r"The model 'old' is from tf_keras, that is Keras 2"):
+    with pytest.raises(ValueError, match=r"The model 'old' is from tf_keras \(Keras 2\)"):
         refuse_tf_keras(type("Own", (old,), {})())
     refuse_tf_keras("a path")

@@ -363,7 +363,7 @@ def test_two_processes_do_not_share_an_output(model, photos, unfinished):
         ({"output": "labels.txt"}, ValueError, "a .parquet or .csv file"),
         ({"output": "."}, ValueError, "a .parquet or .csv file"),
         ({"folder": "nowhere"}, FileNotFoundError, "no folder of images at 'nowhere'"),
-        ({"class_names": None}, ValueError, "3 classes of its own, and not the 1,000 of ImageNet. Pass"),
+        ({"class_names": None}, ValueError, "3 classes of its own, not ImageNet's 1,000. Pass"),
         ({"class_names": ["a", "b"]}, ValueError, "each of the 3 classes; received 2"),
         ({"top": 0}, ValueError, "`top`"),
         ({"batch_size": 0}, ValueError, "`batch_size`"),

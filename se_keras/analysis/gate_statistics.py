@@ -48,7 +48,7 @@ class GateStatistics:
             labels: Integer labels, (batch,). None: all images belong to one class.
 
         Raises:
-            ValueError: A class without a name, names but no labels, or histograms of more than 1 GiB.
+            ValueError: A class has no name, there are names but no labels, or the histograms exceed 1 GiB.
         """
         if not self._limits:
             self._limits = _limits(self._probe, outputs)

@@ -36,7 +36,7 @@ def collect_gates(
 
     Args:
         model: A functional model with SE blocks and its preprocessing. The blocks may be
-            `SqueezeExcite` layers, or a squeeze, projections, and a product of other layers or
+            `SqueezeExcite` layers, or a squeeze, projections, and a product made of other layers or
             `keras.ops`, as in `keras.applications`; nested models are expanded. It is not changed.
         data: Images in the scale of the model's input: an array of shape (n, height, width,
             channels), a dictionary of arrays for several inputs, a `keras.utils.PyDataset`, a
@@ -56,8 +56,8 @@ def collect_gates(
         A `Gates`.
 
     Raises:
-        ValueError: A subclassed model or one without SE blocks; no images; labels of a different length or
-            that are not classes; a class without images or without a name; histograms of more than 1 GiB.
+        ValueError: The model is subclassed or has no SE blocks; there are no images; the labels have a different
+            length or are not classes; a class has no images or no name; or the histograms exceed 1 GiB.
 
     Example:
 

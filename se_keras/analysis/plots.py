@@ -64,7 +64,7 @@ def plot_gates(
     Raises:
         FileExistsError: A file exists, and `overwrite` is False.
         ImportError: matplotlib is not installed.
-        ValueError: An unknown block.
+        ValueError: A block is unknown.
     """
     channels = check_count("channels", channels)
     shown = chosen_blocks(gates, blocks)
@@ -109,7 +109,7 @@ def plot_image(
     Raises:
         FileExistsError: A file exists, and `overwrite` is False.
         ImportError: matplotlib is not installed.
-        ValueError: An unknown block, gates of another network, or an image of the wrong shape.
+        ValueError: A block is unknown, the gates are from another network, or the image has the wrong shape.
     """
     top = check_count("top", top)
     found = image_gates(model, image)
@@ -139,7 +139,7 @@ def plot_pruning(
     Raises:
         FileExistsError: A file exists, and `overwrite` is False.
         ImportError: matplotlib is not installed.
-        ValueError: No report.
+        ValueError: There are no reports.
     """
     if not reports:
         raise ValueError("`reports` must have at least one report; received none.")

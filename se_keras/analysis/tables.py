@@ -49,7 +49,7 @@ def chosen_blocks(gates: Gates, names: Sequence[str] | None = None, *, most: int
         The blocks in the order of the network, or of `names`.
 
     Raises:
-        ValueError: An unknown name.
+        ValueError: A name is unknown.
     """
     if names is not None:
         return [gates.block(name) for name in names]

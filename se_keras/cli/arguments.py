@@ -101,9 +101,9 @@ LOADING = _option(
 _LIST = [
     _option("pattern", "shell-style filter, such as 'se_resnet*'", nargs="?", default="*"),
     _switch("--weights", "list the published weights"),
-    _option("--max-params", "most parameters, such as 6M", amount, metavar="COUNT"),
-    _option("--max-macs", "most multiply-adds per image, such as 500M", amount, metavar="COUNT"),
-    _option("--min-accuracy", "least top-1 on ImageNet in percent, such as 75", percentage, metavar="PERCENT"),
+    _option("--max-params", "maximum number of parameters, such as 6M", amount, metavar="COUNT"),
+    _option("--max-macs", "maximum number of multiply-adds per image, such as 500M", amount, metavar="COUNT"),
+    _option("--min-accuracy", "minimum top-1 on ImageNet in percent, such as 75", percentage, metavar="PERCENT"),
     _option("--license", "commercial (every license that does not forbid it), or a license's name", metavar="NAME"),
     _option(
         "--sort",
@@ -301,7 +301,7 @@ COMMANDS = {
         _EVALUATE,
     ),
     "insert": Command(
-        "insert SE blocks into a saved model, whose answers stay the same until it is trained",
+        "insert SE blocks into a saved model, whose outputs stay the same until it is trained",
         "se-keras insert model.keras --to with_se.keras",
         _INSERT,
     ),

@@ -50,7 +50,7 @@ def _print_demo(result: DemoResult) -> None:
     for name, accuracy in result.adapted.items():
         ways.add_row(name, f"{result.seconds[name]:.0f} s", f"{accuracy:.1%}")
     exports = FittingTable(
-        "saved as", "size", "one image", "accuracy", "same answer", "max. error", numbers=slice(1, None)
+        "saved as", "size", "one image", "accuracy", "same class", "max. error", numbers=slice(1, None)
     )
     for entry in result.exports:
         exports.add_row(

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
         blocks = sum(not position.obstacle for position in positions)
         console.print(
             f"{options.to}: {blocks} blocks, {written['parameters_added']:,} parameters more than "
-            f"{written['parameters_before']:,}; same answers",
+            f"{written['parameters_before']:,}; same outputs",
         )
     return 0
 

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if folders:
         raise ValueError(
             f"{folders[0]!r} is a folder: pass it as --input {folders[0]}, and name the table to write with --output "
-            "FILE, which ends in .parquet or .csv."
+            "FILE, a .parquet or .csv file."
         )
     missing = [path for path in options.images if not os.path.lexists(path)]
     if missing:
@@ -80,7 +80,7 @@ _FOLDER_OPTIONS = ("output", "engine", "workers", "gpus_per_worker", "overwrite"
 
 def _predict_folder(options: argparse.Namespace) -> int:
     if not options.output:
-        raise ValueError("--input needs --output FILE, which ends in .parquet or .csv.")
+        raise ValueError("--input needs --output FILE, a .parquet or .csv file.")
     check_output(options.output, overwrite=options.overwrite)
     model = load(options.model)
     labels = _labels(options, model)

@@ -23,7 +23,7 @@ def gpu_form(graph: Graph) -> Graph:
 
     LiteRT's GPU runtime merges padding and pool, and then divides by the number of positions inside
     the map only. Such pools become depthwise convolutions with equal weights. Groups whose input or
-    output channels are not a multiple of four give wrong answers or crash the process. Adjacent
+    output channels are not a multiple of four give wrong results or crash the process. Adjacent
     groups are joined, with zeros between them.
 
     Args:

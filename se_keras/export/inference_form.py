@@ -64,7 +64,7 @@ def in_single_precision(model: keras.Model) -> keras.Model:
 
     Returns:
         A copy in float32; the model itself if no layer computes in half precision, or Keras quantized one, whose
-        answers would differ in float32.
+        outputs would differ in float32.
 
     Raises:
         ValueError: A layer cannot be copied. The message names it.

@@ -37,16 +37,16 @@ GPU_REASONS = {
 # Observed with LiteRT 2.3 through WebGPU: the result is the upper left part of the convolution without its stride.
 # All other operations of a quantized SE-ResNet matched the CPU there, and so does this one in float.
 GPU_STRIDED_POINT = (
-    "is a strided 1x1 convolution on 8-bit integers, whose stride LiteRT ignores on GPUs: wrong answers; "
+    "is a strided 1x1 convolution on 8-bit integers, whose stride LiteRT ignores on GPUs: wrong results; "
     "export with dtype='fp16' or 'int8_weights'"
 )
 GPU_PADDED_POOL = (
-    "averages over the positions of a preceding PAD, which LiteRT ignores on GPUs: wrong answers at the border; use "
+    "averages over the positions of a preceding PAD, which LiteRT ignores on GPUs: wrong results at the border; use "
     "a depthwise convolution with equal weights, as `se_keras.export.tflite` does"
 )
 GPU_NARROW_GROUPS = (
     "is a grouped convolution whose groups do not have a multiple of 4 input and output channels: LiteRT gives wrong "
-    "answers on GPUs or crashes; join groups, as `se_keras.export.tflite` does where it can"
+    "results on GPUs or crashes; join groups, as `se_keras.export.tflite` does where it can"
 )
 # coral.ai/docs/edgetpu/models-intro, "Supported operations".
 _EDGETPU = """

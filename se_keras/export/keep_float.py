@@ -105,7 +105,7 @@ def _measured(path: pathlib.Path, graph: TFLiteGraph, feed: Feed, quantize: Quan
     if count is None:
         warnings.warn(
             f"In int8, {share:.1%} of the calibration images keep their class, fewer than {least:.0%}. Not even "
-            f"{most} of {len(names)} tensors in float mend this, so none is; consider dtype='fp16' or "
+            f"{most} of {len(names)} tensors in float are enough, so none stays in float; consider dtype='fp16' or "
             "'int8_weights'.",
             stacklevel=4,
         )

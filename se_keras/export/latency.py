@@ -79,13 +79,13 @@ def benchmark(
     Raises:
         FileNotFoundError: A path does not exist.
         RuntimeRefusedError: A runtime does not run a contestant.
-        ValueError: No contestant, a file that is not a model, or a number below 1.
+        ValueError: There is no contestant, a file is not a model, or a number is below 1.
     """
     threads = [check_count("threads", count) for count in threads]
     batch_sizes = [check_count("batch_sizes", count) for count in batch_sizes]
     repeats, warmups = check_count("repeats", repeats), check_count("warmups", warmups)
     if not contestants:
-        raise ValueError("Give at least one file or model to time.")
+        raise ValueError("Pass at least one file or model to time.")
     named = contestants if isinstance(contestants, Mapping) else {os.fspath(path): path for path in contestants}
     found = []
     with _as_files(named) as files:

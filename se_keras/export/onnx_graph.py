@@ -1,4 +1,4 @@
-"""Rewrites of an ONNX graph that spare ONNX Runtime work, each with the same answers.
+"""Rewrites of an ONNX graph that spare ONNX Runtime work, each with the same outputs.
 
 They take out what converters from channels-last graphs leave behind, and what ONNX Runtime's own optimizer keeps.
 """

@@ -30,7 +30,7 @@ def onnx_ranges(model: Any, feed: Feed) -> dict[str, tuple[float, float]]:
 
     Returns:
         The range of each float tensor that is an input or computed, by its name. Inputs, and what an output is
-        computed from, keep the range of all values: cut off, two answers could become the same.
+        computed from, keep the range of all values: if clipped, two outputs could become the same.
     """
     float32 = importlib.import_module("onnx").TensorProto.FLOAT
     computed = {name for node in model.graph.node for name in node.output}  # converters describe others as well

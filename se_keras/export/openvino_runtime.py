@@ -69,7 +69,7 @@ _XML = "an XML document, as servers send instead of a file that they cannot prov
 class OpenVinoRunner(Runner):
     """An `.xml` file in OpenVINO on the CPU, which computes in float32 where the file does.
 
-    OpenVINO's default on newer CPUs is bfloat16, whose answers differ in the second digit.
+    OpenVINO's default on newer CPUs is bfloat16, whose results differ in the second digit.
 
     Args:
         path: The file; its `.bin` file must be next to it.

@@ -1,4 +1,4 @@
-"""Proof of a written file: it runs once in its own runtime, and answers like its model, before it gets its name."""
+"""Proof of a written file: it runs in its own runtime, and must match its model, before it gets its name."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PART = 2  # of them at a time, whose maps are in memory together
 
 @dataclasses.dataclass(frozen=True)
 class Tolerance:
-    """How far the answers of a file may be from its model's.
+    """How far the outputs of a file may differ from its model's.
 
     Args:
-        most: The norm of the difference divided by the norm of the model's answers.
+        most: The norm of the difference divided by the norm of the model's outputs.
         rounding: Relative perturbation of the input that stands for the rounding in a file of this precision.
-        times: How often its effect on the model's answers may be exceeded, where that is more than `most`: the softmax
+        times: How often its effect on the model's outputs may be exceeded, where that is more than `most`: the softmax
             of a random network can amplify the last bit.
-        step: How far each answer may be apart in any case: 8 bits show a probability below 1/256 as 0.
+        step: How far each value may differ in any case: 8 bits show a probability below 1/256 as 0.
     """
 
     most: float
@@ -39,11 +39,11 @@ class Tolerance:
 
 EXACT = Tolerance(1e-3, 2.0**-20, 50)
 HALF = Tolerance(2e-2, 2.0**-9, 50)
-# Some classes may differ, which `verify` judges; the answers of a broken file are beyond this.
+# Some classes may differ, which `verify` judges; the outputs of a broken file are beyond this.
 EIGHT_BITS = Tolerance(0.5, 2.0**-7, 10, step=1 / 256)
 FINITE = Tolerance(math.inf, 0.0, 0)
 TOLERANCES = {"fp32": EXACT, "fp16": HALF, "int8": EIGHT_BITS, "int16x8": EIGHT_BITS}
-"""By precision; the answers of others, which are not calibrated, must be finite."""
+"""By precision; the outputs of other files, which are not calibrated, must be finite."""
 
 
 def check_file(
@@ -54,12 +54,12 @@ def check_file(
     Args:
         path: The file or folder, under a name with its own suffix.
         model: The model that it was written from.
-        tolerance: How far their answers may be apart.
+        tolerance: How far their outputs may differ.
         feed: Inputs like those the model will see, in their order. Default: random ones. Files of models that take
             text are only opened.
 
     Raises:
-        ValueError: The runtime does not open the file, or the answers differ.
+        ValueError: The runtime does not open the file, or the outputs differ.
         ImportError: The runtime is not installed.
     """
     try:
@@ -77,16 +77,16 @@ def check_file(
     differences = [_distance(a, b, tolerance.step) for a, b in zip(found, expected, strict=True)]
     for number, difference in enumerate(differences):
         if np.isfinite(expected[number]).all() and not _is_tolerated(difference, model, feed, tolerance, number):
-            where = f" of output {number}" if len(expected) > 1 else ""
+            where = f"values of output {number}" if len(expected) > 1 else "outputs"
             raise ValueError(
-                f"In {RUNTIMES[format_of(path)]}, the converted file does not answer like {model.name!r}, so it is not "
-                f"written: the answers{where} differ by {difference:.2g} of their size; at most {tolerance.most:.2g} "
-                "is allowed."
+                f"In {RUNTIMES[format_of(path)]}, the converted file does not match {model.name!r}, so it is not "
+                f"written: the {where} differ by {difference:.2g} of their size; at most {tolerance.most:.2g} is "
+                "allowed."
             )
 
 
 def _found(runner: Runner, names: Sequence[str], feed: Feed) -> list[np.ndarray]:
-    """Returns the answers of a file in the order of the model's outputs."""
+    """Returns the outputs of a file in the order of the model's."""
     answers = runner.run(feed)
     return [answers[name] for name in names] if len(names) > 1 else [answers[runner.answer]]
 

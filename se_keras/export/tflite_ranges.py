@@ -36,8 +36,8 @@ RESPONSES: Mapping[frozenset[str], Response] = {
 def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lambda: None) -> bytes:
     """Records the range of each tensor in which images lose least in a float `.tflite` file.
 
-    Inputs, outputs, and what an output is computed from keep the range of all values: cut off, two answers could
-    become the same.
+    Inputs, outputs, and what an output is computed from keep the range of all values: if they were clipped, two
+    outputs could become the same.
 
     Args:
         content: The content of the file.

@@ -68,11 +68,11 @@ def onnx(
     The model is first converted to its deployed form (`surgery.deploy`), and half-precision policies
     to float32. Keras' own exporter does the rest: through tf2onnx on TensorFlow, jax2onnx on JAX, and
     PyTorch's exporter on Torch. The graph is then simplified, by ONNX Runtime and further, and ONNX
-    Runtime runs the file once beside the model before it gets its name. Inputs and outputs have the
+    Runtime runs the file once next to the model before it gets its name. Inputs and outputs have the
     model's dtypes in every precision.
 
     Args:
-        model: A functional or sequential model; inputs and outputs may be several.
+        model: A functional or sequential model, with any number of inputs and outputs.
         path: The file to write, ending in .onnx.
         dtype: "fp32"; "fp16": half-precision weights, half the size, and computation where the runtime has it;
             "int8": weights, per channel, and activations in 8 bits, as pairs of QuantizeLinear and DequantizeLinear.
@@ -88,17 +88,16 @@ def onnx(
 
     Returns:
         The file. An input of images is named "images", and others as in Keras; a single output is named "output_0".
-        Its metadata properties are "model",
-        "dtype", "output" (a key of `se_keras.scores.SIGNATURES`), "input" (size, crop, and range as JSON),
-        and if there are any "class_names", a JSON list.
+        Its metadata properties are "model", "dtype", "output" (a key of `se_keras.scores.SIGNATURES`), "input" (size,
+        crop, and range as JSON), and, if there are any, "class_names", a JSON list.
 
     Raises:
         FileExistsError: The file exists, and `overwrite` is False or it is not an ONNX model.
         ImportError: The extra "onnx", on JAX "onnx-jax", on Torch "onnx-torch", is not installed.
         ValueError: `path` does not end in .onnx; the model takes text or has a vocabulary, or is subclassed, not
             built, or quantized by Keras; `class_names` do not fit the outputs; ONNX lacks an operation; the opset is
-            not supported; `data` is missing or has too few different images; or the file does not answer like the
-            model.
+            not supported; `data` is missing or has too few different images; or the file's outputs differ from the
+            model's.
     """
     path = pathlib.Path(path)
     check_export(model, path, FORMAT, dtype=dtype)

@@ -42,10 +42,10 @@ def openvino(
 
     The model is first converted to its deployed form (`surgery.deploy`), and half-precision policies
     to float32. The batch is dynamic, and inputs and outputs are float32. Before the files get their
-    names, OpenVINO runs them once beside the model.
+    names, OpenVINO runs them once next to the model.
 
     Args:
-        model: A functional or sequential model; inputs and outputs may be several.
+        model: A functional or sequential model, with any number of inputs and outputs.
         path: The file to write, ending in .xml.
         dtype: "fp32"; "fp16": half-precision weights, half the size; "int8": weights and activations,
             quantized by NNCF.
@@ -61,8 +61,8 @@ def openvino(
     Returns:
         The `.xml` file. An input of images is named "images", and others as in Keras; a single output is named
         "output_0". Its `rt_info` has a section "se_keras" with "output", a key of
-        `se_keras.scores.SIGNATURES` or for several outputs a dictionary as JSON, "input" (size, crop, and range
-        as JSON), and if there are any "class_names", a JSON list:
+        `se_keras.scores.SIGNATURES` or, for several outputs, a dictionary as JSON, "input" (size, crop, and range
+        as JSON), and, if there are any, "class_names", a JSON list:
         `model.get_rt_info(["se_keras", "class_names"]).value`.
 
     Raises:
@@ -71,8 +71,8 @@ def openvino(
         RuntimeError: Keras does not run on TensorFlow.
         ValueError: `path` does not end in .xml; the model takes text or has a vocabulary, or is
             subclassed, not built, or quantized by Keras; `class_names` do not fit the outputs; OpenVINO
-            lacks an operation; `data` is missing or has too few different images; or the files do not
-            answer like the model.
+            lacks an operation; `data` is missing or has too few different images; or the outputs of the
+            files differ from the model's.
     """
     check_export(model, path, FORMAT, dtype=dtype)
     targets = openvino_targets(path)

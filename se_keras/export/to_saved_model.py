@@ -64,8 +64,7 @@ def saved_model(
       Where the two differ, it is by one level of 255 (bicubic: at most four observed), in one pixel in
       50 or, for tall images, in five. "status" is "", or states why a file has no prediction: its
       probabilities and scores are NaN, its labels "", and the rest of the batch is unaffected. The
-      signature is missing if the model is not a classifier of RGB images (channels last) and nothing else, or if
-      its input size is unknown.
+      signature is missing unless the model only classifies RGB images (channels last) and its input size is known.
     - "features": maps `images` to "pooled", the input of the classifier: the output of the layer named
       "pooled", else of the last global pooling. Missing if there is neither.
 
@@ -77,8 +76,8 @@ def saved_model(
     runs before it accepts traffic. `assets/labels.txt` lists the class names for people and programs.
 
     Args:
-        model: A functional or built sequential model. Several inputs are a dictionary in `loaded(...)`, and several
-            outputs as well.
+        model: A functional or built sequential model. Several inputs are passed to `loaded(...)` as a
+            dictionary, and several outputs are returned as one.
         path: The folder to write.
         class_names: Class names, in the order of the model's outputs; for a single sigmoid or logit two
             names, in the order of the integer labels 0 and 1. Names must be unique. Default: the model's
@@ -101,8 +100,8 @@ def saved_model(
     Raises:
         FileExistsError: The folder exists, and `overwrite` is False or it is not a SavedModel.
         RuntimeError: Keras does not run on TensorFlow.
-        ValueError: A subclassed or unbuilt model, a softmax over one output, class names that do not fit the
-            outputs, or `preprocessing` for a model that has its own.
+        ValueError: The model is subclassed or not built, or has a softmax over one output; the class names do not fit
+            the outputs; or `preprocessing` is given for a model that has its own.
     """
     check_export(model, path, FORMAT)
     import tensorflow as tf

@@ -65,7 +65,7 @@ def tflite(
     size, range, crop, and calibration.
 
     Args:
-        model: A functional or sequential model whose inputs have fixed sizes. Inputs and outputs may be several.
+        model: A functional or sequential model whose inputs have fixed sizes, with any number of inputs and outputs.
         path: The file to write, ending in .tflite.
         dtype: "fp32"; "fp16": half-precision weights, half the size; "int8": all weights and
             activations; "int8_weights": weights only, computation in float; "dynamic": 8-bit
@@ -83,7 +83,7 @@ def tflite(
             next to the file lists the operations.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any. They are written to the description, and to the
-            file as metadata, with which MediaPipe's ImageClassifier can load it.
+            file as metadata that MediaPipe's ImageClassifier reads.
         batch_size: Samples per call, at least 1. GPUs run only files with batch 1.
         squeeze: How to compute the mean over a map: "mean", in one operation; "staged", as exact
             average pools over small windows, whose sums cannot overflow on a GPU in half
@@ -101,9 +101,9 @@ def tflite(
         RuntimeError: Keras does not run on TensorFlow.
         ValueError: `path` does not end in .tflite; the model has no fixed input sizes,
             takes text or has a vocabulary, or is subclassed, not built, or quantized by Keras;
-            an operation that is not built into TFLite (named, with its layers); unknown
-            arguments; a name in `keep_float` that no operation has; too few different images; or
-            images in the range 0 to 1 for a network that expects 0 to 255.
+            an operation is not built into TFLite (the message names it, with its layers); an argument is
+            unknown; no operation has a name in `keep_float`; there are too few different images; or
+            images are in the range 0 to 1 for a network that expects 0 to 255.
     """
     check_export(model, path, FORMAT, dtype=dtype)
     one_of("input_type", input_type, INPUT_TYPES)
@@ -117,7 +117,7 @@ def tflite(
     whole = [one for one in inputs if one.dtype.startswith(("int", "uint"))]
     if dtype == "int16x8" and whole:
         raise ValueError(
-            f"TensorFlow's quantizer to 16 bits takes only floats; the input {whole[0].name!r} of {model.name!r} is "
+            f"TensorFlow's 16-bit quantizer takes only floats; the input {whole[0].name!r} of {model.name!r} is "
             f"{whole[0].dtype}. Pass dtype='int8', 'int8_weights', or 'fp16'."
         )
     if keep_float is not None and dtype != "int8":

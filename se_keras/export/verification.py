@@ -88,12 +88,12 @@ def verify(
             in half precision is compared in float32, except with a `.keras` file. Without it, only
             the file itself is inspected and measured.
         data: Real images: a folder of photos (its subfolders are classes, in the order of the
-            model's class names, or else of their own), an array of shape (n, height, width, 3), or
+            model's class names, or else in their own), an array of shape (n, height, width, 3), or
             an iterable, such as a `tf.data` pipeline, of images or (images, labels). Values 0 to 255 for
             a network that contains its preprocessing. For other or several inputs, arrays by name: a dictionary, an
             `.npz` file (with "labels", if known), a tuple in the order of the inputs, or a pipeline of these.
         labels: Integer label of each image, for the accuracy. Default: those of the data.
-        preprocessing: For a model without its preprocessing inside: a `Preprocessing`, or a
+        preprocessing: For a model that does not contain its preprocessing: a `Preprocessing`, or a
             function that converts pixels from 0 to 255 to the model's input. Default: no conversion.
         limits: The limits. Default: the entry of `LIMITS` for the precision of the file.
         targets: Targets in `TARGETS` that must accept the file; refusals by other targets are
@@ -114,9 +114,8 @@ def verify(
         FileNotFoundError: `path` or the folder of images does not exist.
         ImportError: The file's runtime is not installed.
         ValueError: The file is not a model, is damaged, does not fit the model, or takes
-            text; images in the range 0 to 1 where 0 to 255 is expected; a number of
-            labels other than one per image; a count out of its range; or `layers` for a file or model without
-            such operations.
+            text; images are in the range 0 to 1 where 0 to 255 is expected; there is not one label
+            per image; a count is out of its range; or `layers` is set for a file or model without such operations.
     """
     for target in targets:
         one_of("target", target, TARGETS)

@@ -170,11 +170,11 @@ def _is_drawn(path: pathlib.Path) -> bool:
 
 
 def openvino_weights(model: str | os.PathLike) -> Kind:
-    """Returns the kind of the `.bin` file of an OpenVINO model, which has nothing to recognize it by but its size.
+    """Returns the kind of the `.bin` file of an OpenVINO model, which can only be recognized by its size.
 
     Args:
         model: The final path of the `.xml` file, which states the size. Where it has just been replaced, the model
-            that lies in its working folder still states the size of the old weights.
+            in its working folder still states the size of the old weights.
     """
     final = pathlib.Path(os.path.realpath(model))
 
@@ -206,7 +206,7 @@ _KINDS = {
 
 
 def kind_of(path: str | os.PathLike) -> Kind:
-    """Returns the kind of file that a suffix stands for.
+    """Returns the kind of file with a certain suffix.
 
     Args:
         path: The file to write.
@@ -245,7 +245,7 @@ def table_of(*columns: str) -> Kind:
 
 
 def text_of(pattern: str, *, name: str) -> Kind:
-    """Returns the kind of a text whose first line has a certain form.
+    """Returns the kind of a text file whose first line has a certain form.
 
     Args:
         pattern: A regular expression that matches the whole line.

@@ -33,7 +33,7 @@ class SEBackbone(keras_hub.models.FeaturePyramidBackbone):
         se: The SE blocks, an `SEConfig` or a mapping of its fields. None: the plain network.
         lineage: Name of another structure that checkpoints of the network were trained in. None: its own.
         preprocessing: The preprocessing, a `Preprocessing` or a mapping of its fields. None: the network's own.
-        include_preprocessing: Whether the backbone takes RGB images of 0 to 255 and normalizes them itself.
+        include_preprocessing: Whether the backbone takes RGB images from 0 to 255 and normalizes them itself.
         dtype: A dtype policy or its name. Default: Keras' global policy.
         **kwargs: `name` and `trainable`, as for any Keras model.
 

@@ -34,7 +34,7 @@ def backbone(
         image_shape: (height, width, channels), or (channels, height, width) under Keras' "channels_first"
             setting; height and width may be None. Default: RGB images of any size.
         se: The SE blocks. None: the plain network.
-        include_preprocessing: Whether the backbone takes RGB images of 0 to 255 and normalizes them itself.
+        include_preprocessing: Whether the backbone takes RGB images from 0 to 255 and normalizes them itself.
         dtype: A dtype policy or its name, such as "mixed_bfloat16". Default: Keras' global policy.
 
     Returns:

@@ -16,7 +16,7 @@ from se_keras.hub.preprocessors import SEImageClassifierPreprocessor
 
 @keras.saving.register_keras_serializable("se_keras")
 class SEImageClassifier(keras_hub.models.ImageClassifier):
-    """KerasHub image classifier with the layers and the names of weights of `create_model`.
+    """A KerasHub image classifier with the layers and weight names of `create_model`.
 
     `fit`, `evaluate`, and `predict` take photos, which the preprocessor resizes. Calling the classifier, exporting it,
     and the functions of this package skip the preprocessor, and take images of the input size.

@@ -14,10 +14,10 @@ from se_keras.hub.backbones import SEBackbone
 
 @keras.saving.register_keras_serializable("se_keras")
 class SEImageConverter(keras_hub.layers.ImageConverter):
-    """KerasHub image converter that resizes and crops photos as `se_keras.preprocess` does.
+    """A KerasHub image converter that resizes and crops photos as `se_keras.preprocess` does.
 
     The shorter side is resized with antialiasing to `image_size / crop` pixels, and the center of `image_size` is cut
-    out. Pixels differ from those of `preprocess` by at most one level of 255 (bicubic: ten at sharp edges), because
+    out. Pixels differ from those of `preprocess` by at most one of 255 levels (bicubic: ten at sharp edges), because
     Pillow rounds and clips twice. `tf.data` pipelines do not round.
 
     Args:
@@ -118,10 +118,10 @@ class _Resizing(keras.layers.Resizing):
 
 @keras.saving.register_keras_serializable("se_keras")
 class SEImageClassifierPreprocessor(keras_hub.models.ImageClassifierPreprocessor):
-    """KerasHub preprocessor of `SEImageClassifier`.
+    """A KerasHub preprocessor for `SEImageClassifier`.
 
     Args:
-        image_converter: A layer that resizes photos, and normalizes them for a backbone without its preprocessing.
+        image_converter: A layer that resizes photos, and normalizes them for a backbone without preprocessing.
             None: images stay as they are.
         **kwargs: `name` and others, as for any Keras layer.
 
@@ -140,8 +140,8 @@ def image_converter(backbone: SEBackbone) -> SEImageConverter:
         backbone: The backbone. If it was built with `include_preprocessing=False`, the layer also normalizes.
 
     Returns:
-        A layer from photos of any size, RGB, 0 to 255, to the backbone's input size, or to its network's own if the
-        backbone takes any size.
+        A layer that resizes RGB photos of any size, 0 to 255, to the backbone's input size, or to that of its network
+        if the backbone takes any size.
 
     Example:
 

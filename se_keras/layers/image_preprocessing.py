@@ -13,11 +13,10 @@ from se_keras.errors import check_count
 
 @keras.saving.register_keras_serializable("se_keras")
 class ImagePreprocessing(keras.layers.Layer):
-    """Layer that normalizes RGB pixels to the scale a network was trained on: (pixel / 255 - mean) / std.
+    """A layer that normalizes RGB pixels to the scale a network was trained on: (pixel / 255 - mean) / std.
 
-    The layer computes in float32 under every dtype policy. It also stores how photos are resized
-    and cropped to the network's input size, and what the classes are called, which makes a saved model state its own
-    preprocessing and class names.
+    The layer computes in float32 under every dtype policy. It also stores how photos are resized and cropped to the
+    network's input size, and the names of the classes, so a saved model states its own preprocessing and class names.
 
     Args:
         mean: Mean of each channel, as a fraction of 255.

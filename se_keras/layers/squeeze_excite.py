@@ -70,8 +70,8 @@ class SqueezeExcite(keras.layers.Layer):
         Same as the input shape.
 
     Raises:
-        ValueError: An argument is outside the ranges above. At build time: an unknown number of
-            channels, fewer channels than `reduction`, or a rank other than 3, 4, and 5.
+        ValueError: An argument is outside the ranges above. At build time: the number of channels is
+            unknown or below `reduction`, or the rank is not 3, 4, or 5.
 
     Example:
 

@@ -59,7 +59,7 @@ Args:
     name: Name of the model.
     se: Configuration of the SE blocks, see `SEConfig`. None builds the plain network. Stages
         with SE blocks: {stages}; positions: {positions}.
-    include_preprocessing: Whether the model takes RGB images of 0 to 255 (uint8 or float)
+    include_preprocessing: Whether the model takes RGB images from 0 to 255 (uint8 or float)
         and normalizes them itself.
     dropout: Dropout rate before the classifier, at least 0 and below 1. Default: {dropout:g}.
 

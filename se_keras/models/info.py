@@ -91,9 +91,9 @@ class ModelInfo:
 def model_info(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> ModelInfo:
     """Counts a model's parameters and multiply-adds.
 
-    Counts convolutions (including depthwise, grouped, and transposed ones), dense layers, and the
-    projections of SE blocks. Like the papers' figures, does not count additions, pooling, normalization, or
-    activations. A parameter is trainable if it takes part in training by
+    It counts convolutions (including depthwise, grouped, and transposed ones), dense layers, and the
+    projections of SE blocks. As in the papers' figures, additions, pooling, normalization, and
+    activations are not counted. A parameter is trainable if it takes part in training by
     default; `layer.trainable = False` is respected. A layer that is called several times counts its
     multiply-adds each time and its parameters once. Models inside other models and in
     `TimeDistributed` (for every step) are counted. The notes name the layers that are not,

@@ -64,13 +64,13 @@ _IGNORED_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 def save_for_timm(model: keras.Model, directory: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:
     """Writes a network in timm's layout, for `timm.create_model("local-dir:FOLDER", pretrained=True)` and the hub.
 
-    timm's network answers with the logits of this one. Class names and preprocessing come along. Any network can be
-    written that timm has too, with any number of classes and image channels, as this package builds it.
+    timm's network returns the same logits as this one. Class names and preprocessing are included. Any network that
+    timm also has can be written, with any number of classes and image channels, as this package builds it.
 
     Args:
         model: The network, with its classifier and its preprocessing.
-        directory: The folder to write: `config.json`, `model.safetensors`, and `README.md`, a card in which you state
-            the license of your weights. It appears only when it is complete.
+        directory: The folder to write: `config.json`, `model.safetensors`, and `README.md`, a model card in which you
+            state the license of your weights. It appears only when it is complete.
         overwrite: Whether to replace such a folder, including the card. A folder with other files is never replaced.
 
     Returns:

@@ -49,7 +49,7 @@ def run(
 
     Raises:
         ImportError: Ray is not installed.
-        RuntimeError: Ray gave up, for example because a part failed repeatedly.
+        RuntimeError: Ray could not finish the work, for example because a part failed repeatedly.
     """
     import_ray()
     with _cluster() as ray:

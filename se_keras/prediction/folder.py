@@ -64,7 +64,7 @@ def predict_folder(
 ) -> FolderPrediction:
     """Classifies every image of a folder and its subfolders, and writes one table. For a few images, use `classify`.
 
-    The memory does not grow with the number of images. Predictions are collected in a folder `<output>.parts`, which is
+    Memory use does not grow with the number of images. Predictions are collected in a folder `<output>.parts`, which is
     removed at the end. If the call is interrupted, even by `kill -9`, the same call resumes where it stopped; no image
     is lost, and none appears twice.
 
@@ -77,7 +77,7 @@ def predict_folder(
             (a fraction of 1) of the most probable class, `id_2` and so on. Rows are in the order
             of the files. Files that cannot be read are listed next to it in `<stem>.broken.csv`, or for a
             .parquet file in `<name>.broken.csv`.
-        top: Number of classes per image, at least 1; at most all are written.
+        top: Number of classes per image, at least 1; limited to the number of classes.
         batch_size: Number of images per batch, at least 1.
         class_names: Class names in the order of the outputs; two for one output. Default: the model's own, or
             ImageNet's.
@@ -101,8 +101,8 @@ def predict_folder(
             the unfinished work has another model, folder, or setting (the message lists the differences) or a damaged
             list of files.
         ImportError: A package that the output or engine needs is not installed.
-        InUseError: Another process works on the same output.
-        RuntimeError: Ray gave up.
+        InUseError: Another process is writing the same output.
+        RuntimeError: Ray could not finish the work.
     """
     top, batch_size = check_count("top", top), check_count("batch_size", batch_size)
     part_size = check_count("part_size", part_size)
@@ -190,7 +190,7 @@ def _class_names(model: keras.Model, class_names: Sequence[str] | None) -> list[
     names = [name for _, name in imagenet_classes()]
     if len(names) != classes:
         raise ValueError(
-            f"The model has {classes} classes of its own, and not the {len(names):,} of ImageNet. Pass their names as "
+            f"The model has {classes} classes of its own, not ImageNet's {len(names):,}. Pass their names as "
             "`class_names`."
         )
     return names

@@ -209,7 +209,7 @@ def opened(path: pathlib.Path, settings: Settings, check: Callable[[], None]) ->
         ValueError: There is no image in the folder, the job was started with other settings or
             other files (the message lists the differences), or its manifest or list of files is damaged.
         FileExistsError: `path` has other content, or `check` raised it.
-        InUseError: Another process works on the job.
+        InUseError: Another process is working on the job.
     """
     if os.path.lexists(path) and not (path.is_dir() and all(map(_OWN_FILES.match, os.listdir(path)))):
         raise FileExistsError(

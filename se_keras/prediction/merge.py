@@ -40,7 +40,7 @@ def output_targets(path: pathlib.Path) -> dict[str | os.PathLike, Kind]:
         ImportError: pyarrow is needed and not installed.
     """
     if path.suffix not in (".parquet", ".csv"):
-        raise ValueError(f"The output is a .parquet or .csv file; received {os.fspath(path)!r}.")
+        raise ValueError(f"The output must be a .parquet or .csv file; received {os.fspath(path)!r}.")
     if path.suffix == ".parquet":
         _import_pyarrow()
         return {path: kind_of(path), path.with_name(f"{path.name}.broken.csv"): _BROKEN}

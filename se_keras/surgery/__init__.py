@@ -1,4 +1,4 @@
-"""Rewriting of functional models: the same answers with less work, or a model with SE blocks.
+"""Rewriting of functional models: the same outputs with less work, or a model with SE blocks.
 
 Functions that rewrite a model return the new model. Each has a counterpart that reports beforehand what it does:
 `find_changes` for `deploy`, `find_positions` for `insert_squeeze_excite`, and `pruning_curve` for `prune_gates`.

@@ -253,7 +253,7 @@ def _check_precision(layer: Any, dtype: str | None) -> None:
     mode = quantization_of(layer)
     if dtype is not None and mode:
         raise _CopyError(
-            f"The layer {shown(layer)} was quantized by Keras ({mode}); in {dtype} its answers would differ. Use the "
+            f"The layer {shown(layer)} was quantized by Keras ({mode}); in {dtype} its outputs would differ. Use the "
             "model from before `model.quantize`; export.tflite quantizes with dtype='int8'."
         )
 

@@ -1,4 +1,4 @@
-"""The deployed form of a model: the same answers with less work."""
+"""The deployed form of a model: the same outputs with less work."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from se_keras.surgery.subclasses import warn_of_lost_class
 
 
 def deploy(model: keras.Model) -> keras.Model:
-    """Rewrites a model for inference; its answers equal `model(x, training=False)` up to rounding.
+    """Rewrites a model for inference; its outputs equal `model(x, training=False)` up to rounding.
 
     Batch normalization is folded into the preceding convolution or dense layer. The squeeze of an
     SE block, of this package or of other layers, reads the narrow input of the preceding 1x1
-    convolution. Dropout and augmentation are
-    removed. Nested models are expanded, and models in `TimeDistributed` are rewritten in place.
-    Preprocessing stays. Each step is taken only where it is exact and saves work; `find_changes`
-    lists the steps, and why a layer is kept. Works on every backend.
+    convolution. Dropout and augmentation are removed. Nested models are expanded, and models in
+    `TimeDistributed` are rewritten in place. Preprocessing stays. Each step is taken only where it
+    is exact and saves work; `find_changes` lists the steps, and why a layer is kept. This works on
+    every backend.
 
     Reference: arXiv 1709.01507v4, equations 2 to 4: the squeeze is a mean, so it commutes with
     any operation that is affine at each position.

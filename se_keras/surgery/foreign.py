@@ -1,4 +1,4 @@
-"""SE blocks inside layer classes of other packages and of users, which are looked into by calling them symbolically."""
+"""SE blocks inside layer classes of other packages and of users, which are found by calling them symbolically."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAMES = re.compile(r"squeeze.*excit|excitation|channel_?attention|cbam|(^|_)(se
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """A graph in which layers of others that hold SE blocks are replaced by copies of what they compute.
+    """A graph in which foreign layers that hold SE blocks are replaced by copies of what they compute.
 
     Args:
         graph: The graph.
@@ -40,13 +40,13 @@ class Opened:
 
 
 def opened(graph: Graph) -> Opened:
-    """Looks into the layers of others in a graph that hold SE blocks.
+    """Looks into the foreign layers in a graph that hold SE blocks.
 
     Args:
         graph: The graph, which is not changed.
 
     Returns:
-        A graph with the same answers at inference. Layers without SE blocks stay as they are.
+        A graph with the same outputs at inference. Layers without SE blocks stay as they are.
     """
     looked = _looked_into(graph)
     unread = [call.operation for call, inner in looked.items() if inner is None and _looks_like_se(call)]
@@ -96,13 +96,13 @@ def is_of_others(layer: Any) -> bool:
 
 
 def _may_hold_blocks(layer: Any) -> bool:
-    """Returns whether a layer has weights and is, or holds, a layer of others; those with our blocks are known."""
+    """Returns whether a layer has weights and is, or holds, a foreign layer; those with our blocks are known."""
     holds_ours = any(isinstance(part, SqueezeExcite) for part in (layer, *layers_inside(layer)))
     return bool(_others_in(layer)) and bool(layer.weights) and not holds_ours
 
 
 def _traced(call: Call) -> Opened | None:
-    """Returns what a layer of others computes at inference, by a copy of it; None if it takes no symbolic tensors."""
+    """Returns what a foreign layer computes at inference, by a copy of it; None if it takes no symbolic tensors."""
     if not is_of_others(call.operation):
         return None
     fresh = {id(x): keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in call.inputs}
@@ -113,7 +113,7 @@ def _traced(call: Call) -> Opened | None:
             kwargs["training"] = False
         outputs = keras.tree.flatten(layer.call(*args, **kwargs))
         inner = opened(read_graph(keras.Model(list(fresh.values()), outputs)))
-    except Exception:  # code of others may do anything with a tensor
+    except Exception:  # foreign code may do anything with a tensor
         return None
     calls = tuple(dataclasses.replace(one, is_new=True, node=None, path=call.path) for one in inner.graph.calls)
     return dataclasses.replace(inner, graph=dataclasses.replace(inner.graph, calls=calls))

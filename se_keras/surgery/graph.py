@@ -165,7 +165,7 @@ def in_float32(graph: Graph) -> Graph:
         A new graph with the same weights, and with a name of its own for every layer.
 
     Raises:
-        ValueError: A layer cannot be copied; or Keras quantized it, and its answers would differ in float32.
+        ValueError: A layer cannot be copied; or Keras quantized it, and its outputs would differ in float32.
     """
     copier, names = new_copier(dtype="float32"), set[str]()
     replacements = {}

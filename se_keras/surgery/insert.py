@@ -30,7 +30,7 @@ def insert_squeeze_excite(
     se: SEConfig = IDENTITY,
     freeze_base: bool = False,
 ) -> keras.Model:
-    """Inserts SE blocks into a network; its answers stay the same until it is trained.
+    """Inserts SE blocks into a network; its outputs stay the same until it is trained.
 
     The new blocks start as the identity (`gate_init="identity"`): their gates are exactly 1, and
     the first training step moves them. The units start in pairs of opposite sign, so that they are
@@ -54,7 +54,7 @@ def insert_squeeze_excite(
             with fewer than about 128, pass `SEConfig(reduction=4, gate_init="identity")`: one or two
             units easily end up off for every image, which makes the gates constant
             (docs/what-the-gates-do.md shows a network in which that happened).
-        freeze_base: Whether to set every layer but the new blocks to `trainable=False`, including
+        freeze_base: Whether to set every layer except the new blocks to `trainable=False`, including
             the classifier; batch normalization then keeps its statistics in training.
 
     Returns:

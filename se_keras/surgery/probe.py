@@ -1,4 +1,4 @@
-"""The gates of a model, from the same forward pass as its answers, and the pass over a dataset."""
+"""The gates of a model, from the same forward pass as its outputs, and the pass over a dataset."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Probe:
         excitations: The SE blocks in the original graph, in the order of the network.
         names: Their names. The name of a block that is called again ends in the number of the call.
         gates: The tensor of each block's gates, (batch, channels), in `graph`.
-        holders: For each block, the layer of others that it is inside, or None.
+        holders: For each block, the foreign layer that it is inside, or None.
     """
 
     graph: Graph
@@ -92,7 +92,7 @@ def probe_gates(graph: Graph) -> Probe:
 
 
 def _in_holder(one: Excitation, found: Opened) -> Excitation:
-    """Returns a block with the name of the layer of others that it is inside, if it is."""
+    """Returns a block with the name of the foreign layer that it is inside, if it is."""
     layer = found.holders.get(id(one.call.outputs[0]))
     if layer is None:
         return one

@@ -108,9 +108,9 @@ def prune_gates(
     `bound`; its gates become their means. They are folded into the convolutions or normalizations
     before the block, through activations and poolings that allow it. Where no layer can take them,
     a multiplication by constants remains. Folding is exact up to rounding, so a bound of 0, which
-    prunes only gates that do not vary at all, changes no answer. `pruning_curve` measures
-    beforehand what each bound saves and costs. Blocks of other layers or `keras.ops` are pruned
-    alike; those inside a layer class of others are kept.
+    prunes only gates that do not vary at all, changes no output. `pruning_curve` measures
+    beforehand what each bound saves and costs. Blocks of other layers or `keras.ops` are pruned in
+    the same way; those inside layer classes of other packages are kept.
 
     Reference: arXiv 1709.01507v4, section 7.2: the last stage's blocks matter least, and leaving
     them out costs less than 0.1 points of top-1 error.
@@ -170,7 +170,7 @@ def pruning_curve(
         bounds: The bounds, each at least 0.
         labels: Integer labels or one-hot rows, if `data` contains none. None measures no accuracy.
         blocks: As in `prune_gates`.
-        count_macs: Returns a model's multiply-adds, for the reports:
+        count_macs: A function that returns a model's multiply-adds, for the reports:
             `lambda model: se_keras.model_info(model).total.macs`.
         batch_size: Images per batch, if `data` is an array.
         timed_calls: Timed calls of each model on one image; the models take turns. 0 skips timing.
@@ -239,7 +239,7 @@ def _probe(graph: Graph, blocks: Collection[str] | None) -> Probe:
 
 
 class _Observed(NamedTuple):
-    """The result of one pass over the data: moments of each block's gates, and answers and labels of the images."""
+    """The result of one pass over the data: moments of each block's gates, and outputs and labels of the images."""
 
     moments: list[Moments]
     one_image: Any

@@ -30,7 +30,7 @@ def staged(graph: Graph, names: Collection[str] | None = None) -> Graph:
             stay as they are.
 
     Returns:
-        A new graph with the same answers up to rounding.
+        A new graph with the same outputs up to rounding.
     """
     graph = rewritten_inside(graph, lambda inner, _: staged(inner, names))
     graph, pools = expand_blocks(graph, names)

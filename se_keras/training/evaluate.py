@@ -101,7 +101,7 @@ def evaluate(
         The `Evaluation`.
 
     Raises:
-        ValueError: The model has a different number of classes than the images, or its answers are not finite.
+        ValueError: The model has a different number of classes than the images, or its outputs are not finite.
         FileNotFoundError: There is no such file.
     """
     runner = KerasRunner(model) if isinstance(model, keras.Model) else open_runner(model, threads=threads)
@@ -143,5 +143,5 @@ def _probabilities(runner: Runner, batch: np.ndarray) -> np.ndarray:
             "classes. End it in a sigmoid or a dense layer, and export it with se_keras, which records that."
         )
     if not np.isfinite(answers).all():
-        raise ValueError("The model's answers must be finite; received NaN or infinite values for some image.")
+        raise ValueError("The model's outputs must be finite; received NaN or infinite values for some image.")
     return keras.ops.convert_to_numpy(Scores(runner.kind, answers.shape[-1]).probabilities(answers))

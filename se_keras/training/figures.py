@@ -77,7 +77,7 @@ def draw_confusion(evaluation: Evaluation, path: str | os.PathLike, *, title: st
                 shade = "black" if shares[row, column] > 55 else "white"
                 text = f"{shares[row, column]:.1f}" if classes <= 12 else f"{shares[row, column]:.0f}"
                 axis.text(column, row, text, ha="center", va="center", fontsize=7, color=shade)
-    axis.set_xlabel("answer")
+    axis.set_xlabel("predicted class")
     axis.set_ylabel("true class")
     axis.set_title(title, fontsize=10)
     figure.colorbar(image, ax=axis, label="% of the true class", shrink=0.8)

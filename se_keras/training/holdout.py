@@ -75,5 +75,5 @@ def check_classes(labels: np.ndarray, class_names: Sequence[str], where: str) ->
     if empty:
         more = f" and {len(empty) - 10} more" if empty[10:] else ""
         raise ValueError(
-            f"Each class needs a readable image; for {where} there is none of: {', '.join(empty[:10])}{more}."
+            f"Each class needs a readable image; for {where}, these have none: {', '.join(empty[:10])}{more}."
         )

@@ -97,7 +97,7 @@ def train(
     Raises:
         FileExistsError: The folder already holds a run, and `resume` is False.
         FileNotFoundError: The folder holds no run, and `resume` is True.
-        InUseError: Another process trains in the folder.
+        InUseError: Another process is training in the folder.
         ValueError: The model, recipe, data, or seed differs from that of the resumed run; the model has a different
             number of classes than the data, ends in sigmoids or logits, or does not take RGB images; there are fewer
             images than a batch takes; the devices cannot share a batch evenly; or all layers of a phase are frozen.

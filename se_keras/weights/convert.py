@@ -199,7 +199,7 @@ def tensors_of(model: keras.Model, family: str) -> dict[str, np.ndarray]:
     variables, tensors = variables_by_name(model), {}
     for wanted in _wanted(model, family_named(family), family):
         if wanted.transform.revert is None:
-            raise ValueError(f"Checkpoints of the family {family!r} can be read, and not written.")
+            raise ValueError(f"Checkpoints of the family {family!r} can be read, but not written.")
         value = keras.ops.convert_to_numpy(variables[wanted.name]).astype("float32")
         tensors[wanted.tensors[0]] = np.ascontiguousarray(wanted.transform.revert(value))
     return tensors

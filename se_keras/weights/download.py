@@ -78,7 +78,7 @@ def fetch_from_repository(repository: str, *files: str, revision: str = "main") 
         The verified file, in a cache.
 
     Raises:
-        DownloadError: None of the files could be downloaded; the message states the hub's answers.
+        DownloadError: None of the files could be downloaded; the message states the hub's replies.
         ImportError: `huggingface_hub` is not installed.
     """
     failures = []

@@ -55,9 +55,7 @@ def names_file(weights: str | os.PathLike) -> bool:
 def _record_of_layout(model: str, name: str) -> WeightsRecord:
     record = read_layout(name)
     if record.model != model:
-        raise ValueError(
-            f"{name!r} is a {record.model!r}, and not a {model!r}. se_keras.create_model({name!r}) builds it."
-        )
+        raise ValueError(f"{name!r} is a {record.model!r}, not a {model!r}. se_keras.create_model({name!r}) builds it.")
     return record
 
 

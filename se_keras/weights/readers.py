@@ -57,7 +57,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         try:
             self._file = safe_open(self.path, framework="numpy")
         except PermissionError as error:
-            raise PermissionError(f"This user may not read {self.path!r}; ask its owner for permission.") from error
+            raise PermissionError(f"You may not read {self.path!r}; ask its owner for permission.") from error
         except (SafetensorError, OSError) as error:
             raise damaged(self.path, "safetensors file", error) from error
         self._names = frozenset(self._file.keys())

@@ -109,7 +109,7 @@ def _read_config(path: pathlib.Path, name: str) -> dict[str, Any]:
     details = config.get("pretrained_cfg", {}) if isinstance(config, dict) else None
     if not isinstance(details, dict) or not isinstance(config.get("architecture"), str):
         raise ValueError(
-            f"The {CONFIG_FILE} of {name!r} is not that of a network of timm: it must state `architecture`, and "
+            f"The {CONFIG_FILE} of {name!r} is not that of a timm network: it must state `architecture`, and "
             "`pretrained_cfg` as an object."
         )
     return config
@@ -139,8 +139,8 @@ def _preprocessing(name: str, details: Mapping[str, Any]) -> Preprocessing:
     """Returns the preprocessing that a configuration states, with timm's defaults where it states none."""
     if details.get("crop_mode", "center") != "center":
         warnings.warn(
-            f"{name!r} crops images in the mode {details['crop_mode']!r}. This package has only 'center', so that "
-            "answers to images that are not square may differ.",
+            f"{name!r} crops images in the mode {details['crop_mode']!r}. This package has only 'center', so "
+            "outputs for images that are not square may differ.",
             stacklevel=5,
         )
     own = Preprocessing()
@@ -155,7 +155,7 @@ def _preprocessing(name: str, details: Mapping[str, Any]) -> Preprocessing:
         )
         return stated.for_channels(check_count("channels", channels))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"The preprocessing of {name!r} is not one of this package: {error}") from error
+        raise ValueError(f"This package does not support the preprocessing of {name!r}: {error}") from error
 
 
 def _class_names(name: str, config: Mapping[str, Any], classes: int) -> tuple[str, ...]:
@@ -177,6 +177,6 @@ def _in_order(stated: Mapping[str, str] | Sequence[str]) -> Sequence[str]:
     if not isinstance(stated, Mapping):
         return stated
     if not all(str(index).isdecimal() for index in stated):
-        raise ValueError(f"Label names are listed, or given by the number of their output; received {dict(stated)!r}.")
+        raise ValueError(f"Label names must be a list, or have output numbers as keys; received {dict(stated)!r}.")
     names = {int(index): label for index, label in stated.items()}
     return [names[index] for index in range(len(names)) if index in names]

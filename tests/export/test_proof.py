@@ -28,7 +28,7 @@ def test_file_that_answers_differently_is_refused(form, package, module, step, t
     other = keras.Model(tiny.inputs[0], layers.ReLU()(tiny.outputs[0]))
     monkeypatch.setattr(module, step, lambda model, *rest, **options: right(other, *rest, **options))
     ending = {"saved_model": "folder", "openvino": "model.xml"}.get(form, f"model.{form}")
-    with pytest.raises(ValueError, match="the converted file does not answer like 'tiny', so it is not written"):
+    with pytest.raises(ValueError, match="the converted file does not match 'tiny', so it is not written"):
         getattr(export, form)(tiny, tmp_path / ending)
     assert os.listdir(tmp_path) == []
 
@@ -42,7 +42,7 @@ def test_how_far_answers_may_be_apart(tiny, tmp_path):
         moved.set_weights(tiny.get_weights())
         moved.layers[-1].bias.assign(np.full(4, offset * size))
         check_file(path, moved, tolerance=tolerated, feed={"images": images})
-        with pytest.raises(ValueError, match=r"In LiteRT CPU.*the answers differ by 0\.\d+ of their size; at most"):
+        with pytest.raises(ValueError, match=r"In LiteRT CPU.*the outputs differ by 0\.\d+ of their size; at most"):
             check_file(path, moved, tolerance=refused, feed={"images": images})
 
 
@@ -52,7 +52,7 @@ def test_answers_below_the_step_of_8_bits_may_vanish(tiny, tmp_path):
         network.layers[-1].set_weights([np.zeros((3, 4)), np.full(4, bias)])
     path = export.tflite(blank, tmp_path / "model.tflite")
     check_file(path, faint, tolerance=EIGHT_BITS, feed={"images": np.zeros((1, 8, 8, 3), "float32")})
-    with pytest.raises(ValueError, match="the answers differ by 1 of their size"):
+    with pytest.raises(ValueError, match="the outputs differ by 1 of their size"):
         check_file(path, faint)
 
 
@@ -60,7 +60,7 @@ def test_answers_of_another_shape_are_refused(tiny, tmp_path):
     path = export.tflite(tiny, tmp_path / "model.tflite")
     wider = keras.Model(tiny.inputs[0], layers.Concatenate()([tiny.outputs[0]] * 2))
     for tolerance in (EXACT, FINITE):
-        with pytest.raises(ValueError, match="does not answer like"):
+        with pytest.raises(ValueError, match="does not match"):
             check_file(path, wider, tolerance=tolerance)
 
 

@@ -85,7 +85,7 @@ def test_one_output_is_two_classes(images, activation, tmp_path):
 def test_answers_that_are_not_finite_are_refused(images):
     model = brightness_model()
     model.layers[-1].bias.assign([np.nan] * 7)
-    with pytest.raises(ValueError, match="answers must be finite"):
+    with pytest.raises(ValueError, match="outputs must be finite"):
         evaluate(model, images)
 
 

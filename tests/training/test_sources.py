@@ -93,7 +93,7 @@ def test_folders_that_cannot_be_trained_on(make, message, tmp_path):
 def test_a_class_of_broken_images_only_is_named(folder):
     for file in (folder / "rose").iterdir():
         file.write_bytes(b"")
-    with pytest.raises(ValueError, match="Each class needs a readable image; for training there is none of: rose"):
+    with pytest.raises(ValueError, match="Each class needs a readable image; for training, these have none: rose"):
         open_data(folder)
 
 

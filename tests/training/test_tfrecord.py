@@ -197,7 +197,7 @@ def test_names_from_a_list_beside_the_files(lines, names, imagenet):
     if len(names) == 3:
         assert open_data(imagenet).train.class_names == names
     else:
-        with pytest.raises(ValueError, match="Each class needs a readable image; for training there is none of: d"):
+        with pytest.raises(ValueError, match="Each class needs a readable image; for training, these have none: d"):
             open_data(imagenet)
 
 
@@ -279,7 +279,7 @@ def test_damaged_files_are_named(harm, message, imagenet):
         ([2, 3, 4], "must start at 0, or at 1 if 0 is the background; received 2 to 4"),
         ([-1, 0, 1], "must start at 0.*received -1 to 1"),
         ([0, 1, 2**40], r"range from 0 to 1099511627776 in 3 records for training\. Number the classes without gaps"),
-        ([0, 1, 1, 3], "Each class needs a readable image; for training there is none of: 2"),
+        ([0, 1, 1, 3], "Each class needs a readable image; for training, these have none: 2"),
     ],
     ids=["no record", "one class", "from 2", "negative", "far apart", "a gap"],
 )

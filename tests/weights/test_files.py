@@ -372,7 +372,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("se_keras.weights.readers.safe_open", refused)
-    with pytest.raises(PermissionError, match=r"This user may not read '.*w.safetensors'"):
+    with pytest.raises(PermissionError, match=r"You may not read '.*w.safetensors'"):
         SafetensorsFile(tmp_path / "w.safetensors")
 
 

@@ -101,16 +101,16 @@ class Flow:
 
     @functools.cached_property
     def composites(self) -> set[Call]:
-        """Returns the calls of layers of others that hold convolutions and are not expanded."""
+        """Returns the calls of foreign layers that hold convolutions and are not expanded."""
         return {call for call in self.graph.calls if _is_composite(call.operation)}
 
     @property
     def is_inside_a_layer(self) -> bool:
-        """Returns whether most of the network is inside one layer of others, which returns several maps."""
+        """Returns whether most of the network is inside one foreign layer, which returns several maps."""
         return any(len(call.outputs) > 1 for call in self.composites)
 
     def convolves(self, call: Call) -> bool:
-        """Returns whether a call is a convolution, or a layer of others that holds one."""
+        """Returns whether a call is a convolution, or a foreign layer that holds one."""
         return isinstance(call.operation, CONVOLUTIONS) or call in self.composites
 
     def learns(self, call: Call) -> bool:
@@ -118,7 +118,7 @@ class Flow:
         return is_learned(call.operation) or call in self.composites
 
     def is_depthwise(self, call: Call) -> bool:
-        """Returns whether a call with kernels mixes no channels, in its layer or in one of others."""
+        """Returns whether a call with kernels mixes no channels, in its layer or in a foreign one."""
         if call not in self.composites:
             return is_depthwise(call.operation)
         return all(is_depthwise(part) for part in layers_inside(call.operation) if is_learned(part) and part.built)

@@ -9,7 +9,7 @@ from se_keras.surgery.calls import Call
 from se_keras.surgery.layer_types import CONVOLUTIONS, activation_of, is_depthwise, is_pointwise
 from se_keras.surgery.positions.structure import Structure
 
-# As the last activation of a network, these compute its answer.
+# As the last activation of a network, these compute its output.
 ANSWERS = ("softmax", "sigmoid", "tanh")
 
 Matches = Mapping[str, set[Call]]
@@ -148,7 +148,7 @@ def _plain(structure: Structure, call: Call, matches: Matches) -> Iterable[End] 
 
 
 def _unit_end(structure: Structure, call: Call) -> Call | None:
-    """Returns the last call of a convolution with its normalization or activation, unless it computes the answer."""
+    """Returns the last call of a convolution with its normalization or activation, unless it computes the output."""
     if not isinstance(call.operation, CONVOLUTIONS):
         return None
     end, _, _ = structure.group_end(call)

@@ -32,11 +32,11 @@ def find_positions(model: keras.Model, where: Where = "auto") -> tuple[Position,
     - Decoders (U-Net, DeepLab): the last convolution before the map is enlarged again.
     - Only if there is none of these outside of decoders (VGG, MobileNet): each convolution with
       its normalization and activation. A depthwise convolution and the 1x1 convolution after it
-      count as one. A convolution that computes the network's answer is left alone. Layers of other
+      count as one. A convolution that computes the network's output is left alone. Layers of other
       classes that hold convolutions (KerasHub's MobileNet) count as one each.
 
     What computes gates (attention gates, spatial masks) is left alone, and so is what no output
-    of the model depends on. SE blocks in layers of other classes are seen.
+    of the model depends on. SE blocks in layers of other classes are recognized.
 
     Reference: arXiv 1709.01507v4, section 3.3, figures 2 and 3; arXiv 1905.02244, section 5.3,
     for inverted residuals.
@@ -130,5 +130,5 @@ def _position(structure: Structure, call: Call, end: End) -> Position | None:
     obstacle = HAS_SE if end.has_se or structure.is_excited(call) else ""
     if call.node is not None:
         return Position(call.path, end.reason, obstacle, call)
-    # Made while the graph was read, or inside a layer of others, which has no position but may have a block.
+    # Made while the graph was read, or inside a foreign layer, which has no position but may have a block.
     return Position(call.path, end.reason, obstacle) if obstacle and call.path else None

@@ -28,7 +28,7 @@ from se_keras.surgery.positions.gates import calls_of_gates, find_gates
 class Structure(Flow):
     """Queries about the tensors of a graph, which existing SE blocks do not hide.
 
-    Calls that no output depends on are not in it, and layers of others that hold SE blocks are
+    Calls that no output depends on are not in it, and foreign layers that hold SE blocks are
     replaced by what they compute.
 
     Args:
@@ -46,7 +46,7 @@ class Structure(Flow):
             self._excited[one.call] = one.map
             self.gate_calls.update(one.path)
         unread = {id(layer) for layer in inside.unread}
-        self.holders = {*inside.counts, *unread}  # ids of the layers of others that hold SE blocks
+        self.holders = {*inside.counts, *unread}  # ids of the foreign layers that hold SE blocks
         for call in self.graph.calls:
             if id(call.operation) in unread and call.inputs[0].shape == call.outputs[0].shape:
                 self._excited[call] = call.inputs[0]
