@@ -1,4 +1,4 @@
-"""Trains a RetinaNet of KerasHub with an SE-ResNet backbone to find shapes, and draws the boxes that it finds.
+"""Trains KerasHub's RetinaNet with an SE-ResNet backbone to find shapes, and draws the boxes that it finds.
 
     python examples/detection.py --out detection.png
 
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--model", default="se_resnet20")
     parser.add_argument("--weights", default="cifar10", help="weights of the backbone")
     parser.add_argument("--size", type=int, default=64, help="height and width of the images in pixels")
-    parser.add_argument("--steps", type=int, default=320, help="steps of training, of 8 images")
+    parser.add_argument("--steps", type=int, default=320, help="training steps of 8 images each")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("detection.png"))
     options = parser.parse_args()
     keras.utils.set_random_seed(0)

@@ -1,4 +1,4 @@
-"""Trains a DeepLabV3+ of KerasHub with an SE-ResNet backbone to segment shapes, and draws the masks.
+"""Trains KerasHub's DeepLabV3+ with an SE-ResNet backbone to segment shapes, and draws the masks.
 
     python examples/segmentation.py --out segmentation.png
 
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--model", default="se_resnet20")
     parser.add_argument("--weights", default="cifar10", help="weights of the backbone")
     parser.add_argument("--size", type=int, default=64, help="height and width of the images in pixels")
-    parser.add_argument("--steps", type=int, default=100, help="steps of training, of 8 images")
+    parser.add_argument("--steps", type=int, default=100, help="training steps of 8 images each")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("segmentation.png"))
     parser.add_argument("--tflite", type=pathlib.Path, help="also export the network to this file")
     options = parser.parse_args()

@@ -37,8 +37,8 @@ def run(options: argparse.Namespace) -> int:
     elif options.to:
         blocks = sum(not position.obstacle for position in positions)
         console.print(
-            f"{options.to}: {blocks} blocks, {written['parameters_added']:,} parameters more than "
-            f"{written['parameters_before']:,}; same outputs",
+            f"{options.to}: {blocks} blocks, {written['parameters_added']:,} parameters added to "
+            f"{written['parameters_before']:,}; same outputs"
         )
     return 0
 

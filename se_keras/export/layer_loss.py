@@ -117,7 +117,7 @@ def loss_notes(losses: Sequence[LayerLoss], unpaired: int) -> tuple[str, ...]:
     worst = [loss.name for loss in lossy(losses)]
     found = f"{len(worst)} of {len(losses)} operations lose more than 1% of the power of their signal"
     if worst:
-        found += "; export with keep_float='auto' to find out whether keeping them in float pays"
+        found += "; export with keep_float='auto' to find out whether keeping them in float helps"
     rest = f"{unpaired} operations have no counterpart in float and were not measured."
     return (f"{found}.", rest) if unpaired else (f"{found}.",)
 

@@ -40,7 +40,7 @@ WARMUPS = 3
 HEADROOM_IMAGES = 16  # the sums of a squeeze vary little between images
 LOSS_IMAGES = 32  # every tensor has many values per image
 NO_CLASSES = "Without real samples (`data`), the classes of an integer file are not judged."
-NO_GPU = "No GPU and no software driver was found: GPU refusals are inferred from the operations only."
+NO_GPU = "There is neither a GPU nor a software driver: GPU refusals are inferred from the operations only."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ def warn_of_lost_class(model: keras.Model, new: keras.Model) -> None:
         reason = "whose constructor does not take `inputs` and `outputs`"
         remedy = "Add what you need to the result"
     else:
-        reason = "whose constructor makes its own graph"
+        reason = "whose constructor builds its own graph"
         remedy = f"To keep it, rewrite the {inner!r} of the model, and make a new {kind.__name__} with the result"
     warnings.warn(
         f"{model.name!r} is of class {kind.__name__}, {reason}; the result is a functional model without what was "

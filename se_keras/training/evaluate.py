@@ -127,7 +127,7 @@ def evaluate(
 def _preprocessing(runner: Runner) -> Preprocessing:
     if not is_of_images(runner.inputs):
         names = ", ".join(repr(one.name) for one in runner.inputs)
-        raise ValueError(f"Only networks of images can be evaluated on images; this one takes {names}.")
+        raise ValueError(f"Only networks that take images can be evaluated on images; this one takes {names}.")
     model, (height, width) = getattr(runner, "model", None), runner.input_shape[1:3]
     if height is not None and width is not None:
         return preparation_of(model, (height, width))

@@ -56,7 +56,9 @@ def test_exported_file_gives_the_same(images, tmp_path):
 def test_a_network_of_something_else_is_refused(images):
     waves = keras.Input((32, 1), name="waves")
     model = keras.Model(waves, keras.layers.GlobalAveragePooling1D()(waves))
-    with pytest.raises(ValueError, match="Only networks of images can be evaluated on images; this one takes 'waves'"):
+    with pytest.raises(
+        ValueError, match="Only networks that take images can be evaluated on images; this one takes 'waves'"
+    ):
         evaluate(model, images)
 
 
