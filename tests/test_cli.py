@@ -626,4 +626,4 @@ def test_a_network_of_two_inputs_is_exported_verified_and_timed(capsys, tmp_path
     np.savez(samples, photo=np.zeros((120, 16, 16, 3)))
     code, _, err = run(capsys, "verify", target, "--model", model, "--data", samples)
     assert code != 0
-    assert "The inputs are 'photo', 'table'; received 'photo'." in err
+    assert "The inputs must be 'photo', 'table'; received 'photo'." in err

@@ -171,7 +171,7 @@ def in_order(inputs: Sequence[Input], feed: Feed) -> list[np.ndarray]:
         return list(feed.values())
     names = [one.name for one in inputs]
     if set(names) != set(feed):
-        raise ValueError(f"The inputs are {', '.join(map(repr, names))}; received {', '.join(map(repr, feed))}.")
+        raise ValueError(f"The inputs must be {', '.join(map(repr, names))}; received {', '.join(map(repr, feed))}.")
     return [feed[name] for name in names]
 
 

@@ -132,7 +132,7 @@ def test_a_single_input_takes_arrays_with_or_without_labels():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"photo": TWO["photo"]}, "The inputs are 'photo', 'table'; received 'photo'"),
+        ({"photo": TWO["photo"]}, "The inputs must be 'photo', 'table'; received 'photo'"),
         (TWO | {"table": TWO["table"][:3]}, "same number of samples for each input.*5 of 'photo', 3 of 'table'"),
         (TWO | {"table": np.ones((5, 3))}, r"'table' has shape \(4,\) per sample; received \(3,\)"),
         (TWO | {"table": np.full((5, 4), np.nan)}, "'table' takes finite numbers"),
