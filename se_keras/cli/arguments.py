@@ -229,7 +229,12 @@ _EXPORT = [
         choices=("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8"),
         default="fp32",
     ),
-    _option("--keep-float", "layers of an int8 .tflite file to keep in float; auto: as few as it needs", nargs="+"),
+    _option(
+        "--keep-float",
+        "layers of an int8 .tflite file to keep in float beside hard swishes; auto: as few as it needs; without names: "
+        "nothing, for accelerators that compute only integers",
+        nargs="*",
+    ),
     _option("--input-type", "input dtype of an int8 file (default: float32)", choices=("float32", "uint8", "int8")),
     _option("--weights", "weights of a network given without a tag; none: random", choices=("imagenet", "none")),
     _option("--size", "height and width of a network's input in pixels", count),

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.format != "tflite" and options.input_type:
         raise ValueError(f"--input-type is for --format tflite; received it with --format {options.format}.")
-    if options.format != "tflite" and options.keep_float:
+    if options.format != "tflite" and options.keep_float is not None:
         raise ValueError(f"--keep-float is for --format tflite; received it with --format {options.format}.")
     if options.layers and (options.format != "tflite" or options.dtype not in CALIBRATED):
         raise ValueError(f"--layers is for --format tflite with --dtype {' or '.join(CALIBRATED)}.")

@@ -1,4 +1,4 @@
-"""Choice of the tensors of an integer `.tflite` file that stay in float: by name, or by measurement.
+"""Choice of the tensors of an integer `.tflite` file that stay in float: for speed, by name, or by measurement.
 
 An operation loses most where its output becomes an integer, so those that read this output must stay in float as well.
 """
@@ -20,6 +20,9 @@ from se_keras.export.layer_loss import layer_losses
 from se_keras.export.tflite_runtime import TFLiteRunner
 
 AUTO = "auto"
+FASTER_IN_FLOAT = ("HARD_SWISH",)
+"""LiteRT's fast kernels for CPUs, XNNPACK, lack the 8-bit form: the file would fall apart into pieces, with slow kernels
+between them. In float, whose steps are finer, they compute it from 8 bits and to 8 bits."""
 LARGEST_SHARE = 0.25  # of the tensors: with more in float, a file of 16-bit weights is the better one
 LOSS_IMAGES = 32
 
@@ -27,14 +30,14 @@ Quantize = Callable[[Sequence[str]], bytes]
 
 
 def names_to_keep(
-    content: bytes, keep_float: Sequence[str] | str, batches: Sequence[Feed], quantize: Quantize
+    content: bytes, keep_float: Sequence[str] | str | None, batches: Sequence[Feed], quantize: Quantize
 ) -> list[str]:
-    """Finds the operations that stay in float: those that compute the kept tensors, and those that read them.
+    """Finds the operations that stay in float: `FASTER_IN_FLOAT`, and those that compute or read the kept tensors.
 
     Args:
         content: The content of the float `.tflite` file that is quantized.
-        keep_float: Names of layers or tensors; or "auto": as few tensors as possible, and none if the integer file
-            agrees with the float file on the images.
+        keep_float: None; names of layers or tensors, where an empty sequence leaves nothing in float; or "auto": as few
+            tensors as possible, and none if the integer file agrees with the float file on the images.
         batches: The inputs, in batches of the file's size.
         quantize: A function from names of tensors to the content of the file whose operations that compute them stay
             in float.
@@ -49,9 +52,12 @@ def names_to_keep(
         path = pathlib.Path(folder, "float.tflite")
         path.write_bytes(content)
         graph = read_tflite(path)
-        if keep_float != AUTO:
-            return _with_readers(graph, _named(graph, keep_float))
-        return _measured(path, graph, _joined(batches), quantize)
+        fast = [one.outputs[0].name for one in graph.operations if one.name in FASTER_IN_FLOAT]
+        if keep_float is None:
+            return fast
+        if keep_float == AUTO:
+            return fast + _measured(path, graph, _joined(batches), lambda names: quantize([*fast, *names]))
+        return fast + _with_readers(graph, _named(graph, keep_float)) if keep_float else []
 
 
 def _with_readers(graph: TFLiteGraph, tensors: Sequence[str]) -> list[str]:

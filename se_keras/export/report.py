@@ -24,6 +24,7 @@ FIGURES = {
     "latency": "Time of every run",
 }
 SHOWN_LOSSES = 20  # in tables; JSON and the figure have all
+NAMED = 4  # of the tensors in float, in tables; JSON has all
 LONGEST_NAME = 30  # keeps the table of losses within 80 columns
 
 
@@ -197,8 +198,9 @@ class Report:
     def _kept(self) -> str:
         if not self.in_float:
             return ""
-        names = ", ".join(short_name(name) for name in self.in_float)
-        return f"{len(self.in_float)} of {sum(self.operations.values())} operations: {names}"
+        names = ", ".join(short_name(name) for name in self.in_float[:NAMED])
+        more = f", and {len(self.in_float) - NAMED} more" if len(self.in_float) > NAMED else ""
+        return f"{len(self.in_float)} of {sum(self.operations.values())} operations: {names}{more}"
 
     def _headroom_table(self) -> Iterator[tuple[str, list[str], list[list[str]]]]:
         least = sorted(self.headrooms, key=lambda entry: entry.ratio)[:3]

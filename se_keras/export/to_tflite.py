@@ -77,10 +77,11 @@ def tflite(
             inputs, arrays by name: a dictionary, an `.npz` file, a tuple in the order of the inputs, or a pipeline of
             these. At most 200 are used. Other dtypes use it only for `squeeze="auto"`.
         input_type: Input dtype of an int8 file: "float32", "uint8", or "int8". Otherwise "float32".
-        keep_float: For "int8": names of layers or tensors (`verify` with `layers=True` lists them)
-            that stay in float, with the operations that read them; or "auto": as few as possible,
-            and none if at least 98% of the calibration images keep their class. The description
-            next to the file lists the operations.
+        keep_float: For "int8": what stays in float. Default: hard swishes, which LiteRT computes much faster
+            in float on CPUs. Also, names of layers or tensors (`verify` with `layers=True` lists them), with
+            the operations that read them; or "auto": as few as possible, and no others if at least 98% of the
+            calibration images keep their class. An empty list: nothing, for accelerators that compute only
+            integers. The description next to the file lists the operations.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any. They are written to the description, and to the
             file as metadata that MediaPipe's ImageClassifier reads.
@@ -151,7 +152,7 @@ def tflite(
             target.write_bytes(content)
             check_file(target, form, tolerance=TOLERANCES.get(dtype, FINITE), feed=feed)
             advance()
-        kept = read_tflite(target).names_in_float() if keep_float is not None else []
+        kept = read_tflite(target).names_in_float() if dtype == "int8" else []
         description = {
             "model": model.name,
             "dtype": dtype,
@@ -320,7 +321,7 @@ def _quantized(
     def quantize(names: Sequence[str]) -> bytes:
         return quantized_to_8_bits(content, denylisted_nodes=list(names) or None, **options)
 
-    return quantize([] if keep_float is None else names_to_keep(content, keep_float, batches, quantize))
+    return quantize(names_to_keep(content, keep_float, batches, quantize))
 
 
 def _quantized_weights(content: bytes) -> bytes:

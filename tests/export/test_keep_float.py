@@ -64,6 +64,30 @@ def test_auto_keeps_only_what_it_must(spoiled, images, tmp_path, monkeypatch):
     assert f"{len(kept)} of " in str(report)
 
 
+def test_hard_swishes_stay_in_float_unless_everything_is_to_be_an_integer(images, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = x = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255)(x)
+    for number in range(2):
+        x = keras.layers.Conv2D(8, 3, name=f"conv{number}")(x)
+        x = keras.layers.Activation("hard_silu", name=f"act{number}")(x)
+    model = keras.Model(inputs, keras.layers.Dense(4, name="logits")(keras.layers.GlobalAveragePooling2D()(x)))
+    fast, kept, description = written(model, images, tmp_path / "fast.tflite")
+    assert [name.split("/")[1] for name in kept] == ["act0_1", "act1_1"]
+    assert description["keep_float"] == kept
+    _, more, _ = written(model, images, tmp_path / "more.tflite", keep_float=["conv1"])
+    assert set(kept) < set(more)
+    whole, none, description = written(model, images, tmp_path / "whole.tflite", keep_float=[])
+    assert (none, "keep_float" in description) == ([], False)
+    assert _pieces(tmp_path / "whole.tflite") - _pieces(tmp_path / "fast.tflite") == 2  # one for each hard swish
+    assert min(fast, whole) > 0.9
+
+
+def _pieces(path):
+    """The number of parts that LiteRT's fast kernels for CPUs compute; slow ones compute what is between them."""
+    return [one["op_name"] for one in TFLiteRunner(path).interpreter._get_ops_details()].count("DELEGATE")
+
+
 def test_layers_are_kept_by_name(spoiled, images, tmp_path):
     _, kept, _ = written(spoiled, images, tmp_path / "named.tflite", keep_float=["third"])
     assert [name.split("/")[1] for name in kept] == ["third_1", "fourth_1"]  # the layer, and the one that reads it
