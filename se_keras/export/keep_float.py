@@ -21,8 +21,8 @@ from se_keras.export.tflite_runtime import TFLiteRunner
 
 AUTO = "auto"
 FASTER_IN_FLOAT = ("HARD_SWISH",)
-"""LiteRT's fast kernels for CPUs, XNNPACK, lack the 8-bit form: the file would fall apart into pieces, with slow kernels
-between them. In float, whose steps are finer, they compute it from 8 bits and to 8 bits."""
+"""LiteRT's fast kernels for CPUs, XNNPACK, lack the 8-bit form, so the file would fall apart into pieces, with slow
+kernels between them. They have the form in float, and the conversions around it."""
 LARGEST_SHARE = 0.25  # of the tensors: with more in float, a file of 16-bit weights is the better one
 LOSS_IMAGES = 32
 

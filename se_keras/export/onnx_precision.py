@@ -15,6 +15,7 @@ import numpy as np
 
 from se_keras.export.inputs import Feed, part_of
 from se_keras.export.onnx_ranges import onnx_ranges
+from se_keras.export.ranges import COMPARED, Range, closest
 
 COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 KEPT_IN_FLOAT = ("Softmax",)  # of the answers, where a step of 8 bits is 0.4 %
@@ -76,14 +77,20 @@ def in_8_bits(model: Any, feed: Feed) -> Any:
         feed: Values of its inputs by their names, for the ranges of activations.
 
     Returns:
-        A new model with pairs of QuantizeLinear and DequantizeLinear.
+        A new model with pairs of QuantizeLinear and DequantizeLinear: that whose outputs are closest to the model's.
     """
+    model = importlib.import_module("onnx").shape_inference.infer_shapes(model)
+    results = [_quantized(model, feed, ranges) for ranges in onnx_ranges(model, feed)]
+    few = part_of(feed, 0, COMPARED)
+    return closest(results, lambda result: _outputs(result, few), lambda: _outputs(model, few))
+
+
+def _quantized(model: Any, feed: Feed, ranges: Mapping[str, Range]) -> Any:
     onnx = importlib.import_module("onnx")
     quantization = importlib.import_module("onnxruntime.quantization")
 
     with tempfile.TemporaryDirectory() as folder, _warnings_held():
         source, result = (pathlib.Path(folder, name) for name in ("float.onnx", "int8.onnx"))
-        model = onnx.shape_inference.infer_shapes(model)
         onnx.save(model, os.fspath(source))
         quantization.quantize_static(
             os.fspath(source),
@@ -94,9 +101,17 @@ def in_8_bits(model: Any, feed: Feed) -> Any:
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=_kept(model.graph),
-            extra_options={"TensorQuantOverrides": _overrides(onnx_ranges(model, feed))},
+            extra_options={"TensorQuantOverrides": _overrides(ranges)},
         )
         return onnx.load(os.fspath(result))
+
+
+def _outputs(model: Any, feed: Feed) -> list[np.ndarray]:
+    runtime = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return list(session.run(None, feed))
 
 
 class _FirstSample:
@@ -109,7 +124,7 @@ class _FirstSample:
         return self.left.pop() if self.left else None
 
 
-def _overrides(ranges: Mapping[str, tuple[float, float]]) -> dict[str, list[dict[str, Any]]]:
+def _overrides(ranges: Mapping[str, Range]) -> dict[str, list[dict[str, Any]]]:
     """Returns ranges as the quantizer takes them."""
     return {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()}
 

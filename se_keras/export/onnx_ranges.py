@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from se_keras.export.inputs import Feed, part_of, rows_of
-from se_keras.export.ranges import Observed, Response, hard_sigmoid, hard_swish, identity, sigmoid, swish
+from se_keras.export.ranges import Observed, Range, Response, hard_sigmoid, hard_swish, identity, sigmoid, swish
 
 RESPONSES: Mapping[frozenset[str], Response] = {
     frozenset({"HardSwish"}): hard_swish,
@@ -21,16 +21,17 @@ RESPONSES: Mapping[frozenset[str], Response] = {
 """By the operations that read a tensor."""
 
 
-def onnx_ranges(model: Any, feed: Feed) -> dict[str, tuple[float, float]]:
-    """Returns the ranges in which images lose least.
+def onnx_ranges(model: Any, feed: Feed) -> list[dict[str, Range]]:
+    """Returns the ranges of all values, and those in which images lose least.
 
     Args:
         model: An `onnx.ModelProto` with the shapes and types of its tensors.
         feed: Values of its inputs by their names.
 
     Returns:
-        The range of each float tensor that is an input or computed, by its name. Inputs, and what an output is
-        computed from, keep the range of all values: if clipped, two outputs could become the same.
+        Both choices of the range of each float tensor that is an input or computed, by its name; one if they are the
+        same. Inputs, and what an output is computed from, keep the range of all values: if clipped, two outputs could
+        become the same.
     """
     float32 = importlib.import_module("onnx").TensorProto.FLOAT
     computed = {name for node in model.graph.node for name in node.output}  # converters describe others as well
@@ -38,14 +39,16 @@ def onnx_ranges(model: Any, feed: Feed) -> dict[str, tuple[float, float]]:
     names = [name for name in described if name in computed]
     ends, responses = _ends(model.graph), _responses(model.graph)
 
-    def chosen(name: str, observed: Observed) -> tuple[float, float]:
-        return observed.range_of_all() if name in ends else observed.best_range(responses.get(name, identity))
+    def both(name: str, observed: Observed) -> tuple[Range, Range]:
+        return (observed.range_of_all(),) * 2 if name in ends else observed.ranges(responses.get(name, identity))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = _observed(model, names, feed, pool)
-        inside = dict(zip(found, pool.map(chosen, found, found.values()), strict=True))
+        inside = list(pool.map(both, found, found.values()))
     given = [value.name for value in model.graph.input if value.type.tensor_type.elem_type == float32]
-    return {name: (float(feed[name].min()), float(feed[name].max())) for name in given} | inside
+    outside = {name: (float(feed[name].min()), float(feed[name].max())) for name in given}
+    choices = [outside | {name: ranges[i] for name, ranges in zip(found, inside, strict=True)} for i in (0, 1)]
+    return choices if choices[0] != choices[1] else choices[:1]
 
 
 def _observed(model: Any, names: list[str], feed: Feed, pool: ThreadPoolExecutor) -> dict[str, Observed]:

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 
 from se_keras.export.inputs import Feed, part_of, rows_of
-from se_keras.export.ranges import Observed, Response, hard_sigmoid, hard_swish, identity, sigmoid, swish
+from se_keras.export.ranges import (
+    COMPARED,
+    Observed,
+    Range,
+    Response,
+    closest,
+    hard_sigmoid,
+    hard_swish,
+    identity,
+    sigmoid,
+    swish,
+)
 
 LEVELS = 256
 RESPONSES: Mapping[frozenset[str], Response] = {
@@ -23,7 +34,7 @@ RESPONSES: Mapping[frozenset[str], Response] = {
 
 
 def set_ranges(quantized: Any, model: Any, feed: Feed) -> None:
-    """Sets the ranges of a quantized model to those in which images lose least.
+    """Sets the ranges of a quantized model: of all values, or those in which images lose least, by its outputs.
 
     Ranges per channel, which NNCF chooses in front of depthwise convolutions, stay as they are.
 
@@ -36,9 +47,20 @@ def set_ranges(quantized: Any, model: Any, feed: Feed) -> None:
     steps = [one for one in quantized.get_ops() if _is_of_tensor(one) and _source(one) in names]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = _observed(model, sorted({_source(one) for one in steps}), feed, pool)
-        ranges = list(pool.map(lambda one: found[_source(one)].best_range(_response(one)), steps))
-    for operation, (low, high) in zip(steps, ranges, strict=True):
-        _set_range(operation, *with_exact_zero(low, high))
+        both = list(pool.map(lambda one: found[_source(one)].ranges(_response(one)), steps))
+    few = part_of(feed, 0, COMPARED)
+
+    def put(choice: Sequence[Range]) -> None:
+        for operation, (low, high) in zip(steps, choice, strict=True):
+            _set_range(operation, *with_exact_zero(low, high))
+
+    def outputs_with(choice: Sequence[Range]) -> list[np.ndarray]:
+        put(choice)
+        return _outputs(quantized, few)
+
+    choices = list(dict.fromkeys(zip(*both, strict=True)))
+    if choices:
+        put(closest(choices, outputs_with, lambda: _outputs(model, few)))
 
 
 def with_exact_zero(low: float, high: float) -> tuple[float, float]:
@@ -75,6 +97,13 @@ def _set_range(operation: Any, low: float, high: float) -> None:
         old = operation.input_value(place)
         values: np.ndarray = np.full(list(old.get_shape()), bound, "float32")
         operation.input(place).replace_source_output(openvino.opset13.constant(values).output(0))
+
+
+def _outputs(model: Any, feed: Feed) -> list[np.ndarray]:
+    import openvino
+
+    results = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(feed)
+    return [np.array(results[place]) for place in range(len(results))]
 
 
 def _observed(model: Any, names: Sequence[str], feed: Feed, pool: ThreadPoolExecutor) -> dict[str, Observed]:

@@ -1,14 +1,18 @@
-"""Ranges of 8-bit tensors, in which images lose least.
+"""Ranges of 8-bit tensors: that of all values, and that in which images lose least.
 
 The range of all values spares none of them, but a few images, or a few channels, may reach far beyond all others, and
-then the steps are too coarse for the rest. In MobileNetV3-Small, a typical image fills a tenth of such a range. Here a
-range may cut off values where the steps of the others become so much finer that the mean error of an image, relative to
-its own signal, falls to a quarter.
+then the steps are too coarse for the rest. In MobileNetV3-Small, a typical image fills a tenth of such a range. The
+range in which images lose least cuts off values where the steps of the others become so much finer that the mean error
+of an image, relative to its own signal, falls.
+
+Trained networks lose much less with the second, but some, above all untrained ones, answer worse. Which of the two a
+network gets is therefore measured: the ranges with which its outputs have the smaller squared error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,8 +20,10 @@ SAMPLE = 160  # values per image and tensor
 STEPS = 255
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3
-WORTH = 0.25  # of the error in the range of all values: a smaller gain is not worth the values that are cut off
+COMPARED = 64  # samples on which the outputs of two files are compared
 
+T = TypeVar("T")
+Range = tuple[float, float]
 Response = Callable[[np.ndarray], np.ndarray]
 
 
@@ -71,11 +77,15 @@ class Observed:
         """Returns whether all values were finite."""
         return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
-    def range_of_all(self) -> tuple[float, float]:
+    def ranges(self, response: Response = identity) -> tuple[Range, Range]:
+        """Returns the range of all values, and `best_range`."""
+        return self.range_of_all(), self.best_range(response)
+
+    def range_of_all(self) -> Range:
         """Returns the extremes."""
         return float(self.low), float(self.high)
 
-    def best_range(self, response: Response = identity) -> tuple[float, float]:
+    def best_range(self, response: Response = identity) -> Range:
         """Returns the range in which images lose least, as `best_range` does; that of all values for vectors.
 
         Cut off, a value of a table or of a few features is lost, whereas a map has many others.
@@ -91,7 +101,7 @@ class Observed:
         return best_range(np.stack(self._samples), *self.range_of_all(), response=response)
 
 
-def best_range(values: np.ndarray, low: float, high: float, *, response: Response = identity) -> tuple[float, float]:
+def best_range(values: np.ndarray, low: float, high: float, *, response: Response = identity) -> Range:
     """Returns the range with the smallest mean error of an image relative to its own signal.
 
     Args:
@@ -102,7 +112,7 @@ def best_range(values: np.ndarray, low: float, high: float, *, response: Respons
             show needs no steps: below -3, a hard swish is 0.
 
     Returns:
-        The smallest and largest value of a range that contains 0; of all values if cutting some off gains little.
+        The smallest and largest value of a range that contains 0.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     loss = _loss_of(values, response)
@@ -111,9 +121,36 @@ def best_range(values: np.ndarray, low: float, high: float, *, response: Respons
     for _ in range(2):
         lower = min(SHARES, key=lambda share: loss(share * low, upper * high))
         upper = min(SHARES, key=lambda share: loss(lower * low, share * high))
-    if loss(lower * low, upper * high) > WORTH * loss(low, high):
-        return float(low), float(high)
     return float(lower * low), float(upper * high)
+
+
+def closest(
+    candidates: Sequence[T],
+    outputs_of: Callable[[T], Sequence[np.ndarray]],
+    expected: Callable[[], Sequence[np.ndarray]],
+) -> T:
+    """Returns the candidate whose outputs have the smallest squared error, relative to what is expected.
+
+    Args:
+        candidates: At least one.
+        outputs_of: A function from a candidate to its outputs on some samples.
+        expected: A function that returns the outputs in float on the same samples; called only for several candidates.
+
+    Returns:
+        The candidate; the first of equals.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    right = [np.asarray(values, "float64") for values in expected()]
+
+    def loss(candidate: T) -> float:
+        errors = (
+            np.square(found - values).sum() / max(np.square(values).sum(), np.finfo("float32").tiny)
+            for found, values in zip(outputs_of(candidate), right, strict=True)
+        )
+        return float(np.nan_to_num(sum(errors), nan=np.inf))
+
+    return min(candidates, key=loss)
 
 
 def _loss_of(values: np.ndarray, response: Response) -> Callable[[float, float], float]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from se_keras.export.inputs import Feed, in_order, rows_of
-from se_keras.export.ranges import Observed, Response, hard_swish, identity, sigmoid, swish
+from se_keras.export.ranges import Observed, Range, Response, hard_swish, identity, sigmoid, swish
 from se_keras.export.tensorflow_internals import schema_module
 from se_keras.export.tflite_file import holds_data, packed, read_model
 from se_keras.export.tflite_runtime import TFLiteRunner
@@ -33,8 +33,8 @@ RESPONSES: Mapping[frozenset[str], Response] = {
 """By the operations that read a tensor."""
 
 
-def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lambda: None) -> bytes:
-    """Records the range of each tensor in which images lose least in a float `.tflite` file.
+def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lambda: None) -> list[bytes]:
+    """Records the range of each tensor in a float `.tflite` file: of all values, and that in which images lose least.
 
     Inputs, outputs, and what an output is computed from keep the range of all values: if they were clipped, two
     outputs could become the same.
@@ -45,7 +45,8 @@ def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lamb
         advance: Called after each batch.
 
     Returns:
-        The content with the range of each tensor that is not constant, ready for quantization.
+        The content with both choices of ranges for the tensors that are not constant, ready for quantization; one
+        content if the choices are the same.
 
     Raises:
         ValueError: The values of a tensor are not finite.
@@ -68,19 +69,21 @@ def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lamb
             )
         ends, responses = _ends(model.subgraphs[0]), _responses(model)
 
-        def chosen(index: int) -> tuple[float, float]:
+        def both(index: int) -> tuple[Range, Range]:
             observed = found[index]
-            return observed.range_of_all() if index in ends else observed.best_range(responses.get(index, identity))
+            return (observed.range_of_all(),) * 2 if index in ends else observed.ranges(responses.get(index, identity))
 
-        for index, bounds in zip(found, pool.map(chosen, found), strict=True):
-            _set_range(tensors[index], *bounds)
+        choices = zip(*pool.map(both, found), strict=True)
+        return list(dict.fromkeys(_with_ranges(model, dict(zip(found, ranges, strict=True))) for ranges in choices))
+
+
+def _with_ranges(model: Any, ranges: Mapping[int, Range]) -> bytes:
+    for index, (low, high) in ranges.items():
+        tensor = model.subgraphs[0].tensors[index]
+        record = tensor.quantization or schema_module().QuantizationParametersT()
+        record.min, record.max = np.array([low], "float32"), np.array([high], "float32")
+        tensor.quantization = record
     return packed(model)
-
-
-def _set_range(tensor: Any, low: float, high: float) -> None:
-    record = tensor.quantization or schema_module().QuantizationParametersT()
-    record.min, record.max = np.array([low], "float32"), np.array([high], "float32")
-    tensor.quantization = record
 
 
 def _ends(graph: Any) -> set[int]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import pathlib
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from se_keras.errors import missing_package, one_of
-from se_keras.export.inputs import Input, input_of_file
+from se_keras.export.inputs import Feed, Input, input_of_file
 from se_keras.export.runtime import Runner, answer_among
 from se_keras.export.tensorflow_internals import interpreter_module
 from se_keras.export.tflite_file import dequantized, quantized
@@ -54,6 +55,24 @@ class TFLiteRunner(Runner):
             self.interpreter.set_tensor(tensor["index"], quantized(value, tensor))
         self.interpreter.invoke()
         return [dequantized(self.interpreter.get_tensor(tensor["index"]), tensor) for tensor in outputs.values()]
+
+
+def outputs_of(content: bytes, batches: Sequence[Feed]) -> list[np.ndarray]:
+    """Runs a `.tflite` file in memory.
+
+    Args:
+        content: The content of the file.
+        batches: Batches of the file's size.
+
+    Returns:
+        Its outputs in the order of their names, in float32.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "model.tflite")
+        path.write_bytes(content)
+        runner = TFLiteRunner(path, threads=os.cpu_count() or 1)
+        parts = [runner.run(batch) for batch in batches]
+        return [np.concatenate([part[name] for part in parts]) for name in sorted(parts[0])]
 
 
 TFLiteEnds = tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]

@@ -21,15 +21,17 @@ from se_keras.export.calibration import LEAST_IMAGES, calibrate, check_data, che
 from se_keras.export.description import input_facts, output_facts
 from se_keras.export.exportable import Format, check_export, check_suffix, layers_in_text
 from se_keras.export.inference_form import tflite_form
-from se_keras.export.inputs import Feed, Input
+from se_keras.export.inputs import Feed, Input, rows_of
 from se_keras.export.inspect_tflite import read_tflite
-from se_keras.export.keep_float import names_to_keep
+from se_keras.export.keep_float import AUTO, names_to_keep
 from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.model_ends import inputs_of, main_scores, output_scores, packed
 from se_keras.export.proof import FINITE, TOLERANCES, check_file
+from se_keras.export.ranges import COMPARED, closest
 from se_keras.export.samples import is_of_images
 from se_keras.export.tensorflow_internals import for_converter, quantized_to_8_bits
 from se_keras.export.tflite_ranges import with_ranges
+from se_keras.export.tflite_runtime import outputs_of
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
@@ -225,9 +227,9 @@ def converted(
     if dtype == "int8_weights":
         return _quantized_weights(converted(model, "fp32", batch_size=batch_size))
     if dtype == "int8":
-        content = with_ranges(converted(model, "fp32", batch_size=batch_size), batches, advance)
+        contents = with_ranges(converted(model, "fp32", batch_size=batch_size), batches, advance)
         with native_output_held():
-            return _quantized(content, batches, input_type=input_type, keep_float=keep_float)
+            return _quantized(contents, batches, input_type=input_type, keep_float=keep_float)
     import tensorflow as tf
 
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
@@ -311,17 +313,24 @@ def _named_operations(model: keras.Model) -> Iterator[None]:
 
 
 def _quantized(
-    content: bytes, batches: Sequence[Feed], *, input_type: str, keep_float: Sequence[str] | str | None
+    contents: Sequence[bytes], batches: Sequence[Feed], *, input_type: str, keep_float: Sequence[str] | str | None
 ) -> bytes:
+    """Quantizes a file with each choice of ranges, and returns the result whose outputs are closest."""
     import tensorflow as tf
 
     outer = tf.dtypes.as_dtype(input_type)
     options = {"input_data_type": outer, "output_data_type": outer}
 
-    def quantize(names: Sequence[str]) -> bytes:
-        return quantized_to_8_bits(content, denylisted_nodes=list(names) or None, **options)
+    def written(content: bytes, kept: Sequence[str] | str | None) -> bytes:
+        def quantize(names: Sequence[str]) -> bytes:
+            return quantized_to_8_bits(content, denylisted_nodes=list(names) or None, **options)
 
-    return quantize(names_to_keep(content, keep_float, batches, quantize))
+        return quantize(names_to_keep(content, kept, batches, quantize))
+
+    files = [written(content, None if keep_float == AUTO else keep_float) for content in contents]
+    few = batches[: -(-COMPARED // rows_of(batches[0]))]
+    place = closest(range(len(files)), lambda i: outputs_of(files[i], few), lambda: outputs_of(contents[0], few))
+    return written(contents[place], AUTO) if keep_float == AUTO else files[place]
 
 
 def _quantized_weights(content: bytes) -> bytes:

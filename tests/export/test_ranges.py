@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from se_keras.export.ranges import Observed, best_range, hard_swish, identity, sigmoid, swish
+from se_keras.export.ranges import Observed, best_range, closest, hard_swish, identity, sigmoid, swish
 
 
 def relative_error(values, low, high, response=identity):
@@ -58,3 +58,14 @@ def test_observed_extremes_are_those_of_all_values_though_only_a_sample_is_kept(
     assert observed.is_finite
     observed.add(np.array([np.nan]))
     assert not observed.is_finite
+
+
+def test_the_candidate_with_the_closest_outputs_is_taken_and_a_broken_one_never():
+    right = [np.ones((2, 3)), np.full((2, 1), 100.0)]
+    outputs = {
+        "far": [right[0] + 0.5, right[1]],
+        "close": [right[0], right[1] + 10],  # 10 of 100 are less than 0.5 of 1
+        "broken": [right[0] * np.nan, right[1]],
+    }
+    assert closest(["broken", "far", "close"], outputs.get, lambda: right) == "close"
+    assert closest(["broken"], pytest.fail, pytest.fail) == "broken"
