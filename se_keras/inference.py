@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.batch_prediction import predict_batch
 from se_keras.class_names import class_names_for, decode_predictions
 from se_keras.errors import check_count
 from se_keras.preprocessing import preprocess
@@ -70,5 +71,5 @@ def probabilities_of(model: keras.Model, scores: Scores, images: np.ndarray, *, 
     """
     # The shape is always the same: for a new one, the backend would compile the model again.
     padding = [(0, batch_size - len(images)), *[(0, 0)] * (images.ndim - 1)]
-    outputs = model.predict_on_batch(np.pad(images, padding))
+    outputs = predict_batch(model, np.pad(images, padding))
     return keras.ops.convert_to_numpy(scores.probabilities(outputs))[: len(images)]

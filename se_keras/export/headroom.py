@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.batch_prediction import predict_batch
 from se_keras.export.inputs import Feed, part_of, rows_of
 from se_keras.export.inspect_tflite import Operation, TFLiteGraph
 from se_keras.export.tflite_runtime import TFLiteRunner
@@ -141,7 +142,7 @@ def observed_squeezes(model: keras.Model, feed: Feed, names: Collection[str] | N
     parts = []
     for start in range(0, rows_of(feed), IMAGES_AT_ONCE):
         values = list(part_of(feed, start, start + IMAGES_AT_ONCE).values())
-        maps = keras.tree.flatten(inner.predict_on_batch(values))
+        maps = keras.tree.flatten(predict_batch(inner, values))
         parts.append([_squeeze(layer, values) for layer, values in zip(layers, maps, strict=True)])
     return tuple(_joined(pieces) for pieces in zip(*parts, strict=True))
 

@@ -268,9 +268,10 @@ class KerasRunner(Runner):
         """Runs a batch; arguments and result as in `Runner.run_one`."""
         import keras
 
+        from se_keras.batch_prediction import predict_batch
         from se_keras.export.model_ends import packed
 
-        answers = self._graph.predict_on_batch(packed(self.model, values))
+        answers = predict_batch(self._graph, packed(self.model, values))
         return [np.asarray(answer, "float32") for answer in keras.tree.flatten(answers)]
 
 

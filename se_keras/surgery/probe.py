@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from se_keras.batch_prediction import predict_batch
 from se_keras.errors import check_count
 from se_keras.layers import SqueezeExcite
 from se_keras.progress import steps
@@ -239,7 +240,7 @@ def forward(
                 classes = _labels_of(own, given, seen, count)
                 _check_rank(model, inputs)
                 longest = max(longest, count)
-                outputs = keras.tree.flatten(model.predict_on_batch(_padded(inputs, longest)))
+                outputs = keras.tree.flatten(predict_batch(model, _padded(inputs, longest)))
                 yield Passed(inputs, [np.asarray(x)[:count] for x in outputs], classes)
                 seen, labeled = seen + count, labeled + (count if classes is not None else 0)
             advance()

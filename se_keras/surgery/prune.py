@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from se_keras.batch_prediction import predict_batch
 from se_keras.errors import check_count, one_of
 from se_keras.surgery.calls import Graph
 from se_keras.surgery.constant_gates import with_constant_gate
@@ -274,7 +275,7 @@ def _accuracy(seen: _Observed, classes: np.ndarray | None) -> tuple[float, float
 
 def _seconds(models: Sequence[keras.Model], image: Any, calls: int) -> tuple[float, float]:
     """Returns the median time of each of two models."""
-    calls_of = [functools.partial(model.predict_on_batch, image) for model in models]
+    calls_of = [functools.partial(predict_batch, model, image) for model in models]
     seconds = interleaved({number: stopwatch(call) for number, call in enumerate(calls_of)}, rounds=calls, warmups=2)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
 
