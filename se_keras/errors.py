@@ -6,6 +6,9 @@ import difflib
 import numbers
 from collections.abc import Iterable, Mapping
 
+_MOST_LISTED = 30
+"""Options that an error lists although it names the closest ones."""
+
 
 def one_of(what: str, value: object, options: Iterable[str]) -> str:
     """Returns `value` if it is one of the options.
@@ -16,15 +19,22 @@ def one_of(what: str, value: object, options: Iterable[str]) -> str:
         options: All allowed values.
 
     Raises:
-        ValueError: It is not; the message names the closest options and lists all of them.
+        ValueError: It is not; the message names the closest options, and lists all of them unless they are many.
     """
     options = tuple(options)
     if isinstance(value, str) and value in options:
         return value
-    close = difflib.get_close_matches(str(value), options, n=3)
+    close = _closest(str(value), options)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     shown = ", ".join(map(repr, options)) if options else "(none exist)"
-    raise ValueError(f"Unknown {what} {value!r}.{hint} Options: {shown}.")
+    listed = "" if close and len(options) > _MOST_LISTED else f" Options: {shown}."
+    raise ValueError(f"Unknown {what} {value!r}.{hint}{listed}")
+
+
+def _closest(value: str, options: Iterable[str]) -> list[str]:
+    """Returns up to three similar options, the most similar first; upper and lower case count as the same."""
+    by_lower = {option.lower(): option for option in options}
+    return [by_lower[name] for name in difflib.get_close_matches(value.lower(), by_lower, n=3)]
 
 
 def check_count(name: str, value: object, *, least: int = 1) -> int:

@@ -32,6 +32,14 @@ def test_one_of_takes_an_iterator_and_says_when_there_is_nothing():
         one_of("color", "red", ())
 
 
+def test_one_of_lists_many_options_only_if_none_is_close():
+    options = [f"network_{number}" for number in range(40)]
+    with pytest.raises(ValueError, match=r"^Unknown model 'Network_7'\. Did you mean 'network_7' or [^?]*\?$"):
+        one_of("model", "Network_7", options)
+    with pytest.raises(ValueError, match=r"Options: .*'network_39'\.$"):
+        one_of("model", "x", options)
+
+
 def test_check_count():
     for value in (1, np.int64(1), np.uint8(1), np.arange(2).max()):
         assert type(check_count("n", value)) is int
