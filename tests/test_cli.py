@@ -1,6 +1,7 @@
 """The command line: what it prints, where, and with which exit code."""
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -342,6 +343,30 @@ def test_predict_with_a_missing_model(capsys, photo):
     code, _, err = run(capsys, "predict", photo, "--model", "nowhere.keras")
     assert code == 1
     assert "There is no model file at 'nowhere.keras'" in err
+
+
+def test_predict_with_a_folder_or_an_exported_file_as_model(capsys, photo, model_file, tmp_path):
+    code, _, err = run(capsys, "predict", photo, "--model", model_file.parent)
+    assert code == 1
+    assert f"is a folder: pass a .keras file, such as '{model_file}', or the name of a network" in err
+    (tmp_path / "empty").mkdir()
+    code, _, err = run(capsys, "predict", photo, "--model", tmp_path / "empty")
+    assert code == 1
+    assert "is a folder: pass a .keras file, or the name of a network" in err
+    (tmp_path / "p.tflite").touch()
+    code, _, err = run(capsys, "predict", photo, "--model", tmp_path / "p.tflite")
+    assert code == 1
+    assert "Exported files can be passed to `info`, `evaluate`" in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["info"], ["export", "--format", "onnx"], ["export", "--format", "onnx", "--weights", "none"]]
+)
+def test_a_path_without_a_file_is_no_unknown_network(capsys, arguments):
+    for path in ("nowhere.tflite", os.path.join("nowhere", "model")):
+        code, _, err = run(capsys, *arguments, path)
+        assert code == 1
+        assert f"There is no model file at '{path}'" in err
 
 
 def test_predict_needs_labels_for_own_classes(capsys, model_file, photo):

@@ -114,7 +114,7 @@ _LIST = [
 ]
 _INFO = [
     LOADING,
-    _option("model", "a network's name, a .keras file, or published weights (model.tag)"),
+    _option("model", "a network's name, published weights (model.tag), a .keras file, or an exported file"),
     _SIZE,
     _switch("--plain", "show the same network without SE"),
 ]

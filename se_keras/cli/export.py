@@ -14,7 +14,7 @@ from se_keras import export
 from se_keras.cli.class_names import class_names_for
 from se_keras.cli.console import progress_console
 from se_keras.cli.images import refuse_broken
-from se_keras.cli.models import load_file, published
+from se_keras.cli.models import check_name, load_file, published
 from se_keras.cli.verify import check_report, print_report
 from se_keras.export.keep_float import AUTO
 from se_keras.export.to_onnx import DTYPES as ONNX_DTYPES
@@ -81,6 +81,7 @@ def _model_to_export(options: argparse.Namespace) -> keras.Model:
         return load_file(options.model)
     shape: dict[str, Any] = {"input_shape": (options.size, options.size, 3)} if options.size else {}
     if options.weights == "none":
+        check_name(options.model)
         return create_model(options.model, **shape)
     return published(options.model, **shape)
 

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from se_keras.cli.console import FittingTable, console, print_json
-from se_keras.cli.models import load_file
+from se_keras.cli.models import check_name, load_file
 from se_keras.export.structure import size_of, structure_of
 from se_keras.models.info import Cost, ModelInfo, model_info
 from se_keras.models.registry import create_model
@@ -24,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
     elif os.path.exists(options.model):
         return _print_structure(options)
     else:
+        check_name(options.model)
         shape = (options.size, options.size, 3) if options.size else None
         plain: dict[str, Any] = {"se": None} if options.plain else {}
         model = create_model(options.model, input_shape=shape, **plain)

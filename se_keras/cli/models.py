@@ -11,6 +11,10 @@ from se_keras.model_files import read_model
 from se_keras.models.registry import NETWORKS, create_model, list_weights
 from se_keras.weights.published import DEFAULT_TAGS
 from se_keras.weights.timm_layout import is_layout
+from se_keras.weights.timm_names import ARCHITECTURES
+
+EXPORTED = (".tflite", ".onnx", ".xml", ".h5")
+"""Endings of files that are no name of a checkpoint."""
 
 
 def check_file(path: str) -> None:
@@ -18,7 +22,23 @@ def check_file(path: str) -> None:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no model file at {path!r}.")
     if not path.endswith(".keras"):
-        raise ValueError(f"A model file must end in .keras; received {path!r}.")
+        raise ValueError(
+            f"A model file must end in .keras; received {path!r}. Exported files can be passed to `info`, `evaluate`, "
+            "`verify`, and `benchmark`."
+        )
+
+
+def check_name(name: str) -> None:
+    """Rejects a name of a model that can only be meant as a path."""
+    network = name.partition(".")[0]
+    if network in NETWORKS or network in ARCHITECTURES or is_layout(name):
+        return
+    if os.path.isdir(name):
+        models = sorted(entry for entry in os.listdir(name) if entry.endswith(".keras"))
+        inside = f", such as {os.path.join(name, models[-1])!r}" if models else ""
+        raise IsADirectoryError(f"{name!r} is a folder: pass a .keras file{inside}, or the name of a network.")
+    if os.sep in name or name.endswith(EXPORTED):
+        raise FileNotFoundError(f"There is no model file at {name!r}.")
 
 
 def load_file(path: str) -> keras.Model:
@@ -39,6 +59,7 @@ def load_or_path(name: str) -> keras.Model | str:
 
 def published(name: str, **options: Any) -> keras.Model:
     """Returns a network with published weights: `model.tag`, or the default ones without a tag."""
+    check_name(name)
     return create_model(checkpoint_of(name), **options)
 
 
