@@ -55,6 +55,10 @@ def read_nested_graph(model: keras.Model) -> Graph:
 def _ends(model: keras.Model) -> tuple[Any, Any]:
     """Returns the inputs and the outputs of a model, in their structures."""
     refuse_tf_keras(model)
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`model` must be a Keras model; received {model!r}. Load a file with keras.models.load_model first."
+        )
     if not is_functional(model):
         raise ValueError(
             f"Only functional models (and built sequential ones) can be rewritten, because only they record what they "

@@ -473,6 +473,8 @@ def test_models_without_a_graph():
         insert_squeeze_excite(Subclassed())
     with pytest.raises(ValueError, match="Only functional models"):
         insert_squeeze_excite(keras.Sequential([layers.Conv2D(16, 3)]), "conv")
+    with pytest.raises(ValueError, match=r"must be a Keras model; received 'net.keras'\. Load a file"):
+        insert_squeeze_excite("net.keras")
 
 
 @pytest.mark.parametrize("where", ["stage9", layers.Conv3D, lambda layer: False, ["conv1", "conv9"]])
