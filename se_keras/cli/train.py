@@ -92,7 +92,8 @@ def _data(arguments: dict[str, Any], options: argparse.Namespace) -> Data:
         strict=arguments["strict"],
     )
     near = os.path.relpath(name) if os.path.isabs(name) else name
-    return data if near.startswith("..") else dataclasses.replace(data, name=near)
+    outside = near.startswith("..") or near == os.curdir  # "." alone would say nothing
+    return data if outside else dataclasses.replace(data, name=near)
 
 
 def _processes(options: argparse.Namespace) -> contextlib.AbstractContextManager[Processes]:

@@ -163,7 +163,7 @@ def check_new(folder: pathlib.Path) -> None:
     found = next((name for name in _TRAINED if os.path.lexists(folder / name)), None)
     if found:
         raise FileExistsError(
-            f"{os.fspath(folder)!r} already holds a run, or at least {found!r}. Resume it (--resume on the command "
+            f"{os.fspath(folder)!r} already holds a run (it has {found!r}). Resume it (--resume on the command "
             "line, resume=True in Python), or choose another folder for a new run."
         )
 

@@ -301,9 +301,11 @@ def _open_folder(path: pathlib.Path, validation_split: float, strict: bool, verb
 def _listing(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[int], list[str]]:
     files, labels, names = labeled_files(folder)
     if len(names) < 2:
+        has_images = any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
+        hint = " It holds images itself: pass the folder above it, if it is one class of several." if has_images else ""
         raise ValueError(
             f"{os.fspath(folder)!r} must hold one folder of images for each of at least two classes; found "
-            f"{len(names)}: {', '.join(names) or 'none'}."
+            f"{len(names)}: {', '.join(names) or 'none'}.{hint}"
         )
     if not files:
         raise ValueError(f"There is no image in the class folders of {os.fspath(folder)!r} ({', '.join(SUFFIXES)}).")

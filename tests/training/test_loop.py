@@ -309,7 +309,7 @@ def test_a_folder_is_claimed_once_per_process_and_cleared(tmp_path):
     with claimed(tmp_path / "run"):
         assert os.listdir(tmp_path / "run") == [".lock"]
     (tmp_path / "run/labels.txt").write_bytes(b"\0 mine")
-    with pytest.raises(FileExistsError, match=r"already holds a run, or at least 'labels.txt'"):
+    with pytest.raises(FileExistsError, match=r"already holds a run \(it has 'labels.txt'\)"):
         check_new(tmp_path / "run")
 
 

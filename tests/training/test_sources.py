@@ -80,9 +80,10 @@ def test_images_of_all_kinds_become_rgb(folder):
     [
         (lambda path: path.mkdir(), "at least two classes; found 0: none"),
         (lambda path: photo(path / "only/1.jpg"), "at least two classes; found 1: only"),
+        (lambda path: photo(path / "1.jpg"), r"found 0: none\. It holds images itself: pass the folder above it"),
         (lambda path: [(path / name).mkdir(parents=True) for name in "ab"], "There is no image in the class folders"),
     ],
-    ids=["empty", "one class", "classes without images"],
+    ids=["empty", "one class", "the photos themselves", "classes without images"],
 )
 def test_folders_that_cannot_be_trained_on(make, message, tmp_path):
     make(tmp_path / "photos")
