@@ -1,5 +1,6 @@
 """The commands around training: train, evaluate, insert and analyze, from the command line to the files."""
 
+import argparse
 import json
 import shutil
 import signal
@@ -358,6 +359,25 @@ def test_analyze_writes_figures_and_their_numbers(data_file, tmp_path, capsys):
     for name in ("profiles", "depth", "classes", "image"):
         assert {f"{name}.png", f"{name}.csv"} <= names
     assert "gates.npz" in names
+    shown = [argument for argument in arguments if argument != "--json"]
+    code, out, _ = run(capsys, *shown, "--overwrite")
+    assert code == 0
+    assert "What constant gates would save and cost" in out
+    assert f"{result['pruning'][0]['parameters'][0]:,}" in out
     code, _, err = run(capsys, "analyze", "se_resnet20.cifar10_plain", "--data", data_file, "--out", tmp_path / "g")
     assert code == 1
     assert "Gates are read from SqueezeExcite layers" in err
+
+
+@pytest.mark.parametrize(("place", "name"), [(".", None), ("..", "photos"), ("../other", None)])
+def test_data_are_named_as_seen_from_the_working_folder(place, name, tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    for label in ("a", "b"):
+        (photos / label).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (8, 8)).save(photos / label / f"{number}.png")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(photos)
+    monkeypatch.chdir(place)
+    arguments = {"data": str(photos), "validation_split": 0.5, "strict": True}
+    assert train_command._data(arguments, argparse.Namespace(data=None)).name == (name or str(photos))

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -85,6 +86,9 @@ def run(options: argparse.Namespace) -> int:
         print_json({"blocks": rows, "folder": os.fspath(folder), "files": written, **pruning})
         return 0
     console.print(_table(rows))
+    if reports:
+        console.print("")
+        console.print(_pruning_table(reports))
     console.print(f"{folder}: {', '.join(written)}")
     return 0
 
@@ -100,6 +104,22 @@ def _rows(gates: Gates) -> list[dict[str, Any]]:
         }
         for block in gates.blocks
     ]
+
+
+def _pruning_table(reports: Sequence[PruningReport]) -> FittingTable:
+    table = FittingTable("bound", "pruned blocks", "parameters", "accuracy", "same class", numbers=slice(0, None))
+    table.title = "What constant gates would save and cost"
+    before = _percent(reports[0].accuracy and reports[0].accuracy[0])
+    table.add_row("none", "", f"{reports[0].parameters[0]:,}", before, "")
+    for report in reports:
+        pruned = f"{len(report.pruned)} of {len(report.changes)}"
+        accuracy = _percent(report.accuracy and report.accuracy[1])
+        table.add_row(f"{report.bound:g}", pruned, f"{report.parameters[1]:,}", accuracy, _percent(report.agreement))
+    return table
+
+
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{fraction:.2%}"
 
 
 def _table(rows: list[dict[str, Any]]) -> FittingTable:
