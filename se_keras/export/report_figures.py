@@ -249,7 +249,10 @@ def draw_losses(report: Report) -> Any:
         ax.plot(*np.array(pairs).reshape(-1, 2).T, linestyle="none", marker="o", markersize=4, color=color, label=label)
     for entry in report.losses[:NAMED_LOSSES]:
         if math.isfinite(entry.alone):
-            ax.annotate(f" {short_name(entry.name)}", (entry.place, entry.alone), va="center", fontsize="x-small")
+            left = entry.place < entries[-1].place / 2
+            side, align = (" {}", "left") if left else ("{} ", "right")  # towards the middle, where there is room
+            place = (entry.place, entry.alone)
+            ax.annotate(side.format(short_name(entry.name)), place, ha=align, va="center", fontsize="x-small")
     ax.axhline(LEAST_DECIBELS, color=VERMILION, linestyle="--", linewidth=1, label="1% of the power is noise")
     ax.set_xlabel("operation, in execution order")
     ax.set_ylabel("signal to noise (dB)")

@@ -165,7 +165,13 @@ def test_losses_are_drawn_in_execution_order():
     within, alone = ax.lines[:2]
     assert within.get_xydata().tolist() == [[0, 20], [1, 11]]
     assert alone.get_xydata().tolist() == [[1, 12]]  # no loss, no point
-    assert [text.get_text() for text in ax.texts] == [" b/c"]
+    assert [text.get_text() for text in ax.texts] == ["b/c "]
+
+
+def test_names_of_losses_stay_inside_the_figure():
+    first, last = (dataclasses.replace(LOSSES[0], name=f"a/{place}", place=place, alone=9.0) for place in (0, 80))
+    texts = draw_losses(report(losses=(first, last))).axes[0].texts
+    assert [(text.get_text(), text.get_ha()) for text in texts] == [(" a/0", "left"), ("a/80 ", "right")]
 
 
 def test_runs_are_drawn_and_far_ones_marked():
