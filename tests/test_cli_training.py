@@ -215,6 +215,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data_file, tmp_path, capsys, monkeyp
         ([*UNREAD, "--model", "se_resnet20", "--weights", "no.safetensors"], "no weights file at 'no.safetensors'"),
         ([*UNREAD, "--model", "se_resnet20.cifar10", "--weights", "cifar10"], "leave out --weights"),
         ([*UNREAD, "--model", "no.keras"], "no model file at 'no.keras'"),
+        ([*UNREAD, "--model", "."], "is a folder: pass a .keras file"),
         ([*UNREAD, "--model", "se_resnet20"], "'finetune' first trains the classifier alone"),
         ([*UNREAD, "--model", "se_resnet20", "--recipe", "cifar", "--plain", "--reduction", "4"], "only one of them"),
     ],
@@ -299,6 +300,7 @@ def test_evaluate_knows_the_classes_beside_the_model(tmp_path, capsys):
     arrays = {**arrays, "x_test": sample.x_test[:8], "y_test": sample.y_test[:8]}
     np.savez(tmp_path / "numbers.npz", **arrays)
     np.savez(tmp_path / "order.npz", **arrays, class_names=names[::-1])
+    np.savez(tmp_path / "renamed.npz", **arrays, class_names=[*names[1:], "zeppelin"])  # a folder that sorts elsewhere
     se_keras.SEResNet20().save(tmp_path / "model.keras")
     (tmp_path / "labels.txt").write_text("\n".join(names))
     code, out, _ = run(capsys, "evaluate", tmp_path / "model.keras", "--data", tmp_path / "numbers.npz", "--json")
@@ -306,6 +308,10 @@ def test_evaluate_knows_the_classes_beside_the_model(tmp_path, capsys):
     assert list(json.loads(out)["by_class"]) == names
     code, _, err = run(capsys, "evaluate", tmp_path / "model.keras", "--data", tmp_path / "order.npz")
     assert code == 1
+    assert "in another order" in err
+    code, _, err = run(capsys, "evaluate", tmp_path / "model.keras", "--data", tmp_path / "renamed.npz")
+    assert code == 1
+    assert "9 of the classes" in err
     assert "in another order" in err
 
 

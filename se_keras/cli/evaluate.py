@@ -59,9 +59,10 @@ def _class_names(name: str, model: keras.Model | str, names: tuple[str, ...]) ->
     """Returns the images' class names, or those of the model if the images have numbers only."""
     own = get_class_names(model) if isinstance(model, keras.Model) else ()
     labels = own if len(own) == len(names) else names_beside(name, len(names))
-    if labels != names and sorted(labels) == sorted(names):
+    moved = [label for label, own_label in zip(names, labels, strict=False) if label != own_label and label in labels]
+    if moved:
         raise ValueError(
-            f"The images have the classes of {name!r} in another order: {', '.join(names[:10])} "
-            f"instead of {', '.join(labels[:10])}. Number them as in training."
+            f"The images have {len(moved)} of the classes of {name!r} in another order: {', '.join(names[:10])} "
+            f"instead of {', '.join(labels[:10])}. Name and number them as in training."
         )
     return labels if labels and names == tuple(map(str, range(len(names)))) else names

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from se_keras.blocks.excitation import SEConfig
 from se_keras.class_names import write_class_names
 from se_keras.cli.console import console, print_json, progress_bars, progress_console
-from se_keras.cli.models import check_file, load_file
+from se_keras.cli.models import check_file, check_name, load_file
 from se_keras.files import replacing, text_of
 from se_keras.models.registry import create_model, resolve
 from se_keras.training.distribute import ALONE, Processes, join, mirrored
@@ -193,6 +193,7 @@ def _check_network(arguments: dict[str, Any], recipe: Recipe) -> None:
     if name.endswith(".keras"):
         _check_file(arguments)
         return
+    check_name(name)
     named = None if is_layout(name) else resolve(name)
     has_weights = named is None or named.weights is not None
     if has_weights and weights:
