@@ -12,6 +12,8 @@ import os
 import pathlib
 import re
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -153,16 +155,21 @@ def _ratio_text(ratio: float | None) -> str:
 
 def eight_bits_table() -> str:
     result = _result("int8_networks")
-    lines = ["| Network | Form | Same class | Accuracy |", "| --- | --- | --: | --: |"]
-    for name, facts in result["networks"].items():
-        label = f"`{name}`, {facts['pixels']} pixels"
+    lines = ["| Network, data | Form | Same class | Accuracy |", "| --- | --- | --: | --: |"]
+    for facts in result["networks"].values():
+        label = f"`{facts['network']}`, {facts['data']}, {facts['pixels']} pixels"
         for form, row in facts.items():
             if isinstance(row, dict):
                 same = f"{row['same class']:.1f}%" if "same class" in row else ""
                 lines.append(f"| {label} | {form} | {same} | {row['accuracy']:.1f}% |")
                 label = ""
-    where = f"{facts['images']} photos, calibrated on 200 training photos, `python benchmarks/int8_networks.py`"
-    return "\n".join([*lines, "", f"{where}, {result['date']}."])
+    counts = ", ".join(f"{data}: {count:,}" for data, count in _test_images(result["networks"].values()).items())
+    where = f"Test images: {counts}. Calibrated on 200 training images; `python benchmarks/int8_networks.py`"
+    return "\n".join([*lines, "", f"{where}, {result['date']}, {result['machine']}."])
+
+
+def _test_images(networks: Iterable[dict[str, Any]]) -> dict[str, int]:
+    return {facts["data"]: facts["images"] for facts in networks}
 
 
 TRAINING = {

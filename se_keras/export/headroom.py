@@ -167,6 +167,9 @@ def _averages(layer: Any) -> bool:
 def _largest_sum(values: np.ndarray, window: tuple[int, int]) -> float:
     largest = 0.0
     for part in (np.maximum(values, 0), np.maximum(-values, 0)):
+        if window == values.shape[1:3]:
+            largest = max(largest, float(part.sum((1, 2), dtype="float64").max()))
+            continue
         # The sums of all windows, as differences of cumulative sums in double precision.
         total = np.pad(part.astype("float64").cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0), (0, 0)))
         high, low = total[:, window[0] :], total[:, : -window[0]]

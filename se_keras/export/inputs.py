@@ -148,6 +148,11 @@ def part_of(feed: Feed, start: int, stop: int | None = None) -> dict[str, np.nda
     return {name: values[start:stop] for name, values in feed.items()}
 
 
+def rows_at(feed: Feed, places: Sequence[int]) -> dict[str, np.ndarray]:
+    """Returns the samples at these places of each input."""
+    return {name: values[list(places)] for name, values in feed.items()}
+
+
 def filled(feed: Feed, rows: int) -> dict[str, np.ndarray]:
     """Returns the samples, with the last repeated until there are `rows`."""
     missing = rows - rows_of(feed)

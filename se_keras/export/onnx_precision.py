@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -13,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from se_keras.export.inputs import Feed, part_of
+from se_keras.export.inputs import Feed, part_of, rows_at, rows_of
 from se_keras.export.onnx_ranges import onnx_ranges
-from se_keras.export.ranges import COMPARED, Range, closest
+from se_keras.export.ranges import Range, closest, divided
 
 COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 KEPT_IN_FLOAT = ("Softmax",)  # of the answers, where a step of 8 bits is 0.4 %
@@ -80,9 +81,10 @@ def in_8_bits(model: Any, feed: Feed) -> Any:
         A new model with pairs of QuantizeLinear and DequantizeLinear: that whose outputs are closest to the model's.
     """
     model = importlib.import_module("onnx").shape_inference.infer_shapes(model)
-    results = [_quantized(model, feed, ranges) for ranges in onnx_ranges(model, feed)]
-    few = part_of(feed, 0, COMPARED)
-    return closest(results, lambda result: _outputs(result, few), lambda: _outputs(model, few))
+    observed, compared = (rows_at(feed, places) for places in divided(rows_of(feed)))
+    results = [_quantized(model, feed, ranges) for ranges in onnx_ranges(model, observed)]
+    outputs = functools.partial(_outputs, feed=compared)
+    return closest(results, outputs, lambda: outputs(model))
 
 
 def _quantized(model: Any, feed: Feed, ranges: Mapping[str, Range]) -> Any:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from se_keras.export.inputs import Feed, part_of, rows_of
+from se_keras.export.inputs import Feed, part_of, rows_at, rows_of
 from se_keras.export.ranges import (
-    COMPARED,
     Observed,
     Range,
     Response,
     closest,
+    divided,
     hard_sigmoid,
     hard_swish,
     identity,
@@ -46,9 +46,9 @@ def set_ranges(quantized: Any, model: Any, feed: Feed) -> None:
     names = {operation.get_friendly_name() for operation in model.get_ops()}
     steps = [one for one in quantized.get_ops() if _is_of_tensor(one) and _source(one) in names]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = _observed(model, sorted({_source(one) for one in steps}), feed, pool)
+        observed, compared = (rows_at(feed, places) for places in divided(rows_of(feed)))
+        found = _observed(model, sorted({_source(one) for one in steps}), observed, pool)
         both = list(pool.map(lambda one: found[_source(one)].ranges(_response(one)), steps))
-    few = part_of(feed, 0, COMPARED)
 
     def put(choice: Sequence[Range]) -> None:
         for operation, (low, high) in zip(steps, choice, strict=True):
@@ -56,11 +56,11 @@ def set_ranges(quantized: Any, model: Any, feed: Feed) -> None:
 
     def outputs_with(choice: Sequence[Range]) -> list[np.ndarray]:
         put(choice)
-        return _outputs(quantized, few)
+        return _outputs(quantized, compared)
 
     choices = list(dict.fromkeys(zip(*both, strict=True)))
     if choices:
-        put(closest(choices, outputs_with, lambda: _outputs(model, few)))
+        put(closest(choices, outputs_with, lambda: _outputs(model, compared)))
 
 
 def with_exact_zero(low: float, high: float) -> tuple[float, float]:

@@ -20,7 +20,8 @@ SAMPLE = 160  # values per image and tensor
 STEPS = 255
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3
-COMPARED = 64  # samples on which the outputs of two files are compared
+OBSERVED = 64  # samples for the ranges; in three networks, 200 kept no more classes
+COMPARED = 32  # others, on which the outputs of two files are compared
 
 T = TypeVar("T")
 Range = tuple[float, float]
@@ -122,6 +123,24 @@ def best_range(values: np.ndarray, low: float, high: float, *, response: Respons
         lower = min(SHARES, key=lambda share: loss(share * low, upper * high))
         upper = min(SHARES, key=lambda share: loss(lower * low, share * high))
     return float(lower * low), float(upper * high)
+
+
+def divided(count: int) -> tuple[list[int], list[int]]:
+    """Divides samples into those for the ranges and those for the comparison of outputs.
+
+    Args:
+        count: Number of samples, at least 1.
+
+    Returns:
+        The places of at most `OBSERVED` samples and of at most `COMPARED` others, each spread over all. The first are
+        compared as well if there are no others.
+    """
+    observed = _spread(range(count), OBSERVED)
+    return observed, _spread(sorted({*range(count)} - {*observed}) or observed, COMPARED)
+
+
+def _spread(places: Sequence[int], most: int) -> list[int]:
+    return [places[place] for place in np.linspace(0, len(places) - 1, min(most, len(places))).astype(int)]
 
 
 def closest(

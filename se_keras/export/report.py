@@ -156,7 +156,7 @@ class Report:
         for title, header, rows in self._tables():
             lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
             parts.append("\n".join([f"## {title}", "", *lines]))
-        parts += [f"- {line}" for line in (*self.failures, *self.notes)]
+        parts += [f"- {line}" for line in (*self.failures, *self._advice(), *self.notes)]
         parts += [f"![{FIGURES[name]}]({name}.png)" for name in figures]
         return "\n\n".join(parts) + "\n"
 
@@ -165,7 +165,7 @@ class Report:
             "\n".join([title, *(f"  {line}" for line in _aligned([header, *rows]))])
             for title, header, rows in self._tables()
         ]
-        closing = [f"FAILED: {failure}" for failure in self.failures] or ["passed"]
+        closing = [*(f"FAILED: {failure}" for failure in self.failures), *self._advice()] or ["passed"]
         return "\n\n".join([*parts, "\n".join([*(f"note: {note}" for note in self.notes), *closing])])
 
     def _tables(self) -> Iterator[tuple[str, list[str], list[list[str]]]]:
@@ -194,6 +194,13 @@ class Report:
         if self.refusals:
             rows = [[e.target, e.subject, str(e.count), e.reason] for e in _merged(self.refusals)]
             yield "Refused by targets", ["target", "operation", "count", "reason"], rows
+
+    def _advice(self) -> Iterator[str]:
+        """Yields what to do where an 8-bit file fails."""
+        if self.dtype == "int8" and self.failures:
+            others = "keep_float='auto' (--keep-float auto), 'int8_weights', or " if self.format == "tflite" else ""
+            where = "; layers=True (--layers) shows where the loss arises" if self.format == "tflite" else ""
+            yield f"Verify on more images, or export with {others}'fp16'{where}."
 
     def _kept(self) -> str:
         if not self.in_float:

@@ -41,7 +41,7 @@ def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lamb
 
     Args:
         content: The content of the file.
-        batches: The inputs in batches of the file's size, at least one.
+        batches: The inputs in batches of the file's size, at least one; all are observed.
         advance: Called after each batch.
 
     Returns:

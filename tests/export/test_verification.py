@@ -401,6 +401,7 @@ def test_integer_file_is_judged_by_real_images_only(int8_file, rng):
     assert report.agreements[1].reference_accuracy == 1
     assert report.agreements[1].quantity == "probabilities"
     assert "accuracy may drop by" in report.failures[0]
+    assert str(report).endswith("or 'fp16'; layers=True (--layers) shows where the loss arises.")
 
 
 def test_quantization_round_trips_and_saturates():
