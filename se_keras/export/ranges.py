@@ -125,18 +125,19 @@ def best_range(values: np.ndarray, low: float, high: float, *, response: Respons
     return float(lower * low), float(upper * high)
 
 
-def divided(count: int) -> tuple[list[int], list[int]]:
-    """Divides samples into those for the ranges and those for the comparison of outputs.
+def divided(count: int, rows: int = 1) -> tuple[list[int], list[int]]:
+    """Divides batches into those for the ranges and those for the comparison of outputs.
 
     Args:
-        count: Number of samples, at least 1.
+        count: Number of batches, at least 1.
+        rows: Number of samples per batch.
 
     Returns:
-        The places of at most `OBSERVED` samples and of at most `COMPARED` others, each spread over all. The first are
-        compared as well if there are no others.
+        The places of batches with at least `OBSERVED` samples and of others with at least `COMPARED`, each spread over
+        all, or as many as there are. The first are compared as well if there are no others.
     """
-    observed = _spread(range(count), OBSERVED)
-    return observed, _spread(sorted({*range(count)} - {*observed}) or observed, COMPARED)
+    observed = _spread(range(count), -(-OBSERVED // rows))
+    return observed, _spread(sorted({*range(count)} - {*observed}) or observed, -(-COMPARED // rows))
 
 
 def _spread(places: Sequence[int], most: int) -> list[int]:

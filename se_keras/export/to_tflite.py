@@ -136,7 +136,7 @@ def tflite(
             calibration = calibrate(data, inputs, preprocessing=own, least=least)
             calibration = calibration.with_extremes() if own and is_of_images(inputs) else calibration
         batches = calibration.batches(batch_size) if calibration is not None and dtype in CALIBRATED else []
-        observed = len(divided(len(batches))[0]) if dtype == "int8" else len(batches)
+        observed = len(divided(len(batches), batch_size)[0]) if dtype == "int8" else len(batches)
         with steps(f"Writing {final}", observed + 3, verbose=verbose) as advance:
             feed = None if calibration is None else calibration.feed
             form = tflite_form(model, feed, squeeze=squeeze, is_quantized=dtype in CALIBRATED)
@@ -230,7 +230,7 @@ def converted(
         return _quantized_weights(converted(model, "fp32", batch_size=batch_size))
     if dtype == "int8":
         content = converted(model, "fp32", batch_size=batch_size)
-        observed, compared = ([batches[place] for place in places] for places in divided(len(batches)))
+        observed, compared = ([batches[place] for place in places] for places in divided(len(batches), batch_size))
         with native_output_held():
             contents = with_ranges(content, observed, advance)
             return _quantized(contents, batches, compared, input_type=input_type, keep_float=keep_float)

@@ -78,3 +78,7 @@ def test_ranges_and_comparison_have_samples_of_their_own_spread_over_all(count, 
     assert one[0] == 0  # which holds the extremes of images
     assert max(*one, *other) == count - 1
     assert count <= 64 or not {*one} & {*other}
+
+
+def test_batches_are_divided_by_their_samples():
+    assert [len(places) for places in divided(50, 4)] == [16, 8]
