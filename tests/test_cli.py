@@ -560,6 +560,7 @@ def test_layers_are_for_8_bits(capsys, tflite_file, model_file, tmp_path):
     assert "--keep-float is for --format tflite" in err
 
 
+@pytest.mark.slow
 def test_info_describes_an_exported_file(capsys, tflite_file, tmp_path):
     code, out, err = run(capsys, "info", tflite_file)
     assert (code, err) == (0, "")

@@ -208,8 +208,8 @@ def test_record_under_channels_first():
 def test_model_without_preprocessing_is_refused_with_the_way_out(photo):
     model = se_keras.SEResNet20(include_preprocessing=False)
     message = (
-        r"'se_resnet20' was built without its preprocessing.*get_preprocessing\('se_resnet50'\).*"
-        r"'se_resnet50\.caffe_in1k' that of a checkpoint\), then call its `normalize`"
+        r"'se_resnet20' was built without its preprocessing.*get_preprocessing returns that of a network, such as "
+        r"'se_resnet50', or of a checkpoint, such as 'se_resnet50\.caffe_in1k'\), then call its `normalize`"
     )
     with pytest.raises(ValueError, match=message):
         preprocess(photo, model)

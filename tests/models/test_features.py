@@ -71,5 +71,5 @@ def test_layers_of_a_nested_network(rng):
 
 
 def test_unknown_endpoint_is_refused_with_the_closest():
-    with pytest.raises(ValueError, match=r"Unknown endpoint 'stage22'\. Did you mean '?.*stage2.*Options: 'images'"):
+    with pytest.raises(ValueError, match=r"Unknown endpoint 'stage22'\. Did you mean 'stage2' or "):
         feature_extractor(se_keras.SEResNet20(), ["stage22"])

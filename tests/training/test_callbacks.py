@@ -34,7 +34,8 @@ def fail(model):
     raise MemoryError("no room")
 
 
-@pytest.mark.parametrize("average", [pytest.param(None, marks=pytest.mark.slow), 0.9])
+@pytest.mark.slow
+@pytest.mark.parametrize("average", [None, 0.9])
 def test_resumed_after_an_epoch_and_as_train_does(average, data, tmp_path):  # noqa: F811
     keras.utils.set_random_seed(0)
     model = tiny_model()
@@ -68,6 +69,7 @@ def test_stops_early_also_by_the_epochs_before_it_was_resumed(data, tmp_path):  
         StopEarly(run, patience=0)
 
 
+@pytest.mark.slow
 def test_the_guide_runs(tmp_path, monkeypatch):
     """The part of the guide with our data and callbacks, on ten photos and a small network."""
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
