@@ -557,9 +557,9 @@ def test_killed_again_and_again_nothing_is_lost_and_nothing_twice(many, tmp_path
 
 @pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_resumes(many, photos, tmp_path):
-    large = photos / "link1000.png"  # and all after it: they take minutes, so that the signal comes before the end
+    large = photos / "link1000.png"  # and all after it: they take half a minute, so that the signal is in time
     large.unlink()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), "uint8")).save(large)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 600, 3), "uint8")).save(large)
     for index in range(1001, 3000):
         (photos / f"link{index:04}.png").unlink()
         (photos / f"link{index:04}.png").symlink_to(large)

@@ -16,7 +16,7 @@ import numpy as np
 
 from se_keras.export.inputs import Feed, part_of, rows_at, rows_of
 from se_keras.export.onnx_ranges import onnx_ranges
-from se_keras.export.ranges import Range, closest, divided
+from se_keras.export.ranges import Range, closest, compared
 
 COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 KEPT_IN_FLOAT = ("Softmax",)  # of the answers, where a step of 8 bits is 0.4 %
@@ -81,9 +81,8 @@ def in_8_bits(model: Any, feed: Feed) -> Any:
         A new model with pairs of QuantizeLinear and DequantizeLinear: that whose outputs are closest to the model's.
     """
     model = importlib.import_module("onnx").shape_inference.infer_shapes(model)
-    observed, compared = (rows_at(feed, places) for places in divided(rows_of(feed)))
-    results = [_quantized(model, feed, ranges) for ranges in onnx_ranges(model, observed)]
-    outputs = functools.partial(_outputs, feed=compared)
+    results = [_quantized(model, feed, ranges) for ranges in onnx_ranges(model, feed)]
+    outputs = functools.partial(_outputs, feed=rows_at(feed, compared(rows_of(feed))))
     return closest(results, outputs, lambda: outputs(model))
 
 

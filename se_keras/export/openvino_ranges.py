@@ -15,7 +15,7 @@ from se_keras.export.ranges import (
     Range,
     Response,
     closest,
-    divided,
+    compared,
     hard_sigmoid,
     hard_swish,
     identity,
@@ -46,9 +46,10 @@ def set_ranges(quantized: Any, model: Any, feed: Feed) -> None:
     names = {operation.get_friendly_name() for operation in model.get_ops()}
     steps = [one for one in quantized.get_ops() if _is_of_tensor(one) and _source(one) in names]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        observed, compared = (rows_at(feed, places) for places in divided(rows_of(feed)))
-        found = _observed(model, sorted({_source(one) for one in steps}), observed, pool)
+        found = _observed(model, sorted({_source(one) for one in steps}), feed, pool)
         both = list(pool.map(lambda one: found[_source(one)].ranges(_response(one)), steps))
+
+    few = rows_at(feed, compared(rows_of(feed)))
 
     def put(choice: Sequence[Range]) -> None:
         for operation, (low, high) in zip(steps, choice, strict=True):
@@ -56,11 +57,11 @@ def set_ranges(quantized: Any, model: Any, feed: Feed) -> None:
 
     def outputs_with(choice: Sequence[Range]) -> list[np.ndarray]:
         put(choice)
-        return _outputs(quantized, compared)
+        return _outputs(quantized, few)
 
     choices = list(dict.fromkeys(zip(*both, strict=True)))
     if choices:
-        put(closest(choices, outputs_with, lambda: _outputs(model, compared)))
+        put(closest(choices, outputs_with, lambda: _outputs(model, few)))
 
 
 def with_exact_zero(low: float, high: float) -> tuple[float, float]:

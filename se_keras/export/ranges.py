@@ -20,8 +20,7 @@ SAMPLE = 160  # values per image and tensor
 STEPS = 255
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3
-OBSERVED = 64  # samples for the ranges; in three networks, 200 kept no more classes
-COMPARED = 32  # others, on which the outputs of two files are compared
+COMPARED = 64  # samples on which the outputs of two files are compared
 
 T = TypeVar("T")
 Range = tuple[float, float]
@@ -125,23 +124,17 @@ def best_range(values: np.ndarray, low: float, high: float, *, response: Respons
     return float(lower * low), float(upper * high)
 
 
-def divided(count: int, rows: int = 1) -> tuple[list[int], list[int]]:
-    """Divides batches into those for the ranges and those for the comparison of outputs.
+def compared(count: int, rows: int = 1) -> list[int]:
+    """Chooses batches on which the outputs of two files are compared.
 
     Args:
         count: Number of batches, at least 1.
         rows: Number of samples per batch.
 
     Returns:
-        The places of batches with at least `OBSERVED` samples and of others with at least `COMPARED`, each spread over
-        all, or as many as there are. The first are compared as well if there are no others.
+        The places of batches with at least `COMPARED` samples, spread over all, or as many as there are.
     """
-    observed = _spread(range(count), -(-OBSERVED // rows))
-    return observed, _spread(sorted({*range(count)} - {*observed}) or observed, -(-COMPARED // rows))
-
-
-def _spread(places: Sequence[int], most: int) -> list[int]:
-    return [places[place] for place in np.linspace(0, len(places) - 1, min(most, len(places))).astype(int)]
+    return np.linspace(0, count - 1, min(count, -(-COMPARED // rows))).astype(int).tolist()
 
 
 def closest(

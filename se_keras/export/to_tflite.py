@@ -22,13 +22,13 @@ from se_keras.export.calibration import LEAST_IMAGES, calibrate, check_data, che
 from se_keras.export.description import input_facts, output_facts
 from se_keras.export.exportable import Format, check_export, check_suffix, layers_in_text
 from se_keras.export.inference_form import tflite_form
-from se_keras.export.inputs import Feed, Input
+from se_keras.export.inputs import Feed, Input, rows_of
 from se_keras.export.inspect_tflite import read_tflite
 from se_keras.export.keep_float import AUTO, names_to_keep
 from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.model_ends import inputs_of, main_scores, output_scores, packed
 from se_keras.export.proof import FINITE, TOLERANCES, check_file
-from se_keras.export.ranges import closest, divided
+from se_keras.export.ranges import closest, compared
 from se_keras.export.samples import is_of_images
 from se_keras.export.tensorflow_internals import for_converter, quantized_to_8_bits
 from se_keras.export.tflite_ranges import with_ranges
@@ -136,8 +136,7 @@ def tflite(
             calibration = calibrate(data, inputs, preprocessing=own, least=least)
             calibration = calibration.with_extremes() if own and is_of_images(inputs) else calibration
         batches = calibration.batches(batch_size) if calibration is not None and dtype in CALIBRATED else []
-        observed = len(divided(len(batches), batch_size)[0]) if dtype == "int8" else len(batches)
-        with steps(f"Writing {final}", observed + 3, verbose=verbose) as advance:
+        with steps(f"Writing {final}", len(batches) + 3, verbose=verbose) as advance:
             feed = None if calibration is None else calibration.feed
             form = tflite_form(model, feed, squeeze=squeeze, is_quantized=dtype in CALIBRATED)
             advance()
@@ -230,10 +229,9 @@ def converted(
         return _quantized_weights(converted(model, "fp32", batch_size=batch_size))
     if dtype == "int8":
         content = converted(model, "fp32", batch_size=batch_size)
-        observed, compared = ([batches[place] for place in places] for places in divided(len(batches), batch_size))
         with native_output_held():
-            contents = with_ranges(content, observed, advance)
-            return _quantized(contents, batches, compared, input_type=input_type, keep_float=keep_float)
+            contents = with_ranges(content, batches, advance)
+            return _quantized(contents, batches, input_type=input_type, keep_float=keep_float)
     import tensorflow as tf
 
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
@@ -317,12 +315,7 @@ def _named_operations(model: keras.Model) -> Iterator[None]:
 
 
 def _quantized(
-    contents: Sequence[bytes],
-    batches: Sequence[Feed],
-    compared: Sequence[Feed],
-    *,
-    input_type: str,
-    keep_float: Sequence[str] | str | None,
+    contents: Sequence[bytes], batches: Sequence[Feed], *, input_type: str, keep_float: Sequence[str] | str | None
 ) -> bytes:
     """Quantizes a file with each choice of ranges, and returns the result whose outputs are closest."""
     import tensorflow as tf
@@ -337,7 +330,8 @@ def _quantized(
         return quantize(names_to_keep(content, kept, batches, quantize))
 
     files = [written(content, None if keep_float == AUTO else keep_float) for content in contents]
-    outputs = functools.partial(outputs_of, batches=compared)
+    few = [batches[place] for place in compared(len(batches), rows_of(batches[0]))]
+    outputs = functools.partial(outputs_of, batches=few)
     place = closest(range(len(files)), lambda i: outputs(files[i]), lambda: outputs(contents[0]))
     return written(contents[place], AUTO) if keep_float == AUTO else files[place]
 

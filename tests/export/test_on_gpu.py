@@ -37,7 +37,7 @@ NAMES = (
 )
 
 
-TESTED = ("se_resnet50", "se_resnext50", "se_preresnet164", "se_bn_inception", "regnety_002", "mobilenetv3_small_050")
+TESTED = ("se_resnext50", "se_bn_inception", "mobilenetv3_small_050")
 
 
 def network(name):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from se_keras.export.ranges import Observed, best_range, closest, divided, hard_swish, identity, sigmoid, swish
+from se_keras.export.ranges import Observed, best_range, closest, compared, hard_swish, identity, sigmoid, swish
 
 
 def relative_error(values, low, high, response=identity):
@@ -71,14 +71,8 @@ def test_the_candidate_with_the_closest_outputs_is_taken_and_a_broken_one_never(
     assert closest(["broken"], pytest.fail, pytest.fail) == "broken"
 
 
-@pytest.mark.parametrize(("count", "observed", "compared"), [(1, 1, 1), (3, 3, 3), (70, 64, 6), (200, 64, 32)])
-def test_ranges_and_comparison_have_samples_of_their_own_spread_over_all(count, observed, compared):
-    one, other = divided(count)
-    assert (len(set(one)), len(set(other))) == (observed, compared)
-    assert one[0] == 0  # which holds the extremes of images
-    assert max(*one, *other) == count - 1
-    assert count <= 64 or not {*one} & {*other}
-
-
-def test_batches_are_divided_by_their_samples():
-    assert [len(places) for places in divided(50, 4)] == [16, 8]
+@pytest.mark.parametrize(("count", "rows", "expected"), [(1, 1, 1), (50, 1, 50), (200, 1, 64), (50, 4, 16)])
+def test_samples_for_the_comparison_are_spread_over_all(count, rows, expected):
+    places = compared(count, rows)
+    assert len(set(places)) == expected
+    assert (places[0], places[-1]) == (0, count - 1)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from any_models import CASES
+from cases import ALL
 from keras import layers
 from rewriting import deployment, randomized
 
@@ -182,7 +183,7 @@ BY_CONVERTER = ("adapted_numbers", "hashing", "random_state")
 
 def exports():
     for name, case in CASES.items():
-        for form in EXPORTS:
+        for form in EXPORTS if ALL else ("saved_model", "tflite"):
             is_quick = form in case.refused and name not in BY_CONVERTER
             yield pytest.param(name, form, marks=() if is_quick else pytest.mark.slow)
 

@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from cases import ALL
 from keras import layers, ops
 from rewriting import randomized, relative_difference
 
@@ -542,8 +543,12 @@ NETWORKS = {  # smallest size, number of new blocks, an SE block's name
 }
 
 
+# The others are tested with SE_KERAS_ALL_NETWORKS=1 (`make test-all`).
+IN_CI = ("ResNet50V2", "MobileNetV2", "InceptionV3", "EfficientNetB0", "ConvNeXtTiny", "NASNetMobile")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS if ALL else IN_CI)
 def test_networks_of_keras_applications(name):
     size, count, block_name = NETWORKS[name]
     build = getattr(keras.applications, name)
