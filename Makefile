@@ -38,7 +38,8 @@ test-all: test
 # The oldest Keras and TensorFlow that are supported, where their own code is relied on most.
 test-oldest: install-oldest
 	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow" -W default tests/layers tests/blocks \
-		tests/models tests/surgery tests/training tests/export/test_calibration.py tests/export/test_inference_form.py
+		tests/models/test_networks.py tests/models/test_saving.py tests/models/test_families.py tests/models/test_features.py \
+		tests/surgery tests/training tests/export/test_calibration.py tests/export/test_inference_form.py
 
 install-oldest:
 	$(MAKE) VENV=.venv-oldest .venv-oldest/.oldest
