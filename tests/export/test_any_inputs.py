@@ -126,6 +126,7 @@ def test_16_bits_need_floats(tmp_path):
         written("text", "tflite", tmp_path, dtype="int16x8", data=data)
 
 
+@pytest.mark.skipif(not ALL, reason="make test-all does this")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES if ALL else NAMES[-2:])
 def test_files_of_any_inputs_are_timed(name, tmp_path):

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import ALL
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from PIL import Image, ImageOps
 from small_networks import answers, images_for, shortened
@@ -186,6 +187,7 @@ def test_no_function_must_be_compiled(saved, deploy):
     assert must_compile(saved("grouped", deploy)) == []
 
 
+@pytest.mark.skipif(not ALL, reason="make test-all does this")
 @pytest.mark.slow
 @pytest.mark.parametrize("deploy", [True, False])
 def test_no_function_of_se_resnext50_must_be_compiled(deploy, tmp_path):

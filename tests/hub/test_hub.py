@@ -8,6 +8,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+from cases import ALL
 from small_networks import answers
 
 import se_keras
@@ -48,6 +49,7 @@ def test_levels_of_the_pyramid_are_powers_of_two(network, levels):
     assert sizes == {name: (64 // stride, 96 // stride) for name, stride in levels.items()}
 
 
+@pytest.mark.skipif(not ALL, reason="make test-all does this")
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_network_has_a_pyramid(network, built):
