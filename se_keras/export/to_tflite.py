@@ -126,6 +126,8 @@ def tflite(
         )
     if keep_float is not None and dtype != "int8":
         raise ValueError(f"`keep_float` requires dtype='int8'; received dtype={dtype!r}.")
+    if isinstance(keep_float, str) and keep_float != AUTO:
+        raise ValueError(f"`keep_float` must be 'auto' or a list of names; received {keep_float!r}.")
     if dtype in CALIBRATED:
         check_data(dtype, data)
     final, own = pathlib.Path(path), stored_preprocessing(model)

@@ -93,6 +93,8 @@ def test_layers_are_kept_by_name(spoiled, images, tmp_path):
     assert [name.split("/")[1] for name in kept] == ["third_1", "fourth_1"]  # the layer, and the one that reads it
     with pytest.raises(ValueError, match="it has none named 'fifth'"):
         export.tflite(spoiled, tmp_path / "a.tflite", dtype="int8", data=images, keep_float=["fifth"], verbose=0)
+    with pytest.raises(ValueError, match="`keep_float` must be 'auto' or a list of names; received 'third'"):
+        export.tflite(spoiled, tmp_path / "a.tflite", dtype="int8", data=images, keep_float="third", verbose=0)
     with pytest.raises(ValueError, match="`keep_float` requires dtype='int8'; received dtype='fp16'"):
         export.tflite(spoiled, tmp_path / "a.tflite", dtype="fp16", keep_float="auto")
 
