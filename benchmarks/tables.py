@@ -198,6 +198,27 @@ def training_table() -> str:
     )
 
 
+def gpu_table() -> str:
+    """Returns one row per form of the network: milliseconds without and with SE, and their ratio, by batch size."""
+    record = _result("gpu")
+    by_batch: dict[str, dict[str, Any]] = {}
+    for title, rows in record["sections"].items():
+        if title.startswith("inference"):
+            by_batch.setdefault(title.removesuffix(" (s)").split(", ")[1], {}).update(rows)
+    head = [f"{batch}: {cell}" for batch in by_batch for cell in ("without SE, ms", "with SE, ms", "ratio")]
+    lines = [f"| Form | {' | '.join(head)} |", f"| --- |{' --: |' * len(head)}"]
+    for form in dict.fromkeys(name.rpartition(": ")[0] for rows in by_batch.values() for name in rows):
+        cells = []
+        for rows in by_batch.values():
+            plain, excited = rows.get(f"{form}: ResNet-50"), rows.get(f"{form}: SE-ResNet-50")
+            times = [f"{1e3 * row['median_s']:.2f}" if row else "-" for row in (plain, excited)]
+            cells += [*times, _ratio_text(excited and excited["ratio"])]
+        lines.append(f"| {form} | {' | '.join(cells)} |")
+    packages = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
+    where = f"`python benchmarks/gpu.py`, {record['device']}, {record['date']}; {packages}."
+    return "\n".join([*lines, "", where])
+
+
 def replaced(text: str, marker: str, content: str, separator: str = "\n") -> str:
     pattern = re.compile(rf"(<!-- {marker}:begin -->).*?(<!-- {marker}:end -->)", re.DOTALL)
     return pattern.sub(lambda match: f"{match[1]}{separator}{content}{separator}{match[2]}", text)
@@ -257,6 +278,7 @@ PAGES = {
         "overhead": overhead_table,
         "inference": inference_table,
         "training": training_table,
+        "gpu": gpu_table,
     },
 }
 """Pages, and the functions that write the content between their markers."""

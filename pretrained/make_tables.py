@@ -112,6 +112,16 @@ def pairs() -> str:
     return "\n".join([*lines, f"| mean | | | {statistics.mean(differences):+.2f} |"])
 
 
+def study() -> str:
+    """Returns a Markdown table of the study with several seeds, and where it was made."""
+    from study_table import table as study_table
+
+    found = json.loads((HERE / "study-pairs.json").read_text("utf-8"))
+    rows = [row for of_seeds in found["runs"].values() for row in of_seeds.values()]
+    devices, dates = ({row[key] for row in rows} for key in ("device", "date"))
+    return f"{study_table(found)}\n\n{', '.join(sorted(devices))}, {', '.join(sorted(dates))}."
+
+
 def results() -> str:
     """Returns a CSV table with one row per measured accuracy."""
     from se_keras.weights.published import RECORDS
@@ -131,7 +141,7 @@ def files() -> dict[pathlib.Path, str]:
     """Returns the expected content of each file."""
     card = HERE / "README.md"
     tables = {
-        card: {"bundled": bundled(), "runs": runs(), "pairs": pairs()},
+        card: {"bundled": bundled(), "runs": runs(), "pairs": pairs(), "study": study()},
         PAGE: {
             "checkpoints": table(),
             "others": others(),

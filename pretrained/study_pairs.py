@@ -3,6 +3,7 @@
     python pretrained/study_pairs.py --data cifar10.npz --models se_resnet20 se_resnet56 --seeds 0 1 2 3 4 \\
         --epochs 160 --out pretrained/study-pairs.json
     python pretrained/study_pairs.py --out pretrained/study-pairs.json --table table.md      # only the table
+    python pretrained/study_pairs.py --join se.json plain.json --out pretrained/study-pairs.json  # of several commands
 
 The recipe is `cifar` of `se_keras/training/recipes.py`: its optimizer, schedule, and augmentation, with Keras' own
 training step, vectorized over the seeds. Images, augmentation, and whole epochs stay on the device, because a network
@@ -23,7 +24,6 @@ import math
 import os
 import pathlib
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -37,13 +37,13 @@ import keras
 import numpy as np
 from seed_states import Checkpoint, Measurements
 from seeds_together import Images, OutOfTimeError, put_back, train_seeds
+from study_table import PLAIN, table
 
 import se_keras
 from se_keras.files import locked, replacing
 from se_keras.training.recipes import Recipe, get_recipe, make_optimizer
 from se_keras.training.sources import load_sample
 
-PLAIN = "plain"
 VARIANTS: dict[str, se_keras.SEConfig | None] = {
     PLAIN: None,
     "se": se_keras.SEConfig(),
@@ -131,6 +131,16 @@ def read_results(path: pathlib.Path, facts: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def joined(paths: Sequence[pathlib.Path], found: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Returns the results of several files, which must be of the same study, with those found before."""
+    for path in paths:
+        facts = found["facts"] if found else json.loads(path.read_text("utf-8"))["facts"]
+        found = found or {"facts": facts, "runs": {}}
+        for name, rows in read_results(path, facts)["runs"].items():
+            found["runs"].setdefault(name, {}).update(rows)
+    return found
+
+
 def write_results(path: pathlib.Path, found: dict[str, Any]) -> None:
     with replacing(path, overwrite=True) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
@@ -162,38 +172,10 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def table(found: dict[str, Any]) -> str:
-    """Returns a Markdown table of mean and standard deviation over the seeds; differences pair equal seeds."""
-    facts = found["facts"]
-    lines = [
-        f"{facts['epochs']} epochs of the recipe `{facts['recipe']}`, {facts['training_images']:,} training and "
-        f"{facts['test_images']:,} test images, {facts['precision']}.",
-        "",
-        "| Network | Variant | Parameters | Seeds | Accuracy, % | Over plain, points | Seconds, all seeds |",
-        "| --- | --- | --: | --: | --: | --: | --: |",
-    ]
-    for key, rows in found["runs"].items():
-        network, variant = key.split("/")
-        values = {seed: 100 * row["accuracy"] for seed, row in rows.items()}
-        plain = {seed: 100 * row["accuracy"] for seed, row in found["runs"].get(f"{network}/{PLAIN}", {}).items()}
-        paired = [values[seed] - plain[seed] for seed in values if seed in plain]
-        over = "" if variant == PLAIN or not paired else _mean_and_deviation(paired, sign="+")
-        seconds = sum(row["seconds_of_all"] / row["trained_together"] for row in rows.values())
-        lines.append(
-            f"| {network} | `{variant}` | {next(iter(rows.values()))['parameters']:,} | {len(rows)} "
-            f"| {_mean_and_deviation(list(values.values()))} | {over} | {seconds:.0f} |"
-        )
-    return "\n".join(lines)
-
-
-def _mean_and_deviation(values: Sequence[float], *, sign: str = "") -> str:
-    mean = f"{statistics.mean(values):{sign}.2f}"
-    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", help="npz file, or its parts in order; 'sample' is the bundled images")
+    parser.add_argument("--join", nargs="+", type=pathlib.Path, default=[], help="results of other commands to add")
     parser.add_argument("--models", nargs="+", default=["se_resnet20"])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=[PLAIN, "se"], metavar="VARIANT")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -260,6 +242,9 @@ def main() -> int:
         except OutOfTimeError:
             print("The time limit is reached; the state is saved. Run the same command to resume.")
             code = STOPPED
+    if options.join:
+        before = json.loads(options.out.read_text("utf-8")) if options.out.exists() else None
+        write_results(options.out, joined(options.join, before))
     if options.out.exists():
         text = table(json.loads(options.out.read_text("utf-8")))
         print(text)

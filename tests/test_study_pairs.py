@@ -186,12 +186,23 @@ def test_table_pairs_the_seeds_of_one_study(study, tmp_path):
     }
     text = study.table(found)
     assert "40 epochs of the recipe `cifar`, 19 training and 8 test images, float32." in text
-    assert "| net | `plain` | 1,000 | 2 | 91.00 ± 1.41 |  | 30 |" in text
-    assert "| net | `se` | 1,000 | 2 | 92.00 ± 1.41 | +1.00 ± 0.00 | 30 |" in text
-    assert "| net | `se_max` | 1,000 | 1 | 50.00 |  | 15 |" in text
+    assert "| net | `plain` | 1,000 | 2 | 91.00 ± 1.41 |  |  | 30 |" in text
+    assert "| net | `se` | 1,000 | 2 | 92.00 ± 1.41 | +1.00 ± 0.00 | +1.00 to +1.00 | 30 |" in text
+    assert "| net | `se_max` | 1,000 | 1 | 50.00 |  |  | 15 |" in text
+    found["runs"]["net/se"]["1"]["accuracy"] = 0.94
+    # Differences of 1 and 2 points: 1.5, and Student's t of one degree of freedom, 12.706, times 0.5.
+    assert "| +1.50 ± 0.71 | -4.85 to +7.85 |" in study.table(found)
     path = tmp_path / "results.json"
     study.write_results(path, found)
     assert study.read_results(path, found["facts"]) == found
+    other = {"facts": found["facts"], "runs": {"net/se": {"2": {"accuracy": 0.91, **row}}}}
+    study.write_results(tmp_path / "other.json", other)
+    joined = study.joined([path, tmp_path / "other.json"])
+    assert list(joined["runs"]) == list(found["runs"])
+    assert list(joined["runs"]["net/se"]) == ["1", "0", "2"]
+    study.write_results(tmp_path / "foreign.json", {"facts": {**found["facts"], "epochs": 4}, "runs": {}})
+    with pytest.raises(ValueError, match="another study"):
+        study.joined([path, tmp_path / "foreign.json"])
     with pytest.raises(ValueError, match="another study \\(epochs was 40, is 4\\)"):
         study.read_results(path, {**found["facts"], "epochs": 4})
 
