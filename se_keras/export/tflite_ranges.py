@@ -7,18 +7,17 @@ of an export, and reads some tensors after others have overwritten them. Here th
 from __future__ import annotations
 
 import copy
-import itertools
 import os
 import pathlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from se_keras.export.inputs import Feed, in_order, rows_of
-from se_keras.export.ranges import Observed, Range, Response, hard_swish, identity, sigmoid, swish
+from se_keras.export.ranges import Observed, Range, Response, compared, hard_swish, identity, sigmoid, swish
 from se_keras.export.tensorflow_internals import schema_module
 from se_keras.export.tflite_file import holds_data, packed, read_model
 from se_keras.export.tflite_runtime import TFLiteRunner
@@ -33,7 +32,19 @@ RESPONSES: Mapping[frozenset[str], Response] = {
 """By the operations that read a tensor."""
 
 
-def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lambda: None) -> list[bytes]:
+class Ranged(NamedTuple):
+    """A float `.tflite` file with ranges, ready for quantization.
+
+    Args:
+        contents: The content with each choice of ranges for the tensors that are not constant.
+        outputs: The outputs on the samples of `ranges.compared`, in the order of their names.
+    """
+
+    contents: list[bytes]
+    outputs: list[np.ndarray]
+
+
+def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lambda: None) -> Ranged:
     """Records the range of each tensor in a float `.tflite` file: of all values, and that in which images lose least.
 
     Inputs, outputs, and what an output is computed from keep the range of all values: if they were clipped, two
@@ -45,8 +56,7 @@ def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lamb
         advance: Called after each batch.
 
     Returns:
-        The content with both choices of ranges for the tensors that are not constant, ready for quantization; one
-        content if the choices are the same.
+        The content with both choices of ranges, or one if they are the same, and the outputs.
 
     Raises:
         ValueError: The values of a tensor are not finite.
@@ -56,25 +66,28 @@ def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lamb
     computed = [index for index, tensor in enumerate(tensors) if _is_computed_float(tensor, model.buffers)]
     parts = _parts(computed, [4 * int(np.prod(tensors[index].shape, dtype=np.int64)) for index in computed])
     silent = [lambda: None] * (len(parts) - 1)
+    found: dict[int, Observed] = {}
+    outputs: dict[str, np.ndarray] = {}
+    for part, tell in zip(parts, [*silent, advance], strict=True):
+        seen, answers = _observed(model, part, batches, tell)
+        found, outputs = found | seen, outputs | answers
+    unbounded = [index for index, observed in found.items() if not observed.is_finite]
+    if unbounded:
+        names = [tensors[index].name.decode() for index in unbounded[:3]]
+        raise ValueError(
+            f"An integer file needs finite activations; on `data` these tensors are not finite: "
+            f"{', '.join(names)}. Check the model's weights."
+        )
+    ends, responses = _ends(model.subgraphs[0]), _responses(model)
+
+    def both(index: int) -> tuple[Range, Range]:
+        observed = found[index]
+        return (observed.range_of_all(),) * 2 if index in ends else observed.ranges(responses.get(index, identity))
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found: dict[int, Observed] = {}
-        for part, tell in zip(parts, [*silent, advance], strict=True):
-            found |= _observed(model, part, batches, pool, tell)
-        unbounded = [index for index, observed in found.items() if not observed.is_finite]
-        if unbounded:
-            names = [tensors[index].name.decode() for index in unbounded[:3]]
-            raise ValueError(
-                f"An integer file needs finite activations; on `data` these tensors are not finite: "
-                f"{', '.join(names)}. Check the model's weights."
-            )
-        ends, responses = _ends(model.subgraphs[0]), _responses(model)
-
-        def both(index: int) -> tuple[Range, Range]:
-            observed = found[index]
-            return (observed.range_of_all(),) * 2 if index in ends else observed.ranges(responses.get(index, identity))
-
         choices = zip(*pool.map(both, found), strict=True)
-        return list(dict.fromkeys(_with_ranges(model, dict(zip(found, ranges, strict=True))) for ranges in choices))
+    contents = list(dict.fromkeys(_with_ranges(model, dict(zip(found, ranges, strict=True))) for ranges in choices))
+    return Ranged(contents, [outputs[name] for name in sorted(outputs)])
 
 
 def _with_ranges(model: Any, ranges: Mapping[int, Range]) -> bytes:
@@ -124,21 +137,27 @@ def _parts(indexes: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
 
 
 def _observed(
-    model: Any, indexes: Sequence[int], batches: Sequence[Feed], pool: ThreadPoolExecutor, advance: Advance
-) -> dict[int, Observed]:
-    """Runs a model on all batches, and returns what it observed of each tensor."""
+    model: Any, indexes: Sequence[int], batches: Sequence[Feed], advance: Advance
+) -> tuple[dict[int, Observed], dict[str, np.ndarray]]:
+    """Runs a model on all batches; returns what it observed of each tensor, and the compared outputs among them."""
     found = {index: Observed(seed=index) for index in indexes}
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "calibration.tflite")
         path.write_bytes(packed(_with_outputs(model, indexes)))
         runner = TFLiteRunner(path, threads=os.cpu_count() or 1)
-        values = [runner.interpreter.tensor(index) for index in indexes]
-        for batch in batches:
-            runner.run_one(in_order(runner.inputs, batch))
-            rows = itertools.repeat(rows_of(batch))
-            list(pool.map(lambda one, value, count: one.add(value(), count), found.values(), values, rows))
+        values = {index: runner.interpreter.tensor(index) for index in indexes}
+        own = set(model.subgraphs[0].outputs.tolist()) & set(indexes)
+        outputs = {name: values[one["index"]] for name, one in runner.ends[1].items() if one["index"] in own}
+        answers: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
+        places = set(compared(len(batches), rows_of(batches[0])))
+        for place, batch in enumerate(batches):
+            runner.invoke(in_order(runner.inputs, batch))
+            for index, observed in found.items():
+                observed.add(values[index](), rows_of(batch))
+            for name, value in outputs.items() if place in places else ():
+                answers[name].append(value().copy())
             advance()
-    return found
+    return found, {name: np.concatenate(parts) for name, parts in answers.items()}
 
 
 def _with_outputs(model: Any, indexes: Sequence[int]) -> Any:

@@ -50,11 +50,14 @@ class TFLiteRunner(Runner):
 
     def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a batch of the model's own size; arguments and result as in `Runner.run_one`."""
-        inputs, outputs = self.ends
-        for tensor, value in zip(inputs.values(), values, strict=True):
+        self.invoke(values)
+        return [dequantized(self.interpreter.get_tensor(one["index"]), one) for one in self.ends[1].values()]
+
+    def invoke(self, values: Sequence[np.ndarray]) -> None:
+        """Runs a batch as `run_one` does, and leaves the outputs to the interpreter."""
+        for tensor, value in zip(self.ends[0].values(), values, strict=True):
             self.interpreter.set_tensor(tensor["index"], quantized(value, tensor))
         self.interpreter.invoke()
-        return [dequantized(self.interpreter.get_tensor(tensor["index"]), tensor) for tensor in outputs.values()]
 
 
 def outputs_of(content: bytes, batches: Sequence[Feed]) -> list[np.ndarray]:

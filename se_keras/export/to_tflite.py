@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import json
 import os
@@ -22,17 +21,16 @@ from se_keras.export.calibration import LEAST_IMAGES, calibrate, check_data, che
 from se_keras.export.description import input_facts, output_facts
 from se_keras.export.exportable import Format, check_export, check_suffix, layers_in_text
 from se_keras.export.inference_form import tflite_form
-from se_keras.export.inputs import Feed, Input, rows_of
+from se_keras.export.inputs import Feed, Input
 from se_keras.export.inspect_tflite import read_tflite
-from se_keras.export.keep_float import AUTO, names_to_keep
+from se_keras.export.keep_float import AUTO
 from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.model_ends import inputs_of, main_scores, output_scores, packed
 from se_keras.export.proof import FINITE, TOLERANCES, check_file
-from se_keras.export.ranges import closest, compared
 from se_keras.export.samples import is_of_images
-from se_keras.export.tensorflow_internals import for_converter, quantized_to_8_bits
+from se_keras.export.tensorflow_internals import for_converter
+from se_keras.export.tflite_int8 import quantized_file
 from se_keras.export.tflite_ranges import with_ranges
-from se_keras.export.tflite_runtime import outputs_of
 from se_keras.files import Kind, json_with, kind_of, replacing_together
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
@@ -232,8 +230,8 @@ def converted(
     if dtype == "int8":
         content = converted(model, "fp32", batch_size=batch_size)
         with native_output_held():
-            contents = with_ranges(content, batches, advance)
-            return _quantized(contents, batches, input_type=input_type, keep_float=keep_float)
+            ranged = with_ranges(content, batches, advance)
+            return quantized_file(ranged, batches, input_type=input_type, keep_float=keep_float)
     import tensorflow as tf
 
     with native_output_held(), tempfile.TemporaryDirectory() as folder:
@@ -269,14 +267,15 @@ def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | N
 
     # TensorFlow names a single input after the argument, and several after the keys of a dictionary.
     only = inputs[0].name
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serving_default",
+    module = tf.Module()
+    module.variables_of_model = [variable.value for variable in model.variables]  # faster than all that Keras tracks
+    serve = tf.function(
         (lambda value: named({only: value})) if len(inputs) == 1 else named,
         input_signature=[specs[only] if len(inputs) == 1 else specs],
+        autograph=False,
     )
-    archive.write_out(os.fspath(path), verbose=False)
+    module.serve = serve
+    tf.saved_model.save(module, os.fspath(path), signatures={"serving_default": serve.get_concrete_function()})
 
 
 def _fed(batches: Sequence[Feed], advance: Advance) -> Iterator[Any]:
@@ -314,28 +313,6 @@ def _named_operations(model: keras.Model) -> Iterator[None]:
             f"TFLite has no built-in operation for: {', '.join(names)}{where}. Files that need TensorFlow operations "
             "run on few devices and are not written; replace the layer that uses them."
         ) from error
-
-
-def _quantized(
-    contents: Sequence[bytes], batches: Sequence[Feed], *, input_type: str, keep_float: Sequence[str] | str | None
-) -> bytes:
-    """Quantizes a file with each choice of ranges, and returns the result whose outputs are closest."""
-    import tensorflow as tf
-
-    outer = tf.dtypes.as_dtype(input_type)
-    options = {"input_data_type": outer, "output_data_type": outer}
-
-    def written(content: bytes, kept: Sequence[str] | str | None) -> bytes:
-        def quantize(names: Sequence[str]) -> bytes:
-            return quantized_to_8_bits(content, denylisted_nodes=list(names) or None, **options)
-
-        return quantize(names_to_keep(content, kept, batches, quantize))
-
-    files = [written(content, None if keep_float == AUTO else keep_float) for content in contents]
-    few = [batches[place] for place in compared(len(batches), rows_of(batches[0]))]
-    outputs = functools.partial(outputs_of, batches=few)
-    place = closest(range(len(files)), lambda i: outputs(files[i]), lambda: outputs(contents[0]))
-    return written(contents[place], AUTO) if keep_float == AUTO else files[place]
 
 
 def _quantized_weights(content: bytes) -> bytes:
