@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,3 +69,40 @@ def quantized_to_8_bits(content: bytes, **options: Any) -> bytes:
     from tensorflow.lite.python.convert import mlir_quantize
 
     return mlir_quantize(content, **options)
+
+
+def self_contained(function: Callable[..., Any], signature: Sequence[Any]) -> Callable[..., Any]:
+    """Returns a function whose graph contains the values of variables and of all other tensors that it reads.
+
+    Converters go through this step, TensorFlow's own among them, but it has no public name. What was to be compiled by
+    XLA, as Keras' grouped convolutions are, becomes ordinary operations.
+
+    Args:
+        function: A function of tensors.
+        signature: A `tf.TensorSpec` for each of them.
+
+    Returns:
+        A function of the same tensors, which returns a list of tensors, and adds its operations to the graph of a
+        calling `tf.function`.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    concrete = tf.function(function, autograph=False).get_concrete_function(*signature)
+    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    content = frozen.graph.as_graph_def()
+    for owner in (*content.library.function, *_nodes_of(content)):
+        owner.attr.pop("_XlaMustCompile", None)
+
+    def call(*values: Any) -> Any:
+        given = {tensor.name: value for tensor, value in zip(frozen.inputs, values, strict=True)}
+        outputs = [tensor.name for tensor in frozen.outputs]
+        return tf.graph_util.import_graph_def(content, input_map=given, return_elements=outputs)
+
+    return call
+
+
+def _nodes_of(graph: Any) -> Iterator[Any]:
+    yield from graph.node
+    for function in graph.library.function:
+        yield from function.node_def

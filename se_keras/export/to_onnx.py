@@ -20,6 +20,7 @@ from se_keras.export.model_ends import inputs_of, output_scores, packed
 from se_keras.export.onnx_graph import simplify
 from se_keras.export.onnx_precision import in_8_bits, in_half_precision, optimized
 from se_keras.export.proof import TOLERANCES, check_file
+from se_keras.export.tensorflow_internals import self_contained
 from se_keras.files import replacing
 from se_keras.native_output import native_output_held
 from se_keras.progress import steps
@@ -135,12 +136,36 @@ def _converted(model: keras.Model, path: pathlib.Path, opset: int) -> Any:
     specs = [keras.InputSpec(shape=(batch, *one.shape), dtype=one.dtype, name=one.name) for one in inputs]
     signature = specs if len(specs) == 1 else [packed(model, specs)]
     with native_output_held():
-        model.export(os.fspath(path), format="onnx", verbose=False, input_signature=signature, opset_version=opset)
+        source = _SelfContained(model) if keras.backend.backend() == "tensorflow" else model
+        source.export(os.fspath(path), format="onnx", verbose=False, input_signature=signature, opset_version=opset)
     _check_operations(path, model)
     content = optimized(path)
     simplify(content)
     _name_ends(content.graph, [one.name for one in inputs], list(output_scores(model)))
     return content
+
+
+class _SelfContained(keras.Model):
+    """A model whose graph contains all tensors, because tf2onnx takes those that layers hold for inputs of the model.
+
+    `keras.layers.Normalization` holds its mean and variance so.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        import tensorflow as tf
+
+        super().__init__(name=model.name, autocast=False)
+        batch = model.inputs[0].shape[0]
+        specs = [tf.TensorSpec((batch, *one.shape), one.dtype, name=one.name) for one in inputs_of(model)]
+
+        def answers(*values: Any) -> list[Any]:
+            return keras.tree.flatten(model(packed(model, values), training=False))
+
+        self.graph = self_contained(answers, specs)
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return self.graph(*keras.tree.flatten(inputs))
 
 
 def _require(route: Route) -> None:

@@ -166,6 +166,18 @@ def test_unsupported_layer_is_named(unsupported, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_tensors_and_functions_that_layers_hold_are_in_the_file(tmp_path, rng):
+    held = keras.ops.convert_to_tensor(rng.normal(size=(8, 8, 3)).astype("float32"))
+    images = keras.Input((8, 8, 3))
+    x = layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0, 5.0, 6.0])(images)
+    x = layers.Lambda(lambda x: x + held)(x)
+    model = keras.Model(images, layers.Conv2D(6, 3, groups=3)(x))  # a function that XLA is to compile
+    path = export.onnx(model, tmp_path / "model.onnx")  # which compares the answers
+    structure = structure_of(path)
+    assert structure.inputs == ("images (any, 8, 8, 3) float32",)
+    assert structure.operations["Conv"] == 1
+
+
 def test_grouped_convolution_is_one_operation(tmp_path, rng):
     inputs = keras.Input((16, 16, 8))
     x = se_keras.layers.GroupedConv2D(16, 3, groups=4)(inputs)
