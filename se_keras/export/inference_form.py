@@ -238,7 +238,8 @@ def _difference(answers: list[np.ndarray], references: list[np.ndarray]) -> floa
 
 def relative_difference(answer: np.ndarray, reference: np.ndarray) -> float:
     """Returns the largest difference of two arrays divided by the largest absolute value of the reference."""
-    return float(np.abs(answer - reference).max() / max(np.abs(reference).max(), np.finfo("float32").tiny))
+    wide: np.ndarray = reference.astype("float64")  # a mask is of booleans
+    return float(np.abs(answer - wide).max() / max(np.abs(wide).max(), np.finfo("float32").tiny))
 
 
 def computes_in_half(model: keras.Model) -> bool:

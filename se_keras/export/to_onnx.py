@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +18,7 @@ from se_keras.export.exportable import Format, check_export, layers_in_text
 from se_keras.export.inference_form import float32_form
 from se_keras.export.model_ends import inputs_of, output_scores, packed
 from se_keras.export.onnx_graph import simplify
+from se_keras.export.onnx_operations import add_operations
 from se_keras.export.onnx_precision import in_8_bits, in_half_precision, optimized
 from se_keras.export.proof import TOLERANCES, check_file
 from se_keras.export.tensorflow_internals import self_contained
@@ -136,7 +137,7 @@ def _converted(model: keras.Model, path: pathlib.Path, opset: int) -> Any:
     specs = [keras.InputSpec(shape=(batch, *one.shape), dtype=one.dtype, name=one.name) for one in inputs]
     signature = specs if len(specs) == 1 else [packed(model, specs)]
     with native_output_held():
-        source = _SelfContained(model) if keras.backend.backend() == "tensorflow" else model
+        source = _for_tf2onnx(model) if keras.backend.backend() == "tensorflow" else model
         source.export(os.fspath(path), format="onnx", verbose=False, input_signature=signature, opset_version=opset)
     _check_operations(path, model)
     content = optimized(path)
@@ -145,27 +146,37 @@ def _converted(model: keras.Model, path: pathlib.Path, opset: int) -> Any:
     return content
 
 
-class _SelfContained(keras.Model):
-    """A model whose graph contains all tensors, because tf2onnx takes those that layers hold for inputs of the model.
+def _for_tf2onnx(model: keras.Model) -> keras.Model:
+    """Returns a model whose graph contains all tensors; tf2onnx takes those that layers hold for inputs.
 
     `keras.layers.Normalization` holds its mean and variance so.
     """
+    import tensorflow as tf
 
-    def __init__(self, model: keras.Model) -> None:
-        import tensorflow as tf
+    add_operations()
+    named, batch = inputs_of(model), model.inputs[0].shape[0]
 
-        super().__init__(name=model.name, autocast=False)
-        batch = model.inputs[0].shape[0]
-        specs = [tf.TensorSpec((batch, *one.shape), one.dtype, name=one.name) for one in inputs_of(model)]
+    def answers(*values: Any) -> list[Any]:
+        return keras.tree.flatten(model(packed(model, values), training=False))
 
-        def answers(*values: Any) -> list[Any]:
-            return keras.tree.flatten(model(packed(model, values), training=False))
+    graph = self_contained(answers, [tf.TensorSpec((batch, *one.shape), one.dtype) for one in named])
+    inputs = [keras.Input(one.shape, batch, one.dtype, name=one.name) for one in named]
+    return keras.Model(packed(model, inputs), _Computed(graph, model.outputs)(inputs), name=model.name)
 
-        self.graph = self_contained(answers, specs)
-        self.built = True
 
-    def call(self, inputs: Any) -> Any:
-        return self.graph(*keras.tree.flatten(inputs))
+class _Computed(keras.layers.Layer):
+    """A layer that calls a function, whose results are like the given tensors."""
+
+    def __init__(self, function: Callable[..., Any], like: Sequence[Any]) -> None:
+        super().__init__(dtype="float32")  # a policy of half precision would round what it gets
+        self.function = function
+        self.like = [keras.KerasTensor(one.shape, one.dtype) for one in like]
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        return self.function(*inputs)
+
+    def compute_output_spec(self, inputs: Sequence[Any]) -> list[Any]:
+        return self.like
 
 
 def _require(route: Route) -> None:

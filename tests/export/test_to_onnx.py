@@ -166,6 +166,27 @@ def test_unsupported_layer_is_named(unsupported, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_operations_that_tf2onnx_lacks_are_written_in_others(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Activation("celu")(layers.Activation("gelu")(layers.Rescaling(1 / 255, -0.5)(inputs)))
+    x = layers.Conv2D(4, 3)(keras.ops.log1p(x))
+    path = export.onnx(keras.Model(inputs, keras.ops.argmax(x, axis=-1)), tmp_path / "model.onnx")  # which compares
+    assert {"Erf", "Exp", "Log", "ArgMax"} < set(structure_of(path).operations)
+    zeros = np.zeros((1, 8, 8, 3), "float32")
+    zeros[..., 0] = -0.0  # is less than 0 to `argmax`, and nothing else
+    path = export.onnx(keras.Model(inputs, keras.ops.argmax(inputs, axis=-1)), tmp_path / "signs.onnx")
+    assert (export.runtime.open_runner(path)(zeros) == 1).all()
+
+
+def test_other_reads_of_the_bits_of_floats_are_refused(tmp_path):
+    import tensorflow as tf
+
+    inputs = keras.Input((8, 8, 3))
+    bits = layers.Lambda(lambda x: tf.cast(tf.bitcast(x, tf.int32), tf.float32), (8, 8, 3), name="bits")(inputs)
+    with pytest.raises(ValueError, match="no operation for: Bitcast, needed in 'bits'"):
+        export.onnx(keras.Model(inputs, bits), tmp_path / "model.onnx")
+
+
 def test_tensors_and_functions_that_layers_hold_are_in_the_file(tmp_path, rng):
     held = keras.ops.convert_to_tensor(rng.normal(size=(8, 8, 3)).astype("float32"))
     images = keras.Input((8, 8, 3))
