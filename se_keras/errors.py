@@ -19,16 +19,22 @@ def one_of(what: str, value: object, options: Iterable[str]) -> str:
         options: All allowed values.
 
     Raises:
-        ValueError: It is not; the message names the closest options, and lists all of them unless they are many.
+        ValueError: It is not; the message names the closest options, and lists them, the first of many.
     """
     options = tuple(options)
     if isinstance(value, str) and value in options:
         return value
     close = _closest(str(value), options)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    shown = ", ".join(map(repr, options)) if options else "(none exist)"
-    listed = "" if close and len(options) > _MOST_LISTED else f" Options: {shown}."
+    listed = "" if close and len(options) > _MOST_LISTED else f" Options: {_options_shown(options)}."
     raise ValueError(f"Unknown {what} {value!r}.{hint}{listed}")
+
+
+def _options_shown(options: tuple[str, ...]) -> str:
+    """Returns the options, or the first of many and the number of the others."""
+    left = len(options) - _MOST_LISTED
+    shown = ", ".join(map(repr, options[:_MOST_LISTED])) or "(none exist)"
+    return f"{shown}, and {left} others" if left > 0 else shown
 
 
 def _closest(value: str, options: Iterable[str]) -> list[str]:

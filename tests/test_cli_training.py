@@ -349,6 +349,10 @@ def test_insert_shows_where_and_writes_a_model_of_the_same_answers(tmp_path, cap
     code, _, err = run(capsys, "insert", tmp_path / "plain.keras")
     assert code == 1
     assert "--to FILE.keras" in err
+    code, _, err = run(capsys, "insert", tmp_path / "se.keras", "--to", tmp_path / "again.keras")
+    assert code == 1
+    assert "no place for a block, so nothing was written (the table says why)" in err
+    assert not (tmp_path / "again.keras").exists()
 
 
 @pytest.mark.slow
@@ -387,3 +391,19 @@ def test_data_are_named_as_seen_from_the_working_folder(place, name, tmp_path, m
     monkeypatch.chdir(place)
     arguments = {"data": str(photos), "validation_split": 0.5, "strict": True}
     assert train_command._data(arguments, argparse.Namespace(data=None)).name == (name or str(photos))
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (200, "10 epochs of 6 steps are a short training for so few images; --epochs 50 takes longer"),
+        (20, "10 epochs of 1 step are a short training for so few images; --epochs 300 takes longer"),
+        (2934, ""),
+    ],
+)
+def test_few_images_get_a_hint_at_more_epochs(capsys, images, expected):
+    train_command._hint(images, RECIPES["finetune"])
+    captured = capsys.readouterr()
+    said = " ".join((captured.out + captured.err).split())
+    assert expected in said
+    assert bool(said) == bool(expected)

@@ -31,6 +31,11 @@ def run(options: argparse.Namespace) -> int:
         for position in positions:
             table.add_row(position.layer, position.reason, position.obstacle)
         console.print(table)
+    if options.to and all(position.obstacle for position in positions):
+        raise ValueError(
+            f"{options.model!r} has no place for a block, so nothing was written"
+            f"{' (the table says why)' if positions and not options.json else ''}. Name layers with --where REGEX."
+        )
     written = _write(model, options) if options.to else {}
     if options.json:
         print_json({"positions": rows, **written})

@@ -42,6 +42,7 @@ from se_keras.training.sources import Data, open_data
 from se_keras.weights.find import find_record
 from se_keras.weights.timm_layout import is_layout, read_layout
 
+FEW_STEPS = 300  # below, SE-ResNet-20 fine-tuned on 200 photos of flowers gained 20 points from more epochs
 DEFAULTS: dict[str, Any] = {
     "recipe": "finetune",
     "weights": None,
@@ -72,6 +73,8 @@ def run(options: argparse.Namespace) -> int:
                 data = _data(arguments, options)
                 if processes.writes:
                     _report(data, folder)
+                    if not arguments["epochs"]:
+                        _hint(len(data.train), recipe)
                 result = _train(arguments, recipe, data, folder, processes, options)
         except KeyboardInterrupt:
             progress_console.print(f"interrupted; resume with: se-keras train --resume {folder}")
@@ -245,6 +248,16 @@ def _report(data: Data, folder: pathlib.Path) -> None:
         with replacing(listing, overwrite=True, kind=text_of(r".*\t.*", name="a list of files left out")) as temporary:
             temporary.write_text("".join(f"{file}\t{reason}\n" for file, reason in data.broken), "utf-8")
         progress_console.print(f"left out: {len(data.broken)} files that cannot be read, listed in {listing}")
+
+
+def _hint(images: int, recipe: Recipe) -> None:
+    """Prints how to train for longer where the recipe's epochs, meant for more images, are few steps."""
+    steps = max(1, images // recipe.batch_size)
+    if steps * recipe.epochs < FEW_STEPS:
+        progress_console.print(
+            f"{recipe.epochs} epochs of {steps} {'step' if steps == 1 else 'steps'} are a short training for so few "
+            f"images; --epochs {-(-FEW_STEPS // steps)} takes longer, and is probably more accurate"
+        )
 
 
 def _tensorboard(options: argparse.Namespace, folder: pathlib.Path) -> list[keras.callbacks.Callback]:
