@@ -10,12 +10,14 @@ import of_keras_hub
 import of_kimm
 import of_medicai
 import of_users
+import of_zeromodels
 
 PACKAGES: dict[str, Mapping[str, Callable[[], keras.Model]]] = {
     "keras": of_keras.NETWORKS,
     "keras_hub": of_keras_hub.NETWORKS,
     "kimm": of_kimm.NETWORKS,
     "medicai": of_medicai.NETWORKS,
+    "zeromodels": of_zeromodels.NETWORKS,
     "users": of_users.NETWORKS,
 }
 """From the name of a package, as it is imported, to its networks; "users" are written by hand."""

@@ -1,6 +1,7 @@
 """SE blocks of other layers and of operations: found, read, pruned, and hoisted as ours are."""
 
 import functools
+import pathlib
 
 import keras
 import numpy as np
@@ -177,6 +178,30 @@ def test_gates_of_efficientnets(name, count):
     names = [layer.name.removesuffix("_excite") for layer in model.layers if layer.name.endswith("se_excite")]
     assert len(names) == count
     check_network(model, names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "names"),
+    [
+        (
+            "zeromodels",
+            [
+                f"regnet_encoder_stages_{stage}_layers_{layer}_layer_2_attention"
+                for stage, layer in ((0, 0), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1))
+            ],
+        ),
+        ("kimm", ["blocks_5_0_se", "blocks_5_1_se"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*pretrained weights for .None.")  # kimm warns of what it was asked for
+def test_gates_of_other_packages(package, names, monkeypatch):
+    pytest.importorskip(package, reason="pip install 'se_keras[hosts]'")
+    monkeypatch.syspath_prepend(pathlib.Path(__file__).parents[1] / "hosts")
+    from hosts import HOSTS
+
+    build = HOSTS[{"zeromodels": "zeromodels/RegNetY", "kimm": "kimm/LCNet035"}[package]]
+    check_network(randomized(build()), names)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
