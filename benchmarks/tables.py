@@ -219,6 +219,19 @@ def gpu_table() -> str:
     return "\n".join([*lines, "", where])
 
 
+def gpu_sentence() -> str:
+    record = _result("gpu")
+    rows = record["sections"]["inference, batch 1 (s)"]
+    built, frozen, dense = (
+        f"{1e3 * rows[f'{form}: SE-ResNet-50']['median_s']:.1f} ms"
+        for form in ("JAX", "JAX, deployed, weights as constants", "JAX, deployed, weights as constants, dense")
+    )
+    return (
+        f"SE-ResNet-50 takes {dense} per image this way, {frozen} deployed, and {built} as built "
+        f"(bfloat16, {record['device']}, {record['date']})"
+    )
+
+
 def replaced(text: str, marker: str, content: str, separator: str = "\n") -> str:
     pattern = re.compile(rf"(<!-- {marker}:begin -->).*?(<!-- {marker}:end -->)", re.DOTALL)
     return pattern.sub(lambda match: f"{match[1]}{separator}{content}{separator}{match[2]}", text)
@@ -269,7 +282,8 @@ def _shown(builders: list[str]) -> str:
 
 
 PAGES = {
-    "README.md": {"families": families_table},
+    "README.md": {"families": families_table, "gpu-speed": gpu_sentence},
+    "docs/se-in-your-network.md": {"gpu-speed": gpu_sentence},
     "docs/networks.md": {"models": models_table, "newer": newer_table},
     "docs/exporting.md": {"eight-bits": eight_bits_table},
     "docs/benchmarks.md": {
@@ -282,6 +296,7 @@ PAGES = {
     },
 }
 """Pages, and the functions that write the content between their markers."""
+SENTENCES = (grouped_sentence, gpu_sentence)
 
 
 def main() -> int:
@@ -291,7 +306,7 @@ def main() -> int:
         old = path.read_text("utf-8")
         new = old
         for marker, content in tables.items():
-            new = replaced(new, marker, content(), separator="" if content is grouped_sentence else "\n")
+            new = replaced(new, marker, content(), separator="" if content in SENTENCES else "\n")
         if new != old:
             stale.append(name)
         if "--check" not in sys.argv:
