@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import re
 from typing import Any
 
 import keras
@@ -68,13 +67,15 @@ def check_export(model: keras.Model, path: str | os.PathLike, form: Format, *, d
     Raises:
         RuntimeError: Keras runs on another backend than the format needs.
         ValueError: `path` has another suffix; the precision is unknown; the model is subclassed, or has no input shape
-            yet; or it takes text or uses a vocabulary, and the format does not. The message names the layer or input.
+            yet; an output has no axis of samples; or the model takes text or uses a vocabulary, and the format does
+            not. The message names the layer, input, or output.
     """
     check_suffix(path, form.suffix)
     if form.needs_tensorflow:
         require_tensorflow(form.what)
     one_of("dtype", dtype, form.dtypes)
     _check_graph(model, form.what)
+    _check_rows(model, form.what)
     if not form.takes_text:
         _check_numbers_only(model, form.what)
 
@@ -96,6 +97,15 @@ def _check_graph(model: keras.Model, what: str) -> None:
         )
 
 
+def _check_rows(model: keras.Model, what: str) -> None:
+    numbers = [number for number, tensor in enumerate(model.outputs) if not len(tensor.shape)]
+    if numbers:
+        raise ValueError(
+            f"{what} needs outputs with one row per sample; output {numbers[0]} of {model.name!r} is one number for "
+            "all samples. Leave out the first axis where you reduce, as in axis=(1, 2)."
+        )
+
+
 def _check_numbers_only(model: keras.Model, what: str) -> None:
     lookups = [layer for layer in layers_inside(model) if hasattr(layer, "save_assets")]
     if lookups:
@@ -109,20 +119,6 @@ def _check_numbers_only(model: keras.Model, what: str) -> None:
             f"{what} takes numbers; the input {texts[0].name!r} of {model.name!r} is text. Make a keras.Model that "
             "begins after the layers that read the text; or write a SavedModel, which takes text."
         )
-
-
-def layers_in_text(model: keras.Model, text: str) -> str:
-    """Names the layers of a model that a converter's message mentions.
-
-    Args:
-        model: The converted model.
-        text: The message, with operation names such as "model/layer/operation".
-
-    Returns:
-        The end of a sentence; "" if no layer is mentioned.
-    """
-    found = [shown(layer) for layer in model.layers if re.search(rf"/{re.escape(layer.name)}(_\d+)?/", text)]
-    return f", needed in {', '.join(found)}" if found else ""
 
 
 def graph_alone(model: keras.Model) -> keras.Model:

@@ -80,9 +80,14 @@ def check_file(
             where = f"values of output {number}" if len(expected) > 1 else "outputs"
             raise ValueError(
                 f"In {RUNTIMES[format_of(path)]}, the converted file does not match {model.name!r}, so it is not "
-                f"written: the {where} differ by {difference:.2g} of their size; at most {tolerance.most:.2g} is "
-                "allowed."
+                f"written: the {where} {_how(found[number], expected[number], difference, tolerance)}."
             )
+
+
+def _how(found: np.ndarray, expected: np.ndarray, difference: float, tolerance: Tolerance) -> str:
+    if found.shape != expected.shape:
+        return f"have the shape {found.shape} instead of {expected.shape}"
+    return f"differ by {difference:.2g} of their size; at most {tolerance.most:.2g} is allowed"
 
 
 def _found(runner: Runner, names: Sequence[str], feed: Feed) -> list[np.ndarray]:

@@ -13,8 +13,9 @@ import keras
 
 from se_keras.errors import check_count, missing_package, one_of
 from se_keras.export.calibration import calibration_for
+from se_keras.export.conversion import converting, lacking, names_of
 from se_keras.export.description import stored_properties
-from se_keras.export.exportable import Format, check_export, layers_in_text
+from se_keras.export.exportable import Format, check_export
 from se_keras.export.inference_form import float32_form
 from se_keras.export.model_ends import inputs_of, output_scores, packed
 from se_keras.export.onnx_graph import simplify
@@ -97,9 +98,9 @@ def onnx(
         FileExistsError: The file exists, and `overwrite` is False or it is not an ONNX model.
         ImportError: The extra "onnx", on JAX "onnx-jax", on Torch "onnx-torch", is not installed.
         ValueError: `path` does not end in .onnx; the model takes text or has a vocabulary, or is subclassed, not
-            built, or quantized by Keras; `class_names` do not fit the outputs; ONNX lacks an operation; the opset is
-            not supported; `data` is missing or has too few different images; or the file's outputs differ from the
-            model's.
+            built, or quantized by Keras; `class_names` do not fit the outputs; ONNX lacks an operation, or the
+            converter fails (the message names the layer); the opset is not supported; `data` is missing or has too
+            few different images; or the file's outputs differ from the model's.
     """
     path = pathlib.Path(path)
     check_export(model, path, FORMAT, dtype=dtype)
@@ -115,7 +116,11 @@ def onnx(
         raise ValueError(f"dtype='int8' needs an `opset` of at least {PER_CHANNEL}; received opset={opset}.")
     _require(route)
     feed = calibration_for(model, data) if dtype == "int8" else None
-    with steps(f"Writing {path}", 4, verbose=verbose) as advance, replacing(path, overwrite=overwrite) as target:
+    with (
+        converting(model, FORMAT.what),
+        steps(f"Writing {path}", 4, verbose=verbose) as advance,
+        replacing(path, overwrite=overwrite) as target,
+    ):
         _, deployed = float32_form(model)
         advance()
         content = _converted(deployed, target, opset)
@@ -194,12 +199,7 @@ def _check_operations(path: pathlib.Path, model: keras.Model) -> None:
     own = {function.name for function in content.functions}
     foreign = [node for node in _nodes(content.graph) if node.op_type not in own and not _is_known(node)]
     if foreign:
-        names = ", ".join(sorted({node.op_type for node in foreign}))
-        text = " ".join(f"/{node.name}/" for node in foreign)
-        raise ValueError(
-            f"ONNX has no operation for: {names}{layers_in_text(model, text)}. Replace the layer that uses them, or "
-            "make a keras.Model that begins after it."
-        )
+        raise lacking("ONNX", [node.op_type for node in foreign], model, names_of(foreign))
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

@@ -13,8 +13,9 @@ from typing import Any
 import keras
 
 from se_keras.export.calibration import calibration_for
+from se_keras.export.conversion import converting, lacking, names_of, saved_nodes
 from se_keras.export.description import stored_properties
-from se_keras.export.exportable import Format, check_export, check_suffix, layers_in_text
+from se_keras.export.exportable import Format, check_export, check_suffix
 from se_keras.export.inference_form import float32_form
 from se_keras.export.openvino_int8 import quantized_to_8_bits
 from se_keras.export.openvino_runtime import SECTION, openvino_module
@@ -69,10 +70,10 @@ def openvino(
         FileExistsError: One of the two files exists, and `overwrite` is False or it is something else.
         ImportError: The extra "openvino" is not installed.
         RuntimeError: Keras does not run on TensorFlow.
-        ValueError: `path` does not end in .xml; the model takes text or has a vocabulary, or is
-            subclassed, not built, or quantized by Keras; `class_names` do not fit the outputs; OpenVINO
-            lacks an operation; `data` is missing or has too few different images; or the outputs of the
-            files differ from the model's.
+        ValueError: `path` does not end in .xml; the model takes text or has a vocabulary, or is subclassed, not
+            built, or quantized by Keras; `class_names` do not fit the outputs; OpenVINO lacks an operation, or the
+            converter fails (the message names the layer); `data` is missing or has too few different images; or the
+            outputs of the files differ from the model's.
     """
     check_export(model, path, FORMAT, dtype=dtype)
     targets = openvino_targets(path)
@@ -80,6 +81,7 @@ def openvino(
     openvino_module("Writing an OpenVINO model")
     feed = calibration_for(model, data) if dtype == "int8" else None
     with (
+        converting(model, FORMAT.what),
         steps(f"Writing {os.fspath(path)}", 4, verbose=verbose) as advance,
         replacing_together(targets, overwrite=overwrite) as (target, weights),
         tempfile.TemporaryDirectory() as folder,
@@ -129,21 +131,9 @@ def _converted(model: keras.Model, folder: str) -> Any:
             missing = re.search(r"No conversion rule found for operations: (.*)", str(error))
             if missing is None:
                 raise
-            names = missing[1].split(", ")
-            raise ValueError(
-                f"OpenVINO has no operation for: {missing[1]}{layers_in_text(model, _nodes_of(folder, names))}. "
-                "Replace the layer that uses them, or make a keras.Model that begins after it."
-            ) from error
-
-
-def _nodes_of(folder: str, operations: Sequence[str]) -> str:
-    """Returns the names of the nodes of these operations in a SavedModel, which contain those of the layers."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    saved = saved_model_pb2.SavedModel.FromString(pathlib.Path(folder, "saved_model.pb").read_bytes())
-    functions = [function for graph in saved.meta_graphs for function in graph.graph_def.library.function]
-    nodes = [node for function in functions for node in function.node_def]
-    return " ".join(f"/{node.name}/" for node in nodes if node.op in operations)
+            operations = missing[1].split(", ")
+            nodes = saved_nodes(pathlib.Path(folder), operations)
+            raise lacking("OpenVINO", operations, model, names_of(nodes)) from error
 
 
 def _save(model: Any, path: pathlib.Path, *, in_half: bool) -> None:

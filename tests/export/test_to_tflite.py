@@ -254,7 +254,6 @@ def test_calibration_reports_what_it_saw(small):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (np.zeros((150, 32, 32, 3)), "at least 100 different images.*150 images, 1 of them different"),
         (np.random.default_rng(0).random((150, 32, 32, 3)), "0 to 255"),
         (np.full((150, 32, 32, 3), np.nan), "different"),
     ],
@@ -268,43 +267,14 @@ def test_poor_calibration_data_is_refused(data, message, small, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": "int4"}, "int8"),
-        ({"dtype": "int8"}, "needs `data`"),
         ({"input_type": "uint8"}, "Integer inputs require dtype='int8'"),
         ({"squeeze": "sum"}, "mean"),
-        ({"class_names": ["one"]}, "each of the 10 classes; received 1"),
     ],
 )
 def test_wrong_arguments(options, message, small, tmp_path):
     with pytest.raises(ValueError, match=message):
         export.tflite(small, tmp_path / "model.tflite", **options)
     assert os.listdir(tmp_path) == []
-
-
-def test_operation_outside_the_built_in_ones_is_named(tmp_path):
-    images = keras.Input((8, 8, 1))
-    model = keras.Model(images, keras.ops.erfinv(keras.ops.mean(images, axis=(1, 2, 3)) / 300))
-    with pytest.raises(ValueError, match="no built-in operation for: Erfinv"):
-        export.tflite(model, tmp_path / "model.tflite")
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.slow
-def test_existing_target_is_kept_unless_told_otherwise(small, tmp_path):
-    target = tmp_path / "model.tflite"
-    for file in (target, target.with_suffix(".json")):
-        file.write_bytes(b"precious")
-        for overwrite in (False, True):
-            with pytest.raises(FileExistsError, match=rf"{file.name}' is a file of .* Choose another path"):
-                export.tflite(small, target, overwrite=overwrite)
-        assert file.read_bytes() == b"precious"
-        file.unlink()
-    export.tflite(small, target)
-    with pytest.raises(FileExistsError, match="Pass overwrite=True to replace it"):
-        export.tflite(small, target)
-    export.tflite(small, target, overwrite=True)
-    assert target.read_bytes()[4:8] == b"TFL3"
-    assert sorted(os.listdir(tmp_path)) == ["model.json", "model.tflite"]
 
 
 def test_open_input_size_is_refused(tmp_path):
