@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import importlib
 import os
 import pathlib
@@ -141,7 +143,7 @@ def _converted(model: keras.Model, path: pathlib.Path, opset: int) -> Any:
     inputs, batch = inputs_of(model), model.inputs[0].shape[0]
     specs = [keras.InputSpec(shape=(batch, *one.shape), dtype=one.dtype, name=one.name) for one in inputs]
     signature = specs if len(specs) == 1 else [packed(model, specs)]
-    with native_output_held():
+    with native_output_held(), _garbage_collected():
         source = _for_tf2onnx(model) if keras.backend.backend() == "tensorflow" else model
         source.export(os.fspath(path), format="onnx", verbose=False, input_signature=signature, opset_version=opset)
     _check_operations(path, model)
@@ -149,6 +151,20 @@ def _converted(model: keras.Model, path: pathlib.Path, opset: int) -> Any:
     simplify(content)
     _name_ends(content.graph, [one.name for one in inputs], list(output_scores(model)))
     return content
+
+
+@contextlib.contextmanager
+def _garbage_collected() -> Iterator[None]:
+    """Collects garbage often: each of tf2onnx's optimizers copies the graph, with the weights, in circles."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()  # or Python waits until the garbage is a quarter of all objects
+    gc.set_threshold(700, 10, 1)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _for_tf2onnx(model: keras.Model) -> keras.Model:
