@@ -114,6 +114,7 @@ def pairs() -> str:
 
 def study() -> str:
     """Returns a Markdown table of the study with several seeds, and where it was made."""
+    sys.path.insert(0, os.fspath(HERE))  # where this script does not run as one
     from study_table import table as study_table
 
     found = json.loads((HERE / "study-pairs.json").read_text("utf-8"))
