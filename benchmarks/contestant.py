@@ -61,7 +61,7 @@ class Contestant:
             self.process.stdin.close()
 
 
-def answer(make: Callable[[], Callable[[], object]], *, warmups: int, settling: float = 0.0, parts: int = 1) -> None:
+def answer(make: Callable[[], Callable[[], object]], *, warmups: int, settling: float = 0.0) -> None:
     """Creates a function, then times one call of it for every line on standard input.
 
     Args:
@@ -69,7 +69,6 @@ def answer(make: Callable[[], Callable[[], object]], *, warmups: int, settling: 
         warmups: Calls before the first timed call.
         settling: Seconds before each timed call within which further calls begin. Without them, a short call would
             find the data of other contestants in the caches.
-        parts: Divisor of the seconds of a call that repeats its work.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # keeps output of libraries out of the answers
@@ -83,7 +82,7 @@ def answer(make: Callable[[], Callable[[], object]], *, warmups: int, settling: 
             run()
         started = time.perf_counter()
         run()
-        print((time.perf_counter() - started) / parts, file=answers, flush=True)
+        print(time.perf_counter() - started, file=answers, flush=True)
 
 
 def started(commands: Mapping[Name, Sequence[str | os.PathLike]]) -> dict[Name, Contestant]:

@@ -10,10 +10,10 @@ It reads one request per line, a JSON object with "do" and "task", and answers e
 - "time" answers the seconds of a call, as the mean of "calls" in a row.
 - "profile" answers the microseconds of a call on the device, by kernel.
 
-A task has "kind" (inference or training), "form" (a key of `JAX_FORMS` or `TIMM_FORMS`), "network" ("se" or "plain":
-SE-ResNet-50 or ResNet-50), "batch", and "size" (height and width of the images in pixels). Everything is computed in
-bfloat16 with images already on the device. Each inference call ends before the next begins; training steps are queued
-as in training.
+A task has "kind" (inference or training), "form" (on JAX "built" or "dense", for inference also "deployed" or "frozen";
+of timm "compiled", for inference also "graphs"), "network" ("se" or "plain": SE-ResNet-50 or ResNet-50), "batch", and
+"size" (height and width of the images in pixels). Everything is computed in bfloat16 with images already on the device.
+Each inference call ends before the next begins; training steps are queued as in training.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def jax_inference(task: dict[str, Any]) -> Run:
     model = _keras_model(task["network"], size)
     if form != "built":
         model = deploy(model)
-    if form == "products":
+    if form == "dense":
         model = pointwise_to_dense(model)
     # Convolutions compute in bfloat16; float32 kernels would be converted in every call.
     weights, others = (
@@ -80,7 +80,7 @@ def jax_inference(task: dict[str, Any]) -> Run:
     def infer(weights: Any, others: Any, images: Any) -> Any:
         return model.stateless_call(weights, others, images, training=False)[0]
 
-    if form in ("frozen", "products"):
+    if form in ("frozen", "dense"):
         # As constants, which the compiler can lay out once.
         constants = jax.tree.map(np.asarray, (weights, others))
         frozen = jax.jit(lambda images: infer(*constants, images))
@@ -98,7 +98,7 @@ def jax_training(task: dict[str, Any]) -> Run:
 
     size, batch = task["size"], task["batch"]
     model = _keras_model(task["network"], size)
-    if task["form"] == "products":
+    if task["form"] == "dense":
         model = pointwise_to_dense(model)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -173,8 +173,6 @@ def timm_training(task: dict[str, Any]) -> Run:
     return Run(run, lambda: _wait(device))
 
 
-JAX_FORMS = {"inference": ("built", "deployed", "frozen", "products"), "training": ("built", "products")}
-TIMM_FORMS = {"inference": ("compiled", "graphs"), "training": ("compiled",)}
 MAKERS: dict[tuple[str, str], Callable[[dict[str, Any]], Run]] = {
     ("jax", "inference"): jax_inference,
     ("jax", "training"): jax_training,
