@@ -55,7 +55,7 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean_keras(request: pytest.FixtureRequest) -> Iterator[None]:
+def _clean_keras() -> Iterator[None]:
     """The same random numbers, layer names, dtype policy and data format for every test, in whatever order they run."""
     import keras
 
@@ -65,8 +65,21 @@ def _clean_keras(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     keras.config.set_dtype_policy(policy)
     keras.config.set_image_data_format(layout)
-    if request.node.get_closest_marker("slow"):
-        gc.collect()  # a network refers to itself in circles, and the large ones fill the memory before Python looks
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Frees the networks of slow tests: they refer to themselves, and fill the memory before Python looks.
+
+    What outlives its file stays to the end, and is no more looked through.
+    """
+    result = yield
+    leaves_file = nextitem is None or nextitem.path != item.path
+    if leaves_file or item.get_closest_marker("slow"):
+        gc.collect()
+    if leaves_file:
+        gc.freeze()
+    return result
 
 
 @pytest.fixture

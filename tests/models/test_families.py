@@ -39,6 +39,8 @@ FAMILIES = (
 EXAMPLES = ("mobilenetv3_small_050",)
 OTHERS_LIKE = ("mobilenetv3_small_075", "tf_efficientnet_b0", "semnasnet_075", "tinynet_e")
 """Families whose blocks differ from those of an example in numbers or padding only: for `make test-all`."""
+EXPORTED = (*EXAMPLES, "regnety_002")
+"""Families that use different activations and gates: the others export the same operations."""
 TESTED = [name for name in FAMILIES if ALL or name not in OTHERS_LIKE]
 
 
@@ -166,10 +168,9 @@ INT8 = export.Limits(relative_error=0.4, top1_agreement=0.6, accuracy_drop=1.0)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES if ALL else EXPORTED, indirect=True, scope="module")
 @pytest.mark.parametrize("write", [saved_model, onnx, fp32, int8])
 def test_exports_are_verified(model, family, write, photos, tmp_path):
-    if family not in (*EXAMPLES, "regnety_002", "lcnet_050") and not ALL:
-        pytest.skip("make test-all exports every family")
     path, limits = write(model, tmp_path, photos), INT8 if write is int8 else None
     report = export.verify(path, model, data=photos, limits=limits, gpu_images=0, repeats=0, verbose=0)
     assert report.passed, str(report)

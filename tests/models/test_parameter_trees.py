@@ -8,6 +8,8 @@ import pathlib
 import pytest
 from cases import PAPER, PAPER_TESTED, networks
 
+from se_keras.catalog import known_networks
+
 FOLDER = pathlib.Path(__file__).parents[1] / "goldens" / "trees"
 
 
@@ -27,6 +29,8 @@ def test_variables_are_those_on_record(name, built):
     assert not lines, "\n".join([f"{name}: {len(lines)} variables differ", *lines[:20], command])
     assert list(network.tree) == list(golden["variables"]), f"{name}: the variables are in another order. {command}"
     assert network.trainable + network.non_trainable == golden["total"]
+    facts = known_networks()[name]
+    assert (network.trainable, network.info.total.macs) == (facts.parameters, facts.macs)
 
 
 def test_every_network_has_a_record_and_every_record_a_network():

@@ -12,6 +12,7 @@ from cases import NEWER, NEWER_QUICK, NEWER_TESTED, networks
 from formula import digest_of_shapes
 
 from se_keras import model_info
+from se_keras.catalog import known_networks
 from se_keras.models.network import Options, assemble
 from se_keras.models.registry import NETWORKS
 from se_keras.weights.convert import expected_tensors
@@ -36,6 +37,14 @@ def test_every_record_states_timms_number_of_parameters():
     records = [record for record in RECORDS.values() if record.model in TENSORS and record.classes is None]
     stated = {record.model: record.parameters for record in records}
     assert stated == {name: facts["parameters"] for name, facts in TENSORS.items()}
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_catalog_states_timms_numbers(name):
+    facts = known_networks()[name]
+    assert facts.parameters == TENSORS[name]["parameters"]
+    if facts.size == 224:
+        assert facts.macs == TENSORS[name]["macs"]
 
 
 def test_every_newer_network_is_on_record():

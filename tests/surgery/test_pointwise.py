@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from cases import smallest_size
+from cases import NEWER_QUICK, networks, smallest_size
 from keras import layers
 from rewriting import randomized, relative_difference
 
@@ -17,7 +17,9 @@ def kinds(model):
     return {layer.name: type(layer) for layer in model.layers}
 
 
-@pytest.mark.parametrize("name", ["se_resnet50", "se_resnext50", "mobilenetv3_small_050", "regnety_002"])
+@pytest.mark.parametrize(
+    "name", networks(("se_resnet50", "se_resnext50", "mobilenetv3_small_050", "regnety_002"), NEWER_QUICK)
+)
 def test_networks_compute_the_same(name):
     shape = (smallest_size(name), smallest_size(name), 3)
     model = randomized(se_keras.create_model(name, weights=None, input_shape=shape, classifier_activation=None))
