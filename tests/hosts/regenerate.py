@@ -82,7 +82,7 @@ def write_table() -> None:
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     lines = [
-        "| Network | New | Own | Folded | Hoisted | Files | Not |",
+        "| Network | New | Own | Folded | Hoisted | Files | Does not work |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     lines += [f"| {name} | {' | '.join(map(str, figures(row)))} | {faults(row)} |" for name, row in rows.items()]
