@@ -138,12 +138,12 @@ def compare(
     Args:
         expected: The reference's outputs, shape (n, classes) or any other with n rows.
         found: The file's outputs, of the same shape.
-        part: The images they belong to, with or without labels.
+        part: The images that the outputs belong to, with or without labels.
         runtime: A key of `RUNTIMES`.
         dtype: Precision of the file; logits are not recovered from integers.
         kind: Kind of outputs, a key of `se_keras.scores.SIGNATURES`. A single column of a
             probability or logit is judged as two classes.
-        greatest: The reference's largest logit, which vanishing probabilities do not reveal.
+        greatest: The reference's largest logit, which probabilities close to 0 do not reveal.
         output: Name of the output, if there are several.
 
     Returns:

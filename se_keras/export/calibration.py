@@ -32,7 +32,7 @@ class Calibration:
     feed: Feed
 
     def facts(self) -> dict[str, Any]:
-        """Returns the number of the samples and their range, for a file's description; of several inputs, by name."""
+        """Returns the number and range of the samples, for a file's description; with several inputs, by name."""
         ranges = {name: [float(values.min()), float(values.max())] for name, values in self.feed.items()}
         only = next(iter(ranges.values())) if len(ranges) == 1 else ranges
         return {"images" if "images" in ranges else "samples": rows_of(self.feed), "range": only}
@@ -48,7 +48,7 @@ class Calibration:
         return Calibration({name: images})
 
     def batches(self, size: int) -> list[dict[str, np.ndarray]]:
-        """Returns the samples in batches of one size: all complete ones, and at least one."""
+        """Returns the samples in batches of a fixed size: every complete batch, and at least one."""
         feed = self.feed if rows_of(self.feed) >= size else filled(self.feed, size)
         return [part_of(feed, start, start + size) for start in range(0, rows_of(feed) - size + 1, size)]
 
@@ -79,7 +79,7 @@ def calibrate(
     noun, more = ("images", "photos") if is_of_images(inputs) else ("samples", "samples")
     if different < least:
         raise ValueError(
-            f"Calibration needs at least {least} different {noun}, or it clips activations; received {count} {noun}, "
+            f"Calibration needs at least {least} different {noun}: fewer clip activations; received {count} {noun}, "
             f"{different} of them different. Pass more {more} like those the model will see."
         )
     if not all(np.isfinite(values).all() for values in feed.values()):
@@ -90,7 +90,7 @@ def calibrate(
 
 
 def check_data(dtype: str, data: Any) -> None:
-    """Rejects the lack of images for a precision that is calibrated.
+    """Checks that a precision that needs calibration comes with data.
 
     Args:
         dtype: The precision, for the message.
@@ -126,7 +126,7 @@ def calibration_for(model: keras.Model, data: Any) -> Feed:
 
 
 def check_fixed(inputs: Sequence[Input], model_name: str, what: str) -> None:
-    """Rejects inputs of any size.
+    """Rejects inputs without a fixed size.
 
     Args:
         inputs: The inputs of the model.
@@ -134,11 +134,11 @@ def check_fixed(inputs: Sequence[Input], model_name: str, what: str) -> None:
         what: What needs a fixed size, as the start of a sentence.
 
     Raises:
-        ValueError: An input has dimensions of any size.
+        ValueError: A dimension of an input has no fixed size.
     """
     for one in inputs:
         if None in one.shape:
-            size = "an `input_shape` that states height and width" if one.kind == IMAGE else "a keras.Input of one size"
+            size = "an `input_shape` that states height and width" if one.kind == IMAGE else "a fixed-size keras.Input"
             raise ValueError(
                 f"{what} needs a fixed input size; the input {one.name!r} of {model_name!r} is {one.shape}. Build the "
                 f"model with {size}, and load the weights into it."

@@ -1,4 +1,4 @@
-"""Errors of converters, in one form for all formats: one line with the format, and the layer where it can be found."""
+"""Errors of converters, in one form for all formats: one line with the format and, if it is known, the layer."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def names_of(nodes: Iterable[Any]) -> str:
 
 
 def saved_functions(folder: pathlib.Path) -> list[Any]:
-    """Returns the functions in a SavedModel, which contain all that it computes."""
+    """Returns the functions in a SavedModel, which contain everything that it computes."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
@@ -95,14 +95,14 @@ def saved_nodes(folder: pathlib.Path, operations: Iterable[str]) -> list[Any]:
 
 
 def _is_own(error: Exception) -> bool:
-    """Returns whether this package raised an error, in one line that says what is wrong."""
+    """Returns whether this package raised an error, with a message of one line that says what is wrong."""
     is_stated = isinstance(error, (ValueError, RuntimeError)) and "\n" not in str(error)
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return is_stated and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]
 
 
 def _failing_layer(error: Exception) -> keras.layers.Layer | None:
-    """Returns the innermost layer of a user whose code raised an error; Keras takes its own out of the traceback."""
+    """Returns the innermost user-defined layer whose code raised an error; Keras removes its own from the traceback."""
     callers = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
     layers = [one for one in callers if isinstance(one, keras.layers.Layer) and not isinstance(one, keras.Model)]
     return layers[-1] if layers else None

@@ -1,4 +1,4 @@
-"""What an export stores about itself for the programs that use it."""
+"""The facts that an export stores about itself for the programs that use it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def input_facts(inputs: Sequence[Input], preprocessing: Preprocessing | None) ->
 
 
 def output_facts(scores: dict[str, Scores]) -> str | dict[str, str]:
-    """Returns the kind of a single output, a key of `se_keras.scores.SIGNATURES`; of several, a dictionary by name."""
+    """Returns the kind of a single output, a key of `se_keras.scores.SIGNATURES`; for several, a dictionary by name."""
     kinds = {name: one.kind for name, one in scores.items()}
     return kinds if len(kinds) > 1 else next(iter(kinds.values()))
 
@@ -51,7 +51,7 @@ def stored_properties(model: keras.Model, dtype: str, class_names: Sequence[str]
         class_names: Class names in the order of the outputs. None: the model's own.
 
     Returns:
-        Text by name: "model", "dtype", "output" (a key of `se_keras.scores.SIGNATURES`; of several, a JSON dictionary),
+        Text by name: "model", "dtype", "output" (a key of `se_keras.scores.SIGNATURES`; for several, JSON by name),
         "input" (JSON, as in `input_facts`, with the range of images), and "class_names" (a JSON list) if there are any.
 
     Raises:

@@ -65,7 +65,7 @@ def check_export(model: keras.Model, path: str | os.PathLike, form: Format, *, d
         dtype: The precision.
 
     Raises:
-        RuntimeError: Keras runs on another backend than the format needs.
+        RuntimeError: Keras does not run on the backend that the format needs.
         ValueError: `path` has another suffix; the precision is unknown; the model is subclassed, or has no input shape
             yet; an output has no axis of samples; or the model takes text or uses a vocabulary, and the format does
             not. The message names the layer, input, or output.
@@ -102,7 +102,7 @@ def _check_rows(model: keras.Model, what: str) -> None:
     if numbers:
         raise ValueError(
             f"{what} needs outputs with one row per sample; output {numbers[0]} of {model.name!r} is one number for "
-            "all samples. Leave out the first axis where you reduce, as in axis=(1, 2)."
+            "all samples. Do not reduce over the first axis: pass, for example, axis=(1, 2)."
         )
 
 

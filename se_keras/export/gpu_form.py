@@ -1,4 +1,4 @@
-"""Rewrites of operations that GPUs compute wrongly: the same values, and about the same time on CPUs.
+"""Rewrites of operations that GPUs compute incorrectly; values stay the same, and time on CPUs about the same.
 
 Both faults occur with LiteRT 2.3 through WebGPU; docs/exports-on-a-gpu.md has the evidence.
 """

@@ -1,4 +1,4 @@
-"""Headroom of every squeeze below the largest number of half precision.
+"""Headroom of every squeeze below the largest half-precision number.
 
 A GPU sums the positions of a map in half precision, regardless of the file, and a sum above 65,504 becomes infinite.
 The mean may still be small: the intermediate sum overflows.
@@ -42,7 +42,7 @@ class Headroom:
 
     @property
     def ratio(self) -> float:
-        """Returns how many times larger the sum could be; below 1 it overflows."""
+        """Returns how many times larger the sum could be; below 1, it overflows."""
         return LARGEST_HALF / self.largest_sum if self.largest_sum > 0 else float("inf")
 
 

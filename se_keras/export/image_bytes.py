@@ -51,7 +51,7 @@ def prepared_images(contents: Any, prepare: Callable[[Any], Any]) -> tuple[Any, 
         prepare: Converts the bytes of one file that passes `header_fault` to a tensor of fixed shape.
 
     Returns:
-        The images, with zeros for a file that cannot be decoded; and for each the reason, or "".
+        The images, with zeros for a file that cannot be decoded; and for each file the reason, or "".
     """
     import tensorflow as tf
 
@@ -100,7 +100,7 @@ def decoded(contents: Any) -> Any:
 
     image = tf.cond(
         is_kind(contents, "JPEG"),
-        # The fast transform, TensorFlow's default, is off by several levels from other decoders.
+        # The fast transform, TensorFlow's default, differs from other decoders by several levels.
         lambda: tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"),
         lambda: tf.io.decode_image(_one_frame(contents), channels=3, expand_animations=False),
     )

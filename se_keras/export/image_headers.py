@@ -119,8 +119,8 @@ def first_frame(contents: Any) -> Any:
         contents: Scalar string tensor: the bytes of a GIF.
 
     Returns:
-        int32 tensor of shape (2,): positions of its descriptor and after its last byte; the length of the file twice
-        if there is no frame.
+        int32 tensor of shape (2,): the positions of its descriptor and after its last byte; both are the length of the
+        file if there is no frame.
     """
     import tensorflow as tf
 

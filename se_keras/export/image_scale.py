@@ -17,10 +17,10 @@ UNSCALED = 1 / 255  # the `std` with which `ImagePreprocessing` only subtracts t
 
 
 def scale_in_kernel(graph: Graph) -> Graph:
-    """Divides the kernel of the first convolution by the standard deviation of the pixels instead of every pixel.
+    """Divides the kernel of the first convolution, not every pixel, by the standard deviation of the pixels.
 
     Padding with zeros is not affected, because the mean is still subtracted before it. A multiplication of a map of
-    three channels cannot be vectorized well: it takes a thirtieth of the time of MobileNetV3-Large in LiteRT.
+    three channels cannot be vectorized well: it accounts for a thirtieth of the time of MobileNetV3-Large in LiteRT.
 
     Args:
         graph: The graph, with batch normalization folded.
@@ -37,7 +37,7 @@ def scale_in_kernel(graph: Graph) -> Graph:
 
 
 def _reader(graph: Graph, call: Call) -> Call | None:
-    """Returns the convolution that alone reads the normalized and perhaps padded image; None if there is none."""
+    """Returns the convolution that is the only reader of the normalized, perhaps padded image, or None."""
     reader = graph.sole_taker(call.outputs[0])
     while reader is not None and type(reader.operation) is layers.ZeroPadding2D:
         reader = graph.sole_taker(reader.outputs[0])

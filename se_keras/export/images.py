@@ -41,7 +41,7 @@ def real_images(
         shape: Height, width, and channels of the model's input.
         record: How to resize and crop photos.
         most: Maximum number of images, at least 1; they are sampled evenly from a folder.
-        class_names: The model's class names. Subfolders of the same names have the labels of these, in any order.
+        class_names: The model's class names. Subfolders with these names, in any order, get their labels.
 
     Returns:
         The images, and labels if known. Files in a folder that cannot be read are skipped and listed.
@@ -172,7 +172,7 @@ def _from_batches(data: Iterable[Any], most: int) -> tuple[np.ndarray, list[int]
 
 
 def check_label_count(labels: Sequence[int] | None, count: int, *, unit: str = "image") -> None:
-    """Rejects labels of which there are not as many as samples.
+    """Rejects labels unless there is one per sample.
 
     Args:
         labels: The labels, or None.

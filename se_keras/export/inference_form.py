@@ -63,8 +63,8 @@ def in_single_precision(model: keras.Model) -> keras.Model:
         model: A functional or sequential model.
 
     Returns:
-        A copy in float32; the model itself if no layer computes in half precision, or Keras quantized one, whose
-        outputs would differ in float32.
+        A copy in float32; the model itself if no layer computes in half precision, or if Keras quantized one, because
+        its outputs would differ in float32.
 
     Raises:
         ValueError: A layer cannot be copied. The message names it.
@@ -95,7 +95,7 @@ def float32_form(model: keras.Model, *passes: Pass) -> tuple[Graph, keras.Model]
 
 
 def rewritten(graph: Graph, *passes: Pass) -> Graph:
-    """Returns the deployed form of a graph, with the scale of images in a kernel, after further passes."""
+    """Returns the deployed form of a graph, with the scale of images moved into a kernel, after further passes."""
     graph, _ = deployed(graph)
     return functools.reduce(lambda graph, one: one(graph), (scale_in_kernel, *passes), graph)
 

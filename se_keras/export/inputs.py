@@ -61,7 +61,7 @@ class Input:
 
 
 def input_of_file(name: str, shape: Sequence[int | None], dtype: str) -> Input:
-    """Returns the record of an input of which a file states no more than this.
+    """Returns the record of an input about which a file states only its name, shape, and dtype.
 
     Args:
         name: Its name.
@@ -77,7 +77,7 @@ def input_of_file(name: str, shape: Sequence[int | None], dtype: str) -> Input:
 
 
 def takes_text(inputs: Sequence[Input]) -> bool:
-    """Returns whether any input is text, of which no values can be drawn."""
+    """Returns whether any input is text, for which no values can be drawn."""
     return any(one.dtype == "string" for one in inputs)
 
 
@@ -149,7 +149,7 @@ def part_of(feed: Feed, start: int, stop: int | None = None) -> dict[str, np.nda
 
 
 def rows_at(feed: Feed, places: Sequence[int]) -> dict[str, np.ndarray]:
-    """Returns the samples at these places of each input."""
+    """Returns the samples at these indices of each input."""
     return {name: values[list(places)] for name, values in feed.items()}
 
 

@@ -298,7 +298,7 @@ def _edgetpu(graph: TFLiteGraph) -> Iterator[Refusal]:
         if operation.name in RIM and _touches_rim(operation, graph):
             continue
         if operation.custom or operation.name not in EDGETPU_OPERATIONS:
-            yield Refusal("edgetpu", operation.name, "is not one of its operations and would run on the CPU")
+            yield Refusal("edgetpu", operation.name, "is not an operation of Edge TPUs and would run on the CPU")
         elif any(tensor.dtype not in INTEGERS for tensor in operation.activations()):
             yield Refusal("edgetpu", operation.name, "does not compute on 8-bit integers")
         elif _is_grouped(operation):

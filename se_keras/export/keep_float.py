@@ -21,9 +21,9 @@ from se_keras.export.tflite_runtime import TFLiteRunner
 
 AUTO = "auto"
 FASTER_IN_FLOAT = ("HARD_SWISH",)
-"""LiteRT's fast kernels for CPUs, XNNPACK, lack the 8-bit form, so the file would fall apart into pieces, with slow
-kernels between them. They have the form in float, and the conversions around it."""
-LARGEST_SHARE = 0.25  # of the tensors: with more in float, a file of 16-bit weights is the better one
+"""LiteRT's fast kernels for CPUs, XNNPACK, lack the 8-bit form, so the file would be split into pieces, with slow
+kernels between them. They have the float form, and the conversions around it."""
+LARGEST_SHARE = 0.25  # of the tensors: with more in float, a file with 16-bit weights is better
 LOSS_IMAGES = 32
 
 Quantize = Callable[[Sequence[str]], bytes]
@@ -39,8 +39,8 @@ def names_to_keep(
         keep_float: None; names of layers or tensors, where an empty sequence leaves nothing in float; or "auto": as few
             tensors as possible, and none if the integer file agrees with the float file on the images.
         batches: The inputs, in batches of the file's size.
-        quantize: A function from names of tensors to the content of the file whose operations that compute them stay
-            in float.
+        quantize: A function from names of tensors to the content of a quantized file in which the operations that
+            compute them stay in float.
 
     Returns:
         The names of the tensors that these operations compute.

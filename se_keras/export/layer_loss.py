@@ -1,9 +1,9 @@
-"""Loss of each operation of an integer `.tflite` file against the same graph in float.
+"""Loss of each operation of an integer `.tflite` file, compared with the same graph in float.
 
 The operations of both files are paired by the names of the tensors that they compute. Each is measured twice: within
 the network, where it also passes on the losses before it, and alone, with the same inputs in both files. For the
 second, the float graph is cut apart: every operation reads inputs of its own. The ratio of a tensor is that of its
-median channel: where one channel with huge values leaves no room for the others, the sum over all hides their loss.
+median channel: where one channel with huge values leaves no room for the others, a sum over all would hide their loss.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LayerLoss:
         operation: Its name in the schema, such as "CONV_2D".
         alone: Signal-to-noise ratio of its output in decibels, in the median channel, given the inputs that it has in
             the file: what this operation loses. Infinite without any loss.
-        within: The same against the float form with its own inputs: what all operations so far have lost.
+        within: The same, compared with the float form on its own inputs: what all operations so far have lost.
         place: Its index among the operations of the float form, in execution order.
     """
 
@@ -127,7 +127,7 @@ def _tensors(operation: Operation) -> tuple[Any, ...]:
 
 
 def _partners(graph: TFLiteGraph, names: dict[str, int]) -> dict[int, int]:
-    """Returns the float tensor with the meaning of each of the file's; at its rim, two tensors have the same."""
+    """Returns the float tensor with the meaning of each tensor of the file; at its rim, two share a meaning."""
     found = {
         tensor.index: names[tensor.name]
         for operation in graph.operations
@@ -164,7 +164,7 @@ def _is_same(operation: Operation, other: Operation) -> bool:
 def _powers(
     path: str | os.PathLike, float_path: str | os.PathLike, pairs: Sequence[_Pair], feed: Feed
 ) -> list[np.ndarray]:
-    """Returns the power of signal and noise of each pair alone and within the network, shapes (2, 2, channels)."""
+    """Returns the power of signal and noise of each pair, alone and within the network, shapes (2, 2, channels)."""
     model = read_model(pathlib.Path(float_path).read_bytes())
     feeds = _cut_apart(model, {pair.place for pair in pairs})
     with tempfile.TemporaryDirectory() as folder:
@@ -189,7 +189,7 @@ def _powers(
 
 
 class _Observed:
-    """A file of which every tensor can be read after a run."""
+    """A file whose tensors can all be read after a run."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.runner = TFLiteRunner(path, threads=os.cpu_count() or 1, kernels="reference")

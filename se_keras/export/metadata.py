@@ -20,7 +20,7 @@ from se_keras.export.tensorflow_internals import schema_module
 from se_keras.export.tflite_file import damage_reported, packed, read_model
 
 ENTRY = b"TFLITE_METADATA"
-PARSER_VERSION = "1.0.0"  # the first version of the schema, which has all fields written here
+PARSER_VERSION = "1.0.0"  # the first version of the schema; it has all fields written here
 AXIS_LABELS, VALUE_LABELS = 2, 3  # kinds of an associated file: names of the columns; of 0 and 1 in a single column
 COLOR_SPACES = {3: 1, 1: 2}  # RGB and gray, by channels
 FLOAT32, UINT8, INT16, INT8 = 0, 3, 7, 9  # of a tensor's type
@@ -144,7 +144,7 @@ def _split(model: bytes) -> tuple[bytes, dict[str, bytes]]:
 
 
 def _statement_buffer(model: Any) -> Any:
-    """Returns the buffer of the metadata in a model, or None."""
+    """Returns the buffer that holds the metadata of a model, or None."""
     entry = next((entry for entry in model.metadata or () if entry.name == ENTRY), None)
     return None if entry is None else model.buffers[entry.buffer]
 

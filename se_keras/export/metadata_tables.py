@@ -1,8 +1,8 @@
 """Reading and writing of the tables of TFLite Metadata, by field name.
 
 The binary form has no names: a field is a number in its table. `TABLES` maps the numbers to names, for both reading
-and writing. Schema: tensorflow/tflite-support, metadata_schema.fbs, whose generated code no package that LiteRT needs
-contains.
+and writing. Schema: tensorflow/tflite-support, metadata_schema.fbs. No package that LiteRT needs contains its generated
+code.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def read(content: bytes) -> dict[str, Any]:
         content: A flatbuffer whose root is a "ModelMetadata".
 
     Returns:
-        The fields that it has. Tables are dictionaries, unions pairs of a table's name and its dictionary, and vectors
-        lists or, of numbers, arrays.
+        The fields that it has. Tables are dictionaries, unions pairs of a table's name and its dictionary, vectors of
+        numbers arrays, and other vectors lists.
 
     Raises:
         struct.error, ValueError: The content is damaged.

@@ -73,7 +73,7 @@ def main_scores(scores: dict[str, Scores]) -> Scores:
         scores: As from `output_scores`.
 
     Returns:
-        Those of a single output, or of the only classifier among several; else of kind "output" without classes.
+        Those of a single output, or of the only classifier among several; otherwise kind "output", without classes.
     """
     found = list(scores.values())
     if len(found) > 1:
@@ -82,7 +82,7 @@ def main_scores(scores: dict[str, Scores]) -> Scores:
 
 
 def packed(model: keras.Model, values: Sequence[Any]) -> Any:
-    """Returns values in the order of a model's inputs in the structure that the model is called with."""
+    """Returns values, given in the order of a model's inputs, in the structure that the model is called with."""
     return keras.tree.pack_sequence_as(_structure(model), list(values))
 
 
@@ -107,7 +107,7 @@ def _structure(model: keras.Model) -> Any:
 
 
 def _names(structure: Any, own: Sequence[str], word: str) -> list[str]:
-    """Returns one name per tensor, each once, in characters that all formats allow."""
+    """Returns one unique name per tensor, in characters that all formats allow."""
     is_dictionary = isinstance(structure, dict) and not any(isinstance(one, dict) for one in structure.values())
     keys = keras.tree.flatten({key: key for key in structure}) if is_dictionary else list(own)
     given = keys if len(keys) == len(own) else list(own)

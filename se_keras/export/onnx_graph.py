@@ -1,6 +1,6 @@
 """Rewrites of an ONNX graph that spare ONNX Runtime work, each with the same outputs.
 
-They take out what converters from channels-last graphs leave behind, and what ONNX Runtime's own optimizer keeps.
+They remove what converters from channels-last graphs leave behind and ONNX Runtime's own optimizer keeps.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _View:
         return "", np.nan
 
     def remove(self, node: Any) -> None:
-        """Removes a node whose first input takes the place of its output."""
+        """Removes a node; its first input takes the place of its output."""
         (output,) = node.output
         for other in self.graph.node:
             other.input[:] = [node.input[0] if name == output else name for name in other.input]
@@ -70,7 +70,7 @@ class _View:
 
 
 def _shapes(graph: Any) -> dict[str, list[int]]:
-    """Returns the shapes of tensors whose rank is known, with -1 for sizes that are not."""
+    """Returns the shapes of tensors whose rank is known, with -1 for unknown sizes."""
     return {
         value.name: [size.dim_value if size.HasField("dim_value") else -1 for size in value.type.tensor_type.shape.dim]
         for value in (*graph.value_info, *graph.input)

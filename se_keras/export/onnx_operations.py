@@ -13,14 +13,14 @@ LEAST_OPSET = 9  # of what the operations are written in
 
 
 def add_operations() -> None:
-    """Makes tf2onnx convert what Keras' exact GELU, CELU, `argmax`, `expm1`, and `log1p` compute."""
+    """Makes tf2onnx convert the operations in Keras' exact GELU, CELU, `argmax`, `expm1`, and `log1p`."""
     handler = importlib.import_module("tf2onnx.handler")
     for name, convert in CONVERSIONS.items():
         handler.tf_op(name).register_compat_handler(convert, version=LEAST_OPSET)
 
 
 class _Writer:
-    """Writes the operations that replace a node, which have its shape."""
+    """A writer of the operations that replace a node; their results have its shape."""
 
     def __init__(self, graph: Any, node: Any) -> None:
         self.graph, self.name = graph, node.name
@@ -61,7 +61,7 @@ def _log1p(graph: Any, node: Any, **_: Any) -> None:
 
 
 def _bits(graph: Any, node: Any, **_: Any) -> None:
-    """Converts a read of the bits of floats where only the sign is used, which also minus zero has."""
+    """Converts a read of the bits of floats of which only the sign is used; even minus zero has one."""
     types = importlib.import_module("onnx").TensorProto
     if not _gives_the_sign_alone(graph, node):
         return

@@ -19,7 +19,7 @@ from se_keras.export.onnx_ranges import onnx_ranges
 from se_keras.export.ranges import Range, closest, compared
 
 COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-KEPT_IN_FLOAT = ("Softmax",)  # of the answers, where a step of 8 bits is 0.4 %
+KEPT_IN_FLOAT = ("Softmax",)  # of the outputs, where a step of 8 bits is 0.4%
 
 
 def optimized(path: str | os.PathLike) -> Any:
@@ -60,7 +60,7 @@ def in_half_precision(model: Any) -> Any:
         model: An `onnx.ModelProto`.
 
     Returns:
-        A new one.
+        A new model.
     """
     module = importlib.import_module("onnxruntime.transformers.float16")
     return module.convert_float_to_float16(model, keep_io_types=True)
@@ -78,7 +78,8 @@ def in_8_bits(model: Any, feed: Feed) -> Any:
         feed: Values of its inputs by their names, for the ranges of activations.
 
     Returns:
-        A new model with pairs of QuantizeLinear and DequantizeLinear: that whose outputs are closest to the model's.
+        A new model with pairs of QuantizeLinear and DequantizeLinear: the candidate whose outputs are closest to the
+        model's.
     """
     model = importlib.import_module("onnx").shape_inference.infer_shapes(model)
     results = [_quantized(model, feed, ranges) for ranges in onnx_ranges(model, feed)]

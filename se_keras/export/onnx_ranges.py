@@ -30,8 +30,8 @@ def onnx_ranges(model: Any, feed: Feed) -> list[dict[str, Range]]:
 
     Returns:
         Both choices of the range of each float tensor that is an input or computed, by its name; one if they are the
-        same. Inputs, and what an output is computed from, keep the range of all values: if clipped, two outputs could
-        become the same.
+        same. Inputs, and tensors that an output is computed from, keep the range of all values: if clipped, two outputs
+        could become equal.
     """
     float32 = importlib.import_module("onnx").TensorProto.FLOAT
     computed = {name for node in model.graph.node for name in node.output}  # converters describe others as well

@@ -20,7 +20,7 @@ def quantized_to_8_bits(model: Any, feed: Feed) -> Any:
 
     NNCF's defaults lose more on networks with SE: it corrects biases from the means of each layer, and cuts the ranges
     of activations at the mean of the extremes. Its symmetric ranges waste half of the steps on the negative values of a
-    hard swish, of which there are few.
+    hard swish, which are few.
 
     Args:
         model: An `openvino.Model` in float; operations that OpenVINO has in one piece are joined in place.
@@ -55,15 +55,15 @@ def quantized_to_8_bits(model: Any, feed: Feed) -> Any:
 def _join_operations(model: Any) -> None:
     """Joins operations that OpenVINO has in one piece, such as those of a hard swish, which NNCF would quantize apart.
 
-    OpenVINO does so itself when it compiles a model, but finds them no longer when they are quantized. Only
-    `openvino.convert_model`, which sends statistics of its use to the makers of OpenVINO, does it in public.
+    OpenVINO does so itself when it compiles a model, but no longer finds them once they are quantized. Only
+    `openvino.convert_model`, which sends usage statistics to the makers of OpenVINO, does it through a public function.
     """
     transformations = importlib.import_module("openvino._offline_transformations")
     transformations.apply_moc_transformations(model, cf=False, smart_reshape=False)
 
 
 def _nncf() -> Any:
-    """Imports NNCF without its statistics of use, which it sends to its makers unless this variable is set."""
+    """Imports NNCF without its usage statistics, which it sends to its makers unless this variable is set."""
     is_set = "NNCF_CI" in os.environ
     if "nncf" not in sys.modules:
         os.environ.setdefault("NNCF_CI", "1")

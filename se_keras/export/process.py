@@ -32,7 +32,7 @@ TIMED_SIZE = 224  # of dimensions of any size
 
 
 class RuntimeRefusedError(RuntimeError):
-    """A runtime's refusal to open or run a model, or its crash on it; the message quotes the runtime."""
+    """A runtime's refusal to open or run a model, or a crash in doing so; the message quotes the runtime."""
 
 
 class Worker:

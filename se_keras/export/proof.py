@@ -1,4 +1,4 @@
-"""Proof of a written file: it runs in its own runtime, and must match its model, before it gets its name."""
+"""Proof of a written file: it runs in its own runtime and must match its model before it is moved to its path."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from se_keras.export.model_ends import answers_of, inputs_of, output_scores
 from se_keras.export.runtime import RUNTIMES, Runner, format_of, open_runner
 
 FEW = 8  # samples like those the model will see
-PART = 2  # of them at a time, whose maps are in memory together
+PART = 2  # of them at a time: their maps are in memory together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ def check_file(
 def _how(found: np.ndarray, expected: np.ndarray, difference: float, tolerance: Tolerance) -> str:
     if found.shape != expected.shape:
         return f"have the shape {found.shape} instead of {expected.shape}"
-    return f"differ by {difference:.2g} of their size; at most {tolerance.most:.2g} is allowed"
+    return f"differ by {difference:.2g} of their norm; at most {tolerance.most:.2g} is allowed"
 
 
 def _found(runner: Runner, names: Sequence[str], feed: Feed) -> list[np.ndarray]:
@@ -104,7 +104,7 @@ def _is_tolerated(difference: float, model: keras.Model, feed: Feed, tolerance: 
 
 
 def _distance(found: np.ndarray, expected: np.ndarray, step: float = 0.0) -> float:
-    """Returns the norm of differences above `step`, divided by that of what is expected; NaN if shapes differ."""
+    """Returns the norm of the differences above `step`, divided by the norm of `expected`; NaN if shapes differ."""
     if found.shape != expected.shape:
         return float("nan")
     tiny = float(np.finfo("float32").tiny)
@@ -113,7 +113,7 @@ def _distance(found: np.ndarray, expected: np.ndarray, step: float = 0.0) -> flo
 
 
 def _answers(model: keras.Model, feed: Feed) -> list[np.ndarray]:
-    # A random generator in the model must go on as if nothing had been exported.
+    # A random generator in the model must continue as if nothing had been exported.
     states = [(variable, keras.ops.convert_to_numpy(variable).copy()) for variable in model.non_trainable_variables]
     parts = [part_of(feed, start, start + PART) for start in range(0, rows_of(feed), PART)]
     answers = zip(*(answers_of(model, part) for part in parts), strict=True)

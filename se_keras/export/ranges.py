@@ -1,12 +1,12 @@
-"""Ranges of 8-bit tensors: that of all values, and that in which images lose least.
+"""Ranges of 8-bit tensors: the range of all values, and the range in which images lose least.
 
 The range of all values spares none of them, but a few images, or a few channels, may reach far beyond all others, and
 then the steps are too coarse for the rest. In MobileNetV3-Small, a typical image fills a tenth of such a range. The
 range in which images lose least cuts off values where the steps of the others become so much finer that the mean error
 of an image, relative to its own signal, falls.
 
-Trained networks lose much less with the second, but some, above all untrained ones, answer worse. Which of the two a
-network gets is therefore measured: the ranges with which its outputs have the smaller squared error.
+Trained networks lose much less with the second, but some, above all untrained ones, lose more. The choice is
+therefore measured: a network gets the ranges with which its outputs have the smaller squared error.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Observed:
     def best_range(self, response: Response = identity) -> Range:
         """Returns the range in which images lose least, as `best_range` does; that of all values for vectors.
 
-        Cut off, a value of a table or of a few features is lost, whereas a map has many others.
+        A clipped value of a table or of a few features is lost, whereas a map has many others.
 
         Args:
             response: As in `best_range`.
@@ -108,8 +108,8 @@ def best_range(values: np.ndarray, low: float, high: float, *, response: Respons
         values: A sample of the values of each image, shape (images, n).
         low: The smallest value.
         high: The largest value.
-        response: The function through which the tensor is read; the error is that of its result. What it does not
-            show needs no steps: below -3, a hard swish is 0.
+        response: The function through which the tensor is read; the error is that of its result. Values that it
+            does not distinguish need no steps: below -3, a hard swish is 0.
 
     Returns:
         The smallest and largest value of a range that contains 0.
@@ -132,7 +132,7 @@ def compared(count: int, rows: int = 1) -> list[int]:
         rows: Number of samples per batch.
 
     Returns:
-        The places of batches with at least `COMPARED` samples, spread over all, or as many as there are.
+        The indices of batches with at least `COMPARED` samples, spread over all batches, or of all if there are fewer.
     """
     return np.linspace(0, count - 1, min(count, -(-COMPARED // rows))).astype(int).tolist()
 
@@ -150,7 +150,7 @@ def closest(
         expected: A function that returns the outputs in float on the same samples; called only for several candidates.
 
     Returns:
-        The candidate; the first of equals.
+        The candidate; the first one in case of a tie.
     """
     if len(candidates) == 1:
         return candidates[0]

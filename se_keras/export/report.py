@@ -123,8 +123,8 @@ class Report:
         for entry in self.headrooms:
             if entry.ratio < least:
                 yield (
-                    f"{short_name(entry.name)}: its sum must stay {least:g} times below 65,504, the largest "
-                    f"half-precision number; it reaches {entry.largest_sum:,.0f}. Export with squeeze='staged'."
+                    f"{short_name(entry.name)}: {least:g} times its sum must stay below 65,504, the largest "
+                    f"half-precision number; the sum reaches {entry.largest_sum:,.0f}. Export with squeeze='staged'."
                 )
 
     def to_dict(self) -> dict[str, Any]:

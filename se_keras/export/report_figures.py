@@ -1,4 +1,4 @@
-"""Files of a report on an export: JSON, Markdown, and figures that say more than its tables.
+"""Files of a report on an export: JSON, Markdown, and figures that show more than its tables.
 
 The figures show where the outputs differ, how close the squeezes are to the limit of half precision, which operations
 lose much in 8 bits, and how steady the time is.
@@ -215,7 +215,7 @@ def draw_headroom(report: Report) -> Any:
     for place, entry in zip(places, entries, strict=True):
         text = f" {entry.ratio:.2g} " if entry.ratio < 10 else f" {entry.ratio:,.0f} "
         ax.text(entry.ratio, place, text, va="center", ha="left" if entry.ratio > 1 else "right", fontsize="x-small")
-    ax.set_xlabel("65,504 divided by the largest sum (below 1 it overflows)")
+    ax.set_xlabel("65,504 divided by the largest sum (below 1, it overflows)")
     ax.set_title(f"Half-precision headroom of the squeezes\n{_what(report)}", fontsize=11)
     ax.grid(alpha=0.3, axis="x")
     return figure

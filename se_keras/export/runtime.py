@@ -90,7 +90,7 @@ class Runner(abc.ABC):
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """Returns the shape of the first input: (batch, height, width, channels) for images; None for any size."""
+        """Returns the shape of the first input: (batch, height, width, channels) for images; None for unknown sizes."""
         return (self.batch, *self.inputs[0].shape)
 
     @property
@@ -166,7 +166,7 @@ class SavedModelRunner(Runner):
                 self.loaded = tf.saved_model.load(os.fspath(path))
         except MemoryError:
             raise
-        except Exception as error:  # TensorFlow raises whatever it meets: OpError, IndexError, KeyError, ...
+        except Exception as error:  # TensorFlow may raise anything: OpError, IndexError, KeyError, ...
             raise ValueError(
                 f"The SavedModel {os.fspath(path)!r} cannot be loaded; it is damaged, or files are missing from its "
                 f"folder: {' '.join(str(error).split())[:300]}"
@@ -281,7 +281,7 @@ def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads:
     Args:
         path: The file or folder.
         runtime: A key of `RUNTIMES`. Default: the file's own; for `.tflite` that is the CPU.
-        threads: CPU threads, at least 1. Has no effect on TensorFlow, whose threads belong to its process.
+        threads: CPU threads, at least 1. No effect on TensorFlow, whose threads belong to its process.
 
     Returns:
         A runner.

@@ -116,7 +116,7 @@ def _of_onnx(path: str | os.PathLike) -> Structure:
         operations=dict(collections.Counter(names).most_common()),
         opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None),
         refusals=tuple(
-            Refusal("cpu", name, "is not an operation of ONNX itself", count) for name, count in foreign.items()
+            Refusal("cpu", name, "is not a standard ONNX operation", count) for name, count in foreign.items()
         ),
     )
 
@@ -171,7 +171,7 @@ def _of_saved_model(path: str | os.PathLike) -> Structure:
     )
 
 
-# Operations of a SavedModel that compute, over all of its functions; the others are bookkeeping.
+# Operations of a SavedModel that compute, in any of its functions; the others are bookkeeping.
 _COMPUTING = """
     Add AddV2 AvgPool BatchMatMulV2 BiasAdd Conv2D ConcatV2 DepthwiseConv2dNative FusedBatchNormV3 MatMul MaxPool
     Mean Mul Pad PadV2 Relu Relu6 Sigmoid Softmax Sub Tanh Transpose"""

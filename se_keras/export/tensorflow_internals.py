@@ -45,8 +45,8 @@ def for_converter(batch: Mapping[str, np.ndarray]) -> Any:
         batch: The value of each input by its name.
 
     Returns:
-        A list for a single input. Several go by name, because the converter orders them as it likes; it then makes an
-        interpreter, which warns of its end.
+        A list for a single input. Several are passed by name, because the converter chooses their order; it then makes
+        an interpreter, which warns of its deprecation.
     """
     if len(batch) == 1:
         return list(batch.values())
@@ -74,8 +74,8 @@ def quantized_to_8_bits(content: bytes, **options: Any) -> bytes:
 def self_contained(function: Callable[..., Any], signature: Sequence[Any]) -> Callable[..., Any]:
     """Returns a function whose graph contains the values of variables and of all other tensors that it reads.
 
-    Converters go through this step, TensorFlow's own among them, but it has no public name. What was to be compiled by
-    XLA, as Keras' grouped convolutions are, becomes ordinary operations.
+    Converters, including TensorFlow's own, go through this step, but it has no public name. Code to be compiled by XLA,
+    as Keras' grouped convolutions are, becomes ordinary operations.
 
     Args:
         function: A function of tensors.

@@ -20,7 +20,7 @@ def quantized_file(
     Args:
         ranged: The file.
         batches: The inputs in batches of the file's size, as in `with_ranges`.
-        input_type: The type of inputs and outputs: "float32", "uint8", or "int8".
+        input_type: The dtype of inputs and outputs: "float32", "uint8", or "int8".
         keep_float: As in `export.tflite`.
 
     Returns:

@@ -45,10 +45,10 @@ class Ranged(NamedTuple):
 
 
 def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lambda: None) -> Ranged:
-    """Records the range of each tensor in a float `.tflite` file: of all values, and that in which images lose least.
+    """Records the range of all values, and that in which images lose least, of each tensor in a float `.tflite` file.
 
-    Inputs, outputs, and what an output is computed from keep the range of all values: if they were clipped, two
-    outputs could become the same.
+    Inputs, outputs, and tensors that an output is computed from keep the range of all values: if they were clipped,
+    two outputs could become equal.
 
     Args:
         content: The content of the file.
@@ -75,7 +75,7 @@ def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lamb
     if unbounded:
         names = [tensors[index].name.decode() for index in unbounded[:3]]
         raise ValueError(
-            f"An integer file needs finite activations; on `data` these tensors are not finite: "
+            f"An integer file needs finite activations; on `data`, these tensors are not finite: "
             f"{', '.join(names)}. Check the model's weights."
         )
     ends, responses = _ends(model.subgraphs[0]), _responses(model)
@@ -107,7 +107,7 @@ def _ends(graph: Any) -> set[int]:
 
 
 def _responses(model: Any) -> dict[int, Response]:
-    """Returns the functions through which tensors are read, where all that reads a tensor is one of `RESPONSES`."""
+    """Returns the functions through which tensors are read, for tensors that only operations in `RESPONSES` read."""
     operators = vars(schema_module().BuiltinOperator)
     codes = {code: name for name, code in operators.items() if not name.startswith("_")}
     readers: dict[int, set[str]] = {}

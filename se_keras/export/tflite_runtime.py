@@ -95,7 +95,7 @@ def _tflite_ends(interpreter: Any) -> TFLiteEnds:
 
 
 def _describe(runner: Runner, ends: TFLiteEnds, path: str | os.PathLike) -> None:
-    """Sets what a runner states about a `.tflite` file and its description."""
+    """Sets the facts that a runner states about a `.tflite` file, from the file and its description."""
     inputs, outputs = ends
     runner.batch = int(next(iter(inputs.values()))["shape"][0])
     runner.inputs = tuple(_tflite_input(name, tensor) for name, tensor in inputs.items())

@@ -29,7 +29,7 @@ from se_keras.files import replacing
 from se_keras.native_output import native_output_held
 from se_keras.progress import steps
 
-OPSET = 18  # of 2022, the newest that tf2onnx writes: ONNX Runtime 1.14 and later
+OPSET = 18  # of 2022, the newest that tf2onnx writes; needs ONNX Runtime 1.14 or later
 PER_CHANNEL = 13  # the first opset with a scale for each channel
 DTYPES = ("fp32", "fp16", "int8")
 FORMAT = Format("An .onnx file", ".onnx", DTYPES, needs_tensorflow=False)
@@ -73,7 +73,7 @@ def onnx(
     The model is first converted to its deployed form (`surgery.deploy`), and half-precision policies
     to float32. Keras' own exporter does the rest: through tf2onnx on TensorFlow, jax2onnx on JAX, and
     PyTorch's exporter on Torch. The graph is then simplified, by ONNX Runtime and further, and ONNX
-    Runtime runs the file once next to the model before it gets its name. Inputs and outputs have the
+    Runtime runs the file once next to the model before it is moved to its path. Inputs and outputs have the
     model's dtypes in every precision.
 
     Args:
@@ -111,7 +111,7 @@ def onnx(
     opset = check_count("opset", opset)
     if opset < route.least:
         raise ValueError(
-            f"On {keras.backend.backend()} `opset` must be at least {route.least}, because {route.converter} does not "
+            f"On {keras.backend.backend()}, `opset` must be at least {route.least}, because {route.converter} does not "
             f"support earlier opsets; received opset={opset}."
         )
     if dtype == "int8" and opset < PER_CHANNEL:
@@ -155,7 +155,7 @@ def _converted(model: keras.Model, path: pathlib.Path, opset: int) -> Any:
 
 @contextlib.contextmanager
 def _garbage_collected() -> Iterator[None]:
-    """Collects garbage often: each of tf2onnx's optimizers copies the graph, with the weights, in circles."""
+    """Collects garbage often: each of tf2onnx's optimizers copies the graph, with the weights, in reference cycles."""
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()  # or Python waits until the garbage is a quarter of all objects
@@ -168,9 +168,9 @@ def _garbage_collected() -> Iterator[None]:
 
 
 def _for_tf2onnx(model: keras.Model) -> keras.Model:
-    """Returns a model whose graph contains all tensors; tf2onnx takes those that layers hold for inputs.
+    """Returns a model whose graph contains all tensors, because tf2onnx mistakes those that layers hold for inputs.
 
-    `keras.layers.Normalization` holds its mean and variance so.
+    The mean and variance of `keras.layers.Normalization` are such tensors.
     """
     import tensorflow as tf
 
@@ -189,7 +189,7 @@ class _Computed(keras.layers.Layer):
     """A layer that calls a function, whose results are like the given tensors."""
 
     def __init__(self, function: Callable[..., Any], like: Sequence[Any]) -> None:
-        super().__init__(dtype="float32")  # a policy of half precision would round what it gets
+        super().__init__(dtype="float32")  # a policy of half precision would round its inputs
         self.function = function
         self.like = [keras.KerasTensor(one.shape, one.dtype) for one in like]
 

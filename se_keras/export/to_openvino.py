@@ -42,8 +42,8 @@ def openvino(
     """Writes a model for OpenVINO: an `.xml` file, and its weights in a `.bin` file next to it.
 
     The model is first converted to its deployed form (`surgery.deploy`), and half-precision policies
-    to float32. The batch is dynamic, and inputs and outputs are float32. Before the files get their
-    names, OpenVINO runs them once next to the model.
+    to float32. The batch is dynamic, and inputs and outputs are float32. Before the files are moved
+    to their paths, OpenVINO runs them once next to the model.
 
     Args:
         model: A functional or sequential model, with any number of inputs and outputs.
@@ -125,7 +125,7 @@ def _converted(model: keras.Model, folder: str) -> Any:
     with native_output_held():
         write_archive(model, folder, batch=None)
         try:
-            # Not `convert_model`, which sends statistics of its use to the makers of OpenVINO.
+            # Not `convert_model`, which sends usage statistics to the makers of OpenVINO.
             return openvino.Core().read_model(folder)
         except RuntimeError as error:
             missing = re.search(r"No conversion rule found for operations: (.*)", str(error))
@@ -137,7 +137,7 @@ def _converted(model: keras.Model, folder: str) -> Any:
 
 
 def _save(model: Any, path: pathlib.Path, *, in_half: bool) -> None:
-    """Writes the `.xml` file, and the `.bin` file next to it, and names a full disk, which OpenVINO does not."""
+    """Writes the `.xml` and `.bin` files, and reports a full disk, which OpenVINO does not name."""
     import openvino
 
     try:

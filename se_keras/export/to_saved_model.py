@@ -69,8 +69,8 @@ def saved_model(
       class indices as text. Logits pass through a softmax; one sigmoid (or logit) is the probability p
       of the second of two classes, and the first gets 1 - p; several sigmoids stay independent. Each
       image is decoded, turned upright, resized, and cropped as in `preprocess`, within the same limits.
-      Where the two differ, it is by one level of 255 (bicubic: at most four observed), in one pixel in
-      50 or, for tall images, in five. "status" is "", or states why a file has no prediction: its
+      Where the two differ, it is by one level of 255 (bicubic: at most four observed), in one of 50
+      pixels or, for tall images, one of five. "status" is "", or states why a file has no prediction: its
       probabilities and scores are NaN, its labels "", and the rest of the batch is unaffected. The
       signature is missing unless the model only classifies RGB images (channels last) and its input size is known.
     - "features": maps `images` to "pooled", the input of the classifier: the output of the layer named
@@ -109,7 +109,7 @@ def saved_model(
         FileExistsError: The folder exists, and `overwrite` is False or it is not a SavedModel.
         RuntimeError: Keras does not run on TensorFlow.
         ValueError: The model is subclassed or not built, or has a softmax over one output; the class names do not fit
-            the outputs; a layer fails, or calls a function in Python, which no file contains; or `preprocessing` is
+            the outputs; a layer fails, or calls a Python function, which no file contains; or `preprocessing` is
             given for a model that has its own.
     """
     check_export(model, path, FORMAT)
@@ -290,7 +290,7 @@ def _example(one: Input) -> np.ndarray:
 
 
 def _check_operations(folder: pathlib.Path, model: keras.Model) -> None:
-    """Rejects calls of functions in Python, which are not in the file: only this process could run it."""
+    """Rejects calls of Python functions, which the file cannot contain: only this process could run it."""
     nodes = saved_nodes(folder, PYTHON_FUNCTIONS)
     if nodes:
         raise lacking("TensorFlow without this process", [node.op for node in nodes], model, names_of(nodes))

@@ -80,10 +80,10 @@ def tflite(
             these. At most 200 are used. Other dtypes use it only for `squeeze="auto"`.
         input_type: Input dtype of an int8 file: "float32", "uint8", or "int8". Otherwise "float32".
         keep_float: For "int8": what stays in float. Default: hard swishes, which LiteRT computes much faster
-            in float on CPUs. Also, names of layers or tensors (`verify` with `layers=True` lists them), with
-            the operations that read them; or "auto": as few as possible, and no others if at least 98% of the
-            calibration images keep their class. An empty list: nothing, for accelerators that compute only
-            integers. The description next to the file lists the operations.
+            in float on CPUs. In addition, layers or tensors by name (`verify` with `layers=True` lists the
+            names), with the operations that read them; or "auto": as few as possible, and no others if at
+            least 98% of the calibration images keep their class. An empty list: nothing, for accelerators that
+            compute only integers. The description next to the file lists the operations.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any. They are written to the description, and to the
             file as metadata that MediaPipe's ImageClassifier reads.

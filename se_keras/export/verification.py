@@ -102,7 +102,7 @@ def verify(
             32 images. The model must then be a Keras model, a `.keras` file, or the same export in "fp32".
         most_images: Maximum number of real images, at least 1.
         gpu_images: Number of images to run a `.tflite` file on in LiteRT's GPU runtime as well;
-            0 for none. The report states if there is neither a GPU nor a software driver.
+            0 for none. The report notes when there is neither a GPU nor a software driver.
         repeats: Number of timed runs, in a new process; 0 measures neither time nor memory.
         threads: CPU threads of the timed runs, at least 1.
         verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
@@ -205,7 +205,7 @@ def _compared(part: Samples, file: Runner, reference: Runner | None, structure: 
 
 
 def _paired(file: Runner, reference: Runner) -> dict[str, str]:
-    """Returns the output of the file for each of the reference that is compared."""
+    """Returns the output of the file for each output of the reference that is compared."""
     if len(file.outputs) == 1 or len(reference.outputs) == 1:
         return {reference.answer: file.answer}
     if set(file.outputs) != set(reference.outputs):

@@ -55,7 +55,7 @@ def _named(inputs: Sequence[Input]) -> str:
 
 
 def _shape(of_file: Input, of_model: Input) -> tuple[int, ...]:
-    """Returns the fixed shape that both have where they state it."""
+    """Returns the fixed shape that both have, as far as either states it."""
     shapes = of_file.shape, of_model.shape
     sizes = [{size for size in pair if size is not None} for pair in zip(*shapes, strict=False)]
     if len(shapes[0]) != len(shapes[1]) or any(len(known) > 1 for known in sizes):

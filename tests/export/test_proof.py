@@ -42,7 +42,7 @@ def test_how_far_answers_may_be_apart(tiny, tmp_path):
         moved.set_weights(tiny.get_weights())
         moved.layers[-1].bias.assign(np.full(4, offset * size))
         check_file(path, moved, tolerance=tolerated, feed={"images": images})
-        with pytest.raises(ValueError, match=r"In LiteRT CPU.*the outputs differ by 0\.\d+ of their size; at most"):
+        with pytest.raises(ValueError, match=r"In LiteRT CPU.*the outputs differ by 0\.\d+ of their norm; at most"):
             check_file(path, moved, tolerance=refused, feed={"images": images})
 
 
@@ -52,7 +52,7 @@ def test_answers_below_the_step_of_8_bits_may_vanish(tiny, tmp_path):
         network.layers[-1].set_weights([np.zeros((3, 4)), np.full(4, bias)])
     path = export.tflite(blank, tmp_path / "model.tflite")
     check_file(path, faint, tolerance=EIGHT_BITS, feed={"images": np.zeros((1, 8, 8, 3), "float32")})
-    with pytest.raises(ValueError, match="the outputs differ by 1 of their size"):
+    with pytest.raises(ValueError, match="the outputs differ by 1 of their norm"):
         check_file(path, faint)
 
 

@@ -225,7 +225,7 @@ def test_a_missing_converter_names_the_extra_of_its_backend(backend, extra, mode
 
 def test_operation_sets_that_a_converter_does_not_write_are_refused(model, tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ValueError, match="On jax `opset` must be at least 18"):
+    with pytest.raises(ValueError, match="On jax, `opset` must be at least 18"):
         export.onnx(model, tmp_path / "model.onnx", opset=17)
 
 
