@@ -55,7 +55,7 @@ class Call:
         return bool(self.kwargs.get("training")) and recorded_training_holds()
 
     def of(self, operation: Any) -> Call:
-        """Returns the same call of another operation, which was made for this graph."""
+        """Returns the same call with another operation, which was made for this graph."""
         return dataclasses.replace(self, operation=operation, is_new=True)
 
 
@@ -124,7 +124,7 @@ class Graph:
         return call if len(self._takers[id(tensor)]) == 1 else f"the output of {call.name!r} is also used elsewhere"
 
     def is_only_taken_by(self, tensor: Any, calls: Collection[Call]) -> bool:
-        """Returns whether nothing but some calls takes a tensor, and it is no output of the model."""
+        """Returns whether only some given calls take a tensor, and it is no output of the model."""
         return all(taker in calls for taker in self._takers.get(id(tensor), ()))
 
     def sole_taker(self, tensor: Any) -> Call | None:

@@ -1,7 +1,7 @@
-"""Copies of layers, with the functions they call, their state, and everything they hold.
+"""Copies of layers, with the functions that they call, their state, and everything that they hold.
 
-A config describes how a layer was made. It has no place for a user's function, an adapted vocabulary, quantized
-weights, or an argument that `get_config` omits. A copy therefore takes over the attributes of the original, with
+A config describes how a layer was made. It cannot hold a user's function, an adapted vocabulary, quantized weights, or
+an argument that `get_config` omits. A copy therefore takes over the attributes of the original, with
 variables and layers of its own.
 """
 
@@ -98,7 +98,7 @@ class Copier:
             ) from error
 
     def adopt(self, made: Mapping[int, Any], owner: Any) -> None:
-        """Adds counterparts of objects by their ids; `owner` keeps these objects alive, so that no id is reused."""
+        """Adds counterparts of objects by id; `owner` keeps these objects alive, so that no id is reused."""
         self.made.update(made)
         self._originals.append(owner)
 

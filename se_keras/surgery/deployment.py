@@ -101,7 +101,7 @@ def deployed(graph: Graph) -> tuple[Graph, tuple[Change, ...]]:
 
 
 def _what_is_left(graph: Graph) -> list[Change]:
-    """Returns a change for each layer that is not expanded although it may contain something to rewrite."""
+    """Returns a change for each layer that is not expanded, although it may contain something to rewrite."""
     inside, parts = opened(graph), (BATCH_NORM, BLOCK)
     hidden = [one for one in find_hidden(graph, inside) if one.is_model or set(parts) & set(one.parts)]
     return [

@@ -15,8 +15,8 @@ from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Call, Graph, channel_axis_of
 from se_keras.surgery.layer_types import activation_of, is_learned, is_pointwise
 
-# Given by the name of their class, because layers and operations share it: these change the shape of gates, not their
-# values; and these repeat gates at every position before the product.
+# By class name, because layers and operations share it: the first change the shape of gates, not their values; the
+# second repeat gates at every position before the product.
 RESHAPING = ("Cast", "Dropout", "ExpandDims", "Flatten", "GetItem", "Identity", "Permute", "Reshape", "Squeeze")
 REPEATING = ("BroadcastTo", "Repeat", "RepeatVector", "Tile", "UpSampling1D", "UpSampling2D", "UpSampling3D")
 # The lowest and highest value of activations.
@@ -44,7 +44,7 @@ class Excitation:
             `SqueezeExcite` layer, which computes it inside.
         path: The calls from the source to the product's factor, in the order of the graph; none in
             a `SqueezeExcite` layer.
-        limits: The lowest and highest possible gate; None if the gate's activation does not tell.
+        limits: The lowest and highest possible gate; None if the activation does not determine them.
         name: The block's name: that of the layer, or what the names of its layers have in common.
     """
 
@@ -138,7 +138,7 @@ def _unrepeated(graph: Graph, tensor: Any) -> Any:
 
 
 def _is_per_channel(gate: Any, wide: Any, axis: int) -> bool:
-    """Returns whether a tensor has one number per channel of a map, and image."""
+    """Returns whether a tensor has one number per image and per channel of a map."""
     channels = wide.shape[axis]
     if len(gate.shape) == len(wide.shape) and gate.shape[axis] != channels:
         return False
@@ -154,7 +154,7 @@ def _sources(graph: Graph, wide: Any) -> Iterator[Any]:
 
 
 def _path(graph: Graph, factor: Any, source: Any) -> tuple[Call, ...]:
-    """Returns the calls from a map to its gates, if every way is through a global pooling, and one through kernels."""
+    """Returns the calls from a map to its gates, if every path has a global pooling, and one of them has kernels."""
     path = _between(graph, factor, {id(source)})
     if not path or not any(is_learned(call.operation) for call in path):
         return ()
@@ -163,7 +163,7 @@ def _path(graph: Graph, factor: Any, source: Any) -> tuple[Call, ...]:
 
 
 def _between(graph: Graph, end: Any, starts: Collection[int]) -> tuple[Call, ...] | None:
-    """Returns the calls that a tensor depends on, back to others given by id; None if it depends on anything else."""
+    """Returns the calls that a tensor depends on, back to tensors given by id; None if it depends on anything else."""
     found: set[Call] = set()
     pending = [end]
     while pending:
@@ -191,7 +191,7 @@ def is_global_pooling(call: Call) -> bool:
 
 
 def _range(graph: Graph, tensor: Any) -> tuple[float, float] | None:
-    """Returns the lowest and highest possible value of a tensor, or None if its last operations do not tell."""
+    """Returns the lowest and highest possible value of a tensor; None if its last operations do not determine them."""
     call = graph.producer(tensor)
     if call is None or len(call.inputs) != 1:
         return None
@@ -218,7 +218,7 @@ _AFFINE = {
 
 
 def _affine(call: Call, value: float) -> float:
-    """Returns what a rescaling, or an operation with a number, makes of a value; not a number if it is not known."""
+    """Returns the result of a rescaling, or of an operation with a number, for a value; NaN if it is unknown."""
     if type(call.operation).__name__ == "Rescaling":
         pair = (call.operation.scale, call.operation.offset)
         return value * pair[0] + pair[1] if all(isinstance(one, (int, float)) for one in pair) else float("nan")
@@ -227,7 +227,7 @@ def _affine(call: Call, value: float) -> float:
 
 
 def _named(found: Collection[Excitation]) -> Iterator[Excitation]:
-    """Yields excitations with names: what the layers' names have in common if only one block has it, else the last."""
+    """Yields excitations, named by what their layers' names share if that is unique, else by the product's name."""
     names = [one.name or _common_name(one) for one in found]
     owners = collections.defaultdict(set)
     for one, name in zip(found, names, strict=True):

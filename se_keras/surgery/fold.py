@@ -119,7 +119,7 @@ def _is_transparent(layer: Any) -> bool:
 
 
 def scaled(call: Call, factor: np.ndarray, shift: np.ndarray | None = None) -> Call:
-    """Returns the same call of a layer whose output channels are multiplied by a factor, and shifted.
+    """Returns the same call with a layer whose output channels are multiplied by a factor, and shifted.
 
     Args:
         call: A call of a layer in `SCALE_KERNEL`.

@@ -30,7 +30,7 @@ class Opened:
         graph: The graph.
         holders: Maps the id of each tensor computed inside such a layer to the layer.
         counts: Maps the id of such a layer to the number of its SE blocks.
-        unread: The layers that cannot be looked into, and are SE blocks by their names or parts.
+        unread: The layers that cannot be looked into, but look like SE blocks by their names or parts.
     """
 
     graph: Graph
@@ -62,7 +62,7 @@ def opened(graph: Graph) -> Opened:
 
 
 def _looked_into(graph: Graph) -> dict[Call, Opened | None]:
-    """Returns what `_traced` returns for the layers that may hold SE blocks, but one of each kind that holds none."""
+    """Traces the layers that may hold SE blocks, but only one of each kind that holds none, as `_traced` does."""
     found: dict[Call, Opened | None] = {}
     without_blocks: set[Any] = set()
     for call in graph.calls:
@@ -76,7 +76,7 @@ def _looked_into(graph: Graph) -> dict[Call, Opened | None]:
 
 
 def _aliases(call: Call, inner: Graph) -> dict[int, Any]:
-    """Returns what takes the place of the inputs of a layer's graph, and of the outputs of its call."""
+    """Returns the replacements for the inputs of a layer's graph, and for the outputs of its call."""
     given = {id(x): x for x in call.inputs}.values()
     inputs = zip((id(x) for x in keras.tree.flatten(inner.inputs)), given, strict=True)
     outputs = zip((id(x) for x in call.outputs), keras.tree.flatten(inner.outputs), strict=True)
@@ -96,7 +96,7 @@ def is_of_others(layer: Any) -> bool:
 
 
 def _may_hold_blocks(layer: Any) -> bool:
-    """Returns whether a layer has weights and is, or holds, a foreign layer; those with our blocks are known."""
+    """Returns whether a layer has weights and is, or holds, a foreign layer; layers with our blocks are known."""
     holds_ours = any(isinstance(part, SqueezeExcite) for part in (layer, *layers_inside(layer)))
     return bool(_others_in(layer)) and bool(layer.weights) and not holds_ours
 

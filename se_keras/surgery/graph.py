@@ -1,6 +1,7 @@
 """Conversion of functional models to graphs of calls, and back.
 
-The only module that reads Keras' own record of a graph: a tensor's `_keras_history`, and the node that it refers to.
+This is the only module that reads Keras' own record of a graph: a tensor's `_keras_history`, and the node that it
+refers to.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def in_float32(graph: Graph) -> Graph:
         graph: The graph.
 
     Returns:
-        A new graph with the same weights, and with a name of its own for every layer.
+        A new graph with the same weights, and with a unique name for every layer.
 
     Raises:
         ValueError: A layer cannot be copied; or Keras quantized it, and its outputs would differ in float32.
@@ -186,7 +187,7 @@ def build_model(graph: Graph, *, copier: Copier | None = None, like: keras.Model
     Args:
         graph: The graph.
         copier: The copier of the layers, for several models that share them. None makes a new one.
-        like: The model whose class the new one has, where that class takes any graph. None makes a plain one.
+        like: The model whose class the new one gets, if that class takes any graph. None makes a plain model.
 
     Returns:
         A functional model that shares no weights with the one the graph was read from.
@@ -265,7 +266,7 @@ def free_name(name: str, taken: set[str]) -> str:
 
 
 def _input_name(tensor: Any) -> str:
-    """Returns the name of an input layer; its tensor has another one unless the user named it."""
+    """Returns the name of an input layer; its tensor has a different name unless the user named it."""
     operation = tensor._keras_history.operation
     return operation.name if isinstance(operation, keras.layers.InputLayer) else tensor.name
 
@@ -283,7 +284,7 @@ def new_layer(layer: Any, input_shape: Sequence[int | None], weights: Sequence[n
 
 
 def remade(layer: Any, **changes: Any) -> Any:
-    """Makes a layer of the same class without its state, with the same functions and other objects.
+    """Makes a layer of the same class without the state, with the same functions and other objects.
 
     Args:
         layer: A layer of Keras or of this package, whose config names all its arguments.

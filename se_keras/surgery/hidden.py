@@ -48,7 +48,7 @@ def find_hidden(graph: Graph, inside: Opened | None = None) -> tuple[Hidden, ...
 
     Args:
         graph: The graph, with nested models expanded.
-        inside: What `opened` returns for it, if that is known.
+        inside: The result of `opened` for it, if that is known.
 
     Returns:
         The layers in the order of the graph, each once.

@@ -27,7 +27,7 @@ from se_keras.surgery.graph import new_layer, remade
 from se_keras.surgery.layer_types import CONVOLUTION_OF_RANK, GLOBAL_AVERAGE_OF_RANK, is_linear
 
 MASKED = "its input comes with a mask, which excludes positions from the mean"
-# Given by the name of their class, because layers and operations share it: these keep the order of the channels.
+# By class name, because layers and operations share it: these keep the order of the channels.
 RESHAPES = ("ExpandDims", "Flatten", "Identity", "Reshape", "Squeeze")
 PROJECTIONS = ("Conv1D", "Conv2D", "Conv3D", "Dense")
 
@@ -156,7 +156,7 @@ def _through(layer: Any, kernel: np.ndarray, bias: np.ndarray | None) -> tuple[n
 
 
 def _hoisted_layers(one: Excitation, squeeze: Sequence[Call], convolution: Call) -> dict[Call, Sequence[Call]]:
-    """Returns what replaces the squeeze and the first projection of a block of other layers."""
+    """Returns the replacements for the squeeze and the first projection of a block of other layers."""
     pool, *between, projection = squeeze
     layer, source = projection.operation, convolution.inputs[0]
     kernel = float64(layer.kernel)

@@ -35,7 +35,7 @@ def insert_squeeze_excite(
     The new blocks start as the identity (`gate_init="identity"`): their gates are exactly 1, and
     the first training step moves them. The units start in pairs of opposite sign, so that they are
     not all off for any image. Each block directly follows a layer, and everything that took the
-    layer's output takes the block's. The block's name is the layer's with "_se" appended. All other
+    layer's output now takes the block's. The block's name is the layer's with "_se" appended. All other
     layers keep their names, weights, and `trainable`. Nested models, including those in
     `TimeDistributed`, stay where they are. A layer with weights that is called twice shares its
     block. `find_positions` shows beforehand where blocks go and why.
@@ -58,9 +58,9 @@ def insert_squeeze_excite(
             the classifier; batch normalization then keeps its statistics in training.
 
     Returns:
-        A functional model with the same name, inputs, and outputs, not compiled; of the class of
-        `model` and with its attributes, if the constructor of that class takes any `inputs` and
-        `outputs`, otherwise plain, with a warning. Where every position already has SE, a copy of the
+        A functional model with the same name, inputs, and outputs, not compiled. It has the class and the
+        attributes of `model` if the constructor of that class takes any `inputs` and `outputs`;
+        otherwise it is plain, with a warning. If every position already has SE, a copy of the
         model, with a warning.
 
     Warns:
@@ -99,7 +99,7 @@ def insert_squeeze_excite(
 
 
 def _report_no_place(model: keras.Model, positions: tuple[Position, ...]) -> None:
-    """Warns if all positions already have SE, and raises an error if none can take it."""
+    """Warns if all positions already have SE; raises an error if none can take a block."""
     shown = "; ".join(map(str, positions[:5])) + (f"; and {len(positions) - 5} more" if len(positions) > 5 else "")
     if all(position.obstacle != HAS_SE for position in positions):
         raise ValueError(f"No position for SE blocks was found in {model.name!r}: {shown}. Looked for: {LOOKED_FOR}.")
@@ -201,7 +201,7 @@ def _width(channels: int, se: SEConfig) -> int:
 def _mirror(block: SqueezeExcite) -> None:
     """Makes the second half of a block's units the negative of the first, if the block starts as the identity.
 
-    After a ReLU every mean is positive, so a unit tends to be on or off for all images alike. If all
+    After a ReLU, every mean is positive, so a unit tends to be on or off for all images alike. If all
     units of a narrow block were off, its gates could never depend on the image.
     """
     if block.gate_init == "identity":

@@ -1,4 +1,4 @@
-"""The contents of layers and models, determined from the layer alone."""
+"""The contents of layers and models, determined from the layer or model alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def is_functional(model: Any) -> bool:
 
 
 def has_own_call(model: Any) -> bool:
-    """Returns whether a user's class determines what a model computes, whatever graph it has."""
+    """Returns whether a user's class determines what a model computes, regardless of its graph."""
     definer = next(base for base in type(model).__mro__ if "call" in vars(base))
     return not is_of_keras(definer)
 
@@ -109,7 +109,7 @@ def shown_with_weights(*layers: Any) -> str:
     """Returns the name of a layer for a message, with its weight count: 'body' (MyBlock, 1,234 weights).
 
     Args:
-        *layers: The layer, or several of one class, which are "2 layers of class MyBlock (2,468 weights)".
+        *layers: The layer, or several of one class: "2 layers of class MyBlock (2,468 weights)".
     """
     count = sum(math.prod(weight.shape) for layer in layers for weight in layer.weights)
     kind = type(layers[0]).__name__

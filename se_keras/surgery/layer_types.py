@@ -64,8 +64,8 @@ TRAINING_ONLY = (
     *SPATIAL_DROPOUTS,
 )
 
-# Given by name, because keras.applications does not export some of them: layers that a position at the end of a branch
-# precedes, which only drop, scale, or pass through; and additions, of which InceptionResNetV2 has its own.
+# By name, because keras.applications does not export some of them: layers that only drop, scale, or pass through, which
+# a position at the end of a branch precedes; and additions, of which InceptionResNetV2 has its own.
 AT_BRANCH_END = ("Dropout", "DropPath", "Identity", "LayerScale", "LearnableAffine", "Rescaling", "StochasticDepth")
 ADDITIONS = ("Add", "CustomScaleLayer")
 ENLARGING = ("Resize", "DepthToSpace")

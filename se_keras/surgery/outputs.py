@@ -82,8 +82,8 @@ def last_softmax(model: keras.Model) -> tuple[Any, Any] | None:
         model: A functional or sequential model with one output.
 
     Returns:
-        The layer or operation and its symbolic input; None for a model with another end, for
-        example a nested model, and for a subclassed one.
+        The layer or operation and its symbolic input; None for a model that ends in anything
+        else, such as a nested model, and for a subclassed one.
     """
     if not is_functional(model):
         return None
@@ -117,7 +117,7 @@ def _kind(graph: Graph, tensor: Any, columns: int) -> str:
 
 
 def _activation(operation: Any) -> str:
-    """Returns the activation that a layer or operation ends in, "" for a linear one."""
+    """Returns the name of the activation that a layer or operation ends in, "" for a linear one."""
     if isinstance(operation, _WITH_ACTIVATION):
         function = operation.activation
         name = getattr(function, "__name__", type(function).__name__)

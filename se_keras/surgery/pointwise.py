@@ -51,7 +51,7 @@ def pointwise_to_dense(model: keras.Model) -> keras.Model:
 
 def _with_dense_layers(graph: Graph) -> Graph:
     graph = rewritten_inside(graph, lambda inner, _: _with_dense_layers(inner))
-    dense: dict[int, Any] = {}  # by the layer, which several calls may share
+    dense: dict[int, Any] = {}  # by the id of the layer, which several calls may share
     replacements = {}
     for call in graph.calls:
         layer = call.operation

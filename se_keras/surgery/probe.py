@@ -93,7 +93,7 @@ def probe_gates(graph: Graph) -> Probe:
 
 
 def _in_holder(one: Excitation, found: Opened) -> Excitation:
-    """Returns a block with the name of the foreign layer that it is inside, if it is."""
+    """Returns a block, named after the foreign layer that it is inside, if any."""
     layer = found.holders.get(id(one.call.outputs[0]))
     if layer is None:
         return one
@@ -117,7 +117,7 @@ def _with_flat_gates(one: Excitation) -> tuple[list[Call], Any]:
 
 
 def _numbered(excitations: Sequence[Excitation]) -> tuple[str, ...]:
-    """Returns the names of blocks; from the second call of a block on, its name ends in the number of the call."""
+    """Returns the names of blocks; from a block's second call on, its name ends in the number of the call."""
     names: list[str] = []
     for one in excitations:
         earlier = sum(name.split(":")[0] == one.name for name in names)
@@ -144,7 +144,7 @@ def _hidden_blocks(graph: Graph, found: Opened) -> str:
 
 
 def _blocks_of_layers(model: Any) -> int:
-    """Returns the number of SE blocks of other layers in a model, 0 without one."""
+    """Returns the number of SE blocks of other layers in a model; 0 without a model."""
     found = () if model is None else find_excitations(opened(read_graph(model)).graph)
     return sum(one.block is None for one in found)
 
@@ -158,7 +158,7 @@ def _way_into(layer: Any) -> str:
 
 
 class Moments:
-    """The mean and standard deviation of rows that arrive in pieces, exact to float64, in the memory of three rows.
+    """The mean and standard deviation of rows that arrive in pieces, exact to float64, in memory for three rows.
 
     Args:
         width: Numbers per row, at least 1.
@@ -342,7 +342,7 @@ def _check_rank(model: keras.Model, inputs: Any) -> None:
 
 
 def _padded(inputs: Any, length: int) -> Any:
-    """Pads the last, shorter batch, because every new shape is compiled again."""
+    """Pads the last, shorter batch, because the model is compiled again for every new shape."""
 
     def pad(array: np.ndarray) -> np.ndarray:
         missing = length - len(array)

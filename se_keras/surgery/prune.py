@@ -121,7 +121,7 @@ def prune_gates(
         data: Images like those the model will see, in the range of its input: an array, a
             `PyDataset`, a `tf.data.Dataset`, or an iterable of batches x or (x, labels).
         bound: Greatest standard deviation of a gate, in units of the gates, at least 0.
-        blocks: Names of the SE blocks that may be pruned; with `bound=math.inf` all of them are.
+        blocks: Names of the SE blocks that may be pruned; with `bound=math.inf`, all of them are.
             None allows any.
         batch_size: Images per batch, if `data` is an array.
         verbose: "auto" or 1 to show a progress bar, 0 to show nothing.

@@ -1,6 +1,6 @@
 """Global averages in stages, in which no intermediate sum exceeds half precision.
 
-A mean over 56x56 positions adds up 3,136 values before it divides; on a GPU that adds in float16 the
+A mean over 56x56 positions adds up 3,136 values before it divides; on a GPU that adds in float16, the
 sum overflows at a mean of 21. An average over 7x7 windows of averages over 8x8 windows is the same number.
 """
 

@@ -13,7 +13,7 @@ import keras
 from se_keras.surgery.copying import own_attributes
 from se_keras.surgery.layer_facts import is_functional, is_of_keras
 
-# Methods with which a model is made and saved, which every class may have.
+# Methods that make and save a model, which every class may have.
 _MADE_WITH = {"build", "build_from_config", "get_build_config", "get_config"}
 _MOST_NAMES = 6  # of attributes, and of methods
 
