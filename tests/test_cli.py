@@ -514,7 +514,7 @@ def test_export_writes_other_formats_in_half_precision(capsys, form, ending, mod
             "onnx can be written in fp32, fp16, int8;",
         ),
         (["se_resnet20", "--format", "saved_model", "--dtype", "fp16"], "saved_model can be written in fp32;"),
-        (["se_resnet20", "--format", "onnx", "--input-type", "uint8"], "--input-type is for --format tflite"),
+        (["se_resnet20", "--format", "onnx", "--input-type", "uint8"], "--input-type requires --format tflite"),
         (["se_resnet20", "--format", "openvino", "--output", "model.onnx"], "must end in .xml"),
         (["se_resnet20", "--weights", "none", "--format", "tflite", "--dtype", "int8"], "needs `data`"),
         (
@@ -554,10 +554,10 @@ def test_layers_are_for_8_bits(capsys, tflite_file, model_file, tmp_path):
     to = ["export", model_file, "--output", tmp_path / "m.tflite", "--format"]
     code, _, err = run(capsys, *to, "tflite", "--layers")
     assert code == 1
-    assert "--layers is for --format tflite with --dtype int8 or int16x8" in err
+    assert "--layers requires --format tflite and --dtype int8 or int16x8; received" in err
     code, _, err = run(capsys, *to, "onnx", "--keep-float", "auto")
     assert code == 1
-    assert "--keep-float is for --format tflite" in err
+    assert "--keep-float requires --format tflite" in err
 
 
 @pytest.mark.slow

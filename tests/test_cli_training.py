@@ -351,7 +351,7 @@ def test_insert_shows_where_and_writes_a_model_of_the_same_answers(tmp_path, cap
     assert "--to FILE.keras" in err
     code, _, err = run(capsys, "insert", tmp_path / "se.keras", "--to", tmp_path / "again.keras")
     assert code == 1
-    assert "no place for a block, so nothing was written (the table says why)" in err
+    assert "no position for a block, so nothing was written (the table says why)" in err
     assert not (tmp_path / "again.keras").exists()
 
 
@@ -396,8 +396,8 @@ def test_data_are_named_as_seen_from_the_working_folder(place, name, tmp_path, m
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
-        (200, "10 epochs of 6 steps are a short training for so few images; --epochs 50 takes longer"),
-        (20, "10 epochs of 1 step are a short training for so few images; --epochs 300 takes longer"),
+        (200, "10 epochs of 6 steps are little training for so few images; --epochs 50 takes longer"),
+        (20, "10 epochs of 1 step are little training for so few images; --epochs 300 takes longer"),
         (2934, ""),
     ],
 )

@@ -368,7 +368,7 @@ def test_two_processes_do_not_share_an_output(model, photos, unfinished):
         ({"top": 0}, ValueError, "`top`"),
         ({"batch_size": 0}, ValueError, "`batch_size`"),
         ({"engine": "rai"}, ValueError, "Did you mean 'ray'"),
-        ({"workers": 2}, ValueError, "for engine='ray'"),
+        ({"workers": 2}, ValueError, "require engine='ray'"),
     ],
 )
 def test_faults_are_named_before_anything_is_written(model, photos, tmp_path, options, error, reason, monkeypatch):

@@ -15,7 +15,7 @@ _MODULES = {"list": "listing"}
 
 
 def command_for(options: argparse.Namespace) -> Command:
-    """Imports the module of a command, and with it Keras if the command computes anything.
+    """Imports the module of a command, and Keras with it if the command computes anything.
 
     Args:
         options: The parsed command line.

@@ -124,7 +124,7 @@ _FOLDER_TO_PREDICT = [
     _switch("--overwrite", "replace an existing output"),
     _option("--engine", "this process (the default), or a Ray cluster (see RAY_ADDRESS)", choices=("local", "ray")),
     _option("--workers", "maximum number of tasks on the cluster (default: one per CPU)", count),
-    _option("--gpus-per-worker", "GPUs per task, may be a fraction (default: none)", positive),
+    _option("--gpus-per-worker", "GPUs per task, or a fraction of one (default: none)", positive),
 ]
 _IMAGES = [
     _option("images", "image files", nargs="*", default=[]),
@@ -165,7 +165,7 @@ _RESULT = [
 ]
 _SEVERAL_DEVICES = [
     _option("--distribute", "processes on JAX; GPUs of one machine on TensorFlow", choices=("jax", "mirrored")),
-    _option("--coordinator", "address at which process 0 listens (jax)", metavar="HOST:PORT"),
+    _option("--coordinator", "address on which process 0 listens (jax)", metavar="HOST:PORT"),
     _option("--process-id", "number of this process, from 0 (jax)", natural, metavar="I"),
     _option("--num-processes", "number of processes (jax)", count, metavar="N"),
     _option("--devices", "devices, such as GPU:0 GPU:1 (mirrored; default: all)", nargs="+"),
@@ -196,7 +196,7 @@ _EVALUATE = [
     _STRICT,
     _option("--threads", "CPU threads", count, default=2),
     _option("--report", "folder for metrics.json and confusion.png", metavar="FOLDER"),
-    _option("--min-accuracy", "exit with 1 below this fraction of 1", fraction),
+    _option("--min-accuracy", "exit with 1 if the accuracy is below this fraction of 1", fraction),
 ]
 _INSERT = [
     LOADING,
@@ -231,8 +231,8 @@ _EXPORT = [
     ),
     _option(
         "--keep-float",
-        "layers of an int8 .tflite file to keep in float beside hard swishes; auto: as few as it needs; without names: "
-        "nothing, for accelerators that compute only integers",
+        "layers of an int8 .tflite file to keep in float, in addition to hard swishes; auto: as few as needed; without "
+        "names: nothing at all, for accelerators that compute only integers",
         nargs="*",
     ),
     _option("--input-type", "input dtype of an int8 file (default: float32)", choices=("float32", "uint8", "int8")),
@@ -241,8 +241,8 @@ _EXPORT = [
     _option("--class-names", "text file, one name per line (default: the model's own)"),
     _option(
         "--data",
-        "folder of photos; with train and val in it, calibrates with one and verifies on the other; or an .npz file "
-        "with an array per input",
+        "folder of photos (if it has train and val, calibrates on train and verifies on val), or an .npz file with an "
+        "array per input",
     ),
     _option("--output", "file or folder to write (default: out/model.tflite, .onnx, .xml, or out/saved_model)"),
     _switch("--overwrite", "replace an existing file or folder"),

@@ -1,4 +1,4 @@
-"""The consoles that commands print to: external names are shown verbatim, tables fit, and closed pipes do no harm."""
+"""The consoles that commands print to: external names appear verbatim, tables fit, and closed pipes do no harm."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class PlainConsole(Console):
         return super().render_str(self.shown(text), **options)
 
     def shown(self, text: str) -> str:
-        """Returns a text as it is shown: `visible`, with escapes for characters that the output cannot encode."""
+        """Returns a text as it is shown: made `visible`, with escapes for characters that the output cannot encode."""
         encoding = self.encoding or "utf-8"
         return visible(text).encode(encoding, "backslashreplace").decode(encoding)
 
@@ -80,7 +80,7 @@ class PlainConsole(Console):
         return super().size if self.is_terminal else ConsoleDimensions(UNBOUNDED, height)
 
     def on_broken_pipe(self) -> None:
-        """Continues silently when the reader has gone: a command does more than print."""
+        """Continues silently when the reader is gone: a command does more than print."""
         self.quiet = True
         mute(sys.stderr if self.stderr else sys.stdout)
 

@@ -18,9 +18,7 @@ def run(options: argparse.Namespace) -> int:
     """Writes a checkpoint as a file that Keras loads."""
     target = pathlib.Path(options.to)
     if not options.to.endswith((*KERAS_FILES, ".safetensors")):
-        raise ValueError(
-            f"--to takes a file that ends in .keras, .weights.h5, or .safetensors; received {options.to!r}."
-        )
+        raise ValueError(f"--to must end in .keras, .weights.h5, or .safetensors; received {options.to!r}.")
     check_targets({target: kind_of(target)}, overwrite=options.overwrite)
     if os.path.isfile(options.checkpoint):
         if not options.model:

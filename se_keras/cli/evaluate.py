@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> int:
             confused = f"{result.class_names[wrong.argmax()]} ({wrong.max():,})" if wrong.max() else ""
             table.add_row(name, f"{share:.2%}", confused)
         console.print(table)
-        among = "" if result.top5 is None else f", among the first five {result.top5:.2%}"
-        console.print(f"{options.model}: accuracy {result.accuracy:.2%} on {result.images:,} images{among}")
+        top5 = "" if result.top5 is None else f", top-5 accuracy {result.top5:.2%}"
+        console.print(f"{options.model}: accuracy {result.accuracy:.2%} on {result.images:,} images{top5}")
     if options.min_accuracy is not None and result.accuracy < options.min_accuracy:
         raise ValueError(f"The accuracy {result.accuracy:.4f} is below --min-accuracy {options.min_accuracy}.")
     return 0

@@ -51,11 +51,14 @@ def run(options: argparse.Namespace) -> int:
             f"--format {options.format} can be written in {', '.join(chosen.dtypes)}; received --dtype {options.dtype}."
         )
     if options.format != "tflite" and options.input_type:
-        raise ValueError(f"--input-type is for --format tflite; received it with --format {options.format}.")
+        raise ValueError(f"--input-type requires --format tflite; received --format {options.format}.")
     if options.format != "tflite" and options.keep_float is not None:
-        raise ValueError(f"--keep-float is for --format tflite; received it with --format {options.format}.")
+        raise ValueError(f"--keep-float requires --format tflite; received --format {options.format}.")
     if options.layers and (options.format != "tflite" or options.dtype not in CALIBRATED):
-        raise ValueError(f"--layers is for --format tflite with --dtype {' or '.join(CALIBRATED)}.")
+        raise ValueError(
+            f"--layers requires --format tflite and --dtype {' or '.join(CALIBRATED)}; received --format "
+            f"{options.format} --dtype {options.dtype}."
+        )
     target = pathlib.Path(options.output or chosen.output)
     check_targets(chosen.targets(target), overwrite=options.overwrite)
     check_report(options)
@@ -67,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         progress_console.print(
             "calibrated and verified on the same photos; to separate them, put them into folders train and val"
             if os.path.isdir(options.data)
-            else "calibrated and verified on the same samples; `verify` takes others"
+            else "calibrated and verified on the same samples; to verify on others, use `se-keras verify`"
         )
     model = _model_to_export(options)
     _write_export(model, target, calibration, options)

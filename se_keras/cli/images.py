@@ -43,4 +43,4 @@ def _split_of_run(model: str) -> float | None:
     try:
         return (read_run(file.parent).get("arguments") or {}).get("validation_split")
     except ValueError as error:
-        raise ValueError(f"{error} If you pass --validation-split, it is not needed.") from error
+        raise ValueError(f"{error} If you pass --validation-split, that file is not needed.") from error

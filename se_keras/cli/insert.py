@@ -20,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.list and not options.to:
         raise ValueError("Name the file to write with --to FILE.keras, or pass --list to only list the positions.")
     if options.to and not options.to.endswith(".keras"):
-        raise ValueError(f"--to takes a file that ends in .keras; received {options.to!r}.")
+        raise ValueError(f"--to must end in .keras; received {options.to!r}.")
     if options.to:
         check_targets({options.to: kind_of(options.to)}, overwrite=options.overwrite)
     model = load(options.model)
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(table)
     if options.to and all(position.obstacle for position in positions):
         raise ValueError(
-            f"{options.model!r} has no place for a block, so nothing was written"
+            f"{options.model!r} has no position for a block, so nothing was written"
             f"{' (the table says why)' if positions and not options.json else ''}. Name layers with --where REGEX."
         )
     written = _write(model, options) if options.to else {}

@@ -152,6 +152,6 @@ def _labels(options: argparse.Namespace, model: keras.Model) -> list[str] | None
     if not names and classes != len(imagenet_classes()):
         raise ValueError(
             f"The model has {classes} classes of its own. Name them with --class-names FILE, one per line; a "
-            f"{NAMES_FILE} next to the model is used if it has as many."
+            f"{NAMES_FILE} next to the model is used if it has that many."
         )
     return list(names) or None

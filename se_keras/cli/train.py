@@ -103,9 +103,9 @@ def _processes(options: argparse.Namespace) -> contextlib.AbstractContextManager
     """Returns the processes that train together, from the options of the command line."""
     several = (options.coordinator, options.process_id, options.num_processes)
     if options.distribute != "jax" and any(value is not None for value in several):
-        raise ValueError("--coordinator, --process-id, and --num-processes are for --distribute jax.")
+        raise ValueError("--coordinator, --process-id, and --num-processes require --distribute jax.")
     if options.distribute != "mirrored" and options.devices:
-        raise ValueError("--devices is for --distribute mirrored.")
+        raise ValueError("--devices requires --distribute mirrored.")
     if options.distribute == "jax":
         return join(*several)
     if options.distribute == "mirrored":
@@ -251,12 +251,12 @@ def _report(data: Data, folder: pathlib.Path) -> None:
 
 
 def _hint(images: int, recipe: Recipe) -> None:
-    """Prints how to train for longer where the recipe's epochs, meant for more images, are few steps."""
+    """Prints how to train for longer if the recipe's epochs, meant for more images, amount to few steps."""
     steps = max(1, images // recipe.batch_size)
     if steps * recipe.epochs < FEW_STEPS:
         progress_console.print(
-            f"{recipe.epochs} epochs of {steps} {'step' if steps == 1 else 'steps'} are a short training for so few "
-            f"images; --epochs {-(-FEW_STEPS // steps)} takes longer, and is probably more accurate"
+            f"{recipe.epochs} epochs of {steps} {'step' if steps == 1 else 'steps'} are little training for so few "
+            f"images; --epochs {-(-FEW_STEPS // steps)} takes longer, but is probably more accurate"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a command line's texts stand for: the types of arguments. A text that is none is a usage error."""
+"""The types of command-line arguments. A text that does not fit its type is a usage error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fraction(text: str) -> float:
 
 
 def percentage(text: str) -> float:
-    """Parses a number from 1 to 100; less is a fraction by mistake."""
+    """Parses a number from 1 to 100; a smaller one is probably meant as a fraction."""
     value = _number(text)
     if not 1 <= value <= 100:
         raise argparse.ArgumentTypeError(f"must be a percentage from 1 to 100, such as 75; received {text!r}")

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def print_report(file: str | os.PathLike, model: keras.Model | str | None, options: argparse.Namespace) -> int:
-    """Verifies a file as the options say and prints the report; the exit code is 1 if it fails."""
+    """Verifies a file as the options say, and prints the report; the exit code is 1 if it fails."""
     check_report(options)
     report = export.verify(
         file,

@@ -99,7 +99,7 @@ class SEBackbone(keras_hub.models.FeaturePyramidBackbone):
 
 @dataclasses.dataclass(frozen=True)
 class _Structure:
-    """What a backbone is built from; Keras does not track the attributes of a dataclass."""
+    """The arguments that a backbone is built from; Keras does not track the attributes of a dataclass."""
 
     model: str
     network: Network

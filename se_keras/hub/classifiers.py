@@ -71,7 +71,7 @@ class SEImageClassifier(keras_hub.models.ImageClassifier):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> SEImageClassifier:
-        """Builds a classifier, without its class names if `num_classes` was changed, as `from_preset` can."""
+        """Builds a classifier, without its class names if `num_classes` was changed, as `from_preset` can do."""
         if len(config.get("class_names", ())) not in (0, 2 if config["num_classes"] == 1 else config["num_classes"]):
             config = {**config, "class_names": ()}
         return super().from_config(config)

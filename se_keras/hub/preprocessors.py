@@ -16,9 +16,9 @@ from se_keras.hub.backbones import SEBackbone
 class SEImageConverter(keras_hub.layers.ImageConverter):
     """A KerasHub image converter that resizes and crops photos as `se_keras.preprocess` does.
 
-    The shorter side is resized with antialiasing to `image_size / crop` pixels, and the center of `image_size` is cut
-    out. Pixels differ from those of `preprocess` by at most one of 255 levels (bicubic: ten at sharp edges), because
-    Pillow rounds and clips twice. `tf.data` pipelines do not round.
+    The shorter side is resized with antialiasing to `image_size / crop` pixels, and its center is cropped to
+    `image_size`. Pixels differ from those of `preprocess` by at most one of 255 levels (bicubic: ten at sharp edges),
+    because Pillow rounds and clips twice. `tf.data` pipelines do not round.
 
     Args:
         image_size: (height, width) in pixels of the result. None: photos keep their size.

@@ -31,7 +31,7 @@ class Question:
 
     Args:
         folder: Folder of the images.
-        class_names: Names of the classes; None uses ImageNet's.
+        class_names: Names of the classes. None uses ImageNet's.
         top: Number of classes per image.
         batch_size: Number of images per batch.
     """
@@ -48,8 +48,8 @@ def classified(model: keras.Model, question: Question, parts: Iterable[Sequence[
     Args:
         model: A model with its preprocessing inside.
         question: The settings.
-        parts: Names relative to the folder of the settings. No batch has files of two parts, so that the results do
-            not depend on where the work was interrupted.
+        parts: Names relative to the folder of the settings. No batch has files of two parts, so the results do not
+            depend on where the work was interrupted.
 
     Yields:
         For each file, in order, {"file": name, "predictions": [[id, label, probability], ...]}

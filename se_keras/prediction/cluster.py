@@ -93,7 +93,7 @@ def import_ray() -> Any:
 
 @contextlib.contextmanager
 def _cluster() -> Iterator[Any]:
-    """Yields Ray, connected as by the caller, else to the cluster that it finds or to a new one on this machine."""
+    """Yields Ray, as the caller has connected it, or connected to a cluster that it finds or starts here."""
     ray = import_ray()
     context = ray.data.DataContext.get_current()
     before = context.enable_progress_bars, context.print_on_execution_start

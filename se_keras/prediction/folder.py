@@ -176,7 +176,7 @@ def classify_here(
 def _check_engine(engine: str, workers: int | None, gpus_per_worker: float) -> None:
     one_of("engine", engine, ("local", "ray"))
     if engine == "local" and (workers is not None or gpus_per_worker):
-        raise ValueError("`workers` and `gpus_per_worker` are for engine='ray'; the local engine is one process.")
+        raise ValueError("`workers` and `gpus_per_worker` require engine='ray'; the local engine is one process.")
     if engine == "ray":
         cluster.import_ray()
 

@@ -6,10 +6,10 @@ It is next to the output and contains:
 - `files.jsonl`: the names of the images, one JSON string per line, in the order of the output;
 - `part-00000000.jsonl` and so on: the results for `part_size` files each: a line with their digest, then one JSON
   object per file;
-- `result.json`: the output that was made from it; written before the output gets its name, removed last;
+- `result.json`: the output that was made from it; written before the output is moved to its path, removed last;
 - `lock`: held by the working process; the system frees it however that process ends.
 
-Every file is on the disk before it gets its name. A part that is missing, truncated, or changed is computed again, and
+Every file is on disk before it gets its name. A part that is missing, truncated, or changed is computed again, and
 each row is compared with the list of files when the output is made: no file is lost, and none appears twice.
 """
 
@@ -137,7 +137,7 @@ class Job:
             yield from rows
 
     def note_result(self, output: pathlib.Path, classified: int, broken: int) -> None:
-        """Records the output that is about to get its name, in case the process ends at that moment.
+        """Records the output that is about to be moved to its path, in case the process ends at that moment.
 
         Args:
             output: The complete table, under its temporary name.
