@@ -77,9 +77,9 @@ _VERDICT = [
     _option("--threads", "CPU threads for timing", count, default=1),
     _option("--images", "maximum number of photos", count, default=256),
     _switch("--strict", "fail on unreadable photos"),
-    _option("--max-relative-error", "limit for the logits (default: by dtype)", fraction),
-    _option("--min-top1-agreement", "fraction of the photos (default: by dtype)", fraction),
-    _option("--max-accuracy-drop", "as a fraction of 1 (default: by dtype)", fraction),
+    _option("--max-relative-error", "largest relative error of the logits (default: by dtype)", fraction),
+    _option("--min-top1-agreement", "minimum fraction of photos with the same top class (default: by dtype)", fraction),
+    _option("--max-accuracy-drop", "largest drop in accuracy, as a fraction of 1 (default: by dtype)", fraction),
 ]
 
 SHARED = [
