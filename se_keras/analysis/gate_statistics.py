@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from se_keras.analysis.results import BlockGates, Gates
-from se_keras.surgery.probe import Moments, Probe
+from se_keras.surgery.forward import Moments
+from se_keras.surgery.probe import Probe
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SATURATED = 0.01  # share of a gate's range, at either end

@@ -12,8 +12,9 @@ import numpy as np
 from se_keras.analysis.gate_statistics import GateStatistics
 from se_keras.analysis.results import Gates
 from se_keras.errors import check_count
+from se_keras.surgery.forward import forward
 from se_keras.surgery.graph import build_model, read_graph
-from se_keras.surgery.probe import forward, probe_gates
+from se_keras.surgery.probe import probe_gates
 
 
 def collect_gates(

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 SAMPLE = 160  # values per image and tensor
+IN_CACHE = 2**16  # values whose maximum is found before they leave the cache where the minimum brought them
 STEPS = 255
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3
@@ -67,7 +68,10 @@ class Observed:
 
     def add(self, values: np.ndarray, rows: int = 1) -> None:
         """Adds the values of one image, or of a batch of `rows` images, of any shape."""
-        self.low, self.high = np.minimum(self.low, values.min()), np.maximum(self.high, values.max())
+        flat = values.reshape(-1)
+        for start in range(0, flat.size, IN_CACHE):
+            part = flat[start : start + IN_CACHE]
+            self.low, self.high = np.minimum(self.low, part.min()), np.maximum(self.high, part.max())
         self._is_map = values.ndim > 2
         for image in values.reshape(rows if values.size % rows == 0 else 1, -1):
             self._samples.append(image[self._rng.integers(0, image.size, SAMPLE)].astype("float32"))

@@ -15,9 +15,10 @@ from se_keras.batch_prediction import predict_batch
 from se_keras.errors import check_count, one_of
 from se_keras.surgery.calls import Graph
 from se_keras.surgery.constant_gates import with_constant_gate
+from se_keras.surgery.forward import Moments, forward
 from se_keras.surgery.graph import build_model, read_graph
 from se_keras.surgery.layer_facts import shown
-from se_keras.surgery.probe import Moments, Probe, forward, probe_gates
+from se_keras.surgery.probe import Probe, probe_gates
 from se_keras.surgery.subclasses import warn_of_lost_class
 from se_keras.timing import interleaved, stopwatch
 
