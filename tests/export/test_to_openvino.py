@@ -1,4 +1,4 @@
-"""OpenVINO: names, dynamic batch, information, and the same answers in its runtime; skipped without the extra."""
+"""OpenVINO: names, batch size, information, and the same answers in its runtime; skipped without the extra."""
 
 import json
 import os
@@ -37,8 +37,8 @@ def test_file_passes_in_its_own_runtime(model, file, rng):
 def test_names_batch_and_information(file):
     structure = structure_of(file)
     assert (structure.format, structure.dtype) == ("openvino", "fp32")
-    assert structure.inputs == ("images (any, 32, 32, 3) float32",)
-    assert structure.outputs == ("output_0 (any, 10) float32",)
+    assert structure.inputs == ("images (1, 32, 32, 3) float32",)
+    assert structure.outputs == ("output_0 (1, 10) float32",)
     found = stored_information(read_openvino(file))
     assert json.loads(found["class_names"]) == NAMES
     assert json.loads(found["input"])["height"] == 32
@@ -46,6 +46,30 @@ def test_names_batch_and_information(file):
     runner = OpenVinoRunner(file)
     assert runner.kind == "probabilities"
     assert runner(np.full((33, 32, 32, 3), 128, "float32")).shape == (33, 10)
+
+
+@pytest.mark.parametrize(("size", "stated"), [(None, "any"), (3, "3")])
+def test_batch_size_is_what_was_asked_for(model, size, stated, tmp_path, rng):
+    path = export.openvino(model, tmp_path / "model.xml", batch_size=size)
+    assert structure_of(path).inputs == (f"images ({stated}, 32, 32, 3) float32",)
+    images = rng.uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(OpenVinoRunner(path)(images), expected, rtol=0, atol=1e-5)
+
+
+def test_batch_size_of_a_file_can_be_changed(model, file, rng):
+    import openvino
+
+    network = read_openvino(file)
+    network.reshape([2, 32, 32, 3])
+    images = rng.uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    found = openvino.compile_model(network, "CPU", {"EXECUTION_MODE_HINT": "ACCURACY"})(images)["output_0"]
+    np.testing.assert_allclose(found, model.predict(images, verbose=0), rtol=0, atol=1e-5)
+
+
+def test_batch_size_is_checked(model, tmp_path):
+    with pytest.raises(ValueError, match="`batch_size` must be"):
+        export.openvino(model, tmp_path / "model.xml", batch_size=0)
 
 
 def test_hoisted_network_keeps_one_convolution_a_layer(grouped, tmp_path):
