@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 SAMPLE = 160  # values per image and tensor
-IN_CACHE = 2**16  # values whose maximum is found before they leave the cache where the minimum brought them
+IN_CACHE = 2**18  # values whose maximum is found before they leave the cache where the minimum brought them
 STEPS = 255
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3

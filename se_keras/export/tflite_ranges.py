@@ -68,10 +68,9 @@ def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lamb
     silent = [lambda: None] * (len(parts) - 1)
     found: dict[int, Observed] = {}
     outputs: dict[str, np.ndarray] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for part, tell in zip(parts, [*silent, advance], strict=True):
-            seen, answers = _observed(model, part, batches, tell, pool)
-            found, outputs = found | seen, outputs | answers
+    for part, tell in zip(parts, [*silent, advance], strict=True):
+        seen, answers = _observed(model, part, batches, tell)
+        found, outputs = found | seen, outputs | answers
     unbounded = [index for index, observed in found.items() if not observed.is_finite]
     if unbounded:
         names = [tensors[index].name.decode() for index in unbounded[:3]]
@@ -138,7 +137,7 @@ def _parts(indexes: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
 
 
 def _observed(
-    model: Any, indexes: Sequence[int], batches: Sequence[Feed], advance: Advance, pool: ThreadPoolExecutor
+    model: Any, indexes: Sequence[int], batches: Sequence[Feed], advance: Advance
 ) -> tuple[dict[int, Observed], dict[str, np.ndarray]]:
     """Runs a model on all batches; returns what it observed of each tensor, and the compared outputs among them."""
     found = {index: Observed(seed=index) for index in indexes}
@@ -152,13 +151,10 @@ def _observed(
         answers: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
         rows = rows_of(batches[0])
         places = set(compared(len(batches), rows))
-
-        def observe(index: int) -> None:
-            found[index].add(values[index](), rows)
-
         for place, batch in enumerate(batches):
             runner.invoke(in_order(runner.inputs, batch))
-            list(pool.map(observe, found))
+            for index, observed in found.items():
+                observed.add(values[index](), rows)
             for name, value in outputs.items() if place in places else ():
                 answers[name].append(value().copy())
             advance()
