@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from se_keras.export.onnx_ranges import onnx_ranges
+from se_keras.export.openvino_ranges import LEVELS, with_exact_zero
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
 
@@ -37,6 +38,15 @@ def test_onnx_ranges_know_what_reads_a_tensor_and_leave_those_of_outputs_alone(i
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("low", "high"), [(0.35, 0.44), (-3.0, -1.0), (-1.0, 5.0), (2.0, 2.0)])
+def test_openvino_ranges_contain_zero_on_a_level(low, high):
+    start, end = with_exact_zero(low, high)
+    assert start <= 0 <= end
+    assert end - start == pytest.approx(max(high, 0) - min(low, 0))
+    zero = -start / (end - start) * (LEVELS - 1)
+    assert zero == pytest.approx(round(zero), abs=1e-6)
+
+
 def test_openvino_keeps_a_hard_swish_in_one_piece_and_spends_few_steps_below_zero(images):
     openvino = pytest.importorskip("openvino", reason="needs the extra 'openvino'")
     pytest.importorskip("nncf", reason="needs the extra 'openvino'")
