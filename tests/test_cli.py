@@ -218,7 +218,7 @@ def test_convert_needs_to_know_the_network_of_a_file(capsys, tmp_path):
     assert "--model" in err
     code, _, err = run(capsys, "convert", source, "--model", "se_resnet20", "--to", tmp_path / "model.onnx")
     assert code == 1
-    assert "ends in .keras" in err
+    assert "must end in .keras" in err
 
 
 def test_info_totals_are_the_published_ones(capsys):

@@ -205,7 +205,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(data_file, tmp_path, capsys, monkeyp
         (["--out", "run"], "needs --model, --data"),
         ([*NEW, "--recipe", "best"], "no recipe 'best'"),
         ([*NEW, "--recipe", "cifar", "--data", "nowhere"], "must be a folder of images"),
-        ([*NEW, "--recipe", "cifar", "--process-id", "1"], "for --distribute jax"),
+        ([*NEW, "--recipe", "cifar", "--process-id", "1"], "require --distribute jax"),
         ([*NEW, "--recipe", "cifar", "--devices", "CPU:0"], "--distribute mirrored"),
         # Before any image is read:
         ([*UNREAD, "--model", "se_resnet2"], "Unknown model 'se_resnet2'. Did you mean"),

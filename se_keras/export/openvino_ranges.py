@@ -65,10 +65,7 @@ def set_ranges(quantized: Any, model: Any, feed: Feed) -> None:
 
 
 def with_exact_zero(low: float, high: float) -> tuple[float, float]:
-    """Returns a range of the same width, or wider to contain 0, in which one of the `LEVELS` is 0.
-
-    Without 0 in its range, OpenVINO computes whatever reads the tensor in float.
-    """
+    """Returns a range where one of the `LEVELS` is 0; otherwise, OpenVINO computes what reads the tensor in float."""
     low, high = min(low, 0.0), max(high, 0.0)
     step = (high - low) / (LEVELS - 1)
     zero = round(-low / step) if step > 0 else 0
