@@ -120,12 +120,13 @@ def plot(images: np.ndarray, predictions: dict[str, np.ndarray], path: pathlib.P
                 color = COLORS[int(label)]
                 axis.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, ec=color, lw=2))
                 axis.text(
-                    left,
-                    top,
+                    max(left, 0),
+                    max(top, 0),
                     f"{CLASSES[int(label)]} {confidence:.0%}",
                     color="white",
                     backgroundcolor=color,
                     clip_on=True,
+                    va="top",
                 )
     figure.savefig(path, dpi=80)
 
