@@ -58,8 +58,8 @@ def openvino(
             are used.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any.
-        batch_size: Samples per call, at least 1. None allows any number, but OpenVINO then takes up to a fifth more
-            time per sample; `openvino.Model.reshape` changes the batch size of a file.
+        batch_size: Samples per call, at least 1. None allows any number, but OpenVINO is then slower, above all with
+            small networks in int8. `openvino.Model.reshape` changes the batch size of a file.
         overwrite: Whether to replace an existing OpenVINO model and its weights.
         verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
