@@ -132,7 +132,9 @@ def test_info_of_a_record(capsys):
         assert text in out
 
 
-@pytest.mark.parametrize("ending", [".keras", ".weights.h5", ".safetensors"])
+@pytest.mark.parametrize(
+    "ending", [".keras", *(pytest.param(ending, marks=pytest.mark.slow) for ending in (".weights.h5", ".safetensors"))]
+)
 def test_convert_a_file(capsys, ending, tmp_path):
     source = se_keras.save_safetensors(se_keras.SEResNet20(), tmp_path / "source.safetensors")
     target = tmp_path / f"model{ending}"

@@ -21,7 +21,7 @@ def test_every_example_is_run():
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(PROOF)
 
 
-LONG = {"detection.py", "gates.py", "predict.py", "segmentation.py", "transfer_learning.py"}
+LONG = {"detection.py", "feature_extraction.py", "gates.py", "predict.py", "segmentation.py", "transfer_learning.py"}
 SHORTER = {name: ["--steps", "8", "--size", "64"] for name in ("detection.py", "segmentation.py")}
 DRAWN = {"detection.py": {"detection.png"}, "segmentation.py": {"segmentation.png"}}
 

@@ -51,6 +51,7 @@ def scale_of(steps_by_name, *parts):
     return found
 
 
+@pytest.mark.slow
 def test_scales_are_the_converters_or_finer(model, calibration, tmp_path):
     expected = steps(by_the_converter_alone(model, calibration.feed["images"], tmp_path))
     found = steps(converted(model, "int8", calibration.batches(1)))

@@ -64,6 +64,7 @@ def test_auto_keeps_only_what_it_must(spoiled, images, tmp_path, monkeypatch):
     assert f"{len(kept)} of " in str(report)
 
 
+@pytest.mark.slow
 def test_hard_swishes_stay_in_float_unless_everything_is_to_be_an_integer(images, tmp_path):
     keras.utils.set_random_seed(0)
     inputs = x = keras.Input((8, 8, 3))
@@ -88,6 +89,7 @@ def _pieces(path):
     return [one["op_name"] for one in TFLiteRunner(path).interpreter._get_ops_details()].count("DELEGATE")
 
 
+@pytest.mark.slow
 def test_layers_are_kept_by_name(spoiled, images, tmp_path):
     _, kept, _ = written(spoiled, images, tmp_path / "named.tflite", keep_float=["third"])
     assert [name.split("/")[1] for name in kept] == ["third_1", "fourth_1"]  # the layer, and the one that reads it

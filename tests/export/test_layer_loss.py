@@ -47,6 +47,7 @@ def files(model, images, tmp_path_factory):
     return paths
 
 
+@pytest.mark.slow
 def test_every_operation_has_its_loss(files, images):
     losses, unpaired = layer_losses(files["int8"], files["fp32"], {"images": images[:4]})
     assert unpaired == 0

@@ -97,6 +97,7 @@ def test_half_precision_file_is_half_as_large(model, file, tmp_path):
     assert export.verify(path, model, repeats=0).passed
 
 
+@pytest.mark.slow
 def test_8_bit_file_is_quantized_per_channel(model, file, tmp_path, rng):
     images = rng.integers(0, 256, (120, 32, 32, 3))
     path = export.onnx(model, tmp_path / "int8.onnx", dtype="int8", data=images)

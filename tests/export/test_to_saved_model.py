@@ -218,6 +218,7 @@ def test_write_archive_has_the_batch_it_is_told(small, tmp_path):
 # Training.
 
 
+@pytest.mark.slow
 def test_training_obeys_dropout_and_batch_norm_only_where_it_can_be_tuned(deployed, tunable, small):
     images = images_for(small)
     loaded = tf.saved_model.load(str(deployed))

@@ -561,9 +561,9 @@ def saved(tmp_path_factory):
     ("builder", "options", "missing", "left_over"),
     [
         (se_keras.SEResNet20, {"classes": 10}, 2, 2),
-        (se_keras.SEResNet20, {"classes": 7, "se": None}, 0, 36),
+        pytest.param(se_keras.SEResNet20, {"classes": 7, "se": None}, 0, 36, marks=pytest.mark.slow),
         (se_keras.SEResNet20, {"classes": 7, "se": SEConfig(use_bias=False)}, 0, 18),
-        (se_keras.SEResNet20, {"include_top": False}, 0, 2),
+        pytest.param(se_keras.SEResNet20, {"include_top": False}, 0, 2, marks=pytest.mark.slow),
         (se_keras.SEResNet32, {"classes": 7}, 84, 0),
     ],
 )

@@ -100,10 +100,10 @@ def test_endpoints_of_the_deployed_model_are_its_own():
     ("se", "reason"),
     [
         (SEConfig(squeeze="max"), "does not commute"),
-        (SEConfig(squeeze="avgmax"), "does not commute"),
+        pytest.param(SEConfig(squeeze="avgmax"), "does not commute", marks=pytest.mark.slow),
         (SEConfig(position="conv3x3"), "not a convolution"),
-        (SEConfig(position="pre"), "not a convolution"),
-        (SEConfig(position="post"), "not a convolution"),
+        pytest.param(SEConfig(position="pre"), "not a convolution", marks=pytest.mark.slow),
+        pytest.param(SEConfig(position="post"), "not a convolution", marks=pytest.mark.slow),
     ],
 )
 def test_blocks_that_cannot_be_hoisted_are_left_alone(se, reason):
@@ -120,8 +120,8 @@ def test_blocks_that_cannot_be_hoisted_are_left_alone(se, reason):
     "se",
     [
         SEConfig(gate_init="identity"),
-        SEConfig(use_bias=False),
-        SEConfig(gate_activation="tanh"),
+        pytest.param(SEConfig(use_bias=False), marks=pytest.mark.slow),
+        pytest.param(SEConfig(gate_activation="tanh"), marks=pytest.mark.slow),
         SEConfig(gate_activation="hard_sigmoid", activation="gelu"),
     ],
 )
