@@ -71,7 +71,7 @@ def _clean_keras() -> Iterator[None]:
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     """Frees the networks of slow tests: they refer to themselves, and fill the memory before Python looks.
 
-    What outlives its file stays to the end, and is no more looked through.
+    Objects that outlive their file stay to the end, so later collections need not scan them.
     """
     result = yield
     leaves_file = nextitem is None or nextitem.path != item.path

@@ -65,7 +65,7 @@ def set_ranges(quantized: Any, model: Any, feed: Feed) -> None:
 
 
 def with_exact_zero(low: float, high: float) -> tuple[float, float]:
-    """Returns a range where one of the `LEVELS` is 0; otherwise, OpenVINO computes what reads the tensor in float."""
+    """Returns a range, widened and shifted so that a level is 0: without it, OpenVINO computes the readers in float."""
     low, high = min(low, 0.0), max(high, 0.0)
     step = (high - low) / (LEVELS - 1)
     zero = round(-low / step) if step > 0 else 0
