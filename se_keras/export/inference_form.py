@@ -6,7 +6,7 @@ Each is compared with the model before anything is written.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,7 +20,7 @@ from se_keras.export.model_ends import answers_of, inputs_of
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Graph
 from se_keras.surgery.constant_gates import constant_gates
-from se_keras.surgery.deployment import deployed
+from se_keras.surgery.deployment import REWRITINGS, Rewriting, deployed
 from se_keras.surgery.fold import float64
 from se_keras.surgery.graph import build_model, in_float32, read_graph
 from se_keras.surgery.layer_facts import layers_inside
@@ -75,12 +75,15 @@ def in_single_precision(model: keras.Model) -> keras.Model:
     return build_model(in_float32(read_graph(model)))
 
 
-def float32_form(model: keras.Model, *passes: Pass) -> tuple[Graph, keras.Model]:
+def float32_form(
+    model: keras.Model, *passes: Pass, rewritings: Sequence[Rewriting] = REWRITINGS
+) -> tuple[Graph, keras.Model]:
     """Builds the deployed form of a model in float32, and compares both forms.
 
     Args:
         model: A functional or sequential model.
         *passes: Further passes over the deployed graph, each exact up to rounding.
+        rewritings: As in `deployed`.
 
     Returns:
         The graph of the model itself in float32, and the form.
@@ -89,14 +92,14 @@ def float32_form(model: keras.Model, *passes: Pass) -> tuple[Graph, keras.Model]
         ValueError: As in `check_same`, as in `deploy`, and for a layer that Keras quantized.
     """
     graph = in_float32(read_graph(model))
-    form = build_model(rewritten(graph, *passes))
+    form = build_model(rewritten(graph, *passes, rewritings=rewritings))
     check_same(form, in_single_precision(model))
     return graph, form
 
 
-def rewritten(graph: Graph, *passes: Pass) -> Graph:
+def rewritten(graph: Graph, *passes: Pass, rewritings: Sequence[Rewriting] = REWRITINGS) -> Graph:
     """Returns the deployed form of a graph, with the scale of images moved into a kernel, after further passes."""
-    graph, _ = deployed(graph)
+    graph, _ = deployed(graph, rewritings)
     return functools.reduce(lambda graph, one: one(graph), (scale_in_kernel, *passes), graph)
 
 

@@ -26,6 +26,7 @@ COMPARED = 64  # samples on which the outputs of two files are compared
 T = TypeVar("T")
 Range = tuple[float, float]
 Response = Callable[[np.ndarray], np.ndarray]
+Search = Callable[[np.ndarray, float, float, Response], Range]
 
 
 def identity(values: np.ndarray) -> np.ndarray:
@@ -51,6 +52,48 @@ def hard_sigmoid(values: np.ndarray) -> np.ndarray:
 def hard_swish(values: np.ndarray) -> np.ndarray:
     """Returns x * hard_sigmoid(x)."""
     return values * hard_sigmoid(values)
+
+
+def best_range(values: np.ndarray, low: float, high: float, response: Response = identity) -> Range:
+    """Returns the range with the smallest mean error of an image relative to its own signal.
+
+    Args:
+        values: A sample of the values of each image, shape (images, n).
+        low: The smallest value.
+        high: The largest value.
+        response: The function through which the tensor is read; the error is that of its result. Values that it
+            does not distinguish need no steps: below -3, a hard swish is 0.
+
+    Returns:
+        The smallest and largest value of a range that contains 0.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    loss = _loss_of(values, response)
+    both = min(SHARES, key=lambda share: loss(share * low, share * high))
+    lower = upper = both
+    for _ in range(2):
+        lower = min(SHARES, key=lambda share: loss(share * low, upper * high))
+        upper = min(SHARES, key=lambda share: loss(lower * low, share * high))
+    return float(lower * low), float(upper * high)
+
+
+def best_symmetric_range(values: np.ndarray, low: float, high: float, response: Response = identity) -> Range:
+    """Returns the range in which images lose least among those from -b to b; as `best_range` without negative values.
+
+    Args:
+        values: As in `best_range`.
+        low: The smallest value.
+        high: The largest value.
+        response: As in `best_range`.
+
+    Returns:
+        The smallest and largest value.
+    """
+    if low >= 0:
+        return best_range(values, low, high, response)
+    loss, largest = _loss_of(values, response), max(-low, high)
+    bound = float(largest * min(SHARES, key=lambda share: loss(-share * largest, share * largest)))
+    return -bound, bound
 
 
 class Observed:
@@ -81,51 +124,27 @@ class Observed:
         """Returns whether all values were finite."""
         return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
-    def ranges(self, response: Response = identity) -> tuple[Range, Range]:
-        """Returns the range of all values, and `best_range`."""
-        return self.range_of_all(), self.best_range(response)
+    def ranges(self, response: Response = identity, search: Search = best_range) -> tuple[Range, Range]:
+        """Returns the range of all values, and that in which images lose least.
+
+        A clipped value of a table or of a few features is lost, whereas a map has many others: vectors keep the range
+        of all values.
+
+        Args:
+            response: As in `best_range`.
+            search: The function that finds the second one, with the arguments of `best_range`.
+
+        Returns:
+            Two pairs of the smallest and largest value.
+        """
+        of_all = self.range_of_all()
+        if not self._is_map:
+            return of_all, of_all
+        return of_all, search(np.stack(self._samples), *of_all, response)
 
     def range_of_all(self) -> Range:
         """Returns the extremes."""
         return float(self.low), float(self.high)
-
-    def best_range(self, response: Response = identity) -> Range:
-        """Returns the range in which images lose least, as `best_range` does; that of all values for vectors.
-
-        A clipped value of a table or of a few features is lost, whereas a map has many others.
-
-        Args:
-            response: As in `best_range`.
-
-        Returns:
-            The smallest and largest value.
-        """
-        if not self._is_map:
-            return self.range_of_all()
-        return best_range(np.stack(self._samples), *self.range_of_all(), response=response)
-
-
-def best_range(values: np.ndarray, low: float, high: float, *, response: Response = identity) -> Range:
-    """Returns the range with the smallest mean error of an image relative to its own signal.
-
-    Args:
-        values: A sample of the values of each image, shape (images, n).
-        low: The smallest value.
-        high: The largest value.
-        response: The function through which the tensor is read; the error is that of its result. Values that it
-            does not distinguish need no steps: below -3, a hard swish is 0.
-
-    Returns:
-        The smallest and largest value of a range that contains 0.
-    """
-    low, high = min(low, 0.0), max(high, 0.0)
-    loss = _loss_of(values, response)
-    both = min(SHARES, key=lambda share: loss(share * low, share * high))
-    lower = upper = both
-    for _ in range(2):
-        lower = min(SHARES, key=lambda share: loss(share * low, upper * high))
-        upper = min(SHARES, key=lambda share: loss(lower * low, share * high))
-    return float(lower * low), float(upper * high)
 
 
 def compared(count: int, rows: int = 1) -> list[int]:

@@ -18,6 +18,7 @@ from se_keras.export.conversion import converting, lacking, names_of, saved_node
 from se_keras.export.description import stored_properties
 from se_keras.export.exportable import Format, check_export, check_suffix
 from se_keras.export.inference_form import float32_form
+from se_keras.export.openvino_graph import simplify
 from se_keras.export.openvino_int8 import quantized_to_8_bits
 from se_keras.export.openvino_runtime import SECTION, openvino_module
 from se_keras.export.proof import TOLERANCES, check_file
@@ -25,6 +26,7 @@ from se_keras.export.to_tflite import write_archive
 from se_keras.files import Kind, kind_of, openvino_weights, replacing_together
 from se_keras.native_output import native_output_held
 from se_keras.progress import steps
+from se_keras.surgery.deployment import REWRITINGS, WITHOUT_HOISTING
 
 DTYPES = ("fp32", "fp16", "int8")
 FORMAT = Format("An OpenVINO model", ".xml", DTYPES)
@@ -91,9 +93,11 @@ def openvino(
         replacing_together(targets, overwrite=overwrite) as (target, weights),
         tempfile.TemporaryDirectory() as folder,
     ):
-        _, deployed = float32_form(model)
+        # OpenVINO multiplies in 8 bits only maps that something else reads too, such as their squeeze.
+        _, deployed = float32_form(model, rewritings=REWRITINGS if feed is None else WITHOUT_HOISTING)
         advance()
         converted = _converted(deployed, folder)
+        simplify(converted)
         if feed is not None:
             converted = quantized_to_8_bits(converted, feed)
         _set_batch_size(converted, batch_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -16,6 +17,8 @@ from se_keras.surgery.hoist import hoist_squeezes
 from se_keras.surgery.layer_facts import shown_with_weights
 from se_keras.surgery.layer_types import TRAINING_ONLY
 from se_keras.surgery.subclasses import warn_of_lost_class
+
+Rewriting = Callable[[Graph], tuple[Graph, list[Change]]]
 
 
 def deploy(model: keras.Model) -> keras.Model:
@@ -76,40 +79,6 @@ def find_changes(model: keras.Model) -> tuple[Change, ...]:
     return changes
 
 
-def deployed(graph: Graph) -> tuple[Graph, tuple[Change, ...]]:
-    """Rewrites a graph for inference, as `deploy` does with a model.
-
-    Args:
-        graph: The graph.
-
-    Returns:
-        The new graph, and the changes.
-    """
-    changes: list[Change] = []
-
-    def rewrite(inner: Graph, name: str) -> Graph:
-        inner, found = deployed(inner)
-        changes.extend(dataclasses.replace(change, layer=f"{name}/{change.layer}") for change in found)
-        return inner
-
-    graph = rewritten_inside(graph, rewrite)
-    changes += _what_is_left(graph)
-    for rewriting in (_without_training_only, fold_batch_norms, hoist_squeezes):
-        graph, found = rewriting(graph)
-        changes += found
-    return graph, tuple(sorted(changes, key=lambda change: change.action == "kept"))
-
-
-def _what_is_left(graph: Graph) -> list[Change]:
-    """Returns a change for each layer that is not expanded, although it may contain something to rewrite."""
-    inside, parts = opened(graph), (BATCH_NORM, BLOCK)
-    hidden = [one for one in find_hidden(graph, inside) if one.is_model or set(parts) & set(one.parts)]
-    return [
-        *(Change(one.layer, "kept", f"{shown_hidden([one], parts)}: {EXPANDED}") for one in hidden),
-        *(Change(one.name, "kept", f"{shown_with_weights(one)}: {WHY_UNREAD}") for one in inside.unread),
-    ]
-
-
 def _without_training_only(graph: Graph) -> tuple[Graph, list[Change]]:
     calls = [
         call
@@ -124,3 +93,43 @@ def _without_training_only(graph: Graph) -> tuple[Graph, list[Change]]:
         for call in calls
     ]
     return graph.rewritten({call: [] for call in removed}, aliases), changes
+
+
+REWRITINGS: tuple[Rewriting, ...] = (_without_training_only, fold_batch_norms, hoist_squeezes)
+"""What `deploy` does, in this order."""
+WITHOUT_HOISTING = REWRITINGS[:-1]
+
+
+def deployed(graph: Graph, rewritings: Sequence[Rewriting] = REWRITINGS) -> tuple[Graph, tuple[Change, ...]]:
+    """Rewrites a graph for inference, as `deploy` does with a model.
+
+    Args:
+        graph: The graph.
+        rewritings: What is done, in this order.
+
+    Returns:
+        The new graph, and the changes.
+    """
+    changes: list[Change] = []
+
+    def rewrite(inner: Graph, name: str) -> Graph:
+        inner, found = deployed(inner, rewritings)
+        changes.extend(dataclasses.replace(change, layer=f"{name}/{change.layer}") for change in found)
+        return inner
+
+    graph = rewritten_inside(graph, rewrite)
+    changes += _what_is_left(graph)
+    for rewriting in rewritings:
+        graph, found = rewriting(graph)
+        changes += found
+    return graph, tuple(sorted(changes, key=lambda change: change.action == "kept"))
+
+
+def _what_is_left(graph: Graph) -> list[Change]:
+    """Returns a change for each layer that is not expanded, although it may contain something to rewrite."""
+    inside, parts = opened(graph), (BATCH_NORM, BLOCK)
+    hidden = [one for one in find_hidden(graph, inside) if one.is_model or set(parts) & set(one.parts)]
+    return [
+        *(Change(one.layer, "kept", f"{shown_hidden([one], parts)}: {EXPANDED}") for one in hidden),
+        *(Change(one.name, "kept", f"{shown_with_weights(one)}: {WHY_UNREAD}") for one in inside.unread),
+    ]

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from se_keras.export.ranges import Observed, best_range, closest, compared, hard_swish, identity, sigmoid, swish
+from se_keras.export.ranges import (
+    Observed,
+    best_range,
+    best_symmetric_range,
+    closest,
+    compared,
+    hard_swish,
+    identity,
+    sigmoid,
+    swish,
+)
 
 
 def relative_error(values, low, high, response=identity):
@@ -33,6 +43,15 @@ def test_a_range_stays_that_of_all_values_where_cutting_pays_nothing():
     values = np.random.default_rng(0).uniform(0, 4, (50, 500))
     assert best_range(values, 0.0, 4.0) == (0.0, 4.0)
     assert best_range(values + 1, 1.0, 5.0) == (0.0, 5.0)
+
+
+def test_a_symmetric_range_is_the_best_of_its_kind_and_starts_at_zero_without_negative_values(images):
+    low, high = best_symmetric_range(images, images.min(), images.max())
+    assert low == -high
+    assert 3 < high < 50
+    assert relative_error(images, low, high) < 0.2 * relative_error(images, images.min(), images.max())
+    positive = np.abs(images)
+    assert best_symmetric_range(positive, 0.0, positive.max()) == best_range(positive, 0.0, positive.max())
 
 
 @pytest.mark.parametrize("response", [hard_swish, swish, sigmoid])

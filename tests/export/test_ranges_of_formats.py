@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from se_keras.export.onnx_ranges import onnx_ranges
-from se_keras.export.openvino_ranges import LEVELS, with_exact_zero
+from se_keras.export.openvino_ranges import LEVELS, signed_or_unsigned, with_exact_zero
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
 
@@ -37,41 +37,60 @@ def test_onnx_ranges_know_what_reads_a_tensor_and_leave_those_of_outputs_alone(i
     assert found["last"] == pytest.approx((-2 * images.max(), 0.375), abs=0.01)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("low", "high"), [(0.35, 0.44), (-3.0, -1.0), (-1.0, 5.0), (2.0, 2.0)])
-def test_openvino_ranges_contain_zero_on_a_level(low, high):
-    start, end = with_exact_zero(low, high)
-    assert start <= 0 <= end
-    assert end - start == pytest.approx(max(high, 0) - min(low, 0))
-    zero = -start / (end - start) * (LEVELS - 1)
-    assert zero == pytest.approx(round(zero), abs=1e-6)
+@pytest.mark.parametrize("fitted", [signed_or_unsigned, with_exact_zero])
+@pytest.mark.parametrize(("low", "high"), [(0.35, 0.44), (-3.0, -1.0), (-1.0, 5.0), (2.0, 2.0), (-4.0, 4.0)])
+def test_openvino_ranges_contain_zero_on_a_level(fitted, low, high):
+    start, end = fitted(low, high)
+    step = (end - start) / (LEVELS - 1)
+    assert start <= min(low, 0) + step / 2
+    assert end >= max(high, 0) - step / 2
+    assert -start / step == pytest.approx(round(-start / step), abs=1e-6)
 
 
-def test_openvino_keeps_a_hard_swish_in_one_piece_and_spends_few_steps_below_zero(images):
+def test_openvino_ranges_are_of_unsigned_or_signed_bytes():
+    assert signed_or_unsigned(0.35, 0.44) == (0, 0.44)
+    assert signed_or_unsigned(-1.0, 5.0) == pytest.approx((-5 * 128 / 127, 5))
+    assert signed_or_unsigned(-5.0, 1.0) == pytest.approx((-5, 5 * 127 / 128))
+
+
+def gated(openvino):
+    """Returns a model with a hard swish, an SE block, and a convolution; no reference to a part of it is left."""
+    ops, rng = openvino.opset13, np.random.default_rng(0)
+
+    def convolution(tensor, channels):
+        kernel = rng.normal(size=(4, channels, 1, 1)).astype("f4")
+        return ops.convolution(tensor, kernel, [1, 1], *[[0, 0]] * 2, [1, 1])
+
+    x = ops.parameter([-1, 8, 8, 2], np.float32)
+    x.output(0).set_names({"images"})
+    first = convolution(ops.transpose(x, [0, 3, 1, 2]), 2)
+    active = ops.multiply(first, ops.divide(ops.clamp(ops.add(first, np.float32(3)), 0, 6), np.float32(6)))
+    gates = ops.sigmoid(convolution(ops.reduce_mean(active, [2, 3], keep_dims=True), 4))
+    return openvino.Model([convolution(convolution(ops.multiply(active, gates), 4), 4)], [x])
+
+
+def test_openvino_keeps_a_hard_swish_in_one_piece_and_shifts_only_what_gates_multiply(images):
     openvino = pytest.importorskip("openvino", reason="needs the extra 'openvino'")
     pytest.importorskip("nncf", reason="needs the extra 'openvino'")
     from se_keras.export.openvino_int8 import quantized_to_8_bits
 
-    ops, rng = openvino.opset13, np.random.default_rng(0)
-    x = ops.parameter([-1, 8, 8, 2], np.float32)
-    x.output(0).set_names({"images"})
-    first = ops.convolution(
-        ops.transpose(x, [0, 3, 1, 2]), rng.normal(size=(4, 2, 1, 1)).astype("f4"), [1, 1], *[[0, 0]] * 2, [1, 1]
-    )
-    gate = ops.divide(ops.clamp(ops.add(first, np.float32(3)), 0, 6), np.float32(6))
-    second = ops.convolution(
-        ops.multiply(first, gate), rng.normal(size=(4, 4, 1, 1)).astype("f4"), [1, 1], *[[0, 0]] * 2, [1, 1]
-    )
-    model = openvino.Model([second], [x])
+    model = gated(openvino)
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     expected = compiled(images)[0]
     quantized = quantized_to_8_bits(model, {"images": images})
-    operations = {one.get_type_name(): one for one in quantized.get_ops()}
-    assert "HSwish" in operations
-    steps = [one for one in quantized.get_ops() if one.get_type_name() == "FakeQuantize"]
-    (after,) = [one for one in steps if one.input_value(0).get_node().get_type_name() == "HSwish"]
-    low, high = (float(after.input_value(place).get_node().data) for place in (1, 2))
-    assert -0.5 < low < -0.3
-    assert low / ((high - low) / 255) == pytest.approx(round(low / ((high - low) / 255)), abs=1e-3)
+    assert "HSwish" in {one.get_type_name() for one in quantized.get_ops()}
+    bounds = {}
+    for one in quantized.get_ops():
+        if one.get_type_name() == "FakeQuantize":
+            name = one.input_value(0).get_node().get_type_name()
+            bounds[name] = tuple(float(one.input_value(place).get_node().data.item()) for place in (1, 2))
+    for shifted in ("HSwish", "Multiply"):
+        low, high = bounds[shifted]
+        step = (high - low) / 255
+        assert -0.5 < low < 0
+        assert low / step == pytest.approx(round(low / step), abs=1e-3)
+    low, high = bounds["Convolution"]
+    assert low == pytest.approx(-128 / 127 * high)
+    assert bounds["Sigmoid"][0] == 0
     found = openvino.Core().compile_model(quantized, "CPU")(images)[0]
     assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)

@@ -10,6 +10,7 @@ from small_networks import answers
 
 import se_keras
 from se_keras import export
+from se_keras.export.openvino_graph import simplify
 from se_keras.export.openvino_runtime import OpenVinoRunner, read_openvino, stored_information
 from se_keras.export.structure import size_of, structure_of
 from se_keras.training.sources import load_sample
@@ -81,6 +82,80 @@ def test_hoisted_network_keeps_one_convolution_a_layer(grouped, tmp_path):
     assert found == len(convolutions) + 2 * len(excitations)
     assert operations["ReduceMean"] == len(excitations) + 1
     assert operations["Transpose"] == 2  # of the image, and of the last map
+
+
+def test_the_map_that_gates_multiply_is_squeezed_itself_in_8_bits(grouped, tmp_path, rng):
+    pytest.importorskip("nncf", reason="needs the extra 'openvino'")
+    images = rng.integers(0, 256, (100, 32, 32, 3))
+    network = read_openvino(export.openvino(grouped, tmp_path / "model.xml", dtype="int8", data=images, verbose=0))
+    squeezes = [one for one in network.get_ops() if one.get_type_name() == "ReduceMean"]
+    read = [{other.get_node().get_type_name() for other in one.input_value(0).get_target_inputs()} for one in squeezes]
+    excitations = [layer for layer in grouped.layers if isinstance(layer, se_keras.SqueezeExcite)]
+    assert read.count({"ReduceMean", "Multiply"}) == len(excitations)
+
+
+def with_ends(make):
+    """Returns a model of images of 2 channels, whose last layers `make` adds to their transposition."""
+    ops = openvino.opset13
+    images = ops.parameter([-1, 6, 6, 2], np.float32)
+    return openvino.Model([make(ops.transpose(images, [0, 3, 1, 2]))], [images])
+
+
+def padded(tensor, value=0.0, sizes=(0, 1), kernel=(3, 3)):
+    ops = openvino.opset13
+    begin, end = ([0, 0, size, size] for size in sizes)
+    map_ = ops.pad(tensor, begin, end, "constant", np.float32(value))
+    return ops.max_pool(map_, [2, 2], [1, 1], [0, 0], [0, 0], kernel, "floor", "valid")
+
+
+def scaled(tensor):
+    ops = openvino.opset13
+    mean = np.array([1, 2], "float32").reshape(1, 2, 1, 1)
+    return ops.multiply(ops.subtract(tensor, mean), np.float32(0.5))
+
+
+@pytest.mark.parametrize(
+    ("make", "left"),
+    [
+        (lambda x: padded(openvino.opset13.relu(x)), ["Relu", "MaxPool"]),
+        (lambda x: padded(openvino.opset13.relu(x), sizes=(1, 1)), ["Relu", "MaxPool"]),
+        (lambda x: padded(openvino.opset13.relu(x), sizes=(1, 2), kernel=(2, 2)), ["Relu", "Pad", "MaxPool"]),
+        (lambda x: padded(openvino.opset13.relu(x), value=1.0), ["Relu", "Pad", "MaxPool"]),
+        (padded, ["Pad", "MaxPool"]),
+    ],
+)
+def test_a_padding_with_zeros_is_merged_into_the_pooling_of_values_that_are_never_negative(make, left, rng):
+    model = with_ends(make)
+    images = rng.normal(size=(2, 6, 6, 2)).astype("float32")
+    expected = openvino.Core().compile_model(model, "CPU")(images)[0]
+    simplify(model)
+    found = [one.get_type_name() for one in model.get_ordered_ops()]
+    assert [name for name in found if name in ("Relu", "Pad", "MaxPool")] == left
+    np.testing.assert_array_equal(openvino.Core().compile_model(model, "CPU")(images)[0], expected)
+
+
+def test_images_are_normalized_before_their_transposition(rng):
+    model = with_ends(scaled)
+    images = rng.normal(size=(2, 6, 6, 2)).astype("float32")
+    simplify(model)
+    kinds = [one.get_type_name() for one in model.get_ordered_ops()]
+    assert [kind for kind in kinds if kind != "Constant"] == [
+        "Parameter",
+        "Subtract",
+        "Multiply",
+        "Transpose",
+        "Result",
+    ]
+    found = openvino.Core().compile_model(model, "CPU")(images)[0]
+    np.testing.assert_allclose(found, (images.transpose(0, 3, 1, 2) - [[[1]], [[2]]]) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [lambda x: openvino.opset13.add(x, x), openvino.opset13.relu])
+def test_a_transposition_stays_before_operations_without_constants(make):
+    model = with_ends(make)
+    simplify(model)
+    kinds = [one.get_type_name() for one in model.get_ordered_ops() if one.get_type_name() != "Constant"]
+    assert kinds[:2] == ["Parameter", "Transpose"]
 
 
 def test_half_precision_file_is_half_as_large(model, file, tmp_path):

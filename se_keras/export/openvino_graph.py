@@ -1,0 +1,116 @@
+"""Rewrites of an OpenVINO graph that spare the CPU work, each with the same outputs.
+
+They remove what converters from channels-last graphs leave behind and OpenVINO's own optimizer keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+ELEMENTWISE = ("Add", "Divide", "Multiply", "Subtract")
+NEVER_NEGATIVE = ("HSigmoid", "ReLU", "Relu", "Sigmoid")
+
+
+def simplify(model: Any) -> None:
+    """Rewrites a model in place.
+
+    - Images are normalized before their transposition, which then is only a change of layout and takes no time.
+    - A padding with zeros before a max pooling of values that are never negative becomes that of the pooling.
+
+    Args:
+        model: An `openvino.Model` in float.
+    """
+    for parameter in model.get_parameters():
+        _transpose_last(parameter)
+    for pool in model.get_ordered_ops():
+        if pool.get_type_name() == "MaxPool":
+            _merge_padding(pool)
+    model.validate_nodes_and_infer_types()
+
+
+def _transpose_last(parameter: Any) -> None:
+    """Moves the transposition of an input after the operations with constants that follow it."""
+    import openvino
+
+    transpose = _sole_reader(parameter)
+    if transpose is None or transpose.get_type_name() != "Transpose":
+        return
+    order = transpose.input_value(1)
+    back = np.argsort(_constant(order))
+    last = parameter
+    operation = _sole_reader(transpose)
+    while operation is not None and _is_with_constants(operation, len(back)):
+        for given in operation.inputs():
+            value = _constant(given.get_source_output())
+            if value is None:
+                given.replace_source_output(last.output(0))
+            elif value.ndim == len(back):
+                turned = openvino.opset13.constant(np.ascontiguousarray(value.transpose(back)))
+                given.replace_source_output(turned.output(0))
+        last, operation = operation, _sole_reader(operation)
+    if last is not parameter:
+        readers = last.output(0).get_target_inputs()
+        turned = openvino.opset13.transpose(last.output(0), order)
+        for reader in readers:
+            reader.replace_source_output(turned.output(0))
+
+
+def _is_with_constants(operation: Any, rank: int) -> bool:
+    """Returns whether an elementwise operation has one operand that is not a constant of this rank or a number."""
+    values = [_constant(given) for given in operation.input_values()]
+    constants = [value for value in values if value is not None and (value.ndim == rank or value.size == 1)]
+    return operation.get_type_name() in ELEMENTWISE and len(constants) == len(values) - 1
+
+
+def _merge_padding(pool: Any) -> None:
+    import openvino
+
+    pad = pool.input_value(0).get_node()
+    if pad.get_type_name() != "Pad" or _sole_reader(pad) is None or not _is_of_zeros(pad):
+        return
+    attributes = pool.get_attributes()
+    begin, end = (_constant(pad.input_value(place)) for place in (1, 2))
+    if begin is None or end is None:
+        return
+    kernel = attributes["kernel"]
+    is_padded = attributes["auto_pad"].startswith("same") or any([*attributes["pads_begin"], *attributes["pads_end"]])
+    if is_padded or not _fits(begin, kernel) or not _fits(end, kernel):
+        return
+    made = openvino.opset13.max_pool(
+        pad.input_value(0),
+        attributes["strides"],
+        attributes["dilations"],
+        begin[2:].tolist(),
+        end[2:].tolist(),
+        kernel,
+        attributes["rounding_type"],
+        "explicit",
+    )
+    for reader in pool.output(0).get_target_inputs():
+        reader.replace_source_output(made.output(0))
+
+
+def _is_of_zeros(pad: Any) -> bool:
+    value = _constant(pad.input_value(3)) if pad.get_input_size() > 3 else np.zeros(1)
+    before = pad.input_value(0).get_node().get_type_name()
+    is_constant = pad.get_attributes()["pad_mode"] == "constant"
+    return is_constant and value is not None and not value.any() and before in NEVER_NEGATIVE
+
+
+def _fits(sizes: np.ndarray, kernel: Sequence[int]) -> bool:
+    """Returns whether a pooling can take over a padding: none of samples and channels, and less than its window."""
+    return not sizes[:2].any() and all(0 <= size < limit for size, limit in zip(sizes[2:], kernel, strict=True))
+
+
+def _sole_reader(operation: Any) -> Any:
+    """Returns the operation that alone reads the first output of another, or None."""
+    readers = list(operation.output(0).get_target_inputs())
+    return readers[0].get_node() if len(readers) == 1 else None
+
+
+def _constant(output: Any) -> np.ndarray | None:
+    node = output.get_node()
+    return node.data if node.get_type_name() == "Constant" else None
