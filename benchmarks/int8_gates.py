@@ -63,7 +63,7 @@ def _belongs_to_a_gate(operation: Operation) -> bool:
 
 def quantized_but_for(model: keras.Model, calibration: Calibration, tensors: Sequence[str]) -> bytes:
     """Returns an int8 file in which the operations that compute these tensors stay in float."""
-    content = with_ranges(converted(model, "fp32"), calibration.batches(1)).contents[-1]
+    content = with_ranges(converted(model, "fp32"), calibration.batches(1)).content(-1)
     with native_output_held():
         return quantized_to_8_bits(content, denylisted_nodes=list(tensors))
 

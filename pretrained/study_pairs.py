@@ -187,7 +187,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file of the results")
     parser.add_argument("--weights", type=pathlib.Path, help="folder for the final weights of each seed")
     parser.add_argument("--table", type=pathlib.Path, help="Markdown file for the table")
-    return parser.parse_args()
+    options = parser.parse_args()
+    missing = [os.fspath(path) for path in options.join if not path.is_file()]
+    if missing:
+        parser.error(f"--join takes files with results; not found: {', '.join(missing)}")
+    return options
 
 
 def study(options: argparse.Namespace) -> None:

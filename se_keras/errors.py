@@ -54,8 +54,25 @@ def check_count(name: str, value: object, *, least: int = 1) -> int:
     Raises:
         ValueError: `value` is below `least` or not an integer. A bool does not count as an integer.
     """
+    return _count(name, value, least, f"an integer of at least {least}")
+
+
+def check_count_or_none(name: str, value: object) -> int | None:
+    """Returns None, or a count of at least 1 as `check_count` does.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: The received value.
+
+    Raises:
+        ValueError: `value` is neither None nor an integer of at least 1.
+    """
+    return None if value is None else _count(name, value, 1, "None or an integer of at least 1")
+
+
+def _count(name: str, value: object, least: int, rule: str) -> int:
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"`{name}` must be an integer of at least {least}; received {name}={value!r}.")
+        raise ValueError(f"`{name}` must be {rule}; received {name}={value!r}.")
     return int(value)
 
 

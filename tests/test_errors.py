@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from se_keras.errors import check_count, missing_package, one_of, refuse_tf_keras
+from se_keras.errors import check_count, check_count_or_none, missing_package, one_of, refuse_tf_keras
 
 
 def test_one_of_returns_a_value_among_the_options():
@@ -47,6 +47,14 @@ def test_check_count():
     for value in (0, -1, 1.0, np.float32(1), True, np.bool_(True), "1", None, np.array([1])):
         with pytest.raises(ValueError, match=r"^`n` must be an integer of at least 1; received n="):
             check_count("n", value)
+
+
+def test_check_count_or_none():
+    assert check_count_or_none("n", None) is None
+    assert check_count_or_none("n", np.int64(2)) == 2
+    for value in (0, True, 1.0, "2"):
+        with pytest.raises(ValueError, match=r"^`n` must be None or an integer of at least 1; received n="):
+            check_count_or_none("n", value)
 
 
 def test_missing_package_names_the_extra():

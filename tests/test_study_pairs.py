@@ -214,3 +214,11 @@ def test_variants_differ_and_belong_to_the_networks_of_the_study(study):
         for name in ("plain", "se_r4")
     ]
     assert sizes[0] < sizes[1]
+
+
+def test_missing_results_are_named(study, tmp_path, monkeypatch, capsys):
+    given = ["--join", tmp_path / "gone.json", "--out", tmp_path / "out.json"]
+    monkeypatch.setattr("sys.argv", ["study_pairs.py", *map(str, given)])
+    with pytest.raises(SystemExit, match="2"):
+        study.arguments()
+    assert "gone.json" in capsys.readouterr().err

@@ -31,14 +31,16 @@ def quantized_file(
     outer = tf.dtypes.as_dtype(input_type)
     options = {"input_data_type": outer, "output_data_type": outer}
 
-    def written(content: bytes, kept: Sequence[str] | str | None) -> bytes:
+    def written(place: int, kept: Sequence[str] | str | None) -> bytes:
+        content = ranged.content(place)
+
         def quantize(names: Sequence[str]) -> bytes:
             return quantized_to_8_bits(content, denylisted_nodes=list(names) or None, **options)
 
         return quantize(names_to_keep(content, kept, batches, quantize))
 
     first = None if keep_float == AUTO else keep_float
-    files = [written(content, first) for content in ranged.contents]
+    files = [written(place, first) for place in range(len(ranged.choices))]
     few = [batches[place] for place in compared(len(batches), rows_of(batches[0]))]
-    place = closest(range(len(files)), lambda i: outputs_of(files[i], few), lambda: ranged.outputs)
-    return written(ranged.contents[place], AUTO) if keep_float == AUTO else files[place]
+    best = closest(range(len(files)), lambda place: outputs_of(files[place], few), lambda: ranged.outputs)
+    return written(best, AUTO) if keep_float == AUTO else files[best]

@@ -33,15 +33,26 @@ RESPONSES: Mapping[frozenset[str], Response] = {
 
 
 class Ranged(NamedTuple):
-    """A float `.tflite` file with ranges, ready for quantization.
+    """A float `.tflite` file with choices of ranges, ready for quantization.
 
     Args:
-        contents: The content with each choice of ranges for the tensors that are not constant.
+        model: The unpacked file.
+        choices: The ranges of the tensors that are not constant, by index.
         outputs: The outputs on the samples of `ranges.compared`, in the order of their names.
     """
 
-    contents: list[bytes]
+    model: Any
+    choices: list[dict[int, Range]]
     outputs: list[np.ndarray]
+
+    def content(self, place: int) -> bytes:
+        """Returns the content of the file with a choice of ranges."""
+        for index, (low, high) in self.choices[place].items():
+            tensor = self.model.subgraphs[0].tensors[index]
+            record = tensor.quantization or schema_module().QuantizationParametersT()
+            record.min, record.max = np.array([low], "float32"), np.array([high], "float32")
+            tensor.quantization = record
+        return packed(self.model)
 
 
 def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lambda: None) -> Ranged:
@@ -56,7 +67,7 @@ def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lamb
         advance: Called after each batch.
 
     Returns:
-        The content with both choices of ranges, or one if they are the same, and the outputs.
+        The file with both choices of ranges, or one if they are the same, and the outputs.
 
     Raises:
         ValueError: The values of a tensor are not finite.
@@ -85,18 +96,9 @@ def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lamb
         return (observed.range_of_all(),) * 2 if index in ends else observed.ranges(responses.get(index, identity))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        choices = zip(*pool.map(both, found), strict=True)
-    contents = list(dict.fromkeys(_with_ranges(model, dict(zip(found, ranges, strict=True))) for ranges in choices))
-    return Ranged(contents, [outputs[name] for name in sorted(outputs)])
-
-
-def _with_ranges(model: Any, ranges: Mapping[int, Range]) -> bytes:
-    for index, (low, high) in ranges.items():
-        tensor = model.subgraphs[0].tensors[index]
-        record = tensor.quantization or schema_module().QuantizationParametersT()
-        record.min, record.max = np.array([low], "float32"), np.array([high], "float32")
-        tensor.quantization = record
-    return packed(model)
+        choices = dict.fromkeys(zip(*pool.map(both, found), strict=True))
+    ranges = [dict(zip(found, choice, strict=True)) for choice in choices]
+    return Ranged(model, ranges, [outputs[name] for name in sorted(outputs)])
 
 
 def _ends(graph: Any) -> set[int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from se_keras.errors import check_count
+from se_keras.errors import check_count_or_none
 from se_keras.export.calibration import calibration_for
 from se_keras.export.conversion import converting, lacking, names_of, saved_nodes
 from se_keras.export.description import stored_properties
@@ -46,8 +46,9 @@ def openvino(
     """Writes a model for OpenVINO: an `.xml` file, and its weights in a `.bin` file next to it.
 
     The model is first converted to its deployed form (`surgery.deploy`), and half-precision policies
-    to float32. Inputs and outputs are float32. Before the files are moved to their paths, OpenVINO
-    runs them once next to the model.
+    to float32. For "int8", squeezes are not hoisted: OpenVINO multiplies a map by its gates in 8 bits only
+    if the squeeze reads this map, too. Inputs and outputs are float32. Before the files are moved to
+    their paths, OpenVINO runs them once next to the model.
 
     Args:
         model: A functional or sequential model, with any number of inputs and outputs.
@@ -85,7 +86,7 @@ def openvino(
     targets = openvino_targets(path)
     properties = stored_properties(model, dtype, class_names)
     openvino_module("Writing an OpenVINO model")
-    batch_size = None if batch_size is None else check_count("batch_size", batch_size)
+    batch_size = check_count_or_none("batch_size", batch_size)
     feed = calibration_for(model, data) if dtype == "int8" else None
     with (
         converting(model, FORMAT.what),
@@ -93,7 +94,6 @@ def openvino(
         replacing_together(targets, overwrite=overwrite) as (target, weights),
         tempfile.TemporaryDirectory() as folder,
     ):
-        # OpenVINO multiplies in 8 bits only maps that something else reads too, such as their squeeze.
         _, deployed = float32_form(model, rewritings=REWRITINGS if feed is None else WITHOUT_HOISTING)
         advance()
         converted = _converted(deployed, folder)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 import keras
 
 from se_keras.class_names import class_names_for, imagenet_classes
-from se_keras.errors import check_count, one_of
+from se_keras.errors import check_count, check_count_or_none, one_of
 from se_keras.prediction import cluster
 from se_keras.prediction.classifier import Question, as_lines, classified
 from se_keras.prediction.fingerprint import fingerprint
@@ -106,7 +106,7 @@ def predict_folder(
     """
     top, batch_size = check_count("top", top), check_count("batch_size", batch_size)
     part_size = check_count("part_size", part_size)
-    workers = None if workers is None else check_count("workers", workers)
+    workers = check_count_or_none("workers", workers)
     _check_engine(engine, workers, gpus_per_worker)
     output, folder = pathlib.Path(output), pathlib.Path(folder)
     check = functools.partial(check_output, output, overwrite=overwrite)

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from se_keras.class_names import set_class_names
-from se_keras.errors import check_count
+from se_keras.errors import check_count, check_count_or_none
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocessing_of
 from se_keras.training.batches import check_batches, fit_data
@@ -107,7 +107,7 @@ def train(
         KeyboardInterrupt: Ctrl-C was pressed; the state is saved first.
     """
     seed, threads = check_count("seed", seed, least=0), check_count("threads", threads)
-    patience = None if patience is None else check_count("patience", patience)
+    patience = check_count_or_none("patience", patience)
     _check(model, data, recipe, processes)
     folder = pathlib.Path(folder)
     facts = facts_of(model, data, recipe, seed, notes or {})
