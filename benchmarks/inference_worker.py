@@ -43,11 +43,11 @@ def saved_model(path: str, threads: int) -> Callable[[], object]:
 
 
 def torch_compiled(name: str, threads: int) -> Callable[[], object]:
-    import timm
     import torch
+    from make_peers import network
 
     torch.set_num_threads(threads)
-    model = torch.compile(timm.create_model(name).eval())
+    model = torch.compile(network(name))
     images = torch.from_numpy(NORMALIZED)
 
     def run() -> object:
