@@ -4,6 +4,7 @@ import json
 import os
 import sys
 
+import keras
 import numpy as np
 import pytest
 from small_networks import answers
@@ -84,14 +85,16 @@ def test_hoisted_network_keeps_one_convolution_a_layer(grouped, tmp_path):
     assert operations["Transpose"] == 2  # of the image, and of the last map
 
 
-def test_the_map_that_gates_multiply_is_squeezed_itself_in_8_bits(grouped, tmp_path, rng):
+def test_the_map_that_gates_multiply_is_squeezed_itself_in_8_bits(tmp_path, rng):
     pytest.importorskip("nncf", reason="needs the extra 'openvino'")
-    images = rng.integers(0, 256, (100, 32, 32, 3))
-    network = read_openvino(export.openvino(grouped, tmp_path / "model.xml", dtype="int8", data=images, verbose=0))
-    squeezes = [one for one in network.get_ops() if one.get_type_name() == "ReduceMean"]
-    read = [{other.get_node().get_type_name() for other in one.input_value(0).get_target_inputs()} for one in squeezes]
-    excitations = [layer for layer in grouped.layers if isinstance(layer, se_keras.SqueezeExcite)]
-    assert read.count({"ReduceMean", "Multiply"}) == len(excitations)
+    layers = [keras.layers.Conv2D(8, 1), se_keras.SqueezeExcite(reduction=4), keras.layers.Conv2D(4, 1)]
+    network = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    images = rng.normal(size=(100, 8, 8, 3)).astype("float32")
+    file = read_openvino(export.openvino(network, tmp_path / "model.xml", dtype="int8", data=images, verbose=0))
+    (squeeze,) = [one for one in file.get_ops() if one.get_type_name() == "ReduceMean"]
+    readers = {one.get_node().get_type_name() for one in squeeze.input_value(0).get_target_inputs()}
+    assert readers == {"ReduceMean", "Multiply"}
+    assert squeeze.input_value(0).get_partial_shape()[1] == 8  # channels: the narrow input of the convolution has 3
 
 
 def with_ends(make):
