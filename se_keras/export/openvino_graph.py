@@ -5,7 +5,7 @@ They remove what converters from channels-last graphs leave behind and OpenVINO'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,10 @@ def _transpose_last(parameter: Any) -> None:
     transpose = _sole_reader(parameter)
     if transpose is None or transpose.get_type_name() != "Transpose":
         return
-    order = transpose.input_value(1)
-    back = np.argsort(_constant(order))
+    order = _constant(transpose.input_value(1))
+    if order is None:
+        return
+    back = np.argsort(order)
     last = parameter
     operation = _sole_reader(transpose)
     while operation is not None and _is_with_constants(operation, len(back)):
@@ -53,9 +55,8 @@ def _transpose_last(parameter: Any) -> None:
         last, operation = operation, _sole_reader(operation)
     if last is not parameter:
         readers = last.output(0).get_target_inputs()
-        turned = openvino.opset13.transpose(last.output(0), order)
-        for reader in readers:
-            reader.replace_source_output(turned.output(0))
+        turned = openvino.opset13.transpose(last.output(0), openvino.opset13.constant(order))
+        _pass_on(last.output(0), readers, turned.output(0))
 
 
 def _is_with_constants(operation: Any, rank: int) -> bool:
@@ -89,8 +90,7 @@ def _merge_padding(pool: Any) -> None:
         attributes["rounding_type"],
         "explicit",
     )
-    for reader in pool.output(0).get_target_inputs():
-        reader.replace_source_output(made.output(0))
+    _pass_on(pool.output(0), pool.output(0).get_target_inputs(), made.output(0))
 
 
 def _is_of_zeros(pad: Any) -> bool:
@@ -103,6 +103,15 @@ def _is_of_zeros(pad: Any) -> bool:
 def _fits(sizes: np.ndarray, kernel: Sequence[int]) -> bool:
     """Returns whether a pooling can take over a padding: none of samples and channels, and less than its window."""
     return not sizes[:2].any() and all(0 <= size < limit for size, limit in zip(sizes[2:], kernel, strict=True))
+
+
+def _pass_on(old: Any, readers: Iterable[Any], new: Any) -> None:
+    """Lets these inputs read another output, and gives it the names, which may be those of the model's outputs."""
+    names = old.get_names()
+    old.set_names(set())
+    new.set_names(names)
+    for reader in readers:
+        reader.replace_source_output(new)
 
 
 def _sole_reader(operation: Any) -> Any:

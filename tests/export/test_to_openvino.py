@@ -101,7 +101,9 @@ def with_ends(make):
     """Returns a model of images of 2 channels, whose last layers `make` adds to their transposition."""
     ops = openvino.opset13
     images = ops.parameter([-1, 6, 6, 2], np.float32)
-    return openvino.Model([make(ops.transpose(images, [0, 3, 1, 2]))], [images])
+    last = make(ops.transpose(images, [0, 3, 1, 2]))
+    last.output(0).set_names({"last"})
+    return openvino.Model([last.output(0)], [images])
 
 
 def padded(tensor, value=0.0, sizes=(0, 1), kernel=(3, 3)):
@@ -134,7 +136,7 @@ def test_a_padding_with_zeros_is_merged_into_the_pooling_of_values_that_are_neve
     simplify(model)
     found = [one.get_type_name() for one in model.get_ordered_ops()]
     assert [name for name in found if name in ("Relu", "Pad", "MaxPool")] == left
-    np.testing.assert_array_equal(openvino.Core().compile_model(model, "CPU")(images)[0], expected)
+    np.testing.assert_array_equal(openvino.Core().compile_model(model, "CPU")(images)["last"], expected)
 
 
 def test_images_are_normalized_before_their_transposition(rng):
@@ -149,7 +151,7 @@ def test_images_are_normalized_before_their_transposition(rng):
         "Transpose",
         "Result",
     ]
-    found = openvino.Core().compile_model(model, "CPU")(images)[0]
+    found = openvino.Core().compile_model(model, "CPU")(images)["last"]
     np.testing.assert_allclose(found, (images.transpose(0, 3, 1, 2) - [[[1]], [[2]]]) / 2, rtol=1e-6)
 
 
