@@ -33,7 +33,7 @@ from se_keras.native_output import native_output_held
 # Pixels and epochs on folders and on arrays; 0 epochs: the bundled checkpoint as it is.
 SETTINGS = {
     "mobilenetv3_small_100": {"folder": (96, 25), "arrays": (96, 20)},
-    "tinynet_e": {"folder": (64, 12), "arrays": (64, 24)},
+    "tinynet_e": {"folder": (64, 12), "arrays": (64, 10)},
     "se_resnet20.cifar10": {"folder": (48, 3), "arrays": (32, 0)},
 }
 MARGIN = 16  # pixels that random crops leave out
