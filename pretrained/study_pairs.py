@@ -190,7 +190,7 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     missing = [os.fspath(path) for path in options.join if not path.is_file()]
     if missing:
-        parser.error(f"--join takes files with results; not found: {', '.join(missing)}")
+        parser.error(f"--join takes files with results; these are not files: {', '.join(missing)}")
     return options
 
 

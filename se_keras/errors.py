@@ -58,7 +58,7 @@ def check_count(name: str, value: object, *, least: int = 1) -> int:
 
 
 def check_count_or_none(name: str, value: object) -> int | None:
-    """Returns None, or a count of at least 1 as `check_count` does.
+    """Returns None unchanged, or a count of at least 1 as a Python int, as `check_count` does.
 
     Args:
         name: Name of the argument, for the message.

@@ -1,6 +1,6 @@
-"""Rewrites of an OpenVINO graph that spare the CPU work, each with the same outputs.
+"""Rewrites of an OpenVINO graph that save work on CPUs; the outputs stay the same.
 
-They remove what converters from channels-last graphs leave behind and OpenVINO's own optimizer keeps.
+They remove what the conversion of a channels-last graph leaves behind, and OpenVINO's own optimizer does not.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 ELEMENTWISE = ("Add", "Divide", "Multiply", "Subtract")
-NEVER_NEGATIVE = ("HSigmoid", "ReLU", "Relu", "Sigmoid")
+NEVER_NEGATIVE = ("Relu", "Sigmoid")
 
 
 def simplify(model: Any) -> None:
     """Rewrites a model in place.
 
-    - Images are normalized before their transposition, which then is only a change of layout and takes no time.
-    - A padding with zeros before a max pooling of values that are never negative becomes that of the pooling.
+    - Moves the transposition of an input behind its normalization, where it only changes the layout and takes no time.
+    - Merges a padding with zeros into the max pooling that reads it, if the padded values are never negative.
 
     Args:
         model: An `openvino.Model` in float.
@@ -32,7 +32,7 @@ def simplify(model: Any) -> None:
 
 
 def _transpose_last(parameter: Any) -> None:
-    """Moves the transposition of an input after the operations with constants that follow it."""
+    """Moves the transposition of an input behind the elementwise operations with constants that follow it."""
     import openvino
 
     transpose = _sole_reader(parameter)
@@ -60,17 +60,19 @@ def _transpose_last(parameter: Any) -> None:
 
 
 def _is_with_constants(operation: Any, rank: int) -> bool:
-    """Returns whether an elementwise operation has one operand that is not a constant of this rank or a number."""
-    values = [_constant(given) for given in operation.input_values()]
-    constants = [value for value in values if value is not None and (value.ndim == rank or value.size == 1)]
-    return operation.get_type_name() in ELEMENTWISE and len(constants) == len(values) - 1
+    """Returns whether an operation is elementwise, and all operands but one are constants: of this rank, or numbers."""
+    if operation.get_type_name() not in ELEMENTWISE:
+        return False
+    values = [value for given in operation.input_values() if (value := _constant(given)) is not None]
+    fits = all(value.ndim == rank or (value.size == 1 and value.ndim < rank) for value in values)
+    return fits and len(values) == operation.get_input_size() - 1
 
 
 def _merge_padding(pool: Any) -> None:
     import openvino
 
     pad = pool.input_value(0).get_node()
-    if pad.get_type_name() != "Pad" or _sole_reader(pad) is None or not _is_of_zeros(pad):
+    if pad.get_type_name() != "Pad" or _sole_reader(pad) is None or not _is_neutral(pad):
         return
     attributes = pool.get_attributes()
     begin, end = (_constant(pad.input_value(place)) for place in (1, 2))
@@ -78,12 +80,14 @@ def _merge_padding(pool: Any) -> None:
         return
     kernel = attributes["kernel"]
     is_padded = attributes["auto_pad"].startswith("same") or any([*attributes["pads_begin"], *attributes["pads_end"]])
-    if is_padded or not _fits(begin, kernel) or not _fits(end, kernel):
+    # A window may not lie in the padding alone, whose values are then the lowest number instead of zero.
+    is_plain = attributes["rounding_type"] == "floor" and set(attributes.get("dilations", [1])) == {1}
+    if is_padded or not is_plain or not _fits(begin, kernel) or not _fits(end, kernel):
         return
     made = openvino.opset13.max_pool(
         pad.input_value(0),
         attributes["strides"],
-        attributes["dilations"],
+        [1] * len(kernel),
         begin[2:].tolist(),
         end[2:].tolist(),
         kernel,
@@ -93,20 +97,22 @@ def _merge_padding(pool: Any) -> None:
     _pass_on(pool.output(0), pool.output(0).get_target_inputs(), made.output(0))
 
 
-def _is_of_zeros(pad: Any) -> bool:
+def _is_neutral(pad: Any) -> bool:
+    """Returns whether a padding adds zeros to values that are never negative: no maximum changes."""
     value = _constant(pad.input_value(3)) if pad.get_input_size() > 3 else np.zeros(1)
-    before = pad.input_value(0).get_node().get_type_name()
-    is_constant = pad.get_attributes()["pad_mode"] == "constant"
-    return is_constant and value is not None and not value.any() and before in NEVER_NEGATIVE
+    before = pad.input_value(0).get_node()
+    is_clipped = before.get_type_name() == "Clamp" and before.get_attributes()["min"] >= 0
+    is_of_zeros = pad.get_attributes()["pad_mode"] == "constant" and value is not None and not value.any()
+    return is_of_zeros and (is_clipped or before.get_type_name() in NEVER_NEGATIVE)
 
 
 def _fits(sizes: np.ndarray, kernel: Sequence[int]) -> bool:
-    """Returns whether a pooling can take over a padding: none of samples and channels, and less than its window."""
+    """Returns whether a pooling can take over a padding: only of spatial axes, and smaller than its window."""
     return not sizes[:2].any() and all(0 <= size < limit for size, limit in zip(sizes[2:], kernel, strict=True))
 
 
 def _pass_on(old: Any, readers: Iterable[Any], new: Any) -> None:
-    """Lets these inputs read another output, and gives it the names, which may be those of the model's outputs."""
+    """Redirects inputs to another output, which takes over the names: they may name outputs of the model."""
     names = old.get_names()
     old.set_names(set())
     new.set_names(names)

@@ -78,7 +78,7 @@ def best_range(values: np.ndarray, low: float, high: float, response: Response =
 
 
 def best_symmetric_range(values: np.ndarray, low: float, high: float, response: Response = identity) -> Range:
-    """Returns the range in which images lose least among those from -b to b; as `best_range` without negative values.
+    """Returns the best range from -b to b, or that of `best_range` if no value is negative.
 
     Args:
         values: As in `best_range`.
@@ -127,15 +127,14 @@ class Observed:
     def ranges(self, response: Response = identity, search: Search = best_range) -> tuple[Range, Range]:
         """Returns the range of all values, and that in which images lose least.
 
-        A clipped value of a table or of a few features is lost, whereas a map has many others: vectors keep the range
-        of all values.
+        Vectors keep the range of all values: a clipped feature is lost, whereas a map has many other values.
 
         Args:
             response: As in `best_range`.
-            search: The function that finds the second one, with the arguments of `best_range`.
+            search: The function that finds the second range; it takes the arguments of `best_range`.
 
         Returns:
-            Two pairs of the smallest and largest value.
+            Both ranges, each as its smallest and largest value.
         """
         of_all = self.range_of_all()
         if not self._is_map:

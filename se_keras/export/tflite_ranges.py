@@ -37,7 +37,7 @@ class Ranged(NamedTuple):
 
     Args:
         model: The unpacked file.
-        choices: The ranges of the tensors that are not constant, by index.
+        choices: Each choice: the range of every tensor that is not constant, by the index of the tensor.
         outputs: The outputs on the samples of `ranges.compared`, in the order of their names.
     """
 
@@ -46,7 +46,7 @@ class Ranged(NamedTuple):
     outputs: list[np.ndarray]
 
     def content(self, place: int) -> bytes:
-        """Returns the content of the file with a choice of ranges."""
+        """Returns the content of the file with the ranges of `choices[place]`, which are written into `model`."""
         for index, (low, high) in self.choices[place].items():
             tensor = self.model.subgraphs[0].tensors[index]
             record = tensor.quantization or schema_module().QuantizationParametersT()
@@ -56,7 +56,7 @@ class Ranged(NamedTuple):
 
 
 def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lambda: None) -> Ranged:
-    """Records the range of all values, and that in which images lose least, of each tensor in a float `.tflite` file.
+    """Finds the range of all values, and that in which images lose least, of each tensor in a float `.tflite` file.
 
     Inputs, outputs, and tensors that an output is computed from keep the range of all values: if they were clipped,
     two outputs could become equal.

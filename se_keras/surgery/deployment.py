@@ -97,7 +97,7 @@ def _without_training_only(graph: Graph) -> tuple[Graph, list[Change]]:
 
 REWRITINGS: tuple[Rewriting, ...] = (_without_training_only, fold_batch_norms, hoist_squeezes)
 """What `deploy` does, in this order."""
-WITHOUT_HOISTING = REWRITINGS[:-1]
+WITHOUT_HOISTING = tuple(one for one in REWRITINGS if one is not hoist_squeezes)
 
 
 def deployed(graph: Graph, rewritings: Sequence[Rewriting] = REWRITINGS) -> tuple[Graph, tuple[Change, ...]]:
@@ -105,7 +105,7 @@ def deployed(graph: Graph, rewritings: Sequence[Rewriting] = REWRITINGS) -> tupl
 
     Args:
         graph: The graph.
-        rewritings: What is done, in this order.
+        rewritings: The rewritings to apply, in this order.
 
     Returns:
         The new graph, and the changes.

@@ -53,8 +53,13 @@ def test_openvino_ranges_are_of_unsigned_or_signed_bytes():
     assert signed_or_unsigned(-5.0, 1.0) == pytest.approx((-5, 5 * 127 / 128))
 
 
-def gated(openvino):
-    """Returns a model with a hard swish, an SE block, and a convolution; no reference to a part of it is left."""
+def gated(openvino, *, with_last=False):
+    """Returns a model with a hard swish, an SE block, and two convolutions; no reference to a part of it is left.
+
+    Args:
+        openvino: The module.
+        with_last: Whether the tensor that the last convolution reads is an output as well, named "last".
+    """
     ops, rng = openvino.opset13, np.random.default_rng(0)
 
     def convolution(tensor, channels):
@@ -66,7 +71,37 @@ def gated(openvino):
     first = convolution(ops.transpose(x, [0, 3, 1, 2]), 2)
     active = ops.multiply(first, ops.divide(ops.clamp(ops.add(first, np.float32(3)), 0, 6), np.float32(6)))
     gates = ops.sigmoid(convolution(ops.reduce_mean(active, [2, 3], keep_dims=True), 4))
-    return openvino.Model([convolution(convolution(ops.multiply(active, gates), 4), 4)], [x])
+    last = convolution(ops.multiply(active, gates), 4)
+    last.output(0).set_names({"last"})
+    return openvino.Model([convolution(last, 4), *([last] if with_last else [])], [x])
+
+
+def bounds_of(quantized):
+    """Returns the ranges of 8-bit tensors by the kind of the operation that computes them."""
+    steps = [one for one in quantized.get_ops() if one.get_type_name() == "FakeQuantize"]
+    return {
+        one.input_value(0).get_node().get_type_name(): tuple(
+            float(one.input_value(place).get_node().data.item()) for place in (1, 2)
+        )
+        for one in steps
+    }
+
+
+def test_openvino_clips_neither_inputs_nor_what_an_output_is_computed_from(images, monkeypatch):
+    openvino = pytest.importorskip("openvino", reason="needs the extra 'openvino'")
+    pytest.importorskip("nncf", reason="needs the extra 'openvino'")
+    from se_keras.export import openvino_ranges
+    from se_keras.export.openvino_int8 import quantized_to_8_bits
+
+    monkeypatch.setattr(openvino_ranges, "closest", lambda choices, *_: choices[-1])  # those that clip
+    images = np.random.default_rng(0).normal(size=images.shape).astype("float32")
+    images[7] *= 100  # a hundred times as bright as the others
+    compiled = openvino.Core().compile_model(gated(openvino, with_last=True), "CPU")
+    largest = np.abs(compiled({"images": images})["last"]).max()
+    bounds = bounds_of(quantized_to_8_bits(gated(openvino), {"images": images}))
+    assert bounds["Parameter"][1] >= 0.99 * np.abs(images).max()
+    assert bounds["Convolution"][1] >= 0.99 * largest
+    assert bounds["HSwish"][1] < 0.5 * np.abs(images).max()
 
 
 def test_openvino_keeps_a_hard_swish_in_one_piece_and_shifts_only_what_gates_multiply(images):
@@ -79,11 +114,7 @@ def test_openvino_keeps_a_hard_swish_in_one_piece_and_shifts_only_what_gates_mul
     expected = compiled(images)[0]
     quantized = quantized_to_8_bits(model, {"images": images})
     assert "HSwish" in {one.get_type_name() for one in quantized.get_ops()}
-    bounds = {}
-    for one in quantized.get_ops():
-        if one.get_type_name() == "FakeQuantize":
-            name = one.input_value(0).get_node().get_type_name()
-            bounds[name] = tuple(float(one.input_value(place).get_node().data.item()) for place in (1, 2))
+    bounds = bounds_of(quantized)
     for shifted in ("HSwish", "Multiply"):
         low, high = bounds[shifted]
         step = (high - low) / 255

@@ -106,11 +106,11 @@ def with_ends(make):
     return openvino.Model([last.output(0)], [images])
 
 
-def padded(tensor, value=0.0, sizes=(0, 1), kernel=(3, 3)):
+def padded(tensor, value=0.0, sizes=(0, 1), kernel=(3, 3), dilation=1, rounding="floor"):
     ops = openvino.opset13
     begin, end = ([0, 0, size, size] for size in sizes)
     map_ = ops.pad(tensor, begin, end, "constant", np.float32(value))
-    return ops.max_pool(map_, [2, 2], [1, 1], [0, 0], [0, 0], kernel, "floor", "valid")
+    return ops.max_pool(map_, [2, 2], [dilation] * 2, [0, 0], [0, 0], kernel, rounding, "explicit")
 
 
 def scaled(tensor):
@@ -126,6 +126,10 @@ def scaled(tensor):
         (lambda x: padded(openvino.opset13.relu(x), sizes=(1, 1)), ["Relu", "MaxPool"]),
         (lambda x: padded(openvino.opset13.relu(x), sizes=(1, 2), kernel=(2, 2)), ["Relu", "Pad", "MaxPool"]),
         (lambda x: padded(openvino.opset13.relu(x), value=1.0), ["Relu", "Pad", "MaxPool"]),
+        (lambda x: padded(openvino.opset13.relu(x), dilation=2), ["Relu", "Pad", "MaxPool"]),
+        (lambda x: padded(openvino.opset13.relu(x), rounding="ceil"), ["Relu", "Pad", "MaxPool"]),
+        (lambda x: padded(openvino.opset13.clamp(x, 0, 6)), ["Clamp", "MaxPool"]),
+        (lambda x: padded(openvino.opset13.clamp(x, -1, 6)), ["Clamp", "Pad", "MaxPool"]),
         (padded, ["Pad", "MaxPool"]),
     ],
 )
@@ -135,7 +139,7 @@ def test_a_padding_with_zeros_is_merged_into_the_pooling_of_values_that_are_neve
     expected = openvino.Core().compile_model(model, "CPU")(images)[0]
     simplify(model)
     found = [one.get_type_name() for one in model.get_ordered_ops()]
-    assert [name for name in found if name in ("Relu", "Pad", "MaxPool")] == left
+    assert [name for name in found if name in ("Clamp", "Relu", "Pad", "MaxPool")] == left
     np.testing.assert_array_equal(openvino.Core().compile_model(model, "CPU")(images)["last"], expected)
 
 
@@ -155,8 +159,15 @@ def test_images_are_normalized_before_their_transposition(rng):
     np.testing.assert_allclose(found, (images.transpose(0, 3, 1, 2) - [[[1]], [[2]]]) / 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("make", [lambda x: openvino.opset13.add(x, x), openvino.opset13.relu])
-def test_a_transposition_stays_before_operations_without_constants(make):
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: openvino.opset13.add(x, x),
+        openvino.opset13.relu,
+        lambda x: openvino.opset13.add(x, np.ones((1, 1, 1, 1, 1), "float32")),  # the sum has five axes
+    ],
+)
+def test_a_transposition_stays_before_operations_without_constants_of_its_axes(make):
     model = with_ends(make)
     simplify(model)
     kinds = [one.get_type_name() for one in model.get_ordered_ops() if one.get_type_name() != "Constant"]
