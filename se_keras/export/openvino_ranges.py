@@ -49,14 +49,13 @@ def set_ranges(quantized: Any, model: Any, feed: Feed) -> None:
     """
     names = {operation.get_friendly_name() for operation in model.get_ops()}
     steps = [one for one in quantized.get_ops() if _is_of_tensor(one) and _source(one) in names]
-    ends = _ends(quantized)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = _observed(model, sorted({_source(one) for one in steps}), feed, pool)
         grids = [_grid(one, found[_source(one)]) for one in steps]
 
         def both_ranges(step: Any, grid: Grid) -> tuple[Range, Range]:
             observed = found[_source(step)]
-            if step.get_friendly_name() in ends:
+            if step.input_value(0).get_node().get_type_name() == "Parameter":  # clipped, two inputs could become equal
                 return (observed.range_of_all(),) * 2
             return observed.ranges(RESPONSES.get(_readers(step), identity), grid.search)
 
@@ -114,25 +113,6 @@ def _grid(operation: Any, observed: Observed) -> Grid:
     is_product = readers == {"Convolution"} and operation.input_value(0).get_node().get_type_name() == "Multiply"
     is_of_gates = is_product or readers <= {"Multiply", "ReduceMean"}
     return SHIFTED if is_of_gates and -observed.low < FEW_NEGATIVE * observed.high else SYMMETRIC
-
-
-def _ends(quantized: Any) -> set[str]:
-    """Returns the steps of inputs, and the last before each output: if they clipped, two outputs could become equal."""
-    found = {
-        reader.get_node().get_friendly_name()
-        for parameter in quantized.get_parameters()
-        for reader in parameter.output(0).get_target_inputs()
-    }
-    seen, left = set(), list(quantized.get_results())
-    while left:
-        operation = left.pop()
-        name = operation.get_friendly_name()
-        if operation.get_type_name() == "FakeQuantize":
-            found.add(name)
-        elif name not in seen:
-            left += [given.get_node() for given in operation.input_values()]
-        seen.add(name)
-    return found
 
 
 def _is_of_tensor(operation: Any) -> bool:
