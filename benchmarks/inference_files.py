@@ -4,7 +4,7 @@
 
 Writes FOLDER/ours and FOLDER/without_se with this package, and FOLDER/plain from the same network with
 `tf.lite.TFLiteConverter`, `model.export`, ONNX Runtime's quantizer, OpenVINO, and NNCF. Files that exist are kept.
-Weights and images are random: time does not depend on them.
+Weights and images are random.
 """
 
 from __future__ import annotations

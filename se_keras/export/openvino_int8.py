@@ -21,7 +21,7 @@ def quantized_to_8_bits(model: Any, feed: Feed) -> Any:
     NNCF's defaults lose more on networks with SE: it corrects biases from the means of each layer, and cuts the ranges
     of activations at the mean of the extremes. NNCF's ranges are symmetric where values are negative, because OpenVINO
     computes depthwise convolutions and products that read asymmetric ranges more slowly, or in float. `set_ranges`
-    shifts only those around gates.
+    makes only those around gates asymmetric.
 
     Args:
         model: An `openvino.Model` in float; operations that OpenVINO has in one piece are joined in place.

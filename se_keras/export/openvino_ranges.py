@@ -100,19 +100,19 @@ class Grid(NamedTuple):
 
 
 SYMMETRIC = Grid(best_symmetric_range, signed_or_unsigned)
-SHIFTED = Grid(best_range, with_exact_zero)
+ASYMMETRIC = Grid(best_range, with_exact_zero)
 
 
 def _grid(operation: Any, observed: Observed) -> Grid:
-    """Returns the grid of a tensor: shifted if few values are negative, and gates, means, or products are involved.
+    """Returns the grid of a tensor: asymmetric if few values are negative, and gates, means, or products are involved.
 
     A swish, for example, is never below -0.4, so a symmetric range would leave almost half of its levels unused. Other
-    operations take up to a fifth longer if they read shifted ranges.
+    operations are slower if they read asymmetric ranges.
     """
     readers = _readers(operation)
     is_product = readers == {"Convolution"} and operation.input_value(0).get_node().get_type_name() == "Multiply"
     is_of_gates = is_product or readers <= {"Multiply", "ReduceMean"}
-    return SHIFTED if is_of_gates and -observed.low < FEW_NEGATIVE * observed.high else SYMMETRIC
+    return ASYMMETRIC if is_of_gates and -observed.low < FEW_NEGATIVE * observed.high else SYMMETRIC
 
 
 def _is_of_tensor(operation: Any) -> bool:

@@ -47,6 +47,13 @@ def test_openvino_ranges_contain_zero_on_a_level(fitted, low, high):
     assert -start / step == pytest.approx(round(-start / step), abs=1e-6)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.35, 0.44), (-3.0, -1.0), (-1.0, 5.0), (2.0, 2.0)])
+def test_asymmetric_openvino_ranges_are_no_wider_than_necessary(low, high):
+    start, end = with_exact_zero(low, high)
+    assert start <= 0 <= end
+    assert end - start == pytest.approx(max(high, 0) - min(low, 0))
+
+
 def test_openvino_ranges_are_of_unsigned_or_signed_bytes():
     assert signed_or_unsigned(0.35, 0.44) == (0, 0.44)
     assert signed_or_unsigned(-1.0, 5.0) == pytest.approx((-5 * 128 / 127, 5))
@@ -94,7 +101,7 @@ def test_openvino_never_clips_inputs(images, monkeypatch):
     assert bounds["HSwish"][1] < 0.5 * np.abs(images).max()
 
 
-def test_openvino_keeps_a_hard_swish_in_one_piece_and_shifts_only_what_gates_multiply(images):
+def test_openvino_keeps_a_hard_swish_in_one_piece_and_symmetric_ranges_away_from_gates(images):
     openvino = pytest.importorskip("openvino", reason="needs the extra 'openvino'")
     pytest.importorskip("nncf", reason="needs the extra 'openvino'")
     from se_keras.export.openvino_int8 import quantized_to_8_bits
@@ -105,10 +112,10 @@ def test_openvino_keeps_a_hard_swish_in_one_piece_and_shifts_only_what_gates_mul
     quantized = quantized_to_8_bits(model, {"images": images})
     assert "HSwish" in {one.get_type_name() for one in quantized.get_ops()}
     bounds = bounds_of(quantized)
-    for shifted in ("HSwish", "Multiply"):
-        low, high = bounds[shifted]
+    assert -0.5 < bounds["HSwish"][0] < -0.3
+    assert -0.5 < bounds["Multiply"][0] < 0
+    for low, high in (bounds["HSwish"], bounds["Multiply"]):
         step = (high - low) / 255
-        assert -0.5 < low < 0
         assert low / step == pytest.approx(round(low / step), abs=1e-3)
     low, high = bounds["Convolution"]
     assert low == pytest.approx(-128 / 127 * high)

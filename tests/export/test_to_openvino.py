@@ -159,6 +159,13 @@ def test_images_are_normalized_before_their_transposition(rng):
     np.testing.assert_allclose(found, (images.transpose(0, 3, 1, 2) - [[[1]], [[2]]]) / 2, rtol=1e-6)
 
 
+def test_a_written_network_normalizes_images_before_their_transposition(file):
+    network = read_openvino(file)
+    kinds = [one.get_type_name() for one in network.get_ordered_ops() if one.get_type_name() != "Constant"]
+    assert kinds[0] == "Parameter"
+    assert kinds.index("Transpose") == 2  # after the mean is subtracted; the scale is in the kernel
+
+
 @pytest.mark.parametrize(
     "make",
     [
