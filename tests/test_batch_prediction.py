@@ -21,7 +21,11 @@ class Warner(keras.Model):
         return x + 1
 
 
-def test_only_the_warning_about_compilations_is_left_out(caplog):
+def test_only_the_warning_about_compilations_is_left_out(caplog, monkeypatch):
+    logger = logging.getLogger("tensorflow")
+    caplog.set_level(logging.WARNING, logger.name)  # whatever other tests' libraries made of the logger
+    for name, value in {"disabled": False, "propagate": False, "handlers": [caplog.handler]}.items():
+        monkeypatch.setattr(logger, name, value)
     model = Warner()
     np.testing.assert_array_equal(predict_batch(model, np.zeros(2)), np.ones(2))
     assert [record.msg for record in caplog.records] == [WARNINGS[1]]
