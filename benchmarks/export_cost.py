@@ -25,6 +25,8 @@ import keras
 import numpy as np
 from timing import report
 
+from se_keras.export.calibration import MOST_IMAGES
+
 CASES = (
     "se_resnet50:fp32",
     "se_resnet50:fp16",
@@ -34,8 +36,7 @@ CASES = (
     "senet154:int8",
 )
 LIMITED = "se_resnet50:int8"
-SECONDS, GIGABYTES = 40, 3
-IMAGES = 200  # the most that `export.tflite` uses
+SECONDS, GIGABYTES = 25, 2.5
 STATISTICS = 2  # images for batch normalization
 EVERY = 0.05  # seconds between two samples of the memory
 
@@ -109,7 +110,7 @@ def resident(process: int) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", default=CASES, help="network:dtype")
-    parser.add_argument("--images", type=int, default=IMAGES, help="images for calibration")
+    parser.add_argument("--images", type=int, default=MOST_IMAGES, help="images for calibration")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:

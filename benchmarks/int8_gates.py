@@ -2,7 +2,7 @@
 
     python benchmarks/int8_gates.py --data cifar10.npz            # x_train, x_test, y_test as bytes
 
-The bundled checkpoint is quantized with the same 200 training images each time: fully, by ai-edge-quantizer, with the
+The bundled checkpoint is quantized with the same training images each time: fully, by ai-edge-quantizer, with the
 ranges from TensorFlow's own calibration, and with parts of every SE block kept in float. Accuracies are in percent, and
 "same as fp32" is the share of images with the same prediction.
 """
@@ -26,7 +26,7 @@ import tensorflow as tf
 from timing import RESULTS, where
 
 import se_keras
-from se_keras.export.calibration import Calibration, calibrate
+from se_keras.export.calibration import MOST_IMAGES, Calibration, calibrate
 from se_keras.export.inference_form import tflite_form
 from se_keras.export.inspect_tflite import Operation, read_tflite
 from se_keras.export.model_ends import inputs_of
@@ -38,7 +38,6 @@ from se_keras.native_output import native_output_held
 from se_keras.preprocessing import stored_preprocessing
 
 NETWORK = "se_resnet20.cifar10"
-IMAGES = 200
 GATE = re.compile(r"_se(_\d+)?/")  # in the name of a tensor inside an SE block; copies of a layer are numbered
 PARTS = {
     "gates (projections, sigmoid) in float": ("CONV_2D", "LOGISTIC"),
@@ -63,7 +62,7 @@ def _belongs_to_a_gate(operation: Operation) -> bool:
 
 def quantized_but_for(model: keras.Model, calibration: Calibration, tensors: Sequence[str]) -> bytes:
     """Returns an int8 file in which the operations that compute these tensors stay in float."""
-    content = with_ranges(converted(model, "fp32"), calibration.batches(1)).content(-1)
+    content = with_ranges(converted(model, "fp32"), calibration.batches(1)).content(0)
     with native_output_held():
         return quantized_to_8_bits(content, denylisted_nodes=list(tensors))
 
@@ -101,7 +100,7 @@ def main() -> int:
     data = np.load(options.data)
     images, labels = data["x_test"][: options.images], data["y_test"][: options.images].ravel()
     model = se_keras.create_model(NETWORK)
-    calibration = calibrate(data["x_train"][:IMAGES], inputs_of(model), preprocessing=stored_preprocessing(model))
+    calibration = calibrate(data["x_train"][:MOST_IMAGES], inputs_of(model), preprocessing=stored_preprocessing(model))
     calibration = calibration.with_extremes()
     network = tflite_form(model, calibration.feed, squeeze="mean", is_quantized=True)
     rows: dict[str, dict[str, float]] = {}

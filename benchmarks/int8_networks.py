@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -25,21 +25,37 @@ from timing import RESULTS, where
 
 import se_keras
 from se_keras import export
+from se_keras.export.calibration import MOST_IMAGES
 from se_keras.export.images import real_images
 from se_keras.export.runtime import open_runner
+from se_keras.files import replacing
 from se_keras.images.record import Preprocessing
 from se_keras.native_output import native_output_held
 
-# Pixels and epochs on folders and on arrays; 0 epochs: the bundled checkpoint as it is.
+
+class Setting(NamedTuple):
+    """How a network is trained.
+
+    Args:
+        pixels: Rows and columns of the images.
+        epochs: Epochs of a cosine cycle; 0: the bundled checkpoint is used as it is.
+        cycles: Number of cosine cycles (SGDR, arXiv 1608.03983).
+    """
+
+    pixels: int
+    epochs: int
+    cycles: int = 1
+
+
+# On folders and on arrays.
 SETTINGS = {
-    "mobilenetv3_small_100": {"folder": (96, 25), "arrays": (96, 20)},
-    "tinynet_e": {"folder": (64, 12), "arrays": (64, 10)},
-    "se_resnet20.cifar10": {"folder": (48, 3), "arrays": (32, 0)},
+    "mobilenetv3_small_100": {"folder": Setting(96, 25), "arrays": Setting(96, 20, cycles=2)},
+    "tinynet_e": {"folder": Setting(64, 12), "arrays": Setting(64, 30)},
+    "se_resnet20.cifar10": {"folder": Setting(48, 3), "arrays": Setting(32, 0)},
 }
 MARGIN = 16  # pixels that random crops leave out
 RATE, DECAY, MOMENTUM = 2e-3, 0.05, 0.97
 BATCHES = {"folder": 32, "arrays": 128}
-IMAGES = 200
 PARTS = 10  # of the test images, one after the other
 
 
@@ -71,28 +87,44 @@ def cropped(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(rng.random(len(crops))[:, None, None, None] < 0.5, crops[:, :, ::-1], crops)
 
 
-def trained(name: str, data: pathlib.Path, pixels: int, epochs: int) -> keras.Model:
-    """Returns a network trained on all training photos: AdamW, cosine, random crops, mirrored images."""
+def trained(name: str, data: pathlib.Path, setting: Setting, unfinished: pathlib.Path) -> keras.Model:
+    """Returns a network trained on all training photos: AdamW, cosine cycles, random crops, mirrored images.
+
+    After each epoch, the network is saved in the file `unfinished`; if it exists, training resumes after its epochs.
+    """
     keras.utils.set_random_seed(0)
-    if not epochs:
+    if not setting.epochs:
         return se_keras.create_model(name)
-    images, labels = photos(data, "train", pixels + MARGIN)
+    images, labels = photos(data, "train", setting.pixels + MARGIN)
     batch = BATCHES[kind_of(data)]
-    model = se_keras.create_model(name, input_shape=(pixels, pixels, 3), classes=int(labels.max()) + 1)
+    steps = -(-len(images) // batch)
+    if unfinished.exists():
+        model = keras.models.load_model(unfinished)
+    else:
+        model = started(name, (setting.pixels, setting.pixels, 3), int(labels.max()) + 1, setting.epochs * steps)
+    done = int(model.optimizer.iterations) // steps
+    rng = np.random.default_rng(0)
+    for epoch in range(setting.epochs * setting.cycles):
+        start, crops = time.perf_counter(), cropped(images, rng)
+        if epoch < done:
+            continue
+        history = model.fit(crops, labels, batch_size=batch, verbose=0).history
+        with replacing(unfinished, overwrite=True) as target:
+            model.save(target)
+        print(name, epoch, history["accuracy"], f"{time.perf_counter() - start:.1f} s", flush=True)
+    return model
+
+
+def started(name: str, shape: tuple[int, int, int], classes: int, steps: int) -> keras.Model:
+    """Returns a network before its first step, compiled with cosine cycles of `steps`."""
+    model = se_keras.create_model(name, input_shape=shape, classes=classes)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = MOMENTUM
-    steps = epochs * (len(images) // batch)
+    rate = keras.optimizers.schedules.CosineDecayRestarts(RATE, steps, t_mul=1.0)
     model.compile(
-        keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(RATE, steps), weight_decay=DECAY),
-        "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        keras.optimizers.AdamW(rate, weight_decay=DECAY), "sparse_categorical_crossentropy", metrics=["accuracy"]
     )
-    rng = np.random.default_rng(0)
-    for epoch in range(epochs):
-        start = time.perf_counter()
-        history = model.fit(cropped(images, rng), labels, batch_size=batch, verbose=0).history
-        print(name, epoch, history["accuracy"], f"{time.perf_counter() - start:.1f} s", flush=True)
     return model
 
 
@@ -144,27 +176,31 @@ def main() -> int:
     options.runs.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {
         **where(("tensorflow", "keras", "ai-edge-litert", "onnxruntime", "openvino", "nncf")),
+        "calibration images": MOST_IMAGES,
         "networks": {},
     }
     results = RESULTS / "int8_networks.json"
     if results.exists():
         record["networks"] = json.loads(results.read_text("utf-8"))["networks"]
     for name in options.networks:
-        pixels, epochs = SETTINGS[name][kind_of(options.data)]
+        setting = SETTINGS[name][kind_of(options.data)]
         key = f"{name} on {options.data.stem}"
         file = options.runs / f"{key}.keras"
         if not file.exists():
-            trained(name, options.data, pixels, epochs).save(file)
+            unfinished = file.with_suffix(".unfinished.keras")
+            trained(name, options.data, setting, unfinished).save(file)
+            unfinished.unlink(missing_ok=True)
         model = keras.models.load_model(file)
-        images, labels = photos(options.data, "val", pixels)
-        seen = photos(options.data, "train", pixels)[0]
-        seen = seen[np.linspace(0, len(seen) - 1, IMAGES).astype(int)]
+        images, labels = photos(options.data, "val", setting.pixels)
+        seen = photos(options.data, "train", setting.pixels)[0]
+        seen = seen[np.linspace(0, len(seen) - 1, MOST_IMAGES).astype(int)]
         print(key, flush=True)
         rows = compared(model, seen.astype("float32"), (images.astype("float32"), labels))
         record["networks"][key] = {
             "network": name,
             "data": options.data.stem,
-            "pixels": pixels,
+            "pixels": setting.pixels,
+            "epochs": setting.epochs * setting.cycles,
             "images": len(labels),
             **rows,
         }

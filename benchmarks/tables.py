@@ -164,8 +164,9 @@ def eight_bits_table() -> str:
                 lines.append(f"| {label} | {form} | {same} | {row['accuracy']:.1f}% |")
                 label = ""
     counts = ", ".join(f"{data}: {count:,}" for data, count in _test_images(result["networks"].values()).items())
-    where = f"Test images: {counts}. Calibrated on 200 training images; `python benchmarks/int8_networks.py`"
-    return "\n".join([*lines, "", f"{where}, {result['date']}, {result['machine']}."])
+    images = f"Test images: {counts}. Calibrated on {result['calibration images']} training images"
+    where = f"`python benchmarks/int8_networks.py`, {result['date']}, {result['machine']}"
+    return "\n".join([*lines, "", f"{images}; {where}."])
 
 
 def _test_images(networks: Iterable[dict[str, Any]]) -> dict[str, int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import keras
+
+from se_keras.log_records import left_out
 
 
 def predict_batch(model: keras.Model, inputs: Any) -> Any:
@@ -23,19 +23,9 @@ def predict_batch(model: keras.Model, inputs: Any) -> Any:
     Returns:
         Arrays in the structure of the model's outputs.
     """
-    with _compiling_is_expected():
+    with left_out("tensorflow", _is_about_retracing):
         return model.predict_on_batch(inputs)
 
 
-@contextlib.contextmanager
-def _compiling_is_expected() -> Iterator[None]:
-    logger = logging.getLogger("tensorflow")
-    logger.addFilter(_is_not_about_retracing)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_is_not_about_retracing)
-
-
-def _is_not_about_retracing(record: logging.LogRecord) -> bool:
-    return "triggered tf.function retracing" not in str(record.msg)
+def _is_about_retracing(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" in str(record.msg)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
-import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -78,21 +76,23 @@ def in_8_bits(model: Any, feed: Feed) -> Any:
         feed: Values of its inputs by their names, for the ranges of activations.
 
     Returns:
-        A new model with pairs of QuantizeLinear and DequantizeLinear: the candidate whose outputs are closest to the
-        model's.
+        A new model with pairs of QuantizeLinear and DequantizeLinear, and the ranges that `closest` chooses.
     """
     model = importlib.import_module("onnx").shape_inference.infer_shapes(model)
-    results = [_quantized(model, feed, ranges) for ranges in onnx_ranges(model, feed)]
-    outputs = functools.partial(_outputs, feed=rows_at(feed, compared(rows_of(feed))))
-    return closest(results, outputs, lambda: outputs(model))
+    choices = onnx_ranges(model, feed)
+    few = rows_at(feed, compared(rows_of(feed)))
+    result = functools.cache(lambda place: _quantized(model, feed, choices[place]))
+    best = closest(range(len(choices)), lambda place: _outputs(result(place), few), lambda: _outputs(model, few))
+    return result(best)
 
 
 def _quantized(model: Any, feed: Feed, ranges: Mapping[str, Range]) -> Any:
     onnx = importlib.import_module("onnx")
     quantization = importlib.import_module("onnxruntime.quantization")
 
-    with tempfile.TemporaryDirectory() as folder, _warnings_held():
+    with tempfile.TemporaryDirectory() as folder:
         source, result = (pathlib.Path(folder, name) for name in ("float.onnx", "int8.onnx"))
+        quantization.quant_utils.add_pre_process_metadata(model)  # or the quantizer advises to optimize the model first
         onnx.save(model, os.fspath(source))
         quantization.quantize_static(
             os.fspath(source),
@@ -134,14 +134,3 @@ def _overrides(ranges: Mapping[str, Range]) -> dict[str, list[dict[str, Any]]]:
 def _kept(graph: Any) -> list[str]:
     first = next((place for place, node in enumerate(graph.node) if node.op_type in COMPUTING), len(graph.node))
     return [node.name for place, node in enumerate(graph.node) if place < first or node.op_type in KEPT_IN_FLOAT]
-
-
-@contextlib.contextmanager
-def _warnings_held() -> Iterator[None]:
-    """Holds the advice to optimize the model first, which the quantizer always gives to other optimizers' models."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -22,7 +22,7 @@ RESPONSES: Mapping[frozenset[str], Response] = {
 
 
 def onnx_ranges(model: Any, feed: Feed) -> list[dict[str, Range]]:
-    """Returns the ranges of all values, and those in which images lose least.
+    """Returns the ranges in which images lose least, and those of all values.
 
     Args:
         model: An `onnx.ModelProto` with the shapes and types of its tensors.

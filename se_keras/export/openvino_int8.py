@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import logging
 import os
 import sys
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from se_keras.errors import missing_package
 from se_keras.export.inputs import Feed, part_of, rows_of
 from se_keras.export.openvino_ranges import set_ranges
+from se_keras.log_records import left_out
 from se_keras.native_output import native_output_held
 
 
@@ -41,7 +43,8 @@ def quantized_to_8_bits(model: Any, feed: Feed) -> Any:
     advanced = AdvancedQuantizationParameters(
         disable_bias_correction=True, activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
     )
-    with native_output_held(), contextlib.redirect_stdout(io.StringIO()):  # of its progress bars
+    progress_bars = contextlib.redirect_stdout(io.StringIO())
+    with native_output_held(), progress_bars, left_out("nncf", lambda record: record.levelno < logging.ERROR):
         quantized = nncf.quantize(
             model,
             nncf.Dataset([part_of(feed, row, row + 1) for row in range(rows_of(feed))]),
@@ -75,5 +78,4 @@ def _nncf() -> Any:
     finally:
         if not is_set:
             os.environ.pop("NNCF_CI", None)
-    nncf.set_log_level(40)  # logging.ERROR
     return nncf

@@ -38,7 +38,7 @@ RESPONSES: Mapping[frozenset[str], Response] = {
 
 
 def set_ranges(quantized: Any, model: Any, feed: Feed) -> None:
-    """Sets the ranges of a quantized model: of all values or those in which images lose least, as its outputs decide.
+    """Sets the ranges of a quantized model: those in which images lose least or of all values, as its outputs decide.
 
     Ranges per channel, which NNCF chooses in front of depthwise convolutions, stay as they are.
 

@@ -6,7 +6,8 @@ range in which images lose least cuts off values where the steps of the others b
 of an image, relative to its own signal, falls.
 
 Trained networks lose much less with the second, but some, above all untrained ones, lose more. The choice is
-therefore measured: a network gets the ranges with which its outputs have the smaller squared error.
+therefore measured: unless its outputs are close to those in float with the second, a network gets the ranges with which
+they have the smaller squared error.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ STEPS = 255
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3
 COMPARED = 64  # samples on which the outputs of two files are compared
+CLOSE = 0.01  # squared error relative to the outputs: in trained networks, the second choice of ranges is seldom better
 
 T = TypeVar("T")
 Range = tuple[float, float]
@@ -125,7 +127,7 @@ class Observed:
         return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
     def ranges(self, response: Response = identity, search: Search = best_range) -> tuple[Range, Range]:
-        """Returns the range of all values, and that in which images lose least.
+        """Returns the range in which images lose least, and that of all values.
 
         Vectors keep the range of all values: a clipped feature is lost, whereas a map has many other values.
 
@@ -139,7 +141,7 @@ class Observed:
         of_all = self.range_of_all()
         if not self._is_map:
             return of_all, of_all
-        return of_all, search(np.stack(self._samples), *of_all, response)
+        return search(np.stack(self._samples), *of_all, response), of_all
 
     def range_of_all(self) -> Range:
         """Returns the extremes."""
@@ -164,10 +166,12 @@ def closest(
     outputs_of: Callable[[T], Sequence[np.ndarray]],
     expected: Callable[[], Sequence[np.ndarray]],
 ) -> T:
-    """Returns the candidate whose outputs have the smallest squared error, relative to what is expected.
+    """Returns the first candidate whose outputs are close, or else the one with the smallest error.
+
+    The error is the squared one relative to what is expected; outputs are close up to an error of `CLOSE`.
 
     Args:
-        candidates: At least one.
+        candidates: At least one, the most promising first: those after a close one are not tried.
         outputs_of: A function from a candidate to its outputs on some samples.
         expected: A function that returns the outputs in float on the same samples; called only for several candidates.
 
@@ -185,7 +189,12 @@ def closest(
         )
         return float(np.nan_to_num(sum(errors), nan=np.inf))
 
-    return min(candidates, key=loss)
+    losses: list[float] = []
+    for candidate in candidates:
+        losses.append(loss(candidate))
+        if losses[-1] <= CLOSE:
+            return candidate
+    return candidates[int(np.argmin(losses))]
 
 
 def _loss_of(values: np.ndarray, response: Response) -> Callable[[float, float], float]:

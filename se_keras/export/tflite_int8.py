@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from se_keras.export.inputs import Feed, rows_of
@@ -15,7 +16,7 @@ from se_keras.export.tflite_runtime import outputs_of
 def quantized_file(
     ranged: Ranged, batches: Sequence[Feed], *, input_type: str, keep_float: Sequence[str] | str | None
 ) -> bytes:
-    """Quantizes a file with each choice of ranges, and returns the result whose outputs are closest.
+    """Quantizes a file with the choice of ranges that `closest` makes.
 
     Args:
         ranged: The file.
@@ -40,7 +41,7 @@ def quantized_file(
         return quantize(names_to_keep(content, kept, batches, quantize))
 
     first = None if keep_float == AUTO else keep_float
-    files = [written(place, first) for place in range(len(ranged.choices))]
     few = [batches[place] for place in compared(len(batches), rows_of(batches[0]))]
-    best = closest(range(len(files)), lambda place: outputs_of(files[place], few), lambda: ranged.outputs)
-    return written(best, AUTO) if keep_float == AUTO else files[best]
+    file = functools.cache(lambda place: written(place, first))
+    best = closest(range(len(ranged.choices)), lambda place: outputs_of(file(place), few), lambda: ranged.outputs)
+    return written(best, AUTO) if keep_float == AUTO else file(best)

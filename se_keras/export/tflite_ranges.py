@@ -56,7 +56,7 @@ class Ranged(NamedTuple):
 
 
 def with_ranges(content: bytes, batches: Sequence[Feed], advance: Advance = lambda: None) -> Ranged:
-    """Finds the range of all values, and that in which images lose least, of each tensor in a float `.tflite` file.
+    """Finds the range in which images lose least, and that of all values, of each tensor in a float `.tflite` file.
 
     Inputs, outputs, and tensors that an output is computed from keep the range of all values: if they were clipped,
     two outputs could become equal.

@@ -57,7 +57,7 @@ def openvino(
             quantized by NNCF.
         data: For "int8": at least 100 different images like those the model will see: a folder, an
             array of shape (n, height, width, channels), or a `tf.data` pipeline, in the range 0 to 255
-            for the networks of this package; for other or several inputs, arrays by name, as in `tflite`. At most 200
+            for the networks of this package; for other or several inputs, arrays by name, as in `tflite`. At most 128
             are used.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any.

@@ -77,7 +77,7 @@ def tflite(
             the model will see: a folder, an array of shape (n, height, width, channels), or a
             `tf.data` pipeline, in the range 0 to 255 for the networks of this package. For other or several
             inputs, arrays by name: a dictionary, an `.npz` file, a tuple in the order of the inputs, or a pipeline of
-            these. At most 200 are used. Other dtypes use it only for `squeeze="auto"`.
+            these. At most 128 are used. Other dtypes use it only for `squeeze="auto"`.
         input_type: Input dtype of an int8 file: "float32", "uint8", or "int8". Otherwise "float32".
         keep_float: For "int8": what stays in float. Default: hard swishes, which LiteRT computes much faster
             in float on CPUs. In addition, layers or tensors by name (`verify` with `layers=True` lists the

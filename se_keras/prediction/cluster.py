@@ -102,9 +102,9 @@ def _cluster() -> Iterator[Any]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     own = not ray.is_initialized()
-    if own:
-        ray.init(logging_level="ERROR", log_to_driver=False)
     try:
+        if own:
+            ray.init(logging_level="ERROR", log_to_driver=False)
         yield ray
     finally:
         logger.setLevel(level)

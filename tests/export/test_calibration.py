@@ -103,7 +103,7 @@ def test_values_that_are_not_finite_are_named(model, calibration):
 
 
 def test_every_tensor_that_is_not_constant_gets_a_range(model, calibration):
-    content = with_ranges(converted(model, "fp32"), calibration.batches(1)[:2]).content(-1)
+    content = with_ranges(converted(model, "fp32"), calibration.batches(1)[:2]).content(0)
     graph = read_model(content).subgraphs[0]
     computed = {index for operator in graph.operators for index in operator.outputs} | set(graph.inputs)
     ranged = {place for place, tensor in enumerate(graph.tensors) if tensor.quantization and tensor.quantization.max}

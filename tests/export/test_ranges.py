@@ -79,15 +79,20 @@ def test_observed_extremes_are_those_of_all_values_though_only_a_sample_is_kept(
     assert not observed.is_finite
 
 
-def test_the_candidate_with_the_closest_outputs_is_taken_and_a_broken_one_never():
+def test_the_candidate_with_the_smallest_error_is_taken_and_a_broken_one_never():
     right = [np.ones((2, 3)), np.full((2, 1), 100.0)]
     outputs = {
         "far": [right[0] + 0.5, right[1]],
-        "close": [right[0], right[1] + 10],  # 10 of 100 are less than 0.5 of 1
+        "near": [right[0], right[1] + 20],  # 20 of 100 are less than 0.5 of 1
         "broken": [right[0] * np.nan, right[1]],
     }
-    assert closest(["broken", "far", "close"], outputs.get, lambda: right) == "close"
+    assert closest(["broken", "far", "near"], outputs.get, lambda: right) == "near"
     assert closest(["broken"], pytest.fail, pytest.fail) == "broken"
+
+
+def test_no_candidate_is_tried_after_one_that_is_close():
+    outputs = {"far": [np.full((2, 3), 1.5)], "close": [np.full((2, 3), 1.09)]}
+    assert closest(["far", "close", "never made"], outputs.__getitem__, lambda: [np.ones((2, 3))]) == "close"
 
 
 @pytest.mark.parametrize(("count", "rows", "expected"), [(1, 1, 1), (50, 1, 50), (200, 1, 64), (50, 4, 16)])

@@ -28,7 +28,7 @@ def test_onnx_ranges_know_what_reads_a_tensor_and_leave_those_of_outputs_alone(i
     two = make.make_tensor("two", float32, [], [2.0])
     graph = make.make_graph(nodes, "small", ends[:1], ends[1:], [two])
     model = make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=8)
-    of_all, found = onnx_ranges(onnx.shape_inference.infer_shapes(model), {"images": images})
+    found, of_all = onnx_ranges(onnx.shape_inference.infer_shapes(model), {"images": images})
     assert of_all["doubled"] == pytest.approx((2 * images.min(), 2 * images.max()))
     assert found.keys() == {"images", "doubled", "active", "last"}
     assert found["images"] == (images.min(), images.max())
@@ -93,7 +93,7 @@ def test_openvino_never_clips_inputs(images, monkeypatch):
     from se_keras.export import openvino_ranges
     from se_keras.export.openvino_int8 import quantized_to_8_bits
 
-    monkeypatch.setattr(openvino_ranges, "closest", lambda choices, *_: choices[-1])  # those that clip
+    monkeypatch.setattr(openvino_ranges, "closest", lambda choices, *_: choices[0])  # those that clip
     images = np.random.default_rng(0).normal(size=images.shape).astype("float32")
     images[7] *= 100  # a hundred times as bright as the others
     bounds = bounds_of(quantized_to_8_bits(gated(openvino), {"images": images}))
