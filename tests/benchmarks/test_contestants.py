@@ -108,3 +108,15 @@ def test_inference_keeps_only_results_of_this_machine(inference, monkeypatch, tm
     (tmp_path / "cpu_inference.json").write_text(json.dumps(record), "utf-8")
     assert inference.earlier({}) == {"small, fp32 (s)": rows}
     assert inference.earlier({"torch": "1.0"}) == {}
+
+
+def test_inference_starts_contestants_several_times_and_drops_those_that_fail_once(inference, monkeypatch):
+    starts = []
+
+    def started(contestants):
+        starts.append(contestants)
+        return contestants if len(starts) == 1 else [name for name in contestants if name != "fails later"]
+
+    monkeypatch.setattr(inference, "started", started)
+    monkeypatch.setattr(inference, "take_turns", lambda runs, rounds: {name: [len(starts)] * rounds for name in runs})
+    assert inference.timed(["steady", "fails later"], rounds=4) == {"steady": [1, 1, 2, 2, 3, 3]}
