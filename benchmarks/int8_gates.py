@@ -14,9 +14,10 @@ import json
 import os
 import pathlib
 import re
+import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -36,8 +37,10 @@ from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.export.to_tflite import converted, write_archive
 from se_keras.native_output import native_output_held
 from se_keras.preprocessing import stored_preprocessing
+from se_keras.timing import interleaved, stopwatch
 
 NETWORK = "se_resnet20.cifar10"
+ROUNDS = 100  # of calls with one image, one of each file in turn
 GATE = re.compile(r"_se(_\d+)?/")  # in the name of a tensor inside an SE block; copies of a layer are numbered
 PARTS = {
     "gates (projections, sigmoid) in float": ("CONV_2D", "LOGISTIC"),
@@ -119,9 +122,13 @@ def main() -> int:
         contents |= {
             name: lambda names=names: quantized_but_for(network, calibration, names) for name, names in tensors.items()
         }
-        for name, convert in contents.items():
+        calls: dict[str, Callable[[], float]] = {}
+        for number, (name, convert) in enumerate(contents.items()):
+            path = pathlib.Path(folder, f"{number}.tflite")
             path.write_bytes(convert())
-            found = TFLiteRunner(path, threads=2)(images).argmax(-1)
+            runner = TFLiteRunner(path, threads=2)
+            found = runner(images).argmax(-1)
+            calls[name] = stopwatch(runner.interpreter.invoke, settling=2)
             rows[name] = {
                 "accuracy": 100 * float((found == labels).mean()),
                 "same as fp32": 100 * float((found == expected).mean()),
@@ -129,6 +136,9 @@ def main() -> int:
                 "operations in float": _floats(path),
             }
             print(name, rows[name], flush=True)
+        for name, seconds in interleaved(calls, rounds=ROUNDS).items():
+            rows[name]["ms"] = 1e3 * statistics.median(seconds)
+            print(name, f"{rows[name]['ms']:.3f} ms", flush=True)
     gain = max(rows[name]["accuracy"] for name in PARTS) - rows["int8"]["accuracy"]
     record = {**where(("tensorflow", "keras", "ai-edge-litert")), "network": NETWORK, "images": len(images)}
     record |= {"points gained at most": gain, "forms": rows}

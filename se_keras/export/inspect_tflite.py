@@ -178,11 +178,12 @@ def read_tflite(path: str | os.PathLike) -> TFLiteGraph:
         raise ValueError(f"The file {os.fspath(path)!r} is not a .tflite file; it lacks TFL3 in bytes 4 to 7.")
     model = read_model(pathlib.Path(path).read_bytes(), source=path)
     with damage_reported(path):
-        return _graph(model, schema_module())
+        return graph_of(model)
 
 
-def _graph(model: Any, schema: Any) -> TFLiteGraph:
-    graph = model.subgraphs[0]
+def graph_of(model: Any) -> TFLiteGraph:
+    """Returns the main graph of an unpacked `.tflite` file, as `tflite_file.read_model` returns it."""
+    graph, schema = model.subgraphs[0], schema_module()
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     dtypes = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
     tensors = [_tensor(index, tensor, model.buffers, dtypes) for index, tensor in enumerate(graph.tensors)]

@@ -15,7 +15,7 @@ import numpy as np
 
 from se_keras.export.agreement import LIMITS
 from se_keras.export.inputs import Feed, part_of
-from se_keras.export.inspect_tflite import RIM, TFLiteGraph, read_tflite
+from se_keras.export.inspect_tflite import RIM, TFLiteGraph
 from se_keras.export.layer_loss import layer_losses
 from se_keras.export.tflite_runtime import TFLiteRunner
 
@@ -29,18 +29,12 @@ LOSS_IMAGES = 32
 Quantize = Callable[[Sequence[str]], bytes]
 
 
-def names_to_keep(
-    content: bytes, keep_float: Sequence[str] | str | None, batches: Sequence[Feed], quantize: Quantize
-) -> list[str]:
+def names_to_keep(graph: TFLiteGraph, keep_float: Sequence[str] | None) -> list[str]:
     """Finds the operations that stay in float: `FASTER_IN_FLOAT`, and those that compute or read the kept tensors.
 
     Args:
-        content: The content of the float `.tflite` file that is quantized.
-        keep_float: None; names of layers or tensors, where an empty sequence leaves nothing in float; or "auto": as few
-            tensors as possible, and none if the integer file agrees with the float file on the images.
-        batches: The inputs, in batches of the file's size.
-        quantize: A function from names of tensors to the content of a quantized file in which the operations that
-            compute them stay in float.
+        graph: The structure of the float `.tflite` file that is quantized.
+        keep_float: None, or names of layers or tensors, where an empty sequence leaves nothing in float.
 
     Returns:
         The names of the tensors that these operations compute.
@@ -48,16 +42,35 @@ def names_to_keep(
     Raises:
         ValueError: No operation has one of the names.
     """
+    if keep_float is None:
+        return _faster_in_float(graph)
+    return _faster_in_float(graph) + _with_readers(graph, _named(graph, keep_float)) if keep_float else []
+
+
+def fewest_to_keep(content: bytes, graph: TFLiteGraph, batches: Sequence[Feed], quantize: Quantize) -> list[str]:
+    """Finds as few operations as possible to keep in float beside `FASTER_IN_FLOAT`.
+
+    They are none if the integer file agrees with the float file on the images.
+
+    Args:
+        content: The content of the float `.tflite` file that is quantized.
+        graph: Its structure.
+        batches: The inputs, in batches of the file's size.
+        quantize: A function from names of tensors to the content of a quantized file in which the operations that
+            compute them stay in float.
+
+    Returns:
+        As `names_to_keep`.
+    """
+    fast = _faster_in_float(graph)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "float.tflite")
         path.write_bytes(content)
-        graph = read_tflite(path)
-        fast = [one.outputs[0].name for one in graph.operations if one.name in FASTER_IN_FLOAT]
-        if keep_float is None:
-            return fast
-        if keep_float == AUTO:
-            return fast + _measured(path, graph, _joined(batches), lambda names: quantize([*fast, *names]))
-        return fast + _with_readers(graph, _named(graph, keep_float)) if keep_float else []
+        return fast + _measured(path, graph, _joined(batches), lambda names: quantize([*fast, *names]))
+
+
+def _faster_in_float(graph: TFLiteGraph) -> list[str]:
+    return [one.outputs[0].name for one in graph.operations if one.name in FASTER_IN_FLOAT]
 
 
 def _with_readers(graph: TFLiteGraph, tensors: Sequence[str]) -> list[str]:

@@ -6,7 +6,8 @@ import functools
 from collections.abc import Sequence
 
 from se_keras.export.inputs import Feed, rows_of
-from se_keras.export.keep_float import AUTO, names_to_keep
+from se_keras.export.inspect_tflite import graph_of
+from se_keras.export.keep_float import AUTO, fewest_to_keep, names_to_keep
 from se_keras.export.ranges import closest, compared
 from se_keras.export.tensorflow_internals import quantized_to_8_bits
 from se_keras.export.tflite_ranges import Ranged
@@ -30,18 +31,18 @@ def quantized_file(
     import tensorflow as tf
 
     outer = tf.dtypes.as_dtype(input_type)
-    options = {"input_data_type": outer, "output_data_type": outer}
-
-    def written(place: int, kept: Sequence[str] | str | None) -> bytes:
-        content = ranged.content(place)
-
-        def quantize(names: Sequence[str]) -> bytes:
-            return quantized_to_8_bits(content, denylisted_nodes=list(names) or None, **options)
-
-        return quantize(names_to_keep(content, kept, batches, quantize))
-
-    first = None if keep_float == AUTO else keep_float
+    graph = graph_of(ranged.model)
+    kept = names_to_keep(graph, None if keep_float == AUTO else keep_float)
     few = [batches[place] for place in compared(len(batches), rows_of(batches[0]))]
-    file = functools.cache(lambda place: written(place, first))
+
+    def quantized(content: bytes, names: Sequence[str]) -> bytes:
+        return quantized_to_8_bits(
+            content, denylisted_nodes=list(names) or None, input_data_type=outer, output_data_type=outer
+        )
+
+    file = functools.cache(lambda place: quantized(ranged.content(place), kept))
     best = closest(range(len(ranged.choices)), lambda place: outputs_of(file(place), few), lambda: ranged.outputs)
-    return written(best, AUTO) if keep_float == AUTO else file(best)
+    if keep_float != AUTO:
+        return file(best)
+    content = ranged.content(best)
+    return quantized(content, fewest_to_keep(content, graph, batches, lambda names: quantized(content, names)))
