@@ -14,6 +14,9 @@ def left_out(logger: str | None, unwanted: Callable[[logging.LogRecord], bool]) 
     Args:
         logger: Name of the logger. None selects the root logger. Records of its children are not left out.
         unwanted: A function that returns whether to leave out a record.
+
+    Yields:
+        Nothing.
     """
 
     def wanted(record: logging.LogRecord) -> bool:
