@@ -6,7 +6,7 @@
 Times are those of `export.tflite`, including calibration and checks, and of the whole process, including imports and
 building the network. Memory is the largest sum over the process and its children. Weights are random, with batch
 normalization statistics of the calibration images, which are noise: in 8 bits, the outputs of such a network are far
-from those in float, so both choices of ranges are tried. A trained network usually needs one, which is faster.
+from those in float, so both choices of ranges are tried. A network whose outputs are close needs one only.
 """
 
 from __future__ import annotations
