@@ -1,5 +1,7 @@
 """The ranges of activations in 8-bit ONNX and OpenVINO models."""
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,18 @@ def bounds_of(quantized):
         )
         for one in steps
     }
+
+
+def test_openvino_leaves_the_level_of_nncfs_logger_as_it_is(images, monkeypatch):
+    openvino = pytest.importorskip("openvino", reason="needs the extra 'openvino'")
+    pytest.importorskip("nncf", reason="needs the extra 'openvino'")
+    from se_keras.export.openvino_int8 import quantized_to_8_bits
+
+    logger = logging.getLogger("nncf")
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    quantized_to_8_bits(gated(openvino), {"images": images})
+    assert logger.level == logging.INFO
+    assert not logger.filters
 
 
 def test_openvino_never_clips_inputs(images, monkeypatch):
