@@ -7,8 +7,8 @@
 `inference_files.py` writes the files, and `make_peers.py`, which describes the environment of the peers, timm's. Both
 keep what is in the folder, so that a second run with the same folder only times; remove the folder when the exports
 change. Each contestant is a separate process with the same number of threads; all of one network and precision take
-turns, one call each. They are started several times, so that no ratio depends on a single pair of processes. Results are written after each network; those of other networks stay, if they are of the same
-machine and packages.
+turns, one call each. They are started several times, so that no ratio depends on a single pair of processes. Results
+are written after each network; those of other networks stay, if they are of the same machine and packages.
 """
 
 from __future__ import annotations
