@@ -173,6 +173,11 @@ def main() -> int:
     parser.add_argument("--runs", type=pathlib.Path, required=True)
     parser.add_argument("networks", nargs="*", default=list(SETTINGS), help="results of others stay in the JSON")
     options = parser.parse_args()
+    unknown = [name for name in options.networks if name not in SETTINGS]
+    if unknown:
+        parser.error(f"Networks must be among {', '.join(SETTINGS)}; received {', '.join(unknown)}.")
+    if not options.data.exists():
+        parser.error(f"--data must exist; received {options.data}.")
     options.runs.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {
         **where(("tensorflow", "keras", "ai-edge-litert", "onnxruntime", "openvino", "nncf")),
