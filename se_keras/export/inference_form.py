@@ -14,6 +14,7 @@ import numpy as np
 
 from se_keras.export.gpu_form import gpu_form
 from se_keras.export.headroom import headroom_of_squeezes, observed_squeezes
+from se_keras.export.image_rows import normalized_by_rows
 from se_keras.export.image_scale import scale_in_kernel
 from se_keras.export.inputs import Feed, part_of, random_feed, takes_text
 from se_keras.export.model_ends import answers_of, inputs_of
@@ -120,7 +121,7 @@ def tflite_form(
     Raises:
         ValueError: As in `float32_form`.
     """
-    passes = (gpu_form, staged) if squeeze == "staged" else (gpu_form,)
+    passes = (normalized_by_rows, gpu_form, *([staged] if squeeze == "staged" else []))
     graph, form = float32_form(model, *passes)
     if feed is None or (squeeze != "auto" and not is_quantized):
         return form
@@ -129,7 +130,7 @@ def tflite_form(
     dead = _confirmed_dead(graph, form, means, feed) if is_quantized else {}
     near = [entry.name for entry in headroom_of_squeezes(squeezes) if entry.ratio < SAFE_RATIO]
     if squeeze == "auto" and near:
-        passes = (gpu_form, functools.partial(staged, names=near))
+        passes = (*passes, functools.partial(staged, names=near))
     elif not dead:
         return form
     return build_model(rewritten(constant_gates(graph, dead), *passes))

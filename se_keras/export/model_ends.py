@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.export.image_rows import RowNormalization
 from se_keras.export.inputs import IMAGE, TOKENS, VALUES, Feed, Input
 from se_keras.layers import ImagePreprocessing
 from se_keras.preprocessing import stored_preprocessing
@@ -165,4 +166,6 @@ def _normalizes_pixels(reader: Any) -> bool:
     if isinstance(reader, keras.layers.Normalization):
         mean = getattr(reader, "mean", None)
         return mean is not None and bool(np.max(np.abs(keras.ops.convert_to_numpy(mean))) > _LARGE_MEAN)
+    if isinstance(reader, RowNormalization):
+        return bool(np.max(np.abs(reader.factor)) <= _SMALL_SCALE or np.max(np.abs(reader.mean)) > _LARGE_MEAN)
     return isinstance(reader, ImagePreprocessing)
