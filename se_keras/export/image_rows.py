@@ -16,7 +16,6 @@ from se_keras.surgery.fold import float64
 from se_keras.surgery.graph import rewritten_inside
 from se_keras.surgery.hoist import new_call
 
-
 Channels = tuple[float, ...]
 
 
