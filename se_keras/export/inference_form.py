@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.export.column_pairs import in_column_pairs
 from se_keras.export.gpu_form import gpu_form
 from se_keras.export.headroom import headroom_of_squeezes, observed_squeezes
 from se_keras.export.image_rows import normalized_by_rows
@@ -121,7 +122,12 @@ def tflite_form(
     Raises:
         ValueError: As in `float32_form`.
     """
-    passes = (normalized_by_rows, gpu_form, *([staged] if squeeze == "staged" else []))
+    passes = (
+        normalized_by_rows,
+        *([in_column_pairs] if is_quantized else []),
+        gpu_form,
+        *([staged] if squeeze == "staged" else []),
+    )
     graph, form = float32_form(model, *passes)
     if feed is None or (squeeze != "auto" and not is_quantized):
         return form
