@@ -26,7 +26,7 @@ import keras
 import numpy as np
 from timing import report
 
-from se_keras.export.calibration import MOST_IMAGES
+from se_keras.export.calibration import CALIBRATION_IMAGES
 
 CASES = (
     "se_resnet50:fp32",
@@ -111,7 +111,7 @@ def resident(process: int) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", default=CASES, help="network:dtype")
-    parser.add_argument("--images", type=int, default=MOST_IMAGES, help="images for calibration")
+    parser.add_argument("--images", type=int, default=CALIBRATION_IMAGES, help="images for calibration")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:

@@ -26,7 +26,7 @@ from se_keras.export import calibration, to_tflite
 IMAGES = np.random.default_rng(0).uniform(0, 255, (8, 224, 224, 3)).astype("float32")
 ONE_BY_ONE = [image[None] for image in IMAGES]
 # Exports insist on 100 images, for good ranges; calibrating with them takes most of the time, and ranges do not matter.
-to_tflite.LEAST_IMAGES = len(IMAGES)
+to_tflite.CALIBRATION_IMAGES = len(IMAGES)
 calibration.calibrate.__kwdefaults__["least"] = len(IMAGES)
 EXPORTS = {".tflite": export.tflite, ".onnx": export.onnx, ".xml": export.openvino}
 

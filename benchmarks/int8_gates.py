@@ -27,7 +27,7 @@ import tensorflow as tf
 from timing import RESULTS, where
 
 import se_keras
-from se_keras.export.calibration import MOST_IMAGES, Calibration, calibrate
+from se_keras.export.calibration import CALIBRATION_IMAGES, Calibration, calibrate
 from se_keras.export.inference_form import tflite_form
 from se_keras.export.inspect_tflite import Operation, read_tflite
 from se_keras.export.model_ends import inputs_of
@@ -103,7 +103,8 @@ def main() -> int:
     data = np.load(options.data)
     images, labels = data["x_test"][: options.images], data["y_test"][: options.images].ravel()
     model = se_keras.create_model(NETWORK)
-    calibration = calibrate(data["x_train"][:MOST_IMAGES], inputs_of(model), preprocessing=stored_preprocessing(model))
+    seen = data["x_train"][:CALIBRATION_IMAGES]
+    calibration = calibrate(seen, inputs_of(model), preprocessing=stored_preprocessing(model))
     calibration = calibration.with_extremes()
     network = tflite_form(model, calibration.feed, squeeze="mean", is_quantized=True)
     rows: dict[str, dict[str, float]] = {}

@@ -25,7 +25,7 @@ from timing import RESULTS, where
 
 import se_keras
 from se_keras import export
-from se_keras.export.calibration import MOST_IMAGES
+from se_keras.export.calibration import CALIBRATION_IMAGES
 from se_keras.export.images import real_images
 from se_keras.export.runtime import open_runner
 from se_keras.files import replacing
@@ -181,7 +181,7 @@ def main() -> int:
     options.runs.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {
         **where(("tensorflow", "keras", "ai-edge-litert", "onnxruntime", "openvino", "nncf")),
-        "calibration images": MOST_IMAGES,
+        "calibration images": CALIBRATION_IMAGES,
         "networks": {},
     }
     results = RESULTS / "int8_networks.json"
@@ -198,7 +198,7 @@ def main() -> int:
         model = keras.models.load_model(file)
         images, labels = photos(options.data, "val", setting.pixels)
         seen = photos(options.data, "train", setting.pixels)[0]
-        seen = seen[np.linspace(0, len(seen) - 1, MOST_IMAGES).astype(int)]
+        seen = seen[np.linspace(0, len(seen) - 1, CALIBRATION_IMAGES).astype(int)]
         print(key, flush=True)
         rows = compared(model, seen.astype("float32"), (images.astype("float32"), labels))
         record["networks"][key] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -11,14 +12,14 @@ import keras
 import numpy as np
 
 from se_keras.export.images import check_range, left_out
-from se_keras.export.inputs import IMAGE, Feed, Input, filled, part_of, rows_of
+from se_keras.export.inputs import IMAGE, Feed, Input, filled, part_of, rows_at, rows_of
 from se_keras.export.model_ends import inputs_of
 from se_keras.export.samples import is_of_images, real_samples
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import stored_preprocessing
 
-LEAST_IMAGES = 100
-MOST_IMAGES = 128  # 200 kept as many classes as 128 on CIFAR-10, and took longer
+CALIBRATION_IMAGES = 100  # 128 and 200 kept as many classes on CIFAR-10, and took longer
+READ_IMAGES = 128  # so that 100 are left if some are broken or equal; 16 bits can spare the steps for a wider range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,13 +49,18 @@ class Calibration:
         return Calibration({name: images})
 
     def batches(self, size: int) -> list[dict[str, np.ndarray]]:
-        """Returns the samples in batches of a fixed size: every complete batch, and at least one."""
-        feed = self.feed if rows_of(self.feed) >= size else filled(self.feed, size)
-        return [part_of(feed, start, start + size) for start in range(0, rows_of(feed) - size + 1, size)]
+        """Returns the samples in batches of a fixed size, the last filled up with the last sample."""
+        feed = filled(self.feed, -(-rows_of(self.feed) // size) * size)
+        return [part_of(feed, start, start + size) for start in range(0, rows_of(feed), size)]
 
 
 def calibrate(
-    data: Any, inputs: Sequence[Input], *, preprocessing: Preprocessing | None, least: int = LEAST_IMAGES
+    data: Any,
+    inputs: Sequence[Input],
+    *,
+    preprocessing: Preprocessing | None,
+    least: int = CALIBRATION_IMAGES,
+    most: int = CALIBRATION_IMAGES,
 ) -> Calibration:
     """Reads and checks the samples for calibration.
 
@@ -63,30 +69,42 @@ def calibrate(
         inputs: The model's inputs.
         preprocessing: The preprocessing that the model includes, if any: it then expects pixels from 0 to 255.
         least: Required number of different samples.
+        most: Largest number of samples to use, at most 128.
 
     Returns:
-        At most 128 samples. Files that cannot be read are skipped and named in a warning.
+        The samples. Files that cannot be read are skipped and named in a warning.
 
     Raises:
         ValueError: Fewer than `least` different samples, values that are not finite, or images
             in the range 0 to 1 for a model that expects 0 to 255.
     """
-    given = real_samples(data, None, inputs, record=preprocessing or Preprocessing(), most=MOST_IMAGES)
+    given = real_samples(data, None, inputs, record=preprocessing or Preprocessing(), most=READ_IMAGES)
     if given.broken:
         warnings.warn(left_out(given.broken), stacklevel=3)
-    feed, count = given.feed, rows_of(given.feed)
-    different = len({b"".join(values[row].tobytes() for values in feed.values()) for row in range(count)})
+    feed, count, different = given.feed, rows_of(given.feed), _different(given.feed)
     noun, more = ("images", "photos") if is_of_images(inputs) else ("samples", "samples")
-    if different < least:
+    if len(different) < least:
         raise ValueError(
             f"Calibration needs at least {least} different {noun}: fewer clip activations; received {count} {noun}, "
-            f"{different} of them different. Pass more {more} like those the model will see."
+            f"{len(different)} of them different. Pass more {more} like those the model will see."
         )
+    if count > most:
+        chosen = np.linspace(0, len(different) - 1, min(len(different), most)).astype(int)
+        feed = rows_at(feed, [different[place] for place in chosen])
     if not all(np.isfinite(values).all() for values in feed.values()):
         raise ValueError(f"Calibration {noun} must be finite; received NaN or infinite values.")
     if preprocessing is not None and is_of_images(inputs):
         check_range(given.images)
     return Calibration(dict(zip((one.name for one in inputs), feed.values(), strict=True)))
+
+
+def _different(feed: Feed) -> list[int]:
+    """Returns the indices of the samples that equal none before them."""
+    first: dict[bytes, int] = {}
+    for row in range(rows_of(feed)):
+        digest = hashlib.sha256(b"".join(values[row].tobytes() for values in feed.values())).digest()
+        first.setdefault(digest, row)
+    return list(first.values())
 
 
 def check_data(dtype: str, data: Any) -> None:
@@ -101,7 +119,7 @@ def check_data(dtype: str, data: Any) -> None:
     """
     if data is None:
         raise ValueError(
-            f"dtype={dtype!r} needs `data`: at least {LEAST_IMAGES} different images like those the model "
+            f"dtype={dtype!r} needs `data`: at least {CALIBRATION_IMAGES} different images like those the model "
             "will see, as a folder, an array, or a tf.data pipeline; for other inputs, arrays by name."
         )
 
@@ -114,7 +132,7 @@ def calibration_for(model: keras.Model, data: Any) -> Feed:
         data: As in `calibrate`, or None.
 
     Returns:
-        The inputs in their order, at most 128 samples.
+        The inputs in their order, at most 100 samples.
 
     Raises:
         ValueError: As in `check_data` and `calibrate`, or the model has no fixed input size.

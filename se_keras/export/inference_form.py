@@ -35,7 +35,7 @@ LARGEST_DIFFERENCE = 1e-3  # relative to the largest output; rounding through 15
 ROUNDING = 2.0**-20  # relative perturbation of the input, to measure its effect on the outputs
 SHAKEN_DIFFERENCE = 50  # times that effect, if this is more
 
-FIRST_IMAGES = 32  # in most networks, they show that no block is dead and no squeeze near the limit
+FIRST_IMAGES = 8  # in most networks, they show that no block is dead and no squeeze near the limit
 SUSPICIOUS_STEPS = 16  # the 8-bit step may grow with more images
 SAFE_RATIO = 2.0  # minimum ratio of the largest half-precision number to the largest observed sum
 

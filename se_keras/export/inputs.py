@@ -156,6 +156,8 @@ def rows_at(feed: Feed, places: Sequence[int]) -> dict[str, np.ndarray]:
 def filled(feed: Feed, rows: int) -> dict[str, np.ndarray]:
     """Returns the samples, with the last repeated until there are `rows`."""
     missing = rows - rows_of(feed)
+    if not missing:
+        return dict(feed)
     return {name: np.concatenate([values, np.repeat(values[-1:], missing, axis=0)]) for name, values in feed.items()}
 
 

@@ -12,6 +12,7 @@ they have the smaller squared error.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ IN_CACHE = 2**18  # values whose maximum is found before they leave the cache wh
 STEPS = 255
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3
-COMPARED = 64  # samples on which the outputs of two files are compared
+COMPARED = 32  # samples on which the outputs of two files are compared
 CLOSE = 0.01  # squared error relative to the outputs: in trained networks, the second choice of ranges is seldom better
 
 T = TypeVar("T")
@@ -205,6 +206,7 @@ def _loss_of(values: np.ndarray, response: Response) -> Callable[[float, float],
     weights = np.divide(1.0, energy, out=np.zeros_like(energy), where=energy > 0)[:, None] / len(values)
     seen, squares = np.square(slope) * weights, np.square(values)
 
+    @functools.cache
     def loss(low: float, high: float) -> float:
         cut = np.square(response(np.clip(values, low, high)) - signal) * weights
         rounded = np.minimum(squares, ((high - low) / STEPS) ** 2 / 12) * seen  # values below a step become 0

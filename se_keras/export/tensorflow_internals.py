@@ -91,7 +91,7 @@ def self_contained(function: Callable[..., Any], signature: Sequence[Any]) -> Ca
     concrete = tf.function(function, autograph=False).get_concrete_function(*signature)
     frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
     content = frozen.graph.as_graph_def()
-    for owner in (*content.library.function, *_nodes_of(content)):
+    for owner in (*content.library.function, *nodes_of(content)):
         owner.attr.pop("_XlaMustCompile", None)
 
     def call(*values: Any) -> Any:
@@ -102,7 +102,8 @@ def self_contained(function: Callable[..., Any], signature: Sequence[Any]) -> Ca
     return call
 
 
-def _nodes_of(graph: Any) -> Iterator[Any]:
+def nodes_of(graph: Any) -> Iterator[Any]:
+    """Yields the nodes of a `tf.compat.v1.GraphDef`, and those of its functions."""
     yield from graph.node
     for function in graph.library.function:
         yield from function.node_def

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -17,8 +18,8 @@ import keras
 
 from se_keras.class_names import class_names_for
 from se_keras.errors import check_count, missing_package, one_of
-from se_keras.export.calibration import LEAST_IMAGES, calibrate, check_data, check_fixed
-from se_keras.export.conversion import converting, lacking
+from se_keras.export.calibration import CALIBRATION_IMAGES, READ_IMAGES, calibrate, check_data, check_fixed
+from se_keras.export.conversion import converting, lacking, names_of
 from se_keras.export.description import input_facts, output_facts
 from se_keras.export.exportable import Format, check_export, check_suffix
 from se_keras.export.inference_form import tflite_form
@@ -29,7 +30,7 @@ from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.model_ends import inputs_of, main_scores, output_scores, packed
 from se_keras.export.proof import FINITE, TOLERANCES, check_file
 from se_keras.export.samples import is_of_images
-from se_keras.export.tensorflow_internals import for_converter
+from se_keras.export.tensorflow_internals import for_converter, nodes_of
 from se_keras.export.tflite_int8 import quantized_file
 from se_keras.export.tflite_ranges import with_ranges
 from se_keras.files import Kind, json_with, kind_of, replacing_together
@@ -77,7 +78,7 @@ def tflite(
             the model will see: a folder, an array of shape (n, height, width, channels), or a
             `tf.data` pipeline, in the range 0 to 255 for the networks of this package. For other or several
             inputs, arrays by name: a dictionary, an `.npz` file, a tuple in the order of the inputs, or a pipeline of
-            these. At most 128 are used. Other dtypes use it only for `squeeze="auto"`.
+            these. At most 100 are used, 128 for "int16x8". Other dtypes use it only for `squeeze="auto"`.
         input_type: Input dtype of an int8 file: "float32", "uint8", or "int8". Otherwise "float32".
         keep_float: For "int8": what stays in float. Default: hard swishes, which LiteRT computes much faster
             in float on CPUs. In addition, layers or tensors by name (`verify` with `layers=True` lists the
@@ -136,8 +137,9 @@ def tflite(
     ):
         calibration = None
         if data is not None:
-            least = LEAST_IMAGES if dtype in CALIBRATED else 1
-            calibration = calibrate(data, inputs, preprocessing=own, least=least)
+            least = CALIBRATION_IMAGES if dtype in CALIBRATED else 1
+            most = READ_IMAGES if dtype == "int16x8" else CALIBRATION_IMAGES
+            calibration = calibrate(data, inputs, preprocessing=own, least=least, most=most)
             calibration = calibration.with_extremes() if own and is_of_images(inputs) else calibration
         batches = calibration.batches(batch_size) if calibration is not None and dtype in CALIBRATED else []
         with steps(f"Writing {final}", len(batches) + 3, verbose=verbose) as advance:
@@ -233,20 +235,21 @@ def converted(
         return _quantized_weights(converted(model, "fp32", batch_size=batch_size))
     if dtype == "int8":
         content = converted(model, "fp32", batch_size=batch_size)
+        gc.collect()  # the converter leaves its graph, as large as the weights, in a reference cycle
         with native_output_held():
             ranged = with_ranges(content, batches, advance)
             return quantized_file(ranged, batches, input_type=input_type, keep_float=keep_float)
     import tensorflow as tf
 
-    with native_output_held(), tempfile.TemporaryDirectory() as folder:
-        write_archive(model, folder, batch=batch_size)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    with native_output_held():
+        module, served = _served(model, batch_size)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([served], module)
         converter.target_spec.supported_ops = [_operations(dtype)]
         if dtype != "fp32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if dtype == "fp16":
             converter.target_spec.supported_types = [tf.float16]
-        with _named_operations(model), warnings.catch_warnings():
+        with _named_operations(model, served.graph), warnings.catch_warnings():
             if dtype == "int16x8":
                 converter.representative_dataset = lambda: _fed(batches, advance)
             return converter.convert()
@@ -260,6 +263,14 @@ def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | N
         path: The folder to write; must be new or empty.
         batch: A fixed batch size, or None for any.
     """
+    import tensorflow as tf
+
+    module, served = _served(model, batch)
+    tf.saved_model.save(module, os.fspath(path), signatures={"serving_default": served})
+
+
+def _served(model: keras.Model, batch: int | None) -> tuple[Any, Any]:
+    """Returns a module that holds the variables of a model, and its inference function."""
     import tensorflow as tf
 
     inputs, outputs = inputs_of(model), list(output_scores(model))
@@ -278,8 +289,7 @@ def write_archive(model: keras.Model, path: str | os.PathLike, *, batch: int | N
         input_signature=[specs[only] if len(inputs) == 1 else specs],
         autograph=False,
     )
-    module.serve = serve
-    tf.saved_model.save(module, os.fspath(path), signatures={"serving_default": serve.get_concrete_function()})
+    return module, serve.get_concrete_function()  # as an attribute of the module, it would be traced a second time
 
 
 def _fed(batches: Sequence[Feed], advance: Advance) -> Iterator[Any]:
@@ -297,7 +307,7 @@ def _operations(dtype: str) -> Any:
 
 
 @contextlib.contextmanager
-def _named_operations(model: keras.Model) -> Iterator[None]:
+def _named_operations(model: keras.Model, graph: Any) -> Iterator[None]:
     """Converts the converter's error on an operation into one that names the operation and its layers."""
     try:
         yield
@@ -311,7 +321,8 @@ def _named_operations(model: keras.Model) -> Iterator[None]:
             ) from error
         if not missing:
             raise
-        raise lacking("TFLite", missing, model, str(error)) from error
+        nodes = [node for node in nodes_of(graph.as_graph_def()) if node.op in missing]
+        raise lacking("TFLite", missing, model, names_of(nodes)) from error
 
 
 def _quantized_weights(content: bytes) -> bytes:

@@ -6,7 +6,8 @@ import pytest
 
 from se_keras import SqueezeExcite
 from se_keras.export import tflite_ranges as module
-from se_keras.export.calibration import Calibration
+from se_keras.export.calibration import CALIBRATION_IMAGES, Calibration, calibrate
+from se_keras.export.model_ends import inputs_of
 from se_keras.export.tensorflow_internals import interpreter_module
 from se_keras.export.tflite_file import read_model
 from se_keras.export.tflite_ranges import with_ranges
@@ -108,3 +109,20 @@ def test_every_tensor_that_is_not_constant_gets_a_range(model, calibration):
     computed = {index for operator in graph.operators for index in operator.outputs} | set(graph.inputs)
     ranged = {place for place, tensor in enumerate(graph.tensors) if tensor.quantization and tensor.quantization.max}
     assert ranged == computed
+
+
+def test_equal_images_are_left_out_of_many(model):
+    images = np.random.default_rng(1).uniform(0, 255, (128, 16, 16, 3)).astype("float32")
+    images[1:28] = images[0]
+    feed = calibrate(images, inputs_of(model), preprocessing=None).feed
+    (found,) = feed.values()
+    assert len(found) == len(np.unique(found, axis=0)) == CALIBRATION_IMAGES
+    assert {image.tobytes() for image in found} <= {image.tobytes() for image in images}
+
+
+def test_the_last_batch_is_filled_up(calibration):
+    (images,) = calibration.feed.values()
+    batches = [batch["images"] for batch in calibration.batches(10)]
+    assert [len(batch) for batch in batches] == [10, 10, 10]
+    np.testing.assert_array_equal(np.concatenate(batches)[:24], images)
+    np.testing.assert_array_equal(batches[-1][4:], np.repeat(images[-1:], 6, axis=0))

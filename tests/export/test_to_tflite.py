@@ -246,10 +246,11 @@ def test_calibration_reports_what_it_saw(small):
     images = np.random.default_rng(0).integers(10, 200, (120, 32, 32, 3))
     options = {"inputs": inputs_of(small), "preprocessing": stored_preprocessing(small)}
     found = calibrate(images, **options)
-    assert found.facts() == {"images": 120, "range": [10, 199]}
+    assert found.facts() == {"images": 100, "range": [10, 199]}
     extended = found.with_extremes().feed["images"]
     assert (extended.min(), extended.max()) == (0, 255)  # so that an integer input has the scale 1
-    assert calibrate(np.concatenate([images, images]), **options).facts()["images"] == 128
+    assert calibrate(images, **options, most=128).facts()["images"] == 120
+    assert calibrate(np.concatenate([images, images[:20] + 1]), **options, most=128).facts()["images"] == 128
 
 
 @pytest.mark.parametrize(
