@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
@@ -44,9 +43,6 @@ def interleaved(
 ) -> dict[Name, list[float]]:
     """Calls each timer in turn, round after round.
 
-    The order changes with every round, because the threads of a contestant may keep a core busy for a while after its
-    call, which slows down the next.
-
     Args:
         timers: Functions that time one call, such as those of `stopwatch`, by name.
         rounds: Rounds whose times count, at least 1.
@@ -59,8 +55,8 @@ def interleaved(
     """
     seconds: dict[Name, list[float]] = {name: [] for name in timers}
     for number in tracked(range(warmups + rounds), title, verbose=verbose):
-        for name in random.Random(number).sample(list(timers), len(timers)):
-            taken = timers[name]()
+        for name, timer in timers.items():
+            taken = timer()
             if number >= warmups:
                 seconds[name].append(taken)
     return seconds
