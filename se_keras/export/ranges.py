@@ -23,7 +23,7 @@ IN_CACHE = 2**18  # values whose maximum is found before they leave the cache wh
 STEPS = 255
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3
-COMPARED = 32  # samples on which the outputs of two files are compared
+COMPARED = 64  # samples on which the outputs of two files are compared
 CLOSE = 0.01  # squared error relative to the outputs: in trained networks, the second choice of ranges is seldom better
 
 T = TypeVar("T")
