@@ -30,13 +30,13 @@ def onnx_ranges(model: Any, feed: Feed) -> list[dict[str, Range]]:
 
     Returns:
         Both choices of the range of each float tensor that is an input or computed, by its name; one if they are the
-        same. Inputs, and tensors that an output is computed from, keep the range of all values: if clipped, two outputs
-        could become equal.
+        same. Inputs, outputs, and tensors that an output is computed from, keep the range of all values: if clipped,
+        two outputs could become equal.
     """
     float32 = importlib.import_module("onnx").TensorProto.FLOAT
     computed = {name for node in model.graph.node for name in node.output}  # converters describe others as well
-    described = [value.name for value in model.graph.value_info if value.type.tensor_type.elem_type == float32]
-    names = [name for name in described if name in computed]
+    described = (*model.graph.value_info, *model.graph.output)
+    names = [value.name for value in described if value.type.tensor_type.elem_type == float32 and value.name in computed]
     ends, responses = _ends(model.graph), _responses(model.graph)
 
     def both(name: str, observed: Observed) -> tuple[Range, Range]:
@@ -55,8 +55,9 @@ def _observed(model: Any, names: list[str], feed: Feed, pool: ThreadPoolExecutor
     onnx, runtime = importlib.import_module("onnx"), importlib.import_module("onnxruntime")
     observable = onnx.ModelProto()
     observable.CopyFrom(model)
-    values = {value.name: value for value in model.graph.value_info}
-    observable.graph.output.extend(values[name] for name in names)
+    outputs = {value.name for value in model.graph.output}
+    inside = {value.name: value for value in model.graph.value_info}
+    observable.graph.output.extend(inside[name] for name in names if name not in outputs)
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     content = observable.SerializeToString()
@@ -70,7 +71,7 @@ def _observed(model: Any, names: list[str], feed: Feed, pool: ThreadPoolExecutor
 
 def _ends(graph: Any) -> set[str]:
     outputs = {value.name for value in graph.output}
-    return {name for node in graph.node if outputs & set(node.output) for name in node.input[:1]}
+    return outputs.union(name for node in graph.node if outputs & set(node.output) for name in node.input[:1])
 
 
 def _responses(graph: Any) -> dict[str, Response]:

@@ -2,11 +2,15 @@
 
 import logging
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
+from se_keras import export
 from se_keras.export.onnx_ranges import onnx_ranges
 from se_keras.export.openvino_ranges import LEVELS, signed_or_unsigned, with_exact_zero
+from se_keras.export.runtime import open_runner
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
 
@@ -32,7 +36,8 @@ def test_onnx_ranges_know_what_reads_a_tensor_and_leave_those_of_outputs_alone(i
     model = make.make_model(graph, opset_imports=[make.make_opsetid("", 18)], ir_version=8)
     found, of_all = onnx_ranges(onnx.shape_inference.infer_shapes(model), {"images": images})
     assert of_all["doubled"] == pytest.approx((2 * images.min(), 2 * images.max()))
-    assert found.keys() == {"images", "doubled", "active", "last"}
+    assert found.keys() == {"images", "doubled", "active", "last", "output_0"}
+    assert found["output_0"] == of_all["output_0"] == found["last"]
     assert found["images"] == (images.min(), images.max())
     assert -6 < found["doubled"][0] <= -2
     assert found["doubled"][1] == pytest.approx(2 * images.max(), rel=0.25)
@@ -136,3 +141,33 @@ def test_openvino_keeps_a_hard_swish_in_one_piece_and_symmetric_ranges_away_from
     assert bounds["Sigmoid"][0] == 0
     found = openvino.Core().compile_model(quantized, "CPU")(images)[0]
     assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
+
+
+def with_outputs(kind):
+    """Returns a network whose outputs are scores, a map, or both; none ends with an activation."""
+    keras.utils.set_random_seed(0)
+    images = keras.Input((8, 8, 3), name="images")
+    features = layers.Conv2D(8, 3, padding="same", activation="relu")(images)
+    found = {"map": layers.Conv2D(2, 1, name="map")(features)}
+    found["scores"] = layers.Dense(4, name="scores")(layers.GlobalAveragePooling2D()(features))
+    return keras.Model(images, found if kind == "both" else found[kind])
+
+
+@pytest.mark.parametrize("kind", ["scores", "map", pytest.param("both", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("write", "suffix", "package"),
+    [(export.tflite, ".tflite", "tensorflow"), (export.onnx, ".onnx", "tf2onnx"), (export.openvino, ".xml", "nncf")],
+    ids=["tflite", "onnx", "openvino"],
+)
+def test_outputs_are_not_clipped_to_those_of_the_first_image(kind, write, suffix, package, tmp_path):
+    pytest.importorskip(package)
+    model = with_outputs(kind)
+    images = np.random.default_rng(0).uniform(0, 255, (100, 8, 8, 3)).astype("float32")
+    images[0] *= 0.05
+    runner = open_runner(write(model, tmp_path / f"model{suffix}", dtype="int8", data=images, verbose=0))
+    expected = model(images)
+    outputs = runner.run({"images": images})
+    names = dict(zip(sorted(expected), sorted(outputs), strict=True)) if kind == "both" else {None: runner.answer}
+    for name, found in names.items():
+        values = keras.ops.convert_to_numpy(expected if name is None else expected[name])
+        assert np.abs(outputs[found] - values).max() < 0.05 * np.abs(values).max()

@@ -58,13 +58,19 @@ def family(request):
 
 @pytest.fixture(scope="module")
 def model(family, photos):
-    """A network of few blocks, with statistics from noise, so that maps neither fade nor grow, and gates vary."""
+    """A network of few blocks, with statistics from noise, so that maps neither fade nor grow, and gates vary.
+
+    Residual branches are half as large as their shortcuts, as after training: otherwise rounding grows from block to
+    block.
+    """
     keras.utils.set_random_seed(0)
     model = shortened(family, input_shape=(SIZE, SIZE, 3), classes=5, classifier_activation=None)
     norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
+        if norm.name.endswith("_bn3"):
+            norm.gamma.assign(ops.full_like(norm.gamma, 0.5))
     model(photos[:16], training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -163,7 +169,7 @@ def int8(model, folder, photos):
     return export.tflite(model, folder / "int8.tflite", dtype="int8", data=photos, verbose=0)
 
 
-INT8 = export.Limits(relative_error=0.4, top1_agreement=0.6, accuracy_drop=1.0)
+INT8 = export.Limits(relative_error=0.3, top1_agreement=0.8, accuracy_drop=1.0)
 """Untrained networks lose more than trained ones: the limits tell a rounded network from a wrong one."""
 
 
