@@ -7,6 +7,8 @@ python benchmarks/int8_networks.py --data cifar10.npz --runs runs/int8   # x_tra
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -130,7 +132,7 @@ def started(name: str, shape: tuple[int, int, int], classes: int, steps: int) ->
 
 def by_the_converter_alone(model: keras.Model, images: np.ndarray, path: pathlib.Path) -> None:
     """Writes the int8 file that TensorFlow's converter makes of a model without this package."""
-    with native_output_held():
+    with native_output_held(), contextlib.redirect_stdout(io.StringIO()):  # it prints every variable
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

@@ -5,17 +5,18 @@ An operation loses most where its output becomes an integer, so those that read 
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from se_keras.export.agreement import LIMITS
 from se_keras.export.inputs import Feed, part_of
-from se_keras.export.inspect_tflite import RIM, TFLiteGraph
+from se_keras.export.inspect_tflite import RIM, Operation, TFLiteGraph
 from se_keras.export.layer_loss import layer_losses
 from se_keras.export.tflite_runtime import TFLiteRunner
 
@@ -23,6 +24,7 @@ AUTO = "auto"
 FASTER_IN_FLOAT = ("HARD_SWISH",)
 """LiteRT's fast kernels for CPUs, XNNPACK, lack the 8-bit form, so the file would be split into pieces, with slow
 kernels between them. They have the float form, and the conversions around it."""
+BEFORE_A_STEM = ("ADD", "MUL", "SUB", "PAD", "PADV2", "RESHAPE", "TRANSPOSE")
 LARGEST_SHARE = 0.25  # of the tensors: with more in float, a file with 16-bit weights is better
 LOSS_IMAGES = 32
 
@@ -30,7 +32,7 @@ Quantize = Callable[[Sequence[str]], bytes]
 
 
 def names_to_keep(graph: TFLiteGraph, keep_float: Sequence[str] | None) -> list[str]:
-    """Finds the operations that stay in float: `FASTER_IN_FLOAT`, and those that compute or read the kept tensors.
+    """Finds the operations that stay in float: those of `_kept_anyway`, and those that compute or read the kept tensors.
 
     Args:
         graph: The structure of the float `.tflite` file that is quantized.
@@ -43,12 +45,12 @@ def names_to_keep(graph: TFLiteGraph, keep_float: Sequence[str] | None) -> list[
         ValueError: No operation has one of the names.
     """
     if keep_float is None:
-        return _faster_in_float(graph)
-    return _faster_in_float(graph) + _with_readers(graph, _named(graph, keep_float)) if keep_float else []
+        return _kept_anyway(graph)
+    return _kept_anyway(graph) + _with_readers(graph, _named(graph, keep_float)) if keep_float else []
 
 
 def fewest_to_keep(content: bytes, graph: TFLiteGraph, batches: Sequence[Feed], quantize: Quantize) -> list[str]:
-    """Finds as few operations as possible to keep in float beside `FASTER_IN_FLOAT`.
+    """Finds as few operations as possible to keep in float beside those of `_kept_anyway`.
 
     They are none if the integer file agrees with the float file on the images.
 
@@ -62,15 +64,32 @@ def fewest_to_keep(content: bytes, graph: TFLiteGraph, batches: Sequence[Feed], 
     Returns:
         As `names_to_keep`.
     """
-    fast = _faster_in_float(graph)
+    anyway = _kept_anyway(graph)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "float.tflite")
         path.write_bytes(content)
-        return fast + _measured(path, graph, _joined(batches), lambda names: quantize([*fast, *names]))
+        return anyway + _measured(path, graph, _joined(batches), lambda names: quantize([*anyway, *names]))
 
 
-def _faster_in_float(graph: TFLiteGraph) -> list[str]:
-    return [one.outputs[0].name for one in graph.operations if one.name in FASTER_IN_FLOAT]
+def _kept_anyway(graph: TFLiteGraph) -> list[str]:
+    """Returns the operations of `FASTER_IN_FLOAT`, and all that lie between the image and the first of them.
+
+    The first convolution of a network with hard swishes thus stays in float: its few channels differ much, and what
+    they lose in 8 bits, the depthwise convolution behind them amplifies.
+    """
+    sources = {one.outputs[0].name: one for one in graph.operations}
+    fast = [one for one in graph.operations if one.name in FASTER_IN_FLOAT]
+    stems = (_stem(one, sources, {tensor.name for tensor in graph.inputs}) for one in fast)
+    return [one.outputs[0].name for one in (*itertools.chain(*stems), *fast)]
+
+
+def _stem(activation: Operation, sources: Mapping[str, Operation], inputs: Collection[str]) -> list[Operation]:
+    """Returns the convolution in front of an activation and what precedes it, if that is no other layer."""
+    tensor, stem = activation.inputs[0], []
+    while (one := sources.get(tensor.name)) is not None and one.name in (BEFORE_A_STEM if stem else ("CONV_2D",)):
+        stem.append(one)
+        tensor = one.inputs[0]
+    return stem if tensor.name in inputs else []
 
 
 def _with_readers(graph: TFLiteGraph, tensors: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ of an image, relative to its own signal, falls.
 
 Trained networks lose much less with the second, but some, above all untrained ones, lose more. The choice is
 therefore measured: unless its outputs are close to those in float with the second, a network gets the ranges with which
-they have the smaller squared error.
+they differ less.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STEPS = 255
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3
 COMPARED = 64  # samples on which the outputs of two files are compared
-CLOSE = 0.01  # squared error relative to the outputs: in trained networks, the second choice of ranges is seldom better
+CLOSE = 0.05  # error relative to the outputs: in trained networks, the second choice of ranges is seldom better
 
 T = TypeVar("T")
 Range = tuple[float, float]
@@ -169,7 +169,8 @@ def closest(
 ) -> T:
     """Returns the first candidate whose outputs are close, or else the one with the smallest error.
 
-    The error is the squared one relative to what is expected; outputs are close up to an error of `CLOSE`.
+    The error is the absolute one relative to what is expected: a squared one is that of a few samples. Outputs are
+    close up to an error of `CLOSE`.
 
     Args:
         candidates: At least one, the most promising first: those after a close one are not tried.
@@ -185,7 +186,7 @@ def closest(
 
     def loss(candidate: T) -> float:
         errors = (
-            np.square(found - values).sum() / max(np.square(values).sum(), np.finfo("float32").tiny)
+            np.abs(found - values).sum() / max(np.abs(values).sum(), np.finfo("float32").tiny)
             for found, values in zip(outputs_of(candidate), right, strict=True)
         )
         return float(np.nan_to_num(sum(errors), nan=np.inf))

@@ -91,8 +91,17 @@ def test_the_candidate_with_the_smallest_error_is_taken_and_a_broken_one_never()
 
 
 def test_no_candidate_is_tried_after_one_that_is_close():
-    outputs = {"far": [np.full((2, 3), 1.5)], "close": [np.full((2, 3), 1.09)]}
+    outputs = {"far": [np.full((2, 3), 1.5)], "close": [np.full((2, 3), 1.04)]}
     assert closest(["far", "close", "never made"], outputs.__getitem__, lambda: [np.ones((2, 3))]) == "close"
+
+
+def test_one_sample_with_a_large_error_does_not_outweigh_all_others():
+    right = np.ones((10, 2))
+    outlier, spread = right.copy(), right + 0.2
+    outlier[3] += 1
+    assert closest(["spread", "outlier"], {"spread": [spread], "outlier": [outlier]}.__getitem__, lambda: [right]) == (
+        "outlier"
+    )
 
 
 @pytest.mark.parametrize(("count", "rows", "expected"), [(1, 1, 1), (50, 1, 50), (200, 1, 64), (50, 4, 16)])
