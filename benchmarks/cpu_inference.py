@@ -6,9 +6,10 @@
 
 `inference_files.py` writes the files, and `make_peers.py`, which describes the environment of the peers, timm's. Both
 keep what is in the folder, so that a second run with the same folder only times; remove the folder when the exports
-change. Each contestant is a separate process with the same number of threads; all of one network and precision take
-turns, one call each. They are started several times, so that no ratio depends on a single pair of processes. Results
-are written after each network; those of other networks stay, if they are of the same machine and packages.
+change. Each contestant is a separate process with the same number of threads; those of one network, precision, and
+runtime take turns, one call each: processes of other runtimes in between would slow down the call after them. They are
+started several times, so that no ratio depends on a single pair of processes. Results are written after each network;
+those of other networks stay, if they are of the same machine and packages.
 """
 
 from __future__ import annotations
@@ -84,7 +85,11 @@ def commands(network: str, dtype: str, folder: pathlib.Path, peers: str | None) 
 
 def timed(contestants: Mapping[tuple[str, str], list], *, rounds: int) -> dict[tuple[str, str], list[float]]:
     """Returns the seconds of at least `rounds` calls of each contestant, in `STARTS` processes one after the other."""
-    parts = [take_turns(started(contestants), rounds=-(-rounds // STARTS)) for _ in range(STARTS)]
+    parts: list[dict[tuple[str, str], list[float]]] = [{} for _ in range(STARTS)]
+    for part in parts:
+        for runtime in dict.fromkeys(runtime for runtime, _ in contestants):
+            group = {name: command for name, command in contestants.items() if name[0] == runtime}
+            part |= take_turns(started(group), rounds=-(-rounds // STARTS))
     complete = [name for name in parts[0] if all(name in part for part in parts)]
     return {name: [seconds for part in parts for seconds in part[name]] for name in complete}
 

@@ -32,7 +32,7 @@ Quantize = Callable[[Sequence[str]], bytes]
 
 
 def names_to_keep(graph: TFLiteGraph, keep_float: Sequence[str] | None) -> list[str]:
-    """Finds the operations that stay in float: those of `_kept_anyway`, and those that compute or read the kept tensors.
+    """Finds the operations that stay in float: those of `_kept_anyway`, and those that compute or read kept tensors.
 
     Args:
         graph: The structure of the float `.tflite` file that is quantized.

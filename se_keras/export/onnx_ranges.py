@@ -35,8 +35,9 @@ def onnx_ranges(model: Any, feed: Feed) -> list[dict[str, Range]]:
     """
     float32 = importlib.import_module("onnx").TensorProto.FLOAT
     computed = {name for node in model.graph.node for name in node.output}  # converters describe others as well
-    described = (*model.graph.value_info, *model.graph.output)
-    names = [value.name for value in described if value.type.tensor_type.elem_type == float32 and value.name in computed]
+    values = (*model.graph.value_info, *model.graph.output)
+    described = [value.name for value in values if value.type.tensor_type.elem_type == float32]
+    names = [name for name in described if name in computed]
     ends, responses = _ends(model.graph), _responses(model.graph)
 
     def both(name: str, observed: Observed) -> tuple[Range, Range]:
