@@ -85,7 +85,8 @@ def _kept_anyway(graph: TFLiteGraph) -> list[str]:
 
 def _stem(activation: Operation, sources: Mapping[str, Operation], inputs: Collection[str]) -> list[Operation]:
     """Returns the convolution in front of an activation and what precedes it, if that is no other layer."""
-    tensor, stem = activation.inputs[0], []
+    stem: list[Operation] = []
+    tensor = activation.inputs[0]
     while (one := sources.get(tensor.name)) is not None and one.name in (BEFORE_A_STEM if stem else ("CONV_2D",)):
         stem.append(one)
         tensor = one.inputs[0]

@@ -114,9 +114,12 @@ def test_inference_starts_contestants_several_times_and_drops_those_that_fail_on
     starts = []
 
     def started(contestants):
-        starts.append(contestants)
-        return contestants if len(starts) == 1 else [name for name in contestants if name != "fails later"]
+        starts.append(list(contestants))
+        return contestants if len(starts) < 3 else [name for name in contestants if name[1] != "fails later"]
 
     monkeypatch.setattr(inference, "started", started)
     monkeypatch.setattr(inference, "take_turns", lambda runs, rounds: {name: [len(starts)] * rounds for name in runs})
-    assert inference.timed(["steady", "fails later"], rounds=4) == {"steady": [1, 1, 2, 2, 3, 3]}
+    names = [("LiteRT", "ours"), ("OpenVINO", "ours"), ("LiteRT", "fails later")]
+    found = inference.timed(dict.fromkeys(names, []), rounds=4)
+    assert starts[:2] == [[names[0], names[2]], [names[1]]]  # those of one runtime take turns
+    assert found == {names[0]: [1, 1, 3, 3, 5, 5], names[1]: [2, 2, 4, 4, 6, 6]}

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 
 import keras
@@ -13,7 +14,7 @@ from PIL import Image
 from small_networks import answers, shortened
 
 from se_keras import export
-from se_keras.export import process
+from se_keras.export import process, worker
 from se_keras.export.agreement import LIMITS, Agreement, Limits, compare
 from se_keras.export.headroom import LARGEST_HALF, headroom_of_model, headroom_of_tflite
 from se_keras.export.images import check_range, preparation_of, real_images
@@ -519,6 +520,18 @@ def test_worker_answers_as_the_runner_does(kind, files):
         np.testing.assert_allclose(*(next(iter(one.values())) for one in (found, expected)), rtol=1e-4, atol=1e-7)
         assert worker.time(2) > 0
         assert worker.peak_memory() > 1e6
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_memory_that_was_freed_before_the_model_is_opened_does_not_hide_its_own():
+    block = np.ones(2**25)  # 256 MiB
+    highest = worker._memory()
+    del block
+    worker._forget_peak()
+    before = worker._memory()
+    assert before < highest - 2**27
+    block = np.ones(2**23)
+    assert worker._memory() - before == pytest.approx(block.nbytes, rel=0.1)
 
 
 def test_worker_says_why_it_refuses(files, tmp_path):
