@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from cases import ALL
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "on_a_gpu.sh"
@@ -23,6 +24,7 @@ def run(*arguments, **settings):
     return subprocess.run(["sh", SCRIPT, *arguments], capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.skipif(not ALL, reason="make test-all does this")
 @pytest.mark.slow
 def test_results_and_states_remain_when_the_time_is_over(tmp_path, rng):
     images = rng.integers(0, 256, (144, 32, 32, 3)).astype("uint8")

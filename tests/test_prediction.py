@@ -13,6 +13,7 @@ import time
 import keras
 import numpy as np
 import pytest
+from cases import ALL
 from PIL import Image
 from small_networks import shortened
 
@@ -632,6 +633,7 @@ LOSING_A_MACHINE = """
 """
 
 
+@pytest.mark.skipif(not ALL, reason="make test-all does this")
 @pytest.mark.slow
 def test_ray_gives_the_same_answers(arguments, run_python, model, photos, tmp_path, capsys):
     pytest.importorskip("ray", reason="needs ray[data]")

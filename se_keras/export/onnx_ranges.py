@@ -36,7 +36,7 @@ def onnx_ranges(model: Any, feed: Feed) -> list[dict[str, Range]]:
     float32 = importlib.import_module("onnx").TensorProto.FLOAT
     computed = {name for node in model.graph.node for name in node.output}  # converters describe others as well
     values = (*model.graph.value_info, *model.graph.output)
-    described = [value.name for value in values if value.type.tensor_type.elem_type == float32]
+    described = dict.fromkeys(value.name for value in values if value.type.tensor_type.elem_type == float32)
     names = [name for name in described if name in computed]
     ends, responses = _ends(model.graph), _responses(model.graph)
 

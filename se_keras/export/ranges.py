@@ -6,8 +6,8 @@ range in which images lose least cuts off values where the steps of the others b
 of an image, relative to its own signal, falls.
 
 Trained networks lose much less with the second, but some, above all untrained ones, lose more. The choice is
-therefore measured: unless its outputs are close to those in float with the second, a network gets the ranges with which
-they differ less.
+therefore measured: a network gets the second if its outputs are then close to those in float, and otherwise the one
+with which they differ less.
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ def closest(
 ) -> T:
     """Returns the first candidate whose outputs are close, or else the one with the smallest error.
 
-    The error is the absolute one relative to what is expected: a squared one is that of a few samples. Outputs are
-    close up to an error of `CLOSE`.
+    The error of an output is the absolute one relative to what is expected, because a few samples dominate a squared
+    one; that of several outputs is their mean. Outputs are close up to an error of `CLOSE`.
 
     Args:
         candidates: At least one, the most promising first: those after a close one are not tried.
@@ -185,11 +185,11 @@ def closest(
     right = [np.asarray(values, "float64") for values in expected()]
 
     def loss(candidate: T) -> float:
-        errors = (
+        errors = [
             np.abs(found - values).sum() / max(np.abs(values).sum(), np.finfo("float32").tiny)
             for found, values in zip(outputs_of(candidate), right, strict=True)
-        )
-        return float(np.nan_to_num(sum(errors), nan=np.inf))
+        ]
+        return float(np.nan_to_num(np.mean(errors), nan=np.inf))
 
     losses: list[float] = []
     for candidate in candidates:

@@ -104,13 +104,13 @@ def _answer(runner: Any, command: dict[str, Any], before: int) -> dict[str, Any]
 
 
 def _forget_peak() -> None:
-    """Makes Linux count the peak of this process from now on: imports need more memory for a while than they leave."""
+    """Resets the peak memory that Linux records: imports briefly need more than they keep."""
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 
 def _memory() -> int:
-    """Returns the peak memory of this process in bytes."""
+    """Returns the peak memory of this process in bytes, on Linux since `_forget_peak`."""
     status = pathlib.Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

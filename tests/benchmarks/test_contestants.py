@@ -120,6 +120,6 @@ def test_inference_starts_contestants_several_times_and_drops_those_that_fail_on
     monkeypatch.setattr(inference, "started", started)
     monkeypatch.setattr(inference, "take_turns", lambda runs, rounds: {name: [len(starts)] * rounds for name in runs})
     names = [("LiteRT", "ours"), ("OpenVINO", "ours"), ("LiteRT", "fails later")]
-    found = inference.timed(dict.fromkeys(names, []), rounds=4)
+    found = inference.timed({name: [] for name in names}, rounds=4)
     assert starts[:2] == [[names[0], names[2]], [names[1]]]  # those of one runtime take turns
     assert found == {names[0]: [1, 1, 3, 3, 5, 5], names[1]: [2, 2, 4, 4, 6, 6]}

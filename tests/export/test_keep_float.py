@@ -9,7 +9,7 @@ import pytest
 from se_keras import create_model, export
 from se_keras.export import keep_float as module
 from se_keras.export.agreement import Limits
-from se_keras.export.inspect_tflite import read_tflite
+from se_keras.export.inspect_tflite import Operation, Tensor, TFLiteGraph, read_tflite
 from se_keras.export.keep_float import _fewest
 from se_keras.export.tflite_runtime import TFLiteRunner
 
@@ -97,6 +97,43 @@ def test_a_stem_stays_in_float_only_where_its_activation_does(tmp_path):
     assert found["mobilenetv3_small_050"][0] == "FLOAT32"
     assert {*found["mobilenetv3_small_050"][1:], *found["tinynet_e"]} == {"INT8"}
     assert kept == []  # of TinyNet-E, whose swishes have an 8-bit form
+
+
+def graph_of(*operations):
+    """Returns a graph of these operations: each its name, the tensors that it reads, and the one that it computes."""
+    names = {name for _, inputs, output in operations for name in (*inputs, output)}
+    tensors = {name: Tensor(place, name, (1,), "FLOAT32", name.isupper()) for place, name in enumerate(sorted(names))}
+    made = (
+        Operation(kind, False, tuple(tensors[name] for name in inputs), (tensors[output],))
+        for kind, inputs, output in operations
+    )
+    return TFLiteGraph(tuple(made), tuple(tensors[name] for name in ("image", "other") if name in tensors), ())
+
+
+STEM = ("CONV_2D", ("padded", "KERNEL", "BIAS"), "conv")
+SWISH = ("HARD_SWISH", ("conv",), "swish")
+
+
+@pytest.mark.parametrize(
+    ("operations", "kept"),
+    [
+        ([("PAD", ("image", "PADS"), "padded"), STEM, SWISH], ["conv", "padded", "swish"]),
+        ([("SUB", ("MEAN", "image"), "x"), ("PAD", ("x",), "padded"), STEM, SWISH], ["conv", "padded", "x", "swish"]),
+        ([("ADD", ("image", "other"), "padded"), STEM, SWISH], ["conv", "padded", "swish"]),
+        ([("MEAN", ("image",), "m"), ("ADD", ("image", "m"), "padded"), STEM, SWISH], ["swish"]),
+        ([("CONV_2D", ("image", "KERNEL"), "padded"), STEM, SWISH], ["swish"]),
+        ([("HARD_SWISH", ("image",), "swish")], ["swish"]),
+        ([("ADD", ("image", "MEAN"), "conv"), SWISH], ["swish"]),
+        (
+            [("PAD", ("image",), "padded"), STEM, SWISH, ("HARD_SWISH", ("conv",), "b")],
+            ["conv", "padded", "swish", "b"],
+        ),
+        ([("PAD", ("image",), "padded"), STEM, ("RELU", ("conv",), "relu")], []),
+    ],
+)
+def test_a_stem_is_the_convolution_of_the_image_in_front_of_a_hard_swish(operations, kept):
+    assert module.names_to_keep(graph_of(*operations), None) == kept
+    assert module.names_to_keep(graph_of(*operations), []) == []
 
 
 def _pieces(path):

@@ -95,6 +95,12 @@ def test_no_candidate_is_tried_after_one_that_is_close():
     assert closest(["far", "close", "never made"], outputs.__getitem__, lambda: [np.ones((2, 3))]) == "close"
 
 
+def test_several_outputs_are_close_if_they_are_so_on_average():
+    right = [np.ones((2, 3)), np.ones((2, 3))]
+    outputs = {"close": [np.full((2, 3), 1.04)] * 2}
+    assert closest(["close", "never made"], outputs.__getitem__, lambda: right) == "close"
+
+
 def test_one_sample_with_a_large_error_does_not_outweigh_all_others():
     right = np.ones((10, 2))
     outlier, spread = right.copy(), right + 0.2

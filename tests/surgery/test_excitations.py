@@ -6,6 +6,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+from cases import ALL
 from keras import layers, ops
 from rewriting import deployment, randomized, relative_difference
 
@@ -172,7 +173,7 @@ def test_gates_of_mobilenet_v3():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "count"), [("EfficientNetV2B0", 16), ("EfficientNetB0", 16)])
+@pytest.mark.parametrize(("name", "count"), [("EfficientNetB0", 16), *([("EfficientNetV2B0", 16)] if ALL else [])])
 def test_gates_of_efficientnets(name, count):
     model = network(name)
     names = [layer.name.removesuffix("_excite") for layer in model.layers if layer.name.endswith("se_excite")]

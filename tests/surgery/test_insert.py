@@ -544,7 +544,7 @@ NETWORKS = {  # smallest size, number of new blocks, an SE block's name
 
 
 # The others are tested with SE_KERAS_ALL_NETWORKS=1 (`make test-all`).
-IN_CI = ("ResNet50V2", "MobileNetV2", "InceptionV3", "EfficientNetB0", "ConvNeXtTiny", "NASNetMobile")
+IN_CI = ("ResNet50V2", "MobileNetV2", "InceptionV3", "EfficientNetB0", "ConvNeXtTiny")
 
 
 @pytest.mark.slow
