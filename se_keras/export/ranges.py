@@ -24,7 +24,7 @@ STEPS = 255
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3
 COMPARED = 64  # samples on which the outputs of two files are compared
-CLOSE = 0.05  # error relative to the outputs: in trained networks, the second choice of ranges is seldom better
+CLOSE = 0.1  # error relative to the outputs: in trained networks, the second choice of ranges is seldom better
 
 T = TypeVar("T")
 Range = tuple[float, float]
