@@ -56,12 +56,15 @@ def family(request):
     return request.param
 
 
+ENDS_OF_BRANCHES = ("_bn3", "_project_bn")
+
+
 @pytest.fixture(scope="module")
 def model(family, photos):
     """A network of few blocks, with statistics from noise, so that maps neither fade nor grow, and gates vary.
 
-    Residual branches are half as large as their shortcuts, as after training: otherwise rounding grows from block to
-    block.
+    Residual branches are half as large as their shortcuts, and most values before other activations are positive:
+    otherwise rounding grows from block to block.
     """
     keras.utils.set_random_seed(0)
     model = shortened(family, input_shape=(SIZE, SIZE, 3), classes=5, classifier_activation=None)
@@ -69,8 +72,10 @@ def model(family, photos):
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-        if norm.name.endswith("_bn3"):
+        if norm.name.endswith(ENDS_OF_BRANCHES):
             norm.gamma.assign(ops.full_like(norm.gamma, 0.5))
+        else:
+            norm.beta.assign(ops.ones_like(norm.beta))
     model(photos[:16], training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
