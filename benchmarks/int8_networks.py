@@ -42,17 +42,24 @@ class Setting(NamedTuple):
         pixels: Rows and columns of the images.
         epochs: Epochs of a cosine cycle; 0: the bundled checkpoint is used as it is.
         cycles: Number of cosine cycles (SGDR, arXiv 1608.03983).
+        before: Training on smaller images that precedes it (as in arXiv 2104.00298, section 4).
     """
 
     pixels: int
     epochs: int
     cycles: int = 1
+    before: Setting | None = None
+
+    @property
+    def all_epochs(self) -> int:
+        """Returns the number of epochs of all cycles, and of the training before."""
+        return self.epochs * self.cycles + (self.before.all_epochs if self.before else 0)
 
 
 # On folders and on arrays.
 SETTINGS = {
     "mobilenetv3_small_100": {"folder": Setting(96, 25), "arrays": Setting(96, 20, cycles=2)},
-    "tinynet_e": {"folder": Setting(64, 12), "arrays": Setting(64, 30)},
+    "tinynet_e": {"folder": Setting(64, 12), "arrays": Setting(96, 6, before=Setting(64, 30))},
     "se_resnet20.cifar10": {"folder": Setting(48, 3), "arrays": Setting(32, 0)},
 }
 MARGIN = 16  # pixels that random crops leave out
@@ -89,14 +96,20 @@ def cropped(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(rng.random(len(crops))[:, None, None, None] < 0.5, crops[:, :, ::-1], crops)
 
 
-def trained(name: str, data: pathlib.Path, setting: Setting, unfinished: pathlib.Path) -> keras.Model:
+def trained(name: str, data: pathlib.Path, setting: Setting, runs: pathlib.Path) -> keras.Model:
     """Returns a network trained on all training photos: AdamW, cosine cycles, random crops, mirrored images.
 
-    After each epoch, the network is saved in the file `unfinished`; if it exists, training resumes after its epochs.
+    It is saved in the folder `runs`, and read from there if it exists. So is an unfinished one after each epoch, from
+    which training resumes.
     """
-    keras.utils.set_random_seed(0)
+    file = runs / f"{name} on {data.stem} at {setting.pixels} pixels.keras"
+    if file.exists():
+        return keras.models.load_model(file)
     if not setting.epochs:
-        return se_keras.create_model(name)
+        return saved(se_keras.create_model(name), file)
+    before = trained(name, data, setting.before, runs) if setting.before else None
+    keras.utils.set_random_seed(0)
+    unfinished = file.with_suffix(".unfinished.keras")
     images, labels = photos(data, "train", setting.pixels + MARGIN)
     batch = BATCHES[kind_of(data)]
     steps = -(-len(images) // batch)
@@ -104,6 +117,8 @@ def trained(name: str, data: pathlib.Path, setting: Setting, unfinished: pathlib
         model = keras.models.load_model(unfinished)
     else:
         model = started(name, (setting.pixels, setting.pixels, 3), int(labels.max()) + 1, setting.epochs * steps)
+        if before is not None:
+            model.set_weights(before.get_weights())
     done = int(model.optimizer.iterations) // steps
     rng = np.random.default_rng(0)
     for epoch in range(setting.epochs * setting.cycles):
@@ -111,9 +126,17 @@ def trained(name: str, data: pathlib.Path, setting: Setting, unfinished: pathlib
         if epoch < done:
             continue
         history = model.fit(crops, labels, batch_size=batch, verbose=0).history
-        with replacing(unfinished, overwrite=True) as target:
-            model.save(target)
+        saved(model, unfinished)
         print(name, epoch, history["accuracy"], f"{time.perf_counter() - start:.1f} s", flush=True)
+    saved(model, file)
+    unfinished.unlink(missing_ok=True)
+    return model
+
+
+def saved(model: keras.Model, file: pathlib.Path) -> keras.Model:
+    """Returns the network, after saving it in a file, which is replaced if it exists."""
+    with replacing(file, overwrite=True) as target:
+        model.save(target)
     return model
 
 
@@ -192,12 +215,7 @@ def main() -> int:
     for name in options.networks:
         setting = SETTINGS[name][kind_of(options.data)]
         key = f"{name} on {options.data.stem}"
-        file = options.runs / f"{key}.keras"
-        if not file.exists():
-            unfinished = file.with_suffix(".unfinished.keras")
-            trained(name, options.data, setting, unfinished).save(file)
-            unfinished.unlink(missing_ok=True)
-        model = keras.models.load_model(file)
+        model = trained(name, options.data, setting, options.runs)
         images, labels = photos(options.data, "val", setting.pixels)
         seen = photos(options.data, "train", setting.pixels)[0]
         seen = seen[np.linspace(0, len(seen) - 1, CALIBRATION_IMAGES).astype(int)]
@@ -207,7 +225,7 @@ def main() -> int:
             "network": name,
             "data": options.data.stem,
             "pixels": setting.pixels,
-            "epochs": setting.epochs * setting.cycles,
+            "epochs": setting.all_epochs,
             "images": len(labels),
             **rows,
         }

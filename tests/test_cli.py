@@ -559,7 +559,10 @@ def test_layers_are_for_8_bits(capsys, tflite_file, model_file, tmp_path):
     assert "--layers requires --format tflite and --dtype int8 or int16x8; received" in err
     code, _, err = run(capsys, *to, "onnx", "--keep-float", "auto")
     assert code == 1
-    assert "--keep-float requires --format tflite" in err
+    assert "--keep-float takes names only with --format tflite; received --format onnx --keep-float auto" in err
+    code, _, err = run(capsys, *to, "saved_model", "--keep-float")
+    assert code == 1
+    assert "--keep-float requires --format tflite, onnx, or openvino; received" in err
 
 
 @pytest.mark.slow

@@ -231,8 +231,8 @@ _EXPORT = [
     ),
     _option(
         "--keep-float",
-        "layers of an int8 .tflite file to keep in float, in addition to hard swishes and a first convolution in front "
-        "of one; auto: as few as needed; without names: nothing at all, for accelerators that compute only integers",
+        "layers of an int8 .tflite file to keep in float, in addition to the default; auto: as few as needed; without "
+        "names, for .onnx and OpenVINO too: quantize also what stays in float by default",
         nargs="*",
     ),
     _option("--input-type", "input dtype of an int8 file (default: float32)", choices=("float32", "uint8", "int8")),

@@ -52,8 +52,13 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.format != "tflite" and options.input_type:
         raise ValueError(f"--input-type requires --format tflite; received --format {options.format}.")
-    if options.format != "tflite" and options.keep_float is not None:
-        raise ValueError(f"--keep-float requires --format tflite; received --format {options.format}.")
+    if options.format == "saved_model" and options.keep_float is not None:
+        raise ValueError("--keep-float requires --format tflite, onnx, or openvino; received --format saved_model.")
+    if options.format != "tflite" and options.keep_float:
+        raise ValueError(
+            f"--keep-float takes names only with --format tflite; received --format {options.format} --keep-float "
+            f"{' '.join(options.keep_float)}."
+        )
     if options.layers and (options.format != "tflite" or options.dtype not in CALIBRATED):
         raise ValueError(
             f"--layers requires --format tflite and --dtype {' or '.join(CALIBRATED)}; received --format "
@@ -101,9 +106,9 @@ def _write_export(
 ) -> None:
     settings: dict[str, Any] = {}
     if options.format != "saved_model":
-        settings |= {"dtype": options.dtype, "data": calibration}
+        names = AUTO if options.keep_float == [AUTO] else options.keep_float
+        settings |= {"dtype": options.dtype, "data": calibration, "keep_float": names}
     if options.format == "tflite":
         settings["input_type"] = options.input_type or "float32"
-        settings["keep_float"] = AUTO if options.keep_float == [AUTO] else options.keep_float
     write = getattr(export, options.format)
     write(model, target, class_names=_class_names(model, options), overwrite=options.overwrite, **settings)

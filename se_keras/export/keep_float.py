@@ -1,31 +1,41 @@
-"""Choice of the tensors of an integer `.tflite` file that stay in float: for speed, by name, or by measurement.
+"""Choice of the tensors of an integer `.tflite` file that stay in float: by default, by name, or by measurement.
 
 An operation loses most where its output becomes an integer, so those that read this output must stay in float as well.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 import pathlib
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from se_keras.export.agreement import LIMITS
+from se_keras.export.first_layers import LAYERS, Kind, Step, first_layers
 from se_keras.export.inputs import Feed, part_of
 from se_keras.export.inspect_tflite import RIM, Operation, TFLiteGraph
 from se_keras.export.layer_loss import layer_losses
 from se_keras.export.tflite_runtime import TFLiteRunner
 
 AUTO = "auto"
+KINDS = {
+    **dict.fromkeys(("CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"), Kind.CONVOLUTION),
+    "FULLY_CONNECTED": Kind.DENSE,
+    "HARD_SWISH": Kind.SWISH,
+    "LOGISTIC": Kind.SIGMOID,
+    "MUL": Kind.PRODUCT,
+    **dict.fromkeys(
+        ("ADD", "SUB", "PAD", "PADV2", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "TRANSPOSE"),
+        Kind.SIMPLE,
+    ),
+}
 FASTER_IN_FLOAT = ("HARD_SWISH",)
 """LiteRT's fast kernels for CPUs, XNNPACK, lack the 8-bit form, so the file would be split into pieces, with slow
 kernels between them. They have the float form, and the conversions around it."""
-BEFORE_A_STEM = ("ADD", "MUL", "SUB", "PAD", "PADV2", "RESHAPE", "TRANSPOSE")
-"""Normalization and padding, as the converter writes them."""
 LARGEST_SHARE = 0.25  # of the tensors: with more in float, a file with 16-bit weights is better
 LOSS_IMAGES = 32
 
@@ -73,27 +83,27 @@ def fewest_to_keep(content: bytes, graph: TFLiteGraph, batches: Sequence[Feed], 
 
 
 def _kept_anyway(graph: TFLiteGraph) -> list[str]:
-    """Returns the operations of `FASTER_IN_FLOAT`, and the stem in front of each that has one.
-
-    A stem stays in float because what it loses in 8 bits changes the outputs most, and because the file is then faster.
-    """
-    sources = {tensor.name: one for one in graph.operations for tensor in one.outputs}
-    fast = [one for one in graph.operations if one.name in FASTER_IN_FLOAT]
-    stems = (_stem(one, sources, {tensor.name for tensor in graph.inputs}) for one in fast)
-    return list(dict.fromkeys(one.outputs[0].name for one in (*itertools.chain(*stems), *fast)))
+    """Returns the first layers of a network with swishes, and the operations of `FASTER_IN_FLOAT`."""
+    fast = (one.outputs[0].name for one in graph.operations if one.name in FASTER_IN_FLOAT)
+    return list(dict.fromkeys((*first_layers(_steps(graph)), *fast)))
 
 
-def _stem(activation: Operation, sources: Mapping[str, Operation], inputs: Set[str]) -> list[Operation]:
-    """Returns the convolution that an activation reads, and the operations between it and the inputs of the file.
+def _steps(graph: TFLiteGraph) -> list[Step]:
+    operations = [one for one in graph.operations if one.outputs]
+    computed = {tensor.name: one.outputs[0].name for one in operations for tensor in one.outputs}
 
-    Nothing is returned if another layer precedes the convolution.
-    """
-    stem: list[Operation] = []
-    read = [activation.inputs[0].name]
-    while len(read) == 1 and read[0] in sources and sources[read[0]].name in (BEFORE_A_STEM if stem else ("CONV_2D",)):
-        stem.append(sources[read[0]])
-        read = [tensor.name for tensor in stem[-1].inputs if not tensor.constant]
-    return stem if set(read) <= inputs else []
+    def weights(one: Operation) -> int:
+        return math.prod(one.inputs[1].shape) if KINDS.get(one.name) in LAYERS and one.inputs[1].constant else 0
+
+    return [
+        Step(
+            one.outputs[0].name,
+            KINDS.get(one.name, Kind.OTHER),
+            weights(one),
+            tuple(computed.get(tensor.name, tensor.name) for tensor in one.inputs if not tensor.constant),
+        )
+        for one in operations
+    ]
 
 
 def _with_readers(graph: TFLiteGraph, tensors: Sequence[str]) -> list[str]:

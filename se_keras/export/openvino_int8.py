@@ -6,28 +6,46 @@ import contextlib
 import importlib
 import io
 import logging
+import math
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from se_keras.errors import missing_package
+from se_keras.export.first_layers import LAYERS, Kind, Step, first_layers
 from se_keras.export.inputs import Feed, part_of, rows_of
 from se_keras.export.openvino_ranges import set_ranges
 from se_keras.log_records import left_out
 from se_keras.native_output import native_output_held
 
+KINDS = {
+    **dict.fromkeys(
+        ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData"), Kind.CONVOLUTION
+    ),
+    "MatMul": Kind.DENSE,
+    **dict.fromkeys(("HSwish", "Swish"), Kind.SWISH),
+    "Multiply": Kind.PRODUCT,
+    **dict.fromkeys(
+        ("Add", "Convert", "Divide", "Interpolate", "Pad", "Reshape", "Squeeze", "Subtract", "Transpose", "Unsqueeze"),
+        Kind.SIMPLE,
+    ),
+}
+NOT_COMPUTED = ("Constant", "Parameter", "Result")
 
-def quantized_to_8_bits(model: Any, feed: Feed) -> Any:
+
+def quantized_to_8_bits(model: Any, feed: Feed, keep_float: Sequence[str] | None) -> Any:
     """Quantizes weights and activations with NNCF, and then sets ranges of activations with `set_ranges`.
 
     NNCF's defaults lose more on networks with SE: it corrects biases from the means of each layer, and cuts the ranges
     of activations at the mean of the extremes. NNCF's ranges are symmetric where values are negative, because OpenVINO
     computes depthwise convolutions and products that read asymmetric ranges more slowly, or in float. `set_ranges`
-    makes only those around gates asymmetric.
+    makes only those around gates asymmetric. The first layers of a network with swishes stay in float.
 
     Args:
         model: An `openvino.Model` in float; operations that OpenVINO has in one piece are joined in place.
         feed: Values of its inputs by their names, for the ranges of activations.
+        keep_float: As in `export.openvino`.
 
     Returns:
         The quantized `openvino.Model`.
@@ -40,6 +58,7 @@ def quantized_to_8_bits(model: Any, feed: Feed) -> Any:
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     _join_operations(model)
+    kept = first_layers(_steps(model)) if keep_float is None else []
     advanced = AdvancedQuantizationParameters(
         disable_bias_correction=True, activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
     )
@@ -51,9 +70,33 @@ def quantized_to_8_bits(model: Any, feed: Feed) -> Any:
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=rows_of(feed),
             advanced_parameters=advanced,
+            ignored_scope=nncf.IgnoredScope(names=kept, validate=False),  # it lacks operations on weights
         )
     set_ranges(quantized, model, feed)
     return quantized
+
+
+def _steps(model: Any) -> list[Step]:
+    operations = [one for one in model.get_ordered_ops() if one.get_type_name() not in NOT_COMPUTED]
+    return [
+        Step(
+            one.get_friendly_name(),
+            KINDS.get(one.get_type_name(), Kind.OTHER),
+            _weights(one),
+            tuple(value.get_node().get_friendly_name() for value in one.input_values()),
+        )
+        for one in operations
+    ]
+
+
+def _weights(operation: Any) -> int:
+    """Returns the number of weights of a layer, which may be converted and reshaped before it reads them."""
+    if KINDS.get(operation.get_type_name()) not in LAYERS:
+        return 0
+    source = operation.input_value(1).get_node()
+    while source.get_type_name() in ("Convert", "Reshape", "Transpose"):
+        source = source.input_value(0).get_node()
+    return math.prod(source.get_output_shape(0)) if source.get_type_name() == "Constant" else 0
 
 
 def _join_operations(model: Any) -> None:

@@ -18,6 +18,7 @@ from se_keras.export.calibration import calibration_for
 from se_keras.export.conversion import converting, lacking, names_of
 from se_keras.export.description import stored_properties
 from se_keras.export.exportable import Format, check_export
+from se_keras.export.first_layers import check_keep_float
 from se_keras.export.inference_form import float32_form
 from se_keras.export.model_ends import inputs_of, output_scores, packed
 from se_keras.export.onnx_graph import simplify
@@ -63,6 +64,7 @@ def onnx(
     *,
     dtype: str = "fp32",
     data: Any = None,
+    keep_float: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     opset: int = OPSET,
     overwrite: bool = False,
@@ -85,6 +87,9 @@ def onnx(
             array of shape (n, height, width, channels), or a `tf.data` pipeline, in the range 0 to 255
             for the networks of this package; for other or several inputs, arrays by name, as in `tflite`. At most 128
             are used.
+        keep_float: For "int8". By default, the first layers stay in float if a swish or hard swish follows the first
+            convolution. Pass an empty list to quantize them, for accelerators that compute only integers; the
+            normalization and the final softmax stay in float anyway.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any.
         opset: ONNX opset, at most 18 on TensorFlow, and at least 18 on JAX.
@@ -102,10 +107,12 @@ def onnx(
         ValueError: `path` does not end in .onnx; the model takes text or has a vocabulary, or is subclassed, not
             built, or quantized by Keras; `class_names` do not fit the outputs; ONNX lacks an operation, or the
             converter fails (the message names the layer); the opset is not supported; `data` is missing or has too
-            few different images; or the file's outputs differ from the model's.
+            few different images; `keep_float` is neither None nor an empty list; or the file's outputs differ from
+            the model's.
     """
     path = pathlib.Path(path)
     check_export(model, path, FORMAT, dtype=dtype)
+    check_keep_float(keep_float, dtype, FORMAT.what)
     properties = stored_properties(model, dtype, class_names)
     route = ROUTES[one_of("backend to write an .onnx file on", keras.backend.backend(), ROUTES)]
     opset = check_count("opset", opset)
@@ -130,7 +137,7 @@ def onnx(
         if dtype == "fp16":
             content = in_half_precision(content)
         if feed is not None:
-            content = in_8_bits(content, feed)
+            content = in_8_bits(content, feed, keep_float)
         _save(content, target, properties)
         advance()
         check_file(target, deployed, tolerance=TOLERANCES[dtype], feed=feed)

@@ -17,6 +17,7 @@ from se_keras.export.calibration import calibration_for
 from se_keras.export.conversion import converting, lacking, names_of, saved_nodes
 from se_keras.export.description import stored_properties
 from se_keras.export.exportable import Format, check_export, check_suffix
+from se_keras.export.first_layers import check_keep_float
 from se_keras.export.inference_form import float32_form
 from se_keras.export.openvino_graph import simplify
 from se_keras.export.openvino_int8 import quantized_to_8_bits
@@ -38,6 +39,7 @@ def openvino(
     *,
     dtype: str = "fp32",
     data: Any = None,
+    keep_float: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     batch_size: int | None = 1,
     overwrite: bool = False,
@@ -59,6 +61,9 @@ def openvino(
             array of shape (n, height, width, channels), or a `tf.data` pipeline, in the range 0 to 255
             for the networks of this package; for other or several inputs, arrays by name, as in `tflite`. At most 128
             are used.
+        keep_float: For "int8". By default, the first layers stay in float if a swish or hard swish follows the first
+            convolution. Pass an empty list to quantize them, for accelerators that compute only integers; NNCF still
+            leaves in float what OpenVINO does not compute in 8 bits.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any.
         batch_size: Samples per call, at least 1. None allows any number, but OpenVINO is then slower, above all with
@@ -78,11 +83,13 @@ def openvino(
         ImportError: The extra "openvino" is not installed.
         RuntimeError: Keras does not run on TensorFlow.
         ValueError: `path` does not end in .xml; `batch_size` is neither None nor an integer of at least 1; the model
-            takes text or has a vocabulary, or is subclassed, not built, or quantized by Keras; `class_names` do not fit
-            the outputs; OpenVINO lacks an operation, or the converter fails (the message names the layer); `data` is
-            missing or has too few different images; or the outputs of the files differ from the model's.
+            takes text or has a vocabulary, or is subclassed, not built, or quantized by Keras; `class_names` do not
+            fit the outputs; OpenVINO lacks an operation, or the converter fails (the message names the layer); `data`
+            is missing or has too few different images; `keep_float` is neither None nor an empty list; or the outputs
+            of the files differ from the model's.
     """
     check_export(model, path, FORMAT, dtype=dtype)
+    check_keep_float(keep_float, dtype, FORMAT.what)
     targets = openvino_targets(path)
     properties = stored_properties(model, dtype, class_names)
     openvino_module("Writing an OpenVINO model")
@@ -99,7 +106,7 @@ def openvino(
         converted = _converted(deployed, folder)
         simplify(converted)
         if feed is not None:
-            converted = quantized_to_8_bits(converted, feed)
+            converted = quantized_to_8_bits(converted, feed, keep_float)
         _set_batch_size(converted, batch_size)
         advance()
         for name, text in properties.items():

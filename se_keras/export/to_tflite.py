@@ -80,12 +80,12 @@ def tflite(
             inputs, arrays by name: a dictionary, an `.npz` file, a tuple in the order of the inputs, or a pipeline of
             these. At most 100 are used, 128 for "int16x8". Other dtypes use it only for `squeeze="auto"`.
         input_type: Input dtype of an int8 file: "float32", "uint8", or "int8". Otherwise "float32".
-        keep_float: For "int8": what stays in float. Default: hard swishes, which LiteRT computes much faster in
-            float on CPUs, and, if one follows the first convolution, this and the normalization. In addition,
-            layers or tensors by name (`verify` with `layers=True` lists the names), with the operations that read
-            them; or "auto": as few as possible, and no others if at least 98% of the calibration images keep
-            their class. An empty list: nothing, for accelerators that compute only integers. The description next
-            to the file lists the operations.
+        keep_float: For "int8": what stays in float. By default, the first layers, if a swish or hard swish follows
+            the first convolution, and all hard swishes, which LiteRT computes much faster in float on CPUs. In
+            addition, layers or tensors by name (`verify` with `layers=True` lists the names), with the operations
+            that read them; or "auto": as few as possible, and no others if at least 98% of the calibration images
+            keep their class. An empty list: nothing, for accelerators that compute only integers. The description
+            next to the file lists the operations.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any. They are written to the description, and to the
             file as metadata that MediaPipe's ImageClassifier reads.

@@ -101,7 +101,7 @@ def test_openvino_leaves_the_level_of_nncfs_logger_as_it_is(images, monkeypatch)
 
     logger = logging.getLogger("nncf")
     monkeypatch.setattr(logger, "level", logging.INFO)
-    quantized_to_8_bits(gated(openvino), {"images": images})
+    quantized_to_8_bits(gated(openvino), {"images": images}, [])
     assert logger.level == logging.INFO
     assert not logger.filters
 
@@ -115,7 +115,7 @@ def test_openvino_never_clips_inputs(images, monkeypatch):
     monkeypatch.setattr(openvino_ranges, "closest", lambda choices, *_: choices[0])  # those that clip
     images = np.random.default_rng(0).normal(size=images.shape).astype("float32")
     images[7] *= 100  # a hundred times as bright as the others
-    bounds = bounds_of(quantized_to_8_bits(gated(openvino), {"images": images}))
+    bounds = bounds_of(quantized_to_8_bits(gated(openvino), {"images": images}, []))
     assert bounds["Parameter"][1] >= 0.99 * np.abs(images).max()
     assert bounds["HSwish"][1] < 0.5 * np.abs(images).max()
 
@@ -128,7 +128,7 @@ def test_openvino_keeps_a_hard_swish_in_one_piece_and_symmetric_ranges_away_from
     model = gated(openvino)
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     expected = compiled(images)[0]
-    quantized = quantized_to_8_bits(model, {"images": images})
+    quantized = quantized_to_8_bits(model, {"images": images}, [])
     assert "HSwish" in {one.get_type_name() for one in quantized.get_ops()}
     bounds = bounds_of(quantized)
     assert -0.5 < bounds["HSwish"][0] < -0.3
