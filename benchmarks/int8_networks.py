@@ -127,10 +127,20 @@ def trained(name: str, data: pathlib.Path, setting: Setting, runs: pathlib.Path)
             continue
         history = model.fit(crops, labels, batch_size=batch, verbose=0).history
         saved(model, unfinished)
+        log(name, data.stem, setting.pixels, epoch, history["accuracy"][0])
         print(name, epoch, history["accuracy"], f"{time.perf_counter() - start:.1f} s", flush=True)
     saved(model, file)
     unfinished.unlink(missing_ok=True)
     return model
+
+
+def log(network: str, data: str, pixels: int, epoch: int, accuracy: float) -> None:
+    """Adds a line to `int8_networks_training.csv` in the results."""
+    file = RESULTS / "int8_networks_training.csv"
+    if not file.exists():
+        file.write_text("network,data,pixels,epoch,accuracy\n", "utf-8")
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(f"{network},{data},{pixels},{epoch},{accuracy:.4f}\n")
 
 
 def saved(model: keras.Model, file: pathlib.Path) -> keras.Model:
