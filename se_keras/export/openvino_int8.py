@@ -70,7 +70,7 @@ def quantized_to_8_bits(model: Any, feed: Feed, keep_float: Sequence[str] | None
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=rows_of(feed),
             advanced_parameters=advanced,
-            ignored_scope=nncf.IgnoredScope(names=kept, validate=False),  # it lacks operations on weights
+            ignored_scope=nncf.IgnoredScope(names=kept, validate=False),  # NNCF's graph lacks those on weights
         )
     set_ranges(quantized, model, feed)
     return quantized

@@ -1,11 +1,9 @@
-"""The first layers of a mobile network, which 8-bit files of all formats compute in float."""
+"""The first layers of networks with swishes, which 8-bit files of all formats compute in float."""
 
 import re
 
 import keras
 import numpy as np
-import onnx
-import openvino
 import pytest
 from small_networks import shortened
 
@@ -85,7 +83,7 @@ def tflite_layers(path):
 
 
 def onnx_layers(path):
-    graph = onnx.load(path).graph
+    graph = pytest.importorskip("onnx", reason="needs the extra 'onnx'").load(path).graph
     computed = {name: node.op_type for node in graph.node for name in node.output}
     layers = [node for node in graph.node if node.op_type == "Conv"]
     return ["DequantizeLinear" not in {computed.get(name) for name in node.input[:2]} for node in layers]
@@ -98,6 +96,7 @@ def openvino_layers(path):
             return node.get_type_name() == "Subtract" or is_quantized(node.input_value(0))
         return node.get_type_name() == "FakeQuantize" or node.get_element_type().to_string() in ("i8", "u8")
 
+    openvino = pytest.importorskip("openvino", reason="needs the extra 'openvino'")
     operations = openvino.Core().read_model(path).get_ordered_ops()
     layers = [one for one in operations if one.get_type_name() in ("Convolution", "GroupConvolution")]
     return [not any(is_quantized(value) for value in one.input_values()) for one in layers]
@@ -108,6 +107,7 @@ FORMATS = {
     "onnx": (export.onnx, "m.onnx", onnx_layers),
     "openvino": (export.openvino, "m.xml", openvino_layers),
 }
+PACKAGES = {"tflite": "tensorflow", "onnx": "onnxruntime", "openvino": "nncf"}
 COUNTS = {"mobilenetv3_small_050": 7, "tinynet_e": 9}
 """Convolutions up to one with more weights than the first, and a quarter of all layers."""
 
@@ -115,6 +115,7 @@ COUNTS = {"mobilenetv3_small_050": 7, "tinynet_e": 9}
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_keeps_the_first_layers_of_mobile_networks_in_float(form, network, photos, tmp_path):
+    pytest.importorskip(PACKAGES[form], reason=f"needs the extra {form!r}")
     write, name, layers = FORMATS[form]
     model, count = network
     path = write(model, tmp_path / name, dtype="int8", data=photos, verbose=0)

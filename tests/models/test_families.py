@@ -63,7 +63,7 @@ ENDS_OF_BRANCHES = ("_bn3", "_project_bn")
 def model(family, photos):
     """A network of few blocks, with statistics from noise, so that maps neither fade nor grow, and gates vary.
 
-    Residual branches are half as large as their shortcuts, and most values before other activations are positive:
+    Residual branches are half as large as their shortcuts, and the other normalizations shift most values above zero:
     otherwise rounding grows from block to block.
     """
     keras.utils.set_random_seed(0)
