@@ -8,7 +8,8 @@
 keep what is in the folder, so that a second run with the same folder only times; remove the folder when the exports
 change. Each contestant is a separate process with the same number of threads; those of one network, precision, and
 runtime take turns, one call each: processes of other runtimes in between would slow down the call after them. They are
-started several times, so that no ratio depends on a single pair of processes. Results are written after each network;
+started several times, because the ratio of the same two files differs by several percent from one pair of processes to
+another. Results are written after each network;
 those of other networks stay, if they are of the same machine and packages.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import filecmp
 import json
 import os
 import pathlib
@@ -30,7 +32,9 @@ from timing import RESULTS, report, where
 
 HERE = pathlib.Path(__file__).parent
 THREADS = 2
-STARTS = 3
+STARTS = 8
+FEW_STARTS = {"TensorFlow": 2, "PyTorch compiled": 2}
+"""Runtimes that take long to start, and whose ratios are far from their limits."""
 NETWORKS = {
     "se_resnet50": "legacy_seresnet50",
     "se_resnext50": "legacy_seresnext50_32x4d",
@@ -42,7 +46,12 @@ NETWORKS = {
 DTYPES = ("fp32", "int8")
 SUFFIXES = {"LiteRT": ".tflite", "ONNX Runtime": ".onnx", "OpenVINO": ".xml", "TensorFlow": ".saved_model"}
 COMPILED = "PyTorch compiled"
-OTHERS = {"plain": "over_plain", "timm": "over_timm", "without_se": "over_without_se"}
+OTHERS = {
+    "plain": "over_plain",
+    "timm": "over_timm",
+    "without_se": "over_without_se",
+    "nothing_in_float": "over_nothing_in_float",
+}
 """The files that ours is compared with in each runtime, and the names of the ratios."""
 AHEAD = {("se_resnet50", "fp32"): 0.97}  # of the plain conversion; elsewhere level with it
 SE_COST = {("LiteRT", "fp32"): 1.02, ("ONNX Runtime", "fp32"): 1.10, ("OpenVINO", "fp32"): 1.10}
@@ -70,9 +79,10 @@ def _ran(command: list[str | os.PathLike]) -> None:
 
 def commands(network: str, dtype: str, folder: pathlib.Path, peers: str | None) -> dict[tuple[str, str], list]:
     """Returns the command lines of the contestants of a network, by runtime and origin."""
+    origins = [origin for origin in ("ours", *OTHERS) if not _is_copy(folder / "ours", folder / origin)]
     found = {}
     for runtime, suffix in SUFFIXES.items():
-        for origin in ("ours", *OTHERS):
+        for origin in origins:
             path = folder / origin / f"{dtype}{suffix}"
             python = peers if origin == "timm" else sys.executable
             if python and path.exists():
@@ -83,15 +93,22 @@ def commands(network: str, dtype: str, folder: pathlib.Path, peers: str | None) 
     return found
 
 
+def _is_copy(ours: pathlib.Path, other: pathlib.Path) -> bool:
+    """Returns whether another folder has the same `.tflite` file; the other formats number their operations anew."""
+    files = [folder / "int8.tflite" for folder in (ours, other)]
+    return ours != other and all(map(pathlib.Path.exists, files)) and filecmp.cmp(*files, shallow=False)
+
+
 def timed(contestants: Mapping[tuple[str, str], list], *, rounds: int) -> dict[tuple[str, str], list[float]]:
-    """Returns the seconds of at least `rounds` calls of each contestant, in `STARTS` processes one after the other."""
-    parts: list[dict[tuple[str, str], list[float]]] = [{} for _ in range(STARTS)]
-    for part in parts:
-        for runtime in dict.fromkeys(runtime for runtime, _ in contestants):
-            group = {name: command for name, command in contestants.items() if name[0] == runtime}
-            part |= take_turns(started(group), rounds=-(-rounds // STARTS))
-    complete = [name for name in parts[0] if all(name in part for part in parts)]
-    return {name: [seconds for part in parts for seconds in part[name]] for name in complete}
+    """Returns the seconds of at least `rounds` calls of each contestant, in several processes one after the other."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for runtime in dict.fromkeys(runtime for runtime, _ in contestants):
+        group = {name: command for name, command in contestants.items() if name[0] == runtime}
+        starts = FEW_STARTS.get(runtime, STARTS)
+        parts = [take_turns(started(group), rounds=-(-rounds // starts)) for _ in range(starts)]
+        complete = [name for name in group if all(name in part for part in parts)]
+        found |= {name: [seconds for part in parts for seconds in part[name]] for name in complete}
+    return found
 
 
 def rows_of(seconds: Mapping[tuple[str, str], list[float]]) -> Rows:
@@ -102,7 +119,7 @@ def rows_of(seconds: Mapping[tuple[str, str], list[float]]) -> Rows:
 
     Returns:
         Numbers by "runtime, origin". Each ratio within a runtime is the median over the rounds. `over_best_peer` stands
-        with the fastest of our files, and is the ratio of the medians: runtimes do not take turns.
+        with the fastest of our files; between two runtimes, which do not take turns, it is the ratio of the medians.
     """
     rows: Rows = {}
     for (runtime, origin), taken in seconds.items():
@@ -113,8 +130,9 @@ def rows_of(seconds: Mapping[tuple[str, str], list[float]]) -> Rows:
         rows[f"{runtime}, {origin}"] = row
     ours, best = (_fastest(seconds, origin) for origin in ("ours", "timm"))
     if ours and best:
-        ratio = statistics.median(seconds[ours]) / statistics.median(seconds[best])
-        rows[f"{ours[0]}, ours"]["over_best_peer"] = ratio
+        row = rows[f"{ours[0]}, ours"]
+        of_medians = statistics.median(seconds[ours]) / statistics.median(seconds[best])
+        row["over_best_peer"] = row["over_timm"] if ours[0] == best[0] else of_medians
     return rows
 
 
@@ -174,7 +192,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", help="Python of the peers' environment")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=64)
     parser.add_argument("--folder", type=pathlib.Path, help="keep the files here; default: a temporary folder")
     return parser.parse_args()
 

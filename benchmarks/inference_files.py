@@ -2,9 +2,9 @@
 
     python benchmarks/inference_files.py se_resnet50 FOLDER
 
-Writes FOLDER/ours and FOLDER/without_se with this package, and FOLDER/plain from the same network with
-`tf.lite.TFLiteConverter`, `model.export`, ONNX Runtime's quantizer, OpenVINO, and NNCF. Files that exist are kept.
-Weights and images are random.
+Writes FOLDER/ours, FOLDER/without_se, and FOLDER/nothing_in_float (`keep_float=[]`) with this package, and
+FOLDER/plain from the same network with `tf.lite.TFLiteConverter`, `model.export`, ONNX Runtime's quantizer, OpenVINO,
+and NNCF. Files that exist are kept. Weights and images are random.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -33,9 +35,11 @@ EXPORTS = {".tflite": export.tflite, ".onnx": export.onnx, ".xml": export.openvi
 
 def main() -> None:
     name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    keras.utils.set_random_seed(0)  # files that are added later then have the same weights
     options = {"weights": None, "input_shape": IMAGES.shape[1:]}
     model = with_statistics(se_keras.create_model(name, **options))
     write_ours(model, folder / "ours")
+    write_ours(model, folder / "nothing_in_float", dtypes=("int8",), keep_float=[])
     write_ours(with_statistics(se_keras.create_model(name, se=None, **options)), folder / "without_se")
     write_plain(model, folder / "plain")
 
@@ -49,15 +53,24 @@ def with_statistics(model: keras.Model) -> keras.Model:
     return model
 
 
-def write_ours(model: keras.Model, folder: pathlib.Path) -> None:
-    """Writes every format and precision of this package that is missing in a folder."""
+def write_ours(
+    model: keras.Model, folder: pathlib.Path, *, dtypes: Sequence[str] = ("fp32", "int8"), **options: Any
+) -> None:
+    """Writes the files of this package that are missing in a folder: every format in each of these precisions.
+
+    Args:
+        model: The network.
+        folder: The folder, which is created.
+        dtypes: The precisions.
+        **options: Further arguments of the exports.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, write in EXPORTS.items():
-        for dtype in ("fp32", "int8"):
+        for dtype in dtypes:
             path = folder / f"{dtype}{suffix}"
             if not path.exists():
-                write(model, path, dtype=dtype, data=IMAGES if dtype == "int8" else None)
-    if not (folder / "fp32.saved_model").exists():
+                write(model, path, dtype=dtype, data=IMAGES if dtype == "int8" else None, **options)
+    if "fp32" in dtypes and not (folder / "fp32.saved_model").exists():
         export.saved_model(model, folder / "fp32.saved_model")
 
 

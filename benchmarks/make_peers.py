@@ -12,21 +12,39 @@ from __future__ import annotations
 
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import timm
 import torch
 from own_tools import convert_to_openvino, quantize_onnx
 
-IMAGES = [np.random.default_rng(i).normal(size=(1, 3, 224, 224)).astype("float32") for i in range(8)]
+IMAGES = [np.random.default_rng(i).uniform(0, 255, (1, 3, 224, 224)).astype("float32") for i in range(8)]
+
+
+class FromPixels(torch.nn.Module):
+    """A network with what precedes and follows it in our files: pixels of 0 to 255 come in, probabilities come out."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", _by_channel(network.pretrained_cfg["mean"]))
+        self.register_buffer("std", _by_channel(network.pretrained_cfg["std"]))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.network((images - self.mean) / self.std), -1)
+
+
+def _by_channel(values: Sequence[float]) -> torch.Tensor:
+    return 255 * torch.tensor(values).reshape(1, -1, 1, 1)
 
 
 def network(name: str) -> torch.nn.Module:
-    """Returns a network of timm whose normalizations scale by 1 and have the statistics of the images.
+    """Returns a network of timm whose batch normalizations scale by 1 and have the statistics of the images.
 
     timm begins with a scale of 0 at the end of each residual block, and a CPU computes faster with zeros.
     """
-    model = timm.create_model(name)
+    model = FromPixels(timm.create_model(name))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.ones_(module.weight)

@@ -145,6 +145,18 @@ def _inference_cell(rows: dict[str, dict[str, float]], runtime: str) -> str:
     return f"{_milliseconds(ours)}<br>{' / '.join(ratios)}"
 
 
+def in_float_table() -> str:
+    """Returns the ratios of our int8 files to those with nothing in float, for the networks where the two differ."""
+    lines = ["| Network | LiteRT | ONNX Runtime | OpenVINO |", "| --- | --: | --: | --: |"]
+    for title, rows in _result("cpu_inference").items():
+        if title.endswith("(s)"):
+            columns = ("LiteRT", "ONNX Runtime", "OpenVINO")
+            ratios = [rows[f"{runtime}, ours"].get("over_nothing_in_float") for runtime in columns]
+            if any(ratios):
+                lines.append(f"| `{title.split(', ')[0]}` | {' | '.join(map(_ratio_text, ratios))} |")
+    return "\n".join(lines)
+
+
 def _milliseconds(row: dict[str, float]) -> str:
     return f"{row['median_s'] * 1e3:.1f} ms"
 
@@ -292,6 +304,7 @@ PAGES = {
         "costs": costs_table,
         "overhead": overhead_table,
         "inference": inference_table,
+        "in-float": in_float_table,
         "training": training_table,
         "gpu": gpu_table,
     },

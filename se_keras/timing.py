@@ -41,7 +41,9 @@ def interleaved(
     title: str = "Timing",
     verbose: str | int = 0,
 ) -> dict[Name, list[float]]:
-    """Calls each timer in turn, round after round.
+    """Calls each timer in turn, round after round, in every second round in the reverse order.
+
+    A call is slower or faster after some than after others, and with one order it would always follow the same.
 
     Args:
         timers: Functions that time one call, such as those of `stopwatch`, by name.
@@ -55,8 +57,8 @@ def interleaved(
     """
     seconds: dict[Name, list[float]] = {name: [] for name in timers}
     for number in tracked(range(warmups + rounds), title, verbose=verbose):
-        for name, timer in timers.items():
-            taken = timer()
+        for name in list(timers)[:: -1 if number % 2 else 1]:
+            taken = timers[name]()
             if number >= warmups:
                 seconds[name].append(taken)
     return seconds

@@ -79,22 +79,31 @@ def _has_swish(steps: Sequence[Step]) -> bool:
     )
 
 
-def check_keep_float(keep_float: Any, dtype: str, what: str) -> None:
-    """Rejects anything but None or, for "int8", an empty list.
+def check_keep_float(keep_float: Any, dtype: str) -> None:
+    """Rejects the argument of an export for any other precision than "int8".
 
     Args:
-        keep_float: The argument of an export that chooses no layers by name.
+        keep_float: The argument.
         dtype: The precision of the file.
+
+    Raises:
+        ValueError: The argument is not None, and `dtype` is not "int8".
+    """
+    if keep_float is not None and dtype != "int8":
+        raise ValueError(f"`keep_float` requires dtype='int8'; received dtype={dtype!r}.")
+
+
+def check_names_nothing(keep_float: Any, what: str) -> None:
+    """Rejects anything but None and an empty list.
+
+    Args:
+        keep_float: The argument of an export that cannot keep layers in float by name.
         what: What is written, such as "An .onnx file".
 
     Raises:
-        ValueError: The argument is neither, or `dtype` is not "int8".
+        ValueError: The argument is neither.
     """
-    if keep_float is None:
-        return
-    if dtype != "int8":
-        raise ValueError(f"`keep_float` requires dtype='int8'; received dtype={dtype!r}.")
-    if not isinstance(keep_float, list | tuple) or keep_float:
+    if keep_float is not None and (not isinstance(keep_float, list | tuple) or keep_float):
         raise ValueError(
             f"{what} cannot keep layers in float by name, as a .tflite file can: `keep_float` must be None or an empty "
             f"list; received {keep_float!r}."

@@ -18,7 +18,7 @@ from se_keras.export.calibration import calibration_for
 from se_keras.export.conversion import converting, lacking, names_of
 from se_keras.export.description import stored_properties
 from se_keras.export.exportable import Format, check_export
-from se_keras.export.first_layers import check_keep_float
+from se_keras.export.first_layers import check_keep_float, check_names_nothing
 from se_keras.export.inference_form import float32_form
 from se_keras.export.model_ends import inputs_of, output_scores, packed
 from se_keras.export.onnx_graph import simplify
@@ -112,7 +112,8 @@ def onnx(
     """
     path = pathlib.Path(path)
     check_export(model, path, FORMAT, dtype=dtype)
-    check_keep_float(keep_float, dtype, FORMAT.what)
+    check_keep_float(keep_float, dtype)
+    check_names_nothing(keep_float, FORMAT.what)
     properties = stored_properties(model, dtype, class_names)
     route = ROUTES[one_of("backend to write an .onnx file on", keras.backend.backend(), ROUTES)]
     opset = check_count("opset", opset)

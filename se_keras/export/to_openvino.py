@@ -17,7 +17,7 @@ from se_keras.export.calibration import calibration_for
 from se_keras.export.conversion import converting, lacking, names_of, saved_nodes
 from se_keras.export.description import stored_properties
 from se_keras.export.exportable import Format, check_export, check_suffix
-from se_keras.export.first_layers import check_keep_float
+from se_keras.export.first_layers import check_keep_float, check_names_nothing
 from se_keras.export.inference_form import float32_form
 from se_keras.export.openvino_graph import simplify
 from se_keras.export.openvino_int8 import quantized_to_8_bits
@@ -89,7 +89,8 @@ def openvino(
             of the files differ from the model's.
     """
     check_export(model, path, FORMAT, dtype=dtype)
-    check_keep_float(keep_float, dtype, FORMAT.what)
+    check_keep_float(keep_float, dtype)
+    check_names_nothing(keep_float, FORMAT.what)
     targets = openvino_targets(path)
     properties = stored_properties(model, dtype, class_names)
     openvino_module("Writing an OpenVINO model")

@@ -22,6 +22,7 @@ from se_keras.export.calibration import CALIBRATION_IMAGES, READ_IMAGES, calibra
 from se_keras.export.conversion import converting, lacking, names_of
 from se_keras.export.description import input_facts, output_facts
 from se_keras.export.exportable import Format, check_export, check_suffix
+from se_keras.export.first_layers import check_keep_float
 from se_keras.export.inference_form import tflite_form
 from se_keras.export.inputs import Feed, Input
 from se_keras.export.inspect_tflite import read_tflite
@@ -125,8 +126,7 @@ def tflite(
             f"TensorFlow's 16-bit quantizer takes only floats; the input {whole[0].name!r} of {model.name!r} is "
             f"{whole[0].dtype}. Pass dtype='int8', 'int8_weights', or 'fp16'."
         )
-    if keep_float is not None and dtype != "int8":
-        raise ValueError(f"`keep_float` requires dtype='int8'; received dtype={dtype!r}.")
+    check_keep_float(keep_float, dtype)
     if isinstance(keep_float, str) and keep_float != AUTO:
         raise ValueError(f"`keep_float` must be 'auto' or a list of names; received {keep_float!r}.")
     if dtype in CALIBRATED:

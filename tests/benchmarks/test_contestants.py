@@ -74,6 +74,13 @@ def test_inference_times_the_files_that_are_there(inference, tmp_path):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
     assert list(inference.commands("small", "int8", tmp_path, None)) == [("OpenVINO", "ours")]
+    (tmp_path / "nothing_in_float").mkdir()
+    (tmp_path / "nothing_in_float/int8.xml").touch()
+    (tmp_path / "ours/int8.tflite").touch()
+    for content, is_timed in (("", False), ("quantized throughout", True)):
+        (tmp_path / "nothing_in_float/int8.tflite").write_text(content)
+        found = inference.commands("small", "int8", tmp_path, None)
+        assert (("OpenVINO", "nothing_in_float") in found) is is_timed
     with_peers = inference.commands("small", "fp32", tmp_path, "/other/python")
     in_onnx = [("ONNX Runtime", origin) for origin in ("ours", "plain", "timm")]
     assert list(with_peers) == [*in_onnx, ("PyTorch compiled", "timm")]
@@ -86,6 +93,8 @@ def test_inference_compares_what_took_part(inference):
     assert rows["OpenVINO, ours"] == {"median_s": 4.0, "min_s": 2.0, "max_s": 6.0, "over_without_se": 1.5}
     rows = inference.rows_of({**seconds, ("ONNX Runtime", "timm"): [8.0] * 3})
     assert rows["OpenVINO, ours"]["over_best_peer"] == 0.5
+    in_one_runtime = inference.rows_of({**seconds, ("OpenVINO", "timm"): [4.0, 4.0, 12.0]})["OpenVINO, ours"]
+    assert in_one_runtime["over_best_peer"] == in_one_runtime["over_timm"] == 0.5  # not 4 to 4
     limits = inference.limits_of({inference.title("small", "fp32"): rows})
     assert limits == {
         "small, fp32, OpenVINO: over_without_se": (1.5, 1.1),
@@ -117,9 +126,11 @@ def test_inference_starts_contestants_several_times_and_drops_those_that_fail_on
         starts.append(list(contestants))
         return contestants if len(starts) < 3 else [name for name in contestants if name[1] != "fails later"]
 
+    monkeypatch.setattr(inference, "STARTS", 3)
     monkeypatch.setattr(inference, "started", started)
     monkeypatch.setattr(inference, "take_turns", lambda runs, rounds: {name: [len(starts)] * rounds for name in runs})
-    names = [("LiteRT", "ours"), ("OpenVINO", "ours"), ("LiteRT", "fails later")]
+    names = [("LiteRT", "ours"), ("TensorFlow", "ours"), ("LiteRT", "fails later")]
     found = inference.timed({name: [] for name in names}, rounds=4)
-    assert starts[:2] == [[names[0], names[2]], [names[1]]]  # those of one runtime take turns
-    assert found == {names[0]: [1, 1, 3, 3, 5, 5], names[1]: [2, 2, 4, 4, 6, 6]}
+    together = [names[0], names[2]]  # those of one runtime take turns
+    assert starts == [together, together, together, [names[1]], [names[1]]]
+    assert found == {names[0]: [1, 1, 2, 2, 3, 3], names[1]: [4, 4, 5, 5]}

@@ -9,8 +9,8 @@ import pytest
 from se_keras import export
 from se_keras.export import keep_float as module
 from se_keras.export.agreement import Limits
-from se_keras.export.inspect_tflite import read_tflite
-from se_keras.export.keep_float import _fewest
+from se_keras.export.inspect_tflite import Operation, Tensor, TFLiteGraph, read_tflite
+from se_keras.export.keep_float import _fewest, names_to_keep
 from se_keras.export.tflite_runtime import TFLiteRunner
 
 
@@ -119,3 +119,47 @@ def test_fewest_is_the_smallest_that_suffices(needed):
     assert _fewest(suffices, 11) == needed
     assert len(tried) <= 8
     assert _fewest(lambda count: False, 11) is None
+
+
+def graph_of(*operations):
+    """Returns the structure of a file from (operation, what it reads, what it computes); a shape stands for weights."""
+
+    def tensor(what):
+        constant = isinstance(what, tuple)
+        return Tensor(0, "weights" if constant else what, what if constant else (1, 8), "FLOAT32", constant)
+
+    made = [Operation(name, False, tuple(map(tensor, reads)), (tensor(out),)) for name, reads, out in operations]
+    return TFLiteGraph(tuple(made), made[0].inputs[:1], made[-1].outputs)
+
+
+def stem_and_block(swish, depthwise=(1, 3, 3, 2)):
+    operations = [
+        ("ADD", ["images", (3,)], "normalized"),
+        ("CONV_2D", ["normalized", (2, 3, 3, 3)], "stem"),
+        *swish,
+        ("DEPTHWISE_CONV_2D", ["swish", depthwise], "depthwise"),
+        ("MEAN", ["depthwise", (2,)], "squeeze"),
+        ("CONV_2D", ["squeeze", (100, 1, 1, 2)], "wide"),
+        ("HARD_SWISH", ["wide"], "wide_swish"),
+    ]
+    rest = [("FULLY_CONNECTED", [f"{place or 'wide_swish'}", (9, 9)], f"{place + 1}") for place in range(9)]
+    return graph_of(*operations, *rest)
+
+
+HARD = [("HARD_SWISH", ["stem"], "swish")]
+
+
+@pytest.mark.parametrize("swish", [HARD, [("LOGISTIC", ["stem"], "gate"), ("MUL", ["stem", "gate"], "swish")]])
+def test_the_first_layers_of_a_tflite_graph_and_its_hard_swishes_stay_in_float(swish):
+    first = ["normalized", "stem", *(out for _, _, out in swish), "depthwise", "squeeze"]
+    assert names_to_keep(stem_and_block(swish), None) == [*first, "wide_swish"]
+    assert names_to_keep(stem_and_block(swish), []) == []
+    named = names_to_keep(stem_and_block(swish), ["3"])
+    assert named == [*first, "wide_swish", "3", "4"]  # with the layer that reads it
+
+
+def test_the_weights_of_a_tflite_layer_decide_where_its_first_layers_end():
+    heavier = stem_and_block(HARD, depthwise=(1, 5, 6, 2))  # 60, more than the 54 of the stem
+    assert names_to_keep(heavier, None) == ["normalized", "stem", "swish", "wide_swish"]
+    computed = stem_and_block(HARD, depthwise="images")
+    assert names_to_keep(computed, None)[3] == "depthwise"
