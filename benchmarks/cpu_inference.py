@@ -180,7 +180,8 @@ def earlier(packages: Mapping[str, str]) -> dict[str, Rows]:
 
 
 @contextlib.contextmanager
-def _folder(path: pathlib.Path | None) -> Iterator[pathlib.Path]:
+def kept_folder(path: pathlib.Path | None) -> Iterator[pathlib.Path]:
+    """Yields a folder for files: the one given, or else a temporary one."""
     if path is not None:
         yield path
         return
@@ -203,7 +204,7 @@ def main() -> int:
     if options.peers:
         packages |= installed(options.peers, ("torch", "timm"))
     sections, code = earlier(packages), 0
-    with _folder(options.folder) as folder:
+    with kept_folder(options.folder) as folder:
         for network in options.networks:
             print(network, flush=True)
             make_files(network, folder / network, options.peers)
