@@ -23,6 +23,7 @@ from se_keras.export.structure import size_of
 from se_keras.export.to_tflite import tflite_targets
 from se_keras.files import SAVED_MODEL, Kind, check_targets, kind_of, replacing
 from se_keras.models.registry import create_model
+from se_keras.spacing import evenly
 from se_keras.timing import interleaved, stopwatch
 from se_keras.training.sources import Sample, load_sample
 
@@ -254,8 +255,7 @@ def draw_predictions(data: Sample, probabilities: np.ndarray, *, columns: int = 
     font, small = ImageFont.load_default(size=16), ImageFont.load_default(size=14)
     canvas = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + text + gap) + gap), "white")
     draw = ImageDraw.Draw(canvas)
-    chosen = np.linspace(0, len(data.x_test) - 1, columns * rows).astype(int)
-    for place, index in enumerate(chosen):
+    for place, index in enumerate(evenly(len(data.x_test), columns * rows)):
         left = gap + place % columns * (side + gap)
         top = gap + place // columns * (side + text + gap)
         image = Image.fromarray(data.x_test[index]).resize((side, side), Image.Resampling.NEAREST)

@@ -37,6 +37,7 @@ BASE = {
     "log_records",
     "progress",
     "timing",
+    "spacing",
     "scores",
     "class_names",
     "model_files",
@@ -57,6 +58,7 @@ ALLOWED = {
     "batch_prediction": {"log_records"},
     "progress": set(),
     "timing": {"progress"},
+    "spacing": set(),
     "scores": set(),
     "with_keras": set(),  # imports the layers by their name, when Keras is there
     "catalog": set(),

@@ -19,7 +19,6 @@ from se_keras.analysis.tables import (
     chosen_blocks,
     class_table,
     depth_table,
-    evenly,
     image_table,
     profile_table,
     pruning_table,
@@ -28,6 +27,7 @@ from se_keras.analysis.tables import (
 from se_keras.class_names import caption
 from se_keras.errors import check_count
 from se_keras.figures import new_figure
+from se_keras.spacing import evenly
 from se_keras.surgery.prune import PruningReport
 
 GATE_FIGURES = ("profiles", "depth", "classes")

@@ -12,6 +12,7 @@ import numpy as np
 
 from se_keras.analysis.gates import ImageGates
 from se_keras.analysis.results import BlockGates, Gates
+from se_keras.spacing import evenly
 from se_keras.surgery.prune import PruningReport
 
 Rows = tuple[Sequence[str], list[Sequence[Any]]]
@@ -60,19 +61,6 @@ def chosen_blocks(gates: Gates, names: Sequence[str] | None = None, *, most: int
         if stage != following or stage == stages[-1]
     ]
     return [last[i] for i in evenly(len(last), most)]
-
-
-def evenly(count: int, most: int) -> list[int]:
-    """Returns indices of at most `most` of `count` items, evenly spaced, including the first and the last.
-
-    Args:
-        count: Number of items, at least 1.
-        most: Maximum number to choose, at least 1. For 1, only the last item.
-
-    Returns:
-        Ascending indices.
-    """
-    return sorted({round(float(x)) for x in np.linspace(0, count - 1, min(count, most))}) if most > 1 else [count - 1]
 
 
 def profile_table(gates: Gates, blocks: Iterable[BlockGates], classes: Sequence[int], channels: int) -> Rows:

@@ -24,6 +24,7 @@ from se_keras.files import check_targets, kind_of
 from se_keras.images.record import Preprocessing
 from se_keras.models.info import model_info
 from se_keras.preprocessing import preprocessing_of
+from se_keras.spacing import evenly
 from se_keras.surgery.prune import PruningReport, pruning_curve
 from se_keras.training.batches import fitted
 from se_keras.training.sources import ImageSource
@@ -37,9 +38,8 @@ class _Batches(keras.utils.PyDataset):
     def __init__(self, images: ImageSource, preprocessing: Preprocessing, most: int | None) -> None:
         super().__init__()
         self.images, self.preprocessing = images, preprocessing
-        count = min(len(images), most or len(images))
         # Spread over all classes, because a folder lists one after the other.
-        self.indices = np.linspace(0, len(images) - 1, count).astype(int)
+        self.indices = evenly(len(images), most or len(images))
 
     def __len__(self) -> int:
         return math.ceil(len(self.indices) / BATCH_SIZE)

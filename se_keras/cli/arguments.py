@@ -235,7 +235,11 @@ _EXPORT = [
         "names, for .onnx and OpenVINO too: quantize also what stays in float by default",
         nargs="*",
     ),
-    _option("--input-type", "input dtype of an int8 file (default: float32)", choices=("float32", "uint8", "int8")),
+    _option(
+        "--input-type",
+        "dtype of inputs and outputs of an int8 file (default: float32)",
+        choices=("float32", "uint8", "int8"),
+    ),
     _option("--weights", "weights of a network given without a tag; none: random", choices=("imagenet", "none")),
     _option("--size", "height and width of a network's input in pixels", count),
     _option("--class-names", "text file, one name per line (default: the model's own)"),

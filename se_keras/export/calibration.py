@@ -17,6 +17,7 @@ from se_keras.export.model_ends import inputs_of
 from se_keras.export.samples import is_of_images, real_samples
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import stored_preprocessing
+from se_keras.spacing import evenly
 
 CALIBRATION_IMAGES = 100  # 128 and 200 kept as many classes on CIFAR-10, and took longer
 READ_IMAGES = 128  # so that 100 are left if some are broken or equal; 16 bits can spare the steps for a wider range
@@ -89,8 +90,7 @@ def calibrate(
             f"{len(different)} of them different. Pass more {more} like those the model will see."
         )
     if count > most:
-        chosen = np.linspace(0, len(different) - 1, min(len(different), most)).astype(int)
-        feed = rows_at(feed, [different[place] for place in chosen])
+        feed = rows_at(feed, [different[place] for place in evenly(len(different), most)])
     if not all(np.isfinite(values).all() for values in feed.values()):
         raise ValueError(f"Calibration {noun} must be finite; received NaN or infinite values.")
     if preprocessing is not None and is_of_images(inputs):

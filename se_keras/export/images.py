@@ -11,12 +11,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.export.inputs import Samples
+from se_keras.export.inputs import Feed, Samples
 from se_keras.images.folders import has_loose_images, image_files, labeled_files, parts_of, text_of
 from se_keras.images.pixels import check_numbers, is_divided
 from se_keras.images.reading import separated
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocess, stored_preprocessing
+from se_keras.spacing import evenly
 
 
 def real_images(
@@ -40,7 +41,7 @@ def real_images(
             order of their names.
         shape: Height, width, and channels of the model's input.
         record: How to resize and crop photos.
-        most: Maximum number of images, at least 1; they are sampled evenly from a folder.
+        most: Maximum number of images, at least 1: evenly spaced ones of a folder or array, the first of an iterable.
         class_names: The model's class names. Subfolders with these names, in any order, get their labels.
 
     Returns:
@@ -56,7 +57,9 @@ def real_images(
         return _from_folder(data, labels, record, most, class_names)
     if hasattr(data, "ndim"):
         check_label_count(labels, len(data))
-        images, own = np.asarray(data[:most]), None if labels is None else labels[:most]
+        chosen = evenly(len(data), most)
+        images = np.stack([np.asarray(data[place]) for place in chosen]) if chosen else np.empty((0,))
+        own: Sequence[int] | None = None if labels is None else [labels[place] for place in chosen]
     else:
         images, own = _from_batches(data, most)
         if labels is not None:
@@ -67,7 +70,7 @@ def real_images(
     check_label_count(own, len(images))
     if tuple(images.shape[1:]) != tuple(shape):
         images = preprocess(images, dataclasses.replace(record, size=(shape[0], shape[1])))
-    feed = {"images": images.astype("float32")}
+    feed: Feed = {"images": images.astype("float32")}
     return Samples("real", feed, None if own is None else np.asarray(own, "int64"))
 
 
@@ -130,12 +133,12 @@ def _from_folder(
         raise ValueError(f"The folder {os.fspath(folder)!r} holds no image files.")
     check_label_count(labels, len(paths))
     labels, folders = (own, folders) if labels is None else (labels, None)
-    chosen = np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int))
+    chosen = evenly(len(paths), most)
     readable, faults = separated([paths[i] for i in chosen])
     broken = tuple((text_of(file), reason) for file, reason in faults)
     if not readable:
         raise ValueError(f"The folder {os.fspath(folder)!r} holds no image that can be read: {left_out(broken)}")
-    chosen = chosen[readable]
+    chosen = [chosen[place] for place in readable]
     images = preprocess([paths[i] for i in chosen], record)
     kept = None if labels is None else np.asarray([labels[i] for i in chosen], "int64")
     return Samples("real", {"images": images}, kept, folders, broken)

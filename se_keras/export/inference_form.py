@@ -17,7 +17,7 @@ from se_keras.export.gpu_form import gpu_form
 from se_keras.export.headroom import headroom_of_squeezes, observed_squeezes
 from se_keras.export.image_rows import normalized_by_rows
 from se_keras.export.image_scale import scale_in_kernel
-from se_keras.export.inputs import Feed, part_of, random_feed, takes_text
+from se_keras.export.inputs import Feed, few_of, random_feed, takes_text
 from se_keras.export.model_ends import answers_of, inputs_of
 from se_keras.layers import SqueezeExcite
 from se_keras.surgery.calls import Graph
@@ -35,7 +35,7 @@ LARGEST_DIFFERENCE = 1e-3  # relative to the largest output; rounding through 15
 ROUNDING = 2.0**-20  # relative perturbation of the input, to measure its effect on the outputs
 SHAKEN_DIFFERENCE = 50  # times that effect, if this is more
 
-FIRST_IMAGES = 8  # in most networks, they show that no block is dead and no squeeze near the limit
+FEW_IMAGES = 8  # in most networks, they show that no block is dead and no squeeze near the limit
 SUSPICIOUS_STEPS = 16  # the 8-bit step may grow with more images
 SAFE_RATIO = 2.0  # minimum ratio of the largest half-precision number to the largest observed sum
 
@@ -131,7 +131,7 @@ def tflite_form(
     graph, form = float32_form(model, *passes)
     if feed is None or (squeeze != "auto" and not is_quantized):
         return form
-    squeezes = observed_squeezes(form, part_of(feed, 0, FIRST_IMAGES))
+    squeezes = observed_squeezes(form, few_of(feed, FEW_IMAGES))
     means = {observed.name: observed.means for observed in squeezes}
     dead = _confirmed_dead(graph, form, means, feed) if is_quantized else {}
     near = [entry.name for entry in headroom_of_squeezes(squeezes) if entry.ratio < SAFE_RATIO]

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from se_keras.spacing import evenly
+
 IMAGE, TOKENS, VALUES = "image", "tokens", "values"
 OPEN_SIZE = 128  # for dimensions of any size: above the minimum of every network
 UNSTATED = {IMAGE: (0.0, 1.0), VALUES: (-1.0, 1.0), TOKENS: (0.0, 1.0)}
@@ -153,6 +155,11 @@ def rows_at(feed: Feed, places: Sequence[int]) -> dict[str, np.ndarray]:
     return {name: values[list(places)] for name, values in feed.items()}
 
 
+def few_of(feed: Feed, most: int) -> dict[str, np.ndarray]:
+    """Returns at most `most` samples, evenly spaced because data is often sorted by class."""
+    return rows_at(feed, evenly(rows_of(feed), most))
+
+
 def filled(feed: Feed, rows: int) -> dict[str, np.ndarray]:
     """Returns the samples, with the last repeated until there are `rows`."""
     missing = rows - rows_of(feed)
@@ -208,7 +215,7 @@ class Samples:
         (values,) = self.feed.values()
         return values
 
-    def first(self, count: int) -> Samples:
-        """Returns only the first `count` samples, and their labels."""
-        labels = None if self.labels is None else self.labels[:count]
-        return dataclasses.replace(self, feed=part_of(self.feed, 0, count), labels=labels)
+    def few(self, most: int) -> Samples:
+        """Returns at most `most` of the samples, as `few_of` does, and their labels."""
+        labels = None if self.labels is None else self.labels[evenly(len(self.labels), most)]
+        return dataclasses.replace(self, feed=few_of(self.feed, most), labels=labels)

@@ -16,7 +16,7 @@ import numpy as np
 
 from se_keras.export.agreement import LIMITS
 from se_keras.export.first_layers import LAYERS, Kind, Step, first_layers
-from se_keras.export.inputs import Feed, part_of
+from se_keras.export.inputs import Feed, few_of
 from se_keras.export.inspect_tflite import RIM, Operation, TFLiteGraph
 from se_keras.export.layer_loss import layer_losses
 from se_keras.export.tflite_runtime import TFLiteRunner
@@ -151,7 +151,7 @@ def _measured(path: pathlib.Path, graph: TFLiteGraph, feed: Feed, quantize: Quan
     share = agreement([])
     if share >= least:
         return []
-    names = [loss.name for loss in layer_losses(path.with_name("int8.tflite"), path, part_of(feed, 0, LOSS_IMAGES))[0]]
+    names = [loss.name for loss in layer_losses(path.with_name("int8.tflite"), path, few_of(feed, LOSS_IMAGES))[0]]
     most = int(LARGEST_SHARE * len(names))
     count = _fewest(lambda count: agreement(names[:count]) >= least, most)
     if count is None:

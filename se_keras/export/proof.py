@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from se_keras.export.inference_form import perturbed
-from se_keras.export.inputs import Feed, part_of, random_feed, rows_of, takes_text
+from se_keras.export.inputs import Feed, few_of, part_of, random_feed, rows_of, takes_text
 from se_keras.export.model_ends import answers_of, inputs_of, output_scores
 from se_keras.export.runtime import RUNTIMES, Runner, format_of, open_runner
 
@@ -72,7 +72,7 @@ def check_file(
     inputs = inputs_of(model)
     if takes_text(inputs):
         return
-    feed = random_feed(inputs, 2) if feed is None else part_of(feed, 0, FEW)
+    feed = random_feed(inputs, 2) if feed is None else few_of(feed, FEW)
     found, expected = _found(runner, list(output_scores(model)), feed), _answers(model, feed)
     differences = [_distance(a, b, tolerance.step) for a, b in zip(found, expected, strict=True)]
     for number, difference in enumerate(differences):

@@ -18,6 +18,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from se_keras.spacing import evenly
+
 SAMPLE = 160  # values per image and tensor
 IN_CACHE = 2**18  # values whose maximum is found before they leave the cache where the minimum brought them
 STEPS = 255
@@ -159,7 +161,7 @@ def compared(count: int, rows: int = 1) -> list[int]:
     Returns:
         The indices of batches with at least `COMPARED` samples, spread over all batches, or of all if there are fewer.
     """
-    return np.linspace(0, count - 1, min(count, -(-COMPARED // rows))).astype(int).tolist()
+    return evenly(count, -(-COMPARED // rows))
 
 
 def closest(

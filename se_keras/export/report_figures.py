@@ -22,6 +22,7 @@ from se_keras.export.runtime import RUNTIMES
 from se_keras.export.speed import Speed
 from se_keras.figures import new_figure
 from se_keras.files import FIGURE, Kind, json_with, replacing_together, text_of
+from se_keras.spacing import evenly
 
 # Okabe and Ito's colors, safe for color-blind readers.
 BLUE, ORANGE, VERMILION, GREY = "#0072B2", "#E69F00", "#D55E00", "0.45"
@@ -178,8 +179,7 @@ def _thinned(expected: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.nd
     """Returns evenly chosen points, and the one with the largest difference."""
     if len(expected) <= MOST_POINTS:
         return expected, found
-    chosen = np.linspace(0, len(expected) - 1, MOST_POINTS - 1).round().astype(int)
-    chosen = np.append(chosen, np.abs(expected - found).argmax())
+    chosen = [*evenly(len(expected), MOST_POINTS - 1), np.abs(expected - found).argmax()]
     return expected[chosen], found[chosen]
 
 

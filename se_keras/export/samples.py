@@ -11,7 +11,7 @@ import numpy as np
 
 from se_keras.array_files import read_arrays
 from se_keras.export.images import check_label_count, real_images
-from se_keras.export.inputs import IMAGE, OPEN_SIZE, TOKENS, Feed, Input, Samples, in_order, part_of, rows_of
+from se_keras.export.inputs import IMAGE, OPEN_SIZE, TOKENS, Feed, Input, Samples, in_order, rows_of
 from se_keras.images.record import Preprocessing
 
 LABELS = "labels"  # an array of an .npz file that is no input
@@ -36,7 +36,7 @@ def real_samples(
         labels: Integer label of each sample. Default: those of the data.
         inputs: The inputs of the model.
         record: How to resize and crop photos.
-        most: Maximum number of samples, at least 1.
+        most: Maximum number of samples, at least 1: evenly spaced ones of arrays, the first of an iterable.
         class_names: As in `real_images`.
 
     Returns:
@@ -57,8 +57,8 @@ def real_samples(
     labels = own if labels is None else labels
     _check_rows(feed)
     check_label_count(labels, rows_of(feed), unit="sample")
-    kept = None if labels is None else np.asarray(labels[:most], "int64")
-    return Samples("real", part_of(_checked(feed, inputs), 0, most), kept, unit="samples")
+    kept = None if labels is None else np.asarray(labels, "int64")
+    return Samples("real", _checked(feed, inputs), kept, unit="samples").few(most)
 
 
 def is_of_images(inputs: Sequence[Input]) -> bool:

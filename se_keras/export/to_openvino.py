@@ -59,8 +59,8 @@ def openvino(
             quantized by NNCF.
         data: For "int8": at least 100 different images like those the model will see: a folder, an
             array of shape (n, height, width, channels), or a `tf.data` pipeline, in the range 0 to 255
-            for the networks of this package; for other or several inputs, arrays by name, as in `tflite`. At most 128
-            are used.
+            for the networks of this package; for other or several inputs, arrays by name, as in `tflite`. At most 100
+            are used: evenly spaced ones of a folder or array, the first of a pipeline, so shuffle it.
         keep_float: For "int8". By default, the first layers stay in float if a swish or hard swish follows the first
             convolution. Pass an empty list to quantize them, for accelerators that compute only integers; NNCF still
             leaves in float what OpenVINO does not compute in 8 bits.

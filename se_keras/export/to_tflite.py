@@ -79,8 +79,10 @@ def tflite(
             the model will see: a folder, an array of shape (n, height, width, channels), or a
             `tf.data` pipeline, in the range 0 to 255 for the networks of this package. For other or several
             inputs, arrays by name: a dictionary, an `.npz` file, a tuple in the order of the inputs, or a pipeline of
-            these. At most 100 are used, 128 for "int16x8". Other dtypes use it only for `squeeze="auto"`.
-        input_type: Input dtype of an int8 file: "float32", "uint8", or "int8". Otherwise "float32".
+            these. At most 100 are used, 128 for "int16x8": evenly spaced ones of a folder or arrays, the first of a
+            pipeline, so shuffle it. Other dtypes use it only for `squeeze="auto"`.
+        input_type: Dtype of the inputs and outputs of an int8 file: "float32", "uint8", or "int8". An integer stands
+            for (integer - zero point) * scale. Otherwise "float32".
         keep_float: For "int8": what stays in float. By default, the first layers, if a swish or hard swish follows
             the first convolution, and all hard swishes, which LiteRT computes much faster in float on CPUs. In
             addition, layers or tensors by name (`verify` with `layers=True` lists the names), with the operations

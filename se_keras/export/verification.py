@@ -100,7 +100,8 @@ def verify(
             only listed.
         layers: Whether to measure the loss of each operation of a `.tflite` file in "int8" or "int16x8", on at most
             32 images. The model must then be a Keras model, a `.keras` file, or the same export in "fp32".
-        most_images: Maximum number of real images, at least 1.
+        most_images: Maximum number of real images, at least 1: evenly spaced ones of a folder or array, the first of an
+            iterable.
         gpu_images: Number of images to run a `.tflite` file on in LiteRT's GPU runtime as well;
             0 for none. The report notes when there is neither a GPU nor a software driver.
         repeats: Number of timed runs, in a new process; 0 measures neither time nor memory.
@@ -136,12 +137,12 @@ def verify(
             advance()
         if LIMITS[structure.dtype].relative_error is None and data is None and reference is not None:
             found += Findings(notes=(NO_CLASSES,))
-        found += _on_gpu(path, structure, sets[-1].first(gpu_images), file, reference)
+        found += _on_gpu(path, structure, sets[-1].few(gpu_images), file, reference)
         advance()
-        found += Findings(headrooms=_headrooms(path, structure, model, sets[-1].first(HEADROOM_IMAGES).feed))
+        found += Findings(headrooms=_headrooms(path, structure, model, sets[-1].few(HEADROOM_IMAGES).feed))
         advance()
         if layers:
-            found += _lost(path, model, reference, sets[-1].first(LOSS_IMAGES).feed)
+            found += _lost(path, model, reference, sets[-1].few(LOSS_IMAGES).feed)
             advance()
         found += _timed(path, threads, repeats) if repeats and not found.problems else Findings()
         advance()

@@ -15,7 +15,7 @@ from PIL import Image
 from se_keras import SqueezeExcite
 from se_keras.analysis import BlockGates, Gates, collect_gates, image_gates, plot_gates, plot_image, plot_pruning
 from se_keras.analysis.drawing import COLORS
-from se_keras.analysis.tables import chosen_blocks, evenly, stage_of
+from se_keras.analysis.tables import chosen_blocks, stage_of
 from se_keras.surgery import GateChange, PruningReport
 
 pytest.importorskip("matplotlib")
@@ -219,11 +219,6 @@ def test_shown_blocks():
     paper = [f"stage{s}_block{b}_se" for s, n in ((2, 3), (3, 4), (4, 6), (5, 3)) for b in range(1, n + 1)]
     shown = [(s, b) for s, b in ((2, 3), (3, 4), (4, 6), (5, 1), (5, 2), (5, 3))]
     assert [block.name for block in chosen_blocks(made_up(paper))] == [f"stage{s}_block{b}_se" for s, b in shown]
-    assert evenly(256, 50)[0] == 0
-    assert evenly(256, 50)[-1] == 255
-    assert len(evenly(256, 50)) == 50
-    assert evenly(3, 50) == [0, 1, 2]
-    assert evenly(5, 1) == [4]
 
 
 def test_colors_differ():

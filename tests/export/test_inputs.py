@@ -30,6 +30,13 @@ def image_input(*steps):
     return found
 
 
+@pytest.mark.parametrize("data", [TWO, tuple(TWO.values())])
+def test_a_few_rows_of_arrays_are_evenly_spaced(data):
+    few = read(data, labels=[0, 0, 1, 1, 2], most=3)
+    np.testing.assert_array_equal(few.feed["table"], TWO["table"][[0, 2, 4]])
+    assert few.labels.tolist() == [0, 1, 2]
+
+
 def test_networks_state_what_they_take():
     found = {name: inputs_of(build()) for name, build in any_inputs.NETWORKS.items()}
     assert found["audio"] == (Input("waves", (32, 1)),)

@@ -183,7 +183,10 @@ def test_images_come_from_arrays_folders_and_pipelines(rng, photos):
     def read(data, labels=None, most=6):
         return real_images(data, labels, (32, 32, 3), record=record, most=most)
 
-    np.testing.assert_array_equal(read(images, labels, most=4).images, images[:4])
+    for array in (images, tf.constant(images)):  # a few of an array sorted by class are of all classes
+        few = read(array, labels, most=3)
+        np.testing.assert_array_equal(few.images, images[[0, 2, 5]])
+        assert few.labels.tolist() == [3, 4, 9]
     pipeline = tf.data.Dataset.from_tensor_slices((images, labels))
     for data in (pipeline, pipeline.batch(4), pipeline.map(lambda image, label: (image, tf.one_hot(label, 10)))):
         found = read(data)
