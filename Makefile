@@ -60,16 +60,18 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# A script that exceeds one of its limits exits with 1; the others run all the same.
 benchmarks: $(VENV)/.dev
-	$(BIN)/python benchmarks/build.py
-	$(BIN)/python benchmarks/grouped_conv.py
-	$(BIN)/python benchmarks/weights.py
-	$(BIN)/python benchmarks/se_overhead.py se_resnet50 se_resnext50 senet154
-	$(BIN)/python benchmarks/cpu_inference.py $(if $(PEERS),--peers $(PEERS))
-	$(BIN)/python benchmarks/training.py $(if $(PEERS),--peers $(PEERS))
-	$(BIN)/python benchmarks/export_cost.py
-	$(BIN)/python benchmarks/gpu_residency.py
-	$(BIN)/python benchmarks/gpu.py $(if $(PEERS),--peers $(PEERS))
+	-$(BIN)/python benchmarks/build.py
+	-$(BIN)/python benchmarks/grouped_conv.py
+	-$(BIN)/python benchmarks/weights.py
+	-$(BIN)/python benchmarks/se_overhead.py se_resnet50 se_resnext50 senet154
+	-$(BIN)/python benchmarks/cpu_inference.py $(if $(PEERS),--peers $(PEERS))
+	-$(BIN)/python benchmarks/se_profile.py
+	-$(BIN)/python benchmarks/training.py $(if $(PEERS),--peers $(PEERS))
+	-$(BIN)/python benchmarks/export_cost.py
+	-$(BIN)/python benchmarks/gpu_residency.py
+	-$(BIN)/python benchmarks/gpu.py $(if $(PEERS),--peers $(PEERS))
 	$(BIN)/python benchmarks/tables.py
 
 # Into build/site. Nothing of the package is imported, so that no backend is needed.

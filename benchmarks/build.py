@@ -101,13 +101,13 @@ def main() -> int:
             **{f"training step, 224 px, batch 8, {backend} (s)": rows for backend, rows in steps.items()},
         },
         limits={
-            f"seconds of {NETWORK} over import keras": (extra, 0.2),
+            f"seconds of {NETWORK}, after import keras": (extra, 0.2),
             **{
-                f"building {name} over keras.applications.{PEERS[name]}": (rows[name]["ratio"], 1.3)
+                f"building {name}, relative to keras.applications.{PEERS[name]}": (rows[name]["ratio"], 1.3)
                 for name, rows in building.items()
             },
             **{
-                f"training step with SE over se=None, {backend}": (rows["SE"]["ratio"], 1.05)
+                f"training step with SE, relative to se=None, {backend}": (rows["SE"]["ratio"], 1.05)
                 for backend, rows in steps.items()
             },
         },

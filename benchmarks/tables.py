@@ -98,7 +98,8 @@ def costs_table() -> str:
         result = _result(name)
         lines += [f"| {label} | {row['value']:.3f} | {row['limit']} |" for label, row in result["limits"].items()]
     where = f"{result['machine']}, {result['date']}"
-    return "\n".join([*lines, "", f"`make benchmarks` on {where}; medians of interleaved runs."])
+    how = "ratios are medians of interleaved runs, and the export is a single one"
+    return "\n".join([*lines, "", f"`make benchmarks` on {where}; {how}."])
 
 
 def overhead_table() -> str:
@@ -157,6 +158,31 @@ def in_float_table() -> str:
     return "\n".join(lines)
 
 
+PROFILED_KINDS = {
+    "means": "means",
+    "layers of vectors": "layers on vectors",
+    "layers of maps": "layers on maps",
+    "elementwise": "elementwise",
+    "conversions": "conversions",
+    "all": "all",
+}
+
+
+def profile_table() -> str:
+    """Returns one row per file: the milliseconds without SE, and those that SE adds, by kind of operation."""
+    result = _result("se_profile")
+    titles = ("Network", "Precision", "Runtime", "Without SE, ms", *PROFILED_KINDS.values())
+    lines = [f"| {' | '.join(titles)} |", f"| --- | --- | --- |{' --: |' * (len(titles) - 3)}"]
+    for title, rows in result.items():
+        if title.endswith("(ms)"):
+            network, dtype = title.removesuffix(" (ms)").split(", ")
+            for runtime, row in rows.items():
+                numbers = " | ".join(f"{row.get(kind, 0.0):+.2f}" for kind in PROFILED_KINDS)
+                lines.append(f"| `{network}` | {dtype} | {runtime} | {row['without_se']:.2f} | {numbers} |")
+    where = f"{result['machine']}, {result['date']}"
+    return "\n".join([*lines, "", f"224 px, batch 1, 2 threads, `python benchmarks/se_profile.py` on {where}."])
+
+
 def _milliseconds(row: dict[str, float]) -> str:
     return f"{row['median_s'] * 1e3:.1f} ms"
 
@@ -202,13 +228,18 @@ def training_table() -> str:
     lines = [f"| Images per second | {' | '.join(TRAINING.values())} |", f"| --- |{' --: |' * len(TRAINING)}"]
     for title, rows in sections.items():
         name, batch = title.removesuffix(" (s)").split(", ")
-        rates = [rows[kind]["images_per_s"] for kind in TRAINING]
-        cells = " | ".join(f"{rate:,.0f}" if rate > 100 else f"{rate:.1f}" for rate in rates)
-        lines.append(f"| `{name}`, {batch} | {cells} |")
+        cells = [_rate_text(rows.get(kind, {}).get("images_per_s")) for kind in TRAINING]
+        lines.append(f"| `{name}`, {batch} | {' | '.join(cells)} |")
     where = f"{result['machine']}, {result['date']}"
     return "\n".join(
         [*lines, "", f"`python benchmarks/training.py` on {where}; timm in PyTorch, channels last, eager."]
     )
+
+
+def _rate_text(rate: float | None) -> str:
+    if rate is None:
+        return "-"
+    return f"{rate:,.0f}" if rate > 100 else f"{rate:.1f}"
 
 
 def gpu_table() -> str:
@@ -298,13 +329,14 @@ PAGES = {
     "README.md": {"families": families_table, "gpu-speed": gpu_sentence},
     "docs/se-in-your-network.md": {"gpu-speed": gpu_sentence},
     "docs/networks.md": {"models": models_table, "newer": newer_table},
-    "docs/exporting.md": {"eight-bits": eight_bits_table},
+    "docs/accuracy-in-int8.md": {"eight-bits": eight_bits_table},
     "docs/benchmarks.md": {
         "grouped": grouped_sentence,
         "costs": costs_table,
         "overhead": overhead_table,
         "inference": inference_table,
         "in-float": in_float_table,
+        "profile": profile_table,
         "training": training_table,
         "gpu": gpu_table,
     },

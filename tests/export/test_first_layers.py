@@ -63,11 +63,11 @@ def test_a_convolution_whose_weights_are_computed_is_no_stem():
     assert first_layers([first._replace(weights=0), *others]) == []
 
 
-@pytest.fixture(scope="module", params=["mobilenetv3_small_050", "tinynet_e"])
-def network(request):
-    """A network of few blocks, with hard swishes or swishes, and its number of first layers."""
+@pytest.fixture(scope="module")
+def networks():
+    """Networks of few blocks, with hard swishes and with swishes."""
     keras.utils.set_random_seed(0)
-    return shortened(request.param, input_shape=(SIZE, SIZE, 3), classes=5), COUNTS[request.param]
+    return {name: shortened(name, input_shape=(SIZE, SIZE, 3), classes=5) for name in COUNTS}
 
 
 @pytest.fixture(scope="module")
@@ -113,16 +113,29 @@ COUNTS = {"mobilenetv3_small_050": 7, "tinynet_e": 9}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMATS)
-def test_every_format_keeps_the_first_layers_of_mobile_networks_in_float(form, network, photos, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        *(("mobilenetv3_small_050", form) for form in FORMATS),
+        *(("tinynet_e", form) for form in ("onnx", "openvino")),  # test_keep_float.py has a .tflite graph with swishes
+    ],
+)
+def test_every_format_keeps_the_first_layers_of_mobile_networks_in_float(name, form, networks, photos, tmp_path):
     pytest.importorskip(PACKAGES[form], reason=f"needs the extra {form!r}")
-    write, name, layers = FORMATS[form]
-    model, count = network
-    path = write(model, tmp_path / name, dtype="int8", data=photos, verbose=0)
-    found = layers(path)
-    assert found == [True] * count + [False] * (len(found) - count)
-    whole = write(model, tmp_path / f"whole_{name}", dtype="int8", data=photos, keep_float=[], verbose=0)
-    assert layers(whole) == [False] * len(found)
+    write, file, layers = FORMATS[form]
+    found = layers(write(networks[name], tmp_path / file, dtype="int8", data=photos, verbose=0))
+    assert found == [True] * COUNTS[name] + [False] * (len(found) - COUNTS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_empty_list_quantizes_the_first_layers(form, networks, photos, tmp_path):
+    pytest.importorskip(PACKAGES[form], reason=f"needs the extra {form!r}")
+    write, file, layers = FORMATS[form]
+    path = write(
+        networks["mobilenetv3_small_050"], tmp_path / file, dtype="int8", data=photos, keep_float=[], verbose=0
+    )
+    assert not any(layers(path))
 
 
 @pytest.mark.parametrize("write", [export.onnx, export.openvino])
