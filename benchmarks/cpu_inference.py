@@ -9,7 +9,7 @@ keep what is in the folder, so that a second run with the same folder only times
 change. Each contestant is a separate process with the same number of threads; those of one network, precision, and
 runtime take turns, one call each: processes of other runtimes in between would slow down the call after them. They are
 started several times, because the ratio of the same two files differs by several percent from one pair of processes to
-another. Results are written after each network;
+another, and each time in another order, because those that start first are slower than those that start later. Results are written after each network;
 those of other networks stay, if they are of the same machine and packages.
 """
 
@@ -103,9 +103,13 @@ def timed(contestants: Mapping[tuple[str, str], list], *, rounds: int) -> dict[t
     """Returns the seconds of at least `rounds` calls of each contestant, in several processes one after the other."""
     found: dict[tuple[str, str], list[float]] = {}
     for runtime in dict.fromkeys(runtime for runtime, _ in contestants):
-        group = {name: command for name, command in contestants.items() if name[0] == runtime}
+        group = [name for name in contestants if name[0] == runtime]
         starts = FEW_STARTS.get(runtime, STARTS)
-        parts = [take_turns(started(group), rounds=-(-rounds // starts)) for _ in range(starts)]
+        orders = ([*group[first:], *group[:first]] for first in (start % len(group) for start in range(starts)))
+        parts = [
+            take_turns(started({name: contestants[name] for name in order}), rounds=-(-rounds // starts))
+            for order in orders
+        ]
         complete = [name for name in group if all(name in part for part in parts)]
         found |= {name: [seconds for part in parts for seconds in part[name]] for name in complete}
     return found

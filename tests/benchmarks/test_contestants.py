@@ -131,6 +131,6 @@ def test_inference_starts_contestants_several_times_and_drops_those_that_fail_on
     monkeypatch.setattr(inference, "take_turns", lambda runs, rounds: {name: [len(starts)] * rounds for name in runs})
     names = [("LiteRT", "ours"), ("TensorFlow", "ours"), ("LiteRT", "fails later")]
     found = inference.timed({name: [] for name in names}, rounds=4)
-    together = [names[0], names[2]]  # those of one runtime take turns
-    assert starts == [together, together, together, [names[1]], [names[1]]]
+    together = [names[0], names[2]]  # those of one runtime take turns, and each starts first once in a while
+    assert starts == [together, together[::-1], together, [names[1]], [names[1]]]
     assert found == {names[0]: [1, 1, 2, 2, 3, 3], names[1]: [4, 4, 5, 5]}
