@@ -9,8 +9,8 @@ keep what is in the folder, so that a second run with the same folder only times
 change. Each contestant is a separate process with the same number of threads; those of one network, precision, and
 runtime take turns, one call each: processes of other runtimes in between would slow down the call after them. They are
 started several times, because the ratio of the same two files differs by several percent from one pair of processes to
-another, and each time in another order, because those that start first are slower than those that start later. Results are written after each network;
-those of other networks stay, if they are of the same machine and packages.
+another, and each time in another order, because those that start first are slower than those that start later. Results
+are written after each network; those of other networks stay, if they are of the same machine and packages.
 """
 
 from __future__ import annotations
