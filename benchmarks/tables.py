@@ -84,27 +84,36 @@ def _result(name: str) -> dict:
     return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
 
 
+def _where(result: dict) -> str:
+    return f"{result['machine']}, {result['date']}"
+
+
+def _heading(texts: Iterable[str], numbers: Iterable[str]) -> list[str]:
+    """Returns the first two lines of a table: columns of texts, and then, right-aligned, columns of numbers."""
+    texts, numbers = list(texts), list(numbers)
+    return [f"| {' | '.join([*texts, *numbers])} |", f"|{' --- |' * len(texts)}{' --: |' * len(numbers)}"]
+
+
 def grouped_sentence() -> str:
     result = _result("grouped_conv")
     rows = next(value for key, value in result.items() if key.startswith("SE-ResNeXt-50 stage 2"))
     ours, theirs = rows["training step, se_keras"]["median_s"], rows["training step, Keras"]["median_s"]
-    where = f"{result['machine']}, {result['date']}, `python benchmarks/grouped_conv.py`"
+    where = f"{_where(result)}, `python benchmarks/grouped_conv.py`"
     return f"{ours * 1e3:.0f} ms instead of {theirs:.1f} s ({where})"
 
 
 def costs_table() -> str:
-    lines = ["| What it costs | Measured | Limit |", "| --- | --: | --: |"]
+    lines = _heading(["What it costs"], ["Measured", "Limit"])
     for name in ("build", "weights", "export_cost"):
         result = _result(name)
         lines += [f"| {label} | {row['value']:.3f} | {row['limit']} |" for label, row in result["limits"].items()]
-    where = f"{result['machine']}, {result['date']}"
     how = "ratios are medians of interleaved runs, and the export is a single one"
-    return "\n".join([*lines, "", f"`make benchmarks` on {where}; {how}."])
+    return "\n".join([*lines, "", f"`make benchmarks` on {_where(result)}; {how}."])
 
 
 def overhead_table() -> str:
-    titles = ("Network", "Precision", "Without SE, ms", "Deployed, ms", "Deployed, ratio", "Only folded, ratio")
-    lines = [f"| {' | '.join(titles)} |", "| --- | --- | --: | --: | --: | --: |"]
+    numbers = ("Without SE, ms", "Deployed, ms", "Deployed, ratio", "Only folded, ratio")
+    lines = _heading(["Network", "Precision"], numbers)
     for path in sorted(RESULTS.glob("se_overhead_*.json")):
         result = json.loads(path.read_text("utf-8"))
         for title, rows in result.items():
@@ -116,8 +125,9 @@ def overhead_table() -> str:
                 f"| `{name}` | {dtype} | {plain['median_s'] * 1e3:.1f} | {hoisted['median_s'] * 1e3:.1f} "
                 f"| {hoisted['ratio']:.3f} | {folded['ratio']:.3f} |"
             )
-    where = f"{result['machine']}, {result['date']}"
-    return "\n".join([*lines, "", f"LiteRT, 2 threads, batch 1, `python benchmarks/se_overhead.py` on {where}."])
+    return "\n".join(
+        [*lines, "", f"LiteRT, 2 threads, batch 1, `python benchmarks/se_overhead.py` on {_where(result)}."]
+    )
 
 
 INFERENCE_COLUMNS = ("LiteRT", "ONNX Runtime", "OpenVINO", "TensorFlow", "PyTorch compiled")
@@ -126,16 +136,16 @@ INFERENCE_COLUMNS = ("LiteRT", "ONNX Runtime", "OpenVINO", "TensorFlow", "PyTorc
 def inference_table() -> str:
     """Returns one row per network and precision, with a cell per runtime: our time, and its ratios to the others."""
     result = _result("cpu_inference")
-    titles = ("Network", "Precision", *INFERENCE_COLUMNS, "Our fastest over timm's fastest")
-    lines = [f"| {' | '.join(titles)} |", f"| --- | --- |{' --: |' * (len(titles) - 2)}"]
+    lines = _heading(["Network", "Precision"], [*INFERENCE_COLUMNS, "Our fastest over timm's fastest"])
     for title, rows in result.items():
         if title.endswith("(s)"):
             network, dtype, *_ = title.split(", ")
             cells = [_inference_cell(rows, runtime) for runtime in INFERENCE_COLUMNS]
             best = next((row["over_best_peer"] for row in rows.values() if "over_best_peer" in row), None)
             lines.append(f"| `{network}` | {dtype} | {' | '.join(cells)} | {_ratio_text(best)} |")
-    where = f"{result['machine']}, {result['date']}"
-    return "\n".join([*lines, "", f"224 px, batch 1, 2 threads, `python benchmarks/cpu_inference.py` on {where}."])
+    return "\n".join(
+        [*lines, "", f"224 px, batch 1, 2 threads, `python benchmarks/cpu_inference.py` on {_where(result)}."]
+    )
 
 
 def _inference_cell(rows: dict[str, dict[str, float]], runtime: str) -> str:
@@ -148,10 +158,10 @@ def _inference_cell(rows: dict[str, dict[str, float]], runtime: str) -> str:
 
 def in_float_table() -> str:
     """Returns the ratios of our int8 files to those with nothing in float, for the networks where the two differ."""
-    lines = ["| Network | LiteRT | ONNX Runtime | OpenVINO |", "| --- | --: | --: | --: |"]
+    columns = ("LiteRT", "ONNX Runtime", "OpenVINO")
+    lines = _heading(["Network"], columns)
     for title, rows in _result("cpu_inference").items():
         if title.endswith("(s)"):
-            columns = ("LiteRT", "ONNX Runtime", "OpenVINO")
             ratios = [rows[f"{runtime}, ours"].get("over_nothing_in_float") for runtime in columns]
             if any(ratios):
                 lines.append(f"| `{title.split(', ')[0]}` | {' | '.join(map(_ratio_text, ratios))} |")
@@ -171,16 +181,16 @@ PROFILED_KINDS = {
 def profile_table() -> str:
     """Returns one row per file: the milliseconds without SE, and those that SE adds, by kind of operation."""
     result = _result("se_profile")
-    titles = ("Network", "Precision", "Runtime", "Without SE, ms", *PROFILED_KINDS.values())
-    lines = [f"| {' | '.join(titles)} |", f"| --- | --- | --- |{' --: |' * (len(titles) - 3)}"]
+    lines = _heading(["Network", "Precision", "Runtime"], ["Without SE, ms", *PROFILED_KINDS.values()])
     for title, rows in result.items():
         if title.endswith("(ms)"):
             network, dtype = title.removesuffix(" (ms)").split(", ")
             for runtime, row in rows.items():
                 numbers = " | ".join(f"{row.get(kind, 0.0):+.2f}" for kind in PROFILED_KINDS)
                 lines.append(f"| `{network}` | {dtype} | {runtime} | {row['without_se']:.2f} | {numbers} |")
-    where = f"{result['machine']}, {result['date']}"
-    return "\n".join([*lines, "", f"224 px, batch 1, 2 threads, `python benchmarks/se_profile.py` on {where}."])
+    return "\n".join(
+        [*lines, "", f"224 px, batch 1, 2 threads, `python benchmarks/se_profile.py` on {_where(result)}."]
+    )
 
 
 def _milliseconds(row: dict[str, float]) -> str:
@@ -193,7 +203,7 @@ def _ratio_text(ratio: float | None) -> str:
 
 def eight_bits_table() -> str:
     result = _result("int8_networks")
-    lines = ["| Network, data | Form | Same class | Accuracy |", "| --- | --- | --: | --: |"]
+    lines = _heading(["Network, data", "Form"], ["Same class", "Accuracy"])
     for facts in result["networks"].values():
         label = f"`{facts['network']}`, {facts['data']}, {facts['pixels']} pixels"
         for form, row in facts.items():
@@ -225,14 +235,13 @@ TRAINING = {
 def training_table() -> str:
     result = _result("training")
     sections = {title: rows for title, rows in result.items() if title.endswith("(s)")}
-    lines = [f"| Images per second | {' | '.join(TRAINING.values())} |", f"| --- |{' --: |' * len(TRAINING)}"]
+    lines = _heading(["Images per second"], TRAINING.values())
     for title, rows in sections.items():
         name, batch = title.removesuffix(" (s)").split(", ")
         cells = [_rate_text(rows.get(kind, {}).get("images_per_s")) for kind in TRAINING]
         lines.append(f"| `{name}`, {batch} | {' | '.join(cells)} |")
-    where = f"{result['machine']}, {result['date']}"
     return "\n".join(
-        [*lines, "", f"`python benchmarks/training.py` on {where}; timm in PyTorch, channels last, eager."]
+        [*lines, "", f"`python benchmarks/training.py` on {_where(result)}; timm in PyTorch, channels last, eager."]
     )
 
 
@@ -250,7 +259,7 @@ def gpu_table() -> str:
         if title.startswith("inference"):
             by_batch.setdefault(title.removesuffix(" (s)").split(", ")[1], {}).update(rows)
     head = [f"{batch}: {cell}" for batch in by_batch for cell in ("without SE, ms", "with SE, ms", "ratio")]
-    lines = [f"| Form | {' | '.join(head)} |", f"| --- |{' --: |' * len(head)}"]
+    lines = _heading(["Form"], head)
     for form in dict.fromkeys(name.rpartition(": ")[0] for rows in by_batch.values() for name in rows):
         cells = []
         for rows in by_batch.values():
@@ -308,7 +317,7 @@ def families_table() -> str:
     from se_keras.catalog import known_builders
     from se_keras.weights.published import NOT_COMMERCIAL, RECORDS
 
-    lines = ["| Family | Builders | Checkpoints | Top-1, % |", "| --- | --- | --: | --: |"]
+    lines = _heading(["Family", "Builders"], ["Checkpoints", "Top-1, %"])
     for family, pattern in FAMILIES.items():
         builders = [builder for builder in known_builders() if re.fullmatch(pattern, builder)]
         networks = {known_builders()[builder] for builder in builders}
