@@ -43,7 +43,7 @@ class Node(NamedTuple):
 def kind_of(node: Node) -> str:
     """Returns the kind of an operation; a layer whose output has one pixel, such as those of an SE block, is apart."""
     if node.operation.startswith(LAYERS):
-        return "layers of vectors" if math.prod(node.shape) == max(node.shape, default=1) else "layers of maps"
+        return "layers on vectors" if math.prod(node.shape) == max(node.shape, default=1) else "layers on maps"
     if node.operation.startswith(SQUEEZES):
         return "means"
     if node.operation.startswith(CONVERSIONS):

@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -84,6 +84,13 @@ def _result(name: str) -> dict:
     return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
 
 
+def _sections(result: dict, unit: str = "s") -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
+    """Yields the titles of a result's sections in a unit, without the unit, and their rows."""
+    for title, rows in result.items():
+        if title.endswith(f" ({unit})"):
+            yield title.removesuffix(f" ({unit})"), rows
+
+
 def _where(result: dict) -> str:
     return f"{result['machine']}, {result['date']}"
 
@@ -116,9 +123,7 @@ def overhead_table() -> str:
     lines = _heading(["Network", "Precision"], numbers)
     for path in sorted(RESULTS.glob("se_overhead_*.json")):
         result = json.loads(path.read_text("utf-8"))
-        for title, rows in result.items():
-            if not title.endswith("(s)"):
-                continue
+        for title, rows in _sections(result):
             name, dtype, *_ = title.split(", ")
             plain, hoisted, folded = (rows[form] for form in ("without SE", "SE hoisted", "SE folded"))
             lines.append(
@@ -137,12 +142,11 @@ def inference_table() -> str:
     """Returns one row per network and precision, with a cell per runtime: our time, and its ratios to the others."""
     result = _result("cpu_inference")
     lines = _heading(["Network", "Precision"], [*INFERENCE_COLUMNS, "Our fastest over timm's fastest"])
-    for title, rows in result.items():
-        if title.endswith("(s)"):
-            network, dtype, *_ = title.split(", ")
-            cells = [_inference_cell(rows, runtime) for runtime in INFERENCE_COLUMNS]
-            best = next((row["over_best_peer"] for row in rows.values() if "over_best_peer" in row), None)
-            lines.append(f"| `{network}` | {dtype} | {' | '.join(cells)} | {_ratio_text(best)} |")
+    for title, rows in _sections(result):
+        network, dtype, *_ = title.split(", ")
+        cells = [_inference_cell(rows, runtime) for runtime in INFERENCE_COLUMNS]
+        best = next((row["over_best_peer"] for row in rows.values() if "over_best_peer" in row), None)
+        lines.append(f"| `{network}` | {dtype} | {' | '.join(cells)} | {_ratio_text(best)} |")
     return "\n".join(
         [*lines, "", f"224 px, batch 1, 2 threads, `python benchmarks/cpu_inference.py` on {_where(result)}."]
     )
@@ -160,34 +164,25 @@ def in_float_table() -> str:
     """Returns the ratios of our int8 files to those with nothing in float, for the networks where the two differ."""
     columns = ("LiteRT", "ONNX Runtime", "OpenVINO")
     lines = _heading(["Network"], columns)
-    for title, rows in _result("cpu_inference").items():
-        if title.endswith("(s)"):
-            ratios = [rows[f"{runtime}, ours"].get("over_nothing_in_float") for runtime in columns]
-            if any(ratios):
-                lines.append(f"| `{title.split(', ')[0]}` | {' | '.join(map(_ratio_text, ratios))} |")
+    for title, rows in _sections(_result("cpu_inference")):
+        ratios = [rows[f"{runtime}, ours"].get("over_nothing_in_float") for runtime in columns]
+        if any(ratios):
+            lines.append(f"| `{title.split(', ')[0]}` | {' | '.join(map(_ratio_text, ratios))} |")
     return "\n".join(lines)
 
 
-PROFILED_KINDS = {
-    "means": "means",
-    "layers of vectors": "layers on vectors",
-    "layers of maps": "layers on maps",
-    "elementwise": "elementwise",
-    "conversions": "conversions",
-    "all": "all",
-}
+PROFILED_KINDS = ("means", "layers on vectors", "layers on maps", "elementwise", "conversions", "all")
 
 
 def profile_table() -> str:
     """Returns one row per file: the milliseconds without SE, and those that SE adds, by kind of operation."""
     result = _result("se_profile")
-    lines = _heading(["Network", "Precision", "Runtime"], ["Without SE, ms", *PROFILED_KINDS.values()])
-    for title, rows in result.items():
-        if title.endswith("(ms)"):
-            network, dtype = title.removesuffix(" (ms)").split(", ")
-            for runtime, row in rows.items():
-                numbers = " | ".join(f"{row.get(kind, 0.0):+.2f}" for kind in PROFILED_KINDS)
-                lines.append(f"| `{network}` | {dtype} | {runtime} | {row['without_se']:.2f} | {numbers} |")
+    lines = _heading(["Network", "Precision", "Runtime"], ["Without SE, ms", *PROFILED_KINDS])
+    for title, rows in _sections(result, "ms"):
+        network, dtype = title.split(", ")
+        for runtime, row in rows.items():
+            numbers = " | ".join(f"{row.get(kind, 0.0):+.2f}" for kind in PROFILED_KINDS)
+            lines.append(f"| `{network}` | {dtype} | {runtime} | {row['without_se']:.2f} | {numbers} |")
     return "\n".join(
         [*lines, "", f"224 px, batch 1, 2 threads, `python benchmarks/se_profile.py` on {_where(result)}."]
     )
@@ -234,10 +229,9 @@ TRAINING = {
 
 def training_table() -> str:
     result = _result("training")
-    sections = {title: rows for title, rows in result.items() if title.endswith("(s)")}
     lines = _heading(["Images per second"], TRAINING.values())
-    for title, rows in sections.items():
-        name, batch = title.removesuffix(" (s)").split(", ")
+    for title, rows in _sections(result):
+        name, batch = title.split(", ")
         cells = [_rate_text(rows.get(kind, {}).get("images_per_s")) for kind in TRAINING]
         lines.append(f"| `{name}`, {batch} | {' | '.join(cells)} |")
     return "\n".join(

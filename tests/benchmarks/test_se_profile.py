@@ -19,9 +19,9 @@ def worker(monkeypatch):
 @pytest.mark.parametrize(
     ("operation", "shape", "kind"),
     [
-        ("Convolution", (1, 64, 56, 56), "layers of maps"),
-        ("QLinearConv", (1, 4, 1, 1), "layers of vectors"),
-        ("FullyConnectedQuantizedLegacy", (1, 1000), "layers of vectors"),
+        ("Convolution", (1, 64, 56, 56), "layers on maps"),
+        ("QLinearConv", (1, 4, 1, 1), "layers on vectors"),
+        ("FullyConnectedQuantizedLegacy", (1, 1000), "layers on vectors"),
         ("ReduceMean", (1, 64, 1, 1), "means"),
         ("GlobalAveragePool", (1, 64, 1, 1), "means"),
         ("ReorderOutput", (1, 64, 1, 1), "conversions"),
@@ -45,6 +45,6 @@ def test_a_kind_takes_the_sum_of_the_medians_of_its_operations(worker):
 
 def test_costs_of_se(worker):
     profile = importlib.import_module("se_profile")
-    with_se = [{"means": 3000.0, "layers of maps": 9000.0, "all": 12000.0}] * 2 + [{"means": 9e9, "all": 9e9}]
-    found = profile.costs(with_se, [{"layers of maps": 8000.0, "all": 8000.0}] * 3)
-    assert found == {"without_se": 8.0, "means": 3.0, "layers of maps": 1.0, "all": 4.0}
+    with_se = [{"means": 3000.0, "layers on maps": 9000.0, "all": 12000.0}] * 2 + [{"means": 9e9, "all": 9e9}]
+    found = profile.costs(with_se, [{"layers on maps": 8000.0, "all": 8000.0}] * 3)
+    assert found == {"without_se": 8.0, "means": 3.0, "layers on maps": 1.0, "all": 4.0}
