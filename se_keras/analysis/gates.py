@@ -40,8 +40,8 @@ def collect_gates(
             `SqueezeExcite` layers, or a squeeze, projections, and a product made of other layers or
             `keras.ops`, as in `keras.applications`; nested models are expanded. It is not changed.
         data: Images in the scale of the model's input: an array of shape (n, height, width,
-            channels), a dictionary of arrays for several inputs, a `keras.utils.PyDataset`, a
-            `tf.data.Dataset`, or any finite iterable of batches x or (x, labels).
+            channels), a dictionary of arrays for several inputs, (arrays, labels), or a finite dataset that
+            `fit` takes, such as a `tf.data.Dataset`, of batches x or (x, labels).
         labels: Integer labels, shape (n,), or one-hot rows, (n, classes), if `data` has none.
             None: all images belong to one class.
         class_names: Class names in the order of the labels, or a mapping from the labels that occur to

@@ -120,7 +120,7 @@ def check_data(dtype: str, data: Any) -> None:
     if data is None:
         raise ValueError(
             f"dtype={dtype!r} needs `data`: at least {CALIBRATION_IMAGES} different images like those the model "
-            "will see, as a folder, an array, or a tf.data pipeline; for other inputs, arrays by name."
+            "will see, as a folder, an array, or a dataset; for other inputs, arrays by name."
         )
 
 

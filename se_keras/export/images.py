@@ -1,19 +1,21 @@
-"""Images to check an export on: from a folder, an array, or a `tf.data` pipeline."""
+"""Images to check an export on: from files, arrays, and datasets."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from PIL import Image
 
+from se_keras.datasets import class_indices, elements, known_classes, unpacked_arrays
 from se_keras.export.inputs import Feed, Samples
 from se_keras.images.folders import has_loose_images, image_files, labeled_files, parts_of, text_of
-from se_keras.images.pixels import check_numbers, is_divided
+from se_keras.images.pixels import check_numbers, is_divided, to_rgb
 from se_keras.images.reading import separated
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocess, stored_preprocessing
@@ -32,16 +34,16 @@ def real_images(
     """Reads images and resizes them to a model's input size.
 
     Args:
-        data: A folder of photos, with or without subfolders by class; an array of shape (n,
-            height, width, 3), 0 to 255; or an iterable, such as a `tf.data` pipeline, of images
-            or (images, labels), one at a time or in batches. Arrays that have the model's input
-            size already are not resized.
-        labels: Integer label of each image, for a folder in the order of its sorted paths.
+        data: A folder of photos, with or without subfolders by class; a list of image files or PIL images; an array
+            of shape (n, height, width, 3), 0 to 255, or (array, labels); or a dataset as in `datasets.elements`, of
+            images or (images, labels), one at a time or in batches. Arrays that have the model's input size already are
+            not resized.
+        labels: Integer label or one-hot row of each image, for a folder in the order of its sorted paths.
             Default: those of the data. The subfolders of a folder are the classes, in the
             order of their names.
         shape: Height, width, and channels of the model's input.
         record: How to resize and crop photos.
-        most: Maximum number of images, at least 1: evenly spaced ones of a folder or array, the first of an iterable.
+        most: Maximum number of images, at least 1: evenly spaced ones of files or an array, the first of a dataset.
         class_names: The model's class names. Subfolders with these names, in any order, get their labels.
 
     Returns:
@@ -52,26 +54,35 @@ def real_images(
         ValueError: No image, no readable image, values out of range, or a number of labels other
             than one per image.
     """
+    record = dataclasses.replace(record, size=(shape[0], shape[1]))
+    given = None if labels is None else class_indices(labels).tolist()
     if isinstance(data, str | os.PathLike):
-        record = dataclasses.replace(record, size=(shape[0], shape[1]))
-        return _from_folder(data, labels, record, most, class_names)
-    if hasattr(data, "ndim"):
-        check_label_count(labels, len(data))
+        return _from_folder(data, given, record, most, class_names)
+    if _are_files(data):
+        return _from_files(data, given, None, record, most, "`data`")
+    data, own = unpacked_arrays(data, len(shape) + 1)
+    given = given if own is None or given is not None else known_classes(own, is_batch=True)
+    if getattr(data, "ndim", 0):
+        check_label_count(given, len(data))
         chosen = evenly(len(data), most)
-        images = np.stack([np.asarray(data[place]) for place in chosen]) if chosen else np.empty((0,))
-        own: Sequence[int] | None = None if labels is None else [labels[place] for place in chosen]
+        images = [np.asarray(data[place]) for place in chosen]
+        kept = None if given is None else [given[place] for place in chosen]
     else:
-        images, own = _from_batches(data, most)
-        if labels is not None:
-            own = labels[: len(images)]
-    if len(images) == 0:
+        images, kept = _from_elements(data, most)
+        kept = kept if given is None else given[:most]
+    if not images:
         raise ValueError("`data` must hold at least one image; received none.")
-    check_numbers(images)
-    check_label_count(own, len(images))
-    if tuple(images.shape[1:]) != tuple(shape):
-        images = preprocess(images, dataclasses.replace(record, size=(shape[0], shape[1])))
-    feed: Feed = {"images": images.astype("float32")}
-    return Samples("real", feed, None if own is None else np.asarray(own, "int64"))
+    check_label_count(kept, len(images))
+    feed: Feed = {"images": _fitted(images, tuple(shape), record)}
+    return Samples("real", feed, None if kept is None else np.asarray(kept, "int64"))
+
+
+def _fitted(images: Sequence[np.ndarray], shape: tuple[int, ...], record: Preprocessing) -> np.ndarray:
+    """Returns images of the model's input size, float32; those that already have it are not resized."""
+    for image in images:
+        check_numbers(image)
+    is_fitting = all(image.shape == shape for image in images)
+    return (np.stack(images) if is_fitting else preprocess(images, record)).astype("float32")
 
 
 def preparation_of(model: keras.Model | None, size: Sequence[int]) -> Preprocessing:
@@ -131,13 +142,28 @@ def _from_folder(
     paths, own, folders = _listed(root, class_names)
     if not paths:
         raise ValueError(f"The folder {os.fspath(folder)!r} holds no image files.")
-    check_label_count(labels, len(paths))
     labels, folders = (own, folders) if labels is None else (labels, None)
+    return _from_files(paths, labels, folders, record, most, f"The folder {os.fspath(folder)!r}")
+
+
+def _are_files(data: Any) -> bool:
+    return isinstance(data, list | tuple) and bool(data) and all(isinstance(one, str | os.PathLike) for one in data)
+
+
+def _from_files(
+    paths: Sequence[str | os.PathLike],
+    labels: Sequence[int] | None,
+    folders: int | None,
+    record: Preprocessing,
+    most: int,
+    what: str,
+) -> Samples:
+    check_label_count(labels, len(paths))
     chosen = evenly(len(paths), most)
     readable, faults = separated([paths[i] for i in chosen])
     broken = tuple((text_of(file), reason) for file, reason in faults)
     if not readable:
-        raise ValueError(f"The folder {os.fspath(folder)!r} holds no image that can be read: {left_out(broken)}")
+        raise ValueError(f"{what} holds no image that can be read: {left_out(broken)}")
     chosen = [chosen[place] for place in readable]
     images = preprocess([paths[i] for i in chosen], record)
     kept = None if labels is None else np.asarray([labels[i] for i in chosen], "int64")
@@ -157,21 +183,23 @@ def _listed(
     return [files[i] for i in order], [labels[i] for i in order], len(names)
 
 
-def _from_batches(data: Iterable[Any], most: int) -> tuple[np.ndarray, list[int] | None]:
+def _from_elements(data: Iterable[Any], most: int) -> tuple[list[np.ndarray], list[int] | None]:
     images: list[np.ndarray] = []
     labels: list[int] = []
-    for element in data:
-        batch, own = element if isinstance(element, tuple) else (element, None)
-        batch = np.asarray(batch)
-        images.extend(batch if batch.ndim == 4 else [batch])
-        if own is not None:
-            own = np.asarray(own)
-            own = own.argmax(-1) if own.ndim == batch.ndim - 2 else own  # one number per class
-            labels.extend(np.atleast_1d(own).tolist())
+    found, _ = elements(data)
+    for x, y in found:
+        if isinstance(x, Mapping):
+            raise ValueError(
+                "A dataset for a model of images must hold images or (images, labels); received dictionaries with the "
+                f"keys {', '.join(map(repr, x))}. Map them first."
+            )
+        array = np.asarray(to_rgb(x) if isinstance(x, Image.Image) else x)
+        is_batch = array.ndim == 4
+        images.extend(array if is_batch else [array])
+        labels.extend(known_classes(y, is_batch=is_batch) or [])
         if len(images) >= most:
             break
-    found = np.stack(images[:most]) if images else np.empty((0,))
-    return found, labels[:most] or None
+    return images[:most], labels[:most] or None
 
 
 def check_label_count(labels: Sequence[int] | None, count: int, *, unit: str = "image") -> None:

@@ -1,15 +1,16 @@
-"""Inputs of any kind to calibrate or check an export with: arrays by name, `.npz` files, pipelines, and photos."""
+"""Inputs of any kind to calibrate or check an export with: arrays by name, `.npz` files, datasets, and photos."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from se_keras.array_files import read_arrays
+from se_keras.datasets import class_indices, elements, known_classes, unpacked_arrays
 from se_keras.export.images import check_label_count, real_images
 from se_keras.export.inputs import IMAGE, OPEN_SIZE, TOKENS, Feed, Input, Samples, in_order, rows_of
 from se_keras.images.record import Preprocessing
@@ -30,13 +31,13 @@ def real_samples(
 
     Args:
         data: For a single input of images, as in `real_images`. Otherwise arrays with one row per sample: a dictionary
-            by the names of the inputs, a tuple in their order, or for a single input the array; or an iterable, such as
-            a `tf.data` pipeline, of these or of (inputs, labels), one sample at a time or in batches. For any model, an
-            `.npz` file with an array per input, and "labels" if they are known.
-        labels: Integer label of each sample. Default: those of the data.
+            by the names of the inputs, a tuple in their order, or for a single input the array, each also with its
+            labels as (inputs, labels); or a dataset as in `datasets.elements` of these, one sample at a time or in
+            batches. For any model, an `.npz` file with an array per input, and "labels" if they are known.
+        labels: Integer label or one-hot row of each sample. Default: those of the data.
         inputs: The inputs of the model.
         record: How to resize and crop photos.
-        most: Maximum number of samples, at least 1: evenly spaced ones of arrays, the first of an iterable.
+        most: Maximum number of samples, at least 1: evenly spaced ones of arrays, the first of a dataset.
         class_names: As in `real_images`.
 
     Returns:
@@ -54,10 +55,10 @@ def real_samples(
             (data,) = in_order(inputs, data)
         return real_images(data, labels, shape, record=record, most=most, class_names=class_names)
     feed, own = _collected(data, inputs, most)
-    labels = own if labels is None else labels
+    given = own if labels is None else class_indices(labels).tolist()
     _check_rows(feed)
-    check_label_count(labels, rows_of(feed), unit="sample")
-    kept = None if labels is None else np.asarray(labels, "int64")
+    check_label_count(given, rows_of(feed), unit="sample")
+    kept = None if given is None else np.asarray(given, "int64")
     return Samples("real", _checked(feed, inputs), kept, unit="samples").few(most)
 
 
@@ -80,38 +81,32 @@ def _collected(data: Any, inputs: Sequence[Input], most: int) -> tuple[Feed, Any
             f"`data` for the inputs {', '.join(map(repr, names))} must be an .npz file with an array of each name; "
             f"received {os.fspath(data)!r}."
         )
-    if isinstance(data, Mapping) or (len(inputs) == 1 and hasattr(data, "ndim")):
+    if isinstance(data, Mapping) or (len(inputs) == 1 and getattr(data, "ndim", 0) > 0):
         return dict(zip(names, _values(data, inputs), strict=True)), None
     if isinstance(data, tuple | list) and len(data) == len(inputs) > 1 and _is_batch(data, inputs):
         return dict(zip(names, map(np.asarray, data), strict=True)), None
+    x, labels = unpacked_arrays(data, len(inputs[0].shape) + 1, len(inputs))
+    if labels is not None:
+        return dict(zip(names, _values(x, inputs), strict=True)), known_classes(labels, is_batch=True)
     return _from_elements(data, inputs, most)
 
 
 def _from_elements(data: Iterable[Any], inputs: Sequence[Input], most: int) -> tuple[Feed, Any]:
     rows: list[list[np.ndarray]] = [[] for _ in inputs]
     labels: list[int] = []
-    for values, own in _elements(data, inputs):
+    found, _ = elements(data, len(inputs))
+    for x, y in found:
+        values = _values(x, inputs)
         is_batch = _is_batch(values, inputs)
         for column, value in zip(rows, values, strict=True):
             column.extend(value if is_batch else [value])
-        labels.extend(own)
+        labels.extend(known_classes(y, is_batch=is_batch) or [])
         if len(rows[0]) >= most:
             break
     if not rows[0]:
         raise ValueError("`data` must hold at least one sample; received none.")
     feed = {one.name: np.stack(column) for one, column in zip(inputs, rows, strict=True)}
     return feed, labels or None
-
-
-def _elements(data: Iterable[Any], inputs: Sequence[Input]) -> Iterator[tuple[list[np.ndarray], list[int]]]:
-    for element in data:
-        values, labels = element, None
-        # A tuple holds labels where the inputs are a single array, or have a structure of their own.
-        if isinstance(element, tuple) and (len(inputs) == 1 or isinstance(element[0], Mapping | tuple | list)):
-            values, labels = (*element, None)[:2]
-        numbers = np.zeros(0) if labels is None or isinstance(labels, Mapping | tuple | list) else np.asarray(labels)
-        numbers = numbers.argmax(-1) if numbers.ndim == 2 else numbers  # one number per class
-        yield _values(values, inputs), np.atleast_1d(numbers).tolist() if numbers.ndim < 2 else []
 
 
 def _values(values: Any, inputs: Sequence[Input]) -> list[np.ndarray]:

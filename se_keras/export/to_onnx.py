@@ -83,10 +83,8 @@ def onnx(
         path: The file to write, ending in .onnx.
         dtype: "fp32"; "fp16": half-precision weights, half the size, and computation where the runtime has it;
             "int8": weights, per channel, and activations in 8 bits, as pairs of QuantizeLinear and DequantizeLinear.
-        data: For "int8": at least 100 different images like those the model will see: a folder, an
-            array of shape (n, height, width, channels), or a `tf.data` pipeline, in the range 0 to 255
-            for the networks of this package; for other or several inputs, arrays by name, as in `tflite`. At most 100
-            are used: evenly spaced ones of a folder or array, the first of a pipeline, so shuffle it.
+        data: For "int8": at least 100 different images like those the model will see, as in `tflite`. At most 100 are
+            used.
         keep_float: For "int8". By default, the first layers stay in float if a swish or hard swish follows the first
             convolution. Pass an empty list to quantize them, for accelerators that compute only integers; the
             normalization and the final softmax stay in float anyway.
@@ -125,24 +123,24 @@ def onnx(
     if dtype == "int8" and opset < PER_CHANNEL:
         raise ValueError(f"dtype='int8' needs an `opset` of at least {PER_CHANNEL}; received opset={opset}.")
     _require(route)
-    feed = calibration_for(model, data) if dtype == "int8" else None
-    with (
-        converting(model, FORMAT.what),
-        steps(f"Writing {path}", 4, verbose=verbose) as advance,
-        replacing(path, overwrite=overwrite) as target,
-    ):
-        _, deployed = float32_form(model)
-        advance()
-        content = _converted(deployed, target, opset)
-        advance()
-        if dtype == "fp16":
-            content = in_half_precision(content)
-        if feed is not None:
-            content = in_8_bits(content, feed, keep_float)
-        _save(content, target, properties)
-        advance()
-        check_file(target, deployed, tolerance=TOLERANCES[dtype], feed=feed)
-        advance()
+    with replacing(path, overwrite=overwrite) as target:
+        feed = calibration_for(model, data) if dtype == "int8" else None
+        with (
+            converting(model, FORMAT.what),
+            steps(f"Writing {path}", 4, verbose=verbose) as advance,
+        ):
+            _, deployed = float32_form(model)
+            advance()
+            content = _converted(deployed, target, opset)
+            advance()
+            if dtype == "fp16":
+                content = in_half_precision(content)
+            if feed is not None:
+                content = in_8_bits(content, feed, keep_float)
+            _save(content, target, properties)
+            advance()
+            check_file(target, deployed, tolerance=TOLERANCES[dtype], feed=feed)
+            advance()
     return path
 
 

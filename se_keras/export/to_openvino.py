@@ -57,10 +57,8 @@ def openvino(
         path: The file to write, ending in .xml.
         dtype: "fp32"; "fp16": half-precision weights, half the size; "int8": weights and activations,
             quantized by NNCF.
-        data: For "int8": at least 100 different images like those the model will see: a folder, an
-            array of shape (n, height, width, channels), or a `tf.data` pipeline, in the range 0 to 255
-            for the networks of this package; for other or several inputs, arrays by name, as in `tflite`. At most 100
-            are used: evenly spaced ones of a folder or array, the first of a pipeline, so shuffle it.
+        data: For "int8": at least 100 different images like those the model will see, as in `tflite`. At most 100 are
+            used.
         keep_float: For "int8". By default, the first layers stay in float if a swish or hard swish follows the first
             convolution. Pass an empty list to quantize them, for accelerators that compute only integers; NNCF still
             leaves in float what OpenVINO does not compute in 8 bits.
@@ -95,28 +93,28 @@ def openvino(
     properties = stored_properties(model, dtype, class_names)
     openvino_module("Writing an OpenVINO model")
     batch_size = check_count_or_none("batch_size", batch_size)
-    feed = calibration_for(model, data) if dtype == "int8" else None
-    with (
-        converting(model, FORMAT.what),
-        steps(f"Writing {os.fspath(path)}", 4, verbose=verbose) as advance,
-        replacing_together(targets, overwrite=overwrite) as (target, weights),
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        _, deployed = float32_form(model, rewritings=REWRITINGS if feed is None else WITHOUT_HOISTING)
-        advance()
-        converted = _converted(deployed, folder)
-        simplify(converted)
-        if feed is not None:
-            converted = quantized_to_8_bits(converted, feed, keep_float)
-        _set_batch_size(converted, batch_size)
-        advance()
-        for name, text in properties.items():
-            converted.set_rt_info(text, [SECTION, name])
-        _save(converted, target, in_half=dtype == "fp16")
-        advance()
-        check_file(target, deployed, tolerance=TOLERANCES[dtype], feed=feed)
-        target.with_suffix(".bin").replace(weights)
-        advance()
+    with replacing_together(targets, overwrite=overwrite) as (target, weights):
+        feed = calibration_for(model, data) if dtype == "int8" else None
+        with (
+            converting(model, FORMAT.what),
+            steps(f"Writing {os.fspath(path)}", 4, verbose=verbose) as advance,
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            _, deployed = float32_form(model, rewritings=REWRITINGS if feed is None else WITHOUT_HOISTING)
+            advance()
+            converted = _converted(deployed, folder)
+            simplify(converted)
+            if feed is not None:
+                converted = quantized_to_8_bits(converted, feed, keep_float)
+            _set_batch_size(converted, batch_size)
+            advance()
+            for name, text in properties.items():
+                converted.set_rt_info(text, [SECTION, name])
+            _save(converted, target, in_half=dtype == "fp16")
+            advance()
+            check_file(target, deployed, tolerance=TOLERANCES[dtype], feed=feed)
+            target.with_suffix(".bin").replace(weights)
+            advance()
     return pathlib.Path(path)
 
 

@@ -75,12 +75,12 @@ def tflite(
             activations; "int8_weights": weights only, computation in float; "dynamic": 8-bit
             weights, activations quantized at run time (loses accuracy in many networks with
             SE: verify); "int16x8": 8-bit weights, 16-bit activations.
-        data: For "int8" and "int16x8": at least 100 different images like those
-            the model will see: a folder, an array of shape (n, height, width, channels), or a
-            `tf.data` pipeline, in the range 0 to 255 for the networks of this package. For other or several
-            inputs, arrays by name: a dictionary, an `.npz` file, a tuple in the order of the inputs, or a pipeline of
-            these. At most 100 are used, 128 for "int16x8": evenly spaced ones of a folder or arrays, the first of a
-            pipeline, so shuffle it. Other dtypes use it only for `squeeze="auto"`.
+        data: For "int8" and "int16x8": at least 100 different images like those the model will see: a folder, a list
+            of image files, an array of shape (n, height, width, channels), or a dataset that `fit` takes, with or
+            without labels, such as a `tf.data.Dataset`. Values are 0 to 255 for the networks of this package. For
+            other or several inputs, arrays by name: a dictionary, an `.npz` file, a tuple in the order of the inputs,
+            or a dataset of these. At most 100 are used, 128 for "int16x8": evenly spaced ones of files or arrays, the
+            first of a dataset, so shuffle it. Other dtypes use it only for `squeeze="auto"`.
         input_type: Dtype of the inputs and outputs of an int8 file: "float32", "uint8", or "int8". An integer stands
             for (integer - zero point) * scale. Otherwise "float32".
         keep_float: For "int8": what stays in float. By default, the first layers, if a swish or hard swish follows
@@ -134,10 +134,7 @@ def tflite(
     if dtype in CALIBRATED:
         check_data(dtype, data)
     final, own = pathlib.Path(path), stored_preprocessing(model)
-    with (
-        converting(model, FORMAT.what),
-        replacing_together(tflite_targets(path), overwrite=overwrite) as (target, beside),
-    ):
+    with replacing_together(tflite_targets(path), overwrite=overwrite) as (target, beside):
         calibration = None
         if data is not None:
             least = CALIBRATION_IMAGES if dtype in CALIBRATED else 1
@@ -145,7 +142,10 @@ def tflite(
             calibration = calibrate(data, inputs, preprocessing=own, least=least, most=most)
             calibration = calibration.with_extremes() if own and is_of_images(inputs) else calibration
         batches = calibration.batches(batch_size) if calibration is not None and dtype in CALIBRATED else []
-        with steps(f"Writing {final}", len(batches) + 3, verbose=verbose) as advance:
+        with (
+            converting(model, FORMAT.what),
+            steps(f"Writing {final}", len(batches) + 3, verbose=verbose) as advance,
+        ):
             feed = None if calibration is None else calibration.feed
             form = tflite_form(model, feed, squeeze=squeeze, is_quantized=dtype in CALIBRATED)
             advance()

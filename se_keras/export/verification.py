@@ -87,12 +87,12 @@ def verify(
         model: The reference: the Keras model, or another exported file. A Keras model that computes
             in half precision is compared in float32, except with a `.keras` file. Without it, only
             the file itself is inspected and measured.
-        data: Real images: a folder of photos (its subfolders are classes, in the order of the
-            model's class names, or else in their own), an array of shape (n, height, width, 3), or
-            an iterable, such as a `tf.data` pipeline, of images or (images, labels). Values 0 to 255 for
-            a network that contains its preprocessing. For other or several inputs, arrays by name: a dictionary, an
-            `.npz` file (with "labels", if known), a tuple in the order of the inputs, or a pipeline of these.
-        labels: Integer label of each image, for the accuracy. Default: those of the data.
+        data: Real images: a folder of photos (its subfolders are classes, in the order of the model's class names, or
+            else in their own); a list of image files; an array of shape (n, height, width, 3), or (array, labels); or
+            a dataset that `fit` takes, such as a `tf.data.Dataset`, of images or (images, labels). Values are 0 to 255
+            for a network that contains its preprocessing. For other or several inputs, arrays by name: a dictionary,
+            an `.npz` file (with "labels", if known), a tuple in the order of the inputs, or a dataset of these.
+        labels: Integer label or one-hot row of each image, for the accuracy. Default: those of the data.
         preprocessing: For a model that does not contain its preprocessing: a `Preprocessing`, or a
             function that converts pixels from 0 to 255 to the model's input. Default: no conversion.
         limits: The limits. Default: the entry of `LIMITS` for the precision of the file.
@@ -100,8 +100,8 @@ def verify(
             only listed.
         layers: Whether to measure the loss of each operation of a `.tflite` file in "int8" or "int16x8", on at most
             32 images. The model must then be a Keras model, a `.keras` file, or the same export in "fp32".
-        most_images: Maximum number of real images, at least 1: evenly spaced ones of a folder or array, the first of an
-            iterable.
+        most_images: Maximum number of real images, at least 1: evenly spaced ones of files or arrays, the first of a
+            dataset.
         gpu_images: Number of images to run a `.tflite` file on in LiteRT's GPU runtime as well;
             0 for none. The report notes when there is neither a GPU nor a software driver.
         repeats: Number of timed runs, in a new process; 0 measures neither time nor memory.

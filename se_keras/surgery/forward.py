@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 
 from se_keras.batch_prediction import predict_batch
+from se_keras.datasets import class_indices, elements, unpacked_arrays
 from se_keras.errors import check_count
 from se_keras.progress import steps
 
@@ -74,8 +74,8 @@ def forward(
     Args:
         model: A functional model.
         data: Images in the range of the model's input: an array of shape (n, ...), a dictionary of
-            such arrays for several inputs, a `keras.utils.PyDataset`, a `tf.data.Dataset`, or any
-            finite iterable of batches x or (x, labels).
+            such arrays for several inputs, (arrays, labels), or a finite dataset as in `datasets.elements`,
+            of batches x or (x, labels).
         labels: Integer labels or one-hot rows of all images, if `data` contains none. None runs without labels.
         batch_size: Images per batch, if `data` is an array; at least 1.
         title: Title of the progress bar.
@@ -88,8 +88,12 @@ def forward(
         ValueError: There are no images; the labels have a different length, are given twice or only for
             some batches, or are not classes; or the images do not have the rank of the model's input.
     """
+    data, own = unpacked_arrays(data, len(model.inputs[0].shape), len(model.inputs))
+    if own is not None and labels is not None:
+        raise _given_twice()
+    labels = own if labels is None else labels
     given = None if labels is None else class_indices(labels)
-    batches, total = _batches(data, given, check_count("batch_size", batch_size))
+    batches, total = _batches(data, given, check_count("batch_size", batch_size), len(model.inputs))
     longest, seen, labeled = 0, 0, 0
     with steps(title, total, verbose=verbose) as advance:
         for inputs, own in batches:
@@ -112,38 +116,15 @@ def forward(
 def _labels_of(own: np.ndarray | None, given: np.ndarray | None, start: int, count: int) -> np.ndarray | None:
     """Returns the labels of a batch, its own or those given for all images."""
     if own is not None and given is not None:
-        raise ValueError("Labels must be given once; received `labels` and a dataset that also contains labels.")
+        raise _given_twice()
     classes = own if given is None else given[start : start + count]
     if classes is not None:
         _check_length(len(classes), count, "a batch")
     return classes
 
 
-def class_indices(labels: Any) -> np.ndarray:
-    """Returns integer labels from any usual form of labels.
-
-    Args:
-        labels: Integers of shape (n,) or (n, 1), or one-hot rows of shape (n, classes).
-
-    Returns:
-        The integer labels, shape (n,), int64.
-
-    Raises:
-        ValueError: The labels have another form.
-    """
-    array = np.asarray(labels)
-    if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "biuf":
-        return array.argmax(1)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    is_numeric = array.ndim == 1 and array.dtype.kind in "biuf"
-    if not is_numeric or np.any(array != np.floor(array)) or np.any(array < 0):
-        shown = repr(array.ravel()[:3].tolist())
-        raise ValueError(
-            "Labels must be nonnegative integers of shape (n,), or one-hot rows of shape (n, classes); received shape "
-            f"{array.shape}, dtype {array.dtype}, beginning {shown}. If they are not classes, pass the images alone."
-        )
-    return array.astype("int64")
+def _given_twice() -> ValueError:
+    return ValueError("Labels must be given once; received `labels` and a dataset that also contains labels.")
 
 
 def _check_length(labels: int, images: int, where: str) -> None:
@@ -159,7 +140,9 @@ def _length(inputs: Any) -> int:
     return len(keras.tree.flatten(inputs)[0])
 
 
-def _batches(data: Any, labels: np.ndarray | None, size: int) -> tuple[Iterable[tuple[Any, Any]], int | None]:
+def _batches(
+    data: Any, labels: np.ndarray | None, size: int, inputs: int
+) -> tuple[Iterable[tuple[Any, Any]], int | None]:
     """Returns the batches of a dataset with their labels or None, and their number if it is known."""
     if _is_array(data) or (isinstance(data, dict) and data and all(map(_is_array, data.values()))):
         count = int((next(iter(data.values())) if isinstance(data, dict) else data).shape[0])
@@ -171,21 +154,12 @@ def _batches(data: Any, labels: np.ndarray | None, size: int) -> tuple[Iterable[
 
         starts = range(0, count, size)
         return ((batch(start), None) for start in starts), len(starts)
-    if isinstance(data, keras.utils.PyDataset):
-        if data.num_batches is None:
-            raise ValueError("The dataset must be finite; received a PyDataset whose num_batches is None.")
-        return (_split(data[index]) for index in range(data.num_batches)), data.num_batches
-    if isinstance(data, Iterable):
-        length = operator.length_hint(data, -1)
-        return map(_split, data), None if length < 0 else length
-    raise ValueError(
-        "`data` must be an array of images, a PyDataset, a tf.data.Dataset, or an iterable of batches; received "
-        f"{type(data).__name__}."
-    )
+    found, length = elements(data, inputs)
+    return map(_as_arrays, found), length
 
 
-def _split(batch: Any) -> tuple[Any, np.ndarray | None]:
-    inputs, labels = (batch, None) if not isinstance(batch, tuple) else (batch[0], batch[1] if batch[1:] else None)
+def _as_arrays(pair: tuple[Any, Any]) -> tuple[Any, np.ndarray | None]:
+    inputs, labels = pair
     return keras.tree.map_structure(np.asarray, inputs), None if labels is None else class_indices(labels)
 
 

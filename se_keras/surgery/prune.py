@@ -119,8 +119,8 @@ def prune_gates(
 
     Args:
         model: A functional model, or a built sequential one. It is not changed.
-        data: Images like those the model will see, in the range of its input: an array, a
-            `PyDataset`, a `tf.data.Dataset`, or an iterable of batches x or (x, labels).
+        data: Images like those the model will see, in the range of its input: an array, (array,
+            labels), or a finite dataset that `fit` takes, of batches x or (x, labels).
         bound: Greatest standard deviation of a gate, in units of the gates, at least 0.
         blocks: Names of the SE blocks that may be pruned; with `bound=math.inf`, all of them are.
             None allows any.

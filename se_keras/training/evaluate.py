@@ -101,9 +101,14 @@ def evaluate(
         The `Evaluation`.
 
     Raises:
-        ValueError: The model has a different number of classes than the images, or its outputs are not finite.
+        ValueError: `data` is not a source of images, the model has a different number of classes than the images, or
+            its outputs are not finite.
         FileNotFoundError: There is no such file.
     """
+    if not hasattr(data, "class_names") or not hasattr(data, "labels"):
+        raise ValueError(
+            f"`data` must be labeled images, such as `open_data('photos').validation`; received {type(data).__name__}."
+        )
     runner = KerasRunner(model) if isinstance(model, keras.Model) else open_runner(model, threads=threads)
     preprocessing = preprocessing or _preprocessing(runner)
     classes = len(data.class_names)
