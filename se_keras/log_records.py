@@ -1,4 +1,4 @@
-"""Log records of other packages that would mislead users, left out for a moment."""
+"""What other packages do to the user's logging: misleading records, and handlers that nobody asked for."""
 
 from __future__ import annotations
 
@@ -28,3 +28,23 @@ def left_out(logger: str | None, unwanted: Callable[[logging.LogRecord], bool]) 
         yield
     finally:
         found.removeFilter(wanted)
+
+
+@contextlib.contextmanager
+def root_handlers_kept() -> Iterator[None]:
+    """Removes the handler that absl, which TensorFlow logs with, adds to a root logger without any.
+
+    With that handler, a later `logging.basicConfig` would do nothing. What other threads set up meanwhile stays,
+    unless it is exactly the same: a plain handler, and the level as before.
+
+    Yields:
+        Nothing.
+    """
+    had_some, level = bool(logging.root.handlers), logging.root.level
+    try:
+        yield
+    finally:
+        if not had_some and logging.root.level == level:
+            for handler in logging.root.handlers[:]:
+                if type(handler) is logging.StreamHandler:
+                    logging.root.removeHandler(handler)

@@ -1,12 +1,14 @@
-"""Log records of other packages are left out only where they mislead."""
+"""Other packages' log records are left out only where they mislead, and the root logger stays the user's."""
 
 from __future__ import annotations
 
 import logging
 
 import pytest
+from absl import logging as absl_logging
 
 from se_keras.log_records import left_out
+from se_keras.native_output import native_output_held
 
 
 @pytest.fixture
@@ -50,3 +52,19 @@ def test_an_error_ends_the_block(records):
     with pytest.raises(KeyboardInterrupt), left_out("other", lambda record: True):
         raise KeyboardInterrupt
     assert logger.filters == []
+
+
+@pytest.mark.parametrize("own", [[], [logging.NullHandler()]], ids=["none", "the user's"])
+def test_absl_adds_no_handler_to_the_root_logger(monkeypatch, own):
+    monkeypatch.setattr(logging.root, "handlers", list(own))
+    with native_output_held():
+        absl_logging.info("Function `%s` contains input name(s)", "serve")  # as tf.saved_model.save
+    assert logging.root.handlers == own
+
+
+def test_what_a_user_sets_up_meanwhile_stays(monkeypatch, tmp_path):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with native_output_held():
+        logging.basicConfig(filename=tmp_path / "log.txt")
+    (handler,) = logging.root.handlers
+    handler.close()
