@@ -144,7 +144,8 @@ class SqueezeExcite(keras.layers.Layer):
         self.reduce_kernel = self._kernel("reduce_kernel", (channels, hidden), self.kernel_initializer)
         self.reduce_bias = self._bias("reduce_bias", hidden)
         zero_start = keras.initializers.Zeros() if self.gate_init == "identity" else None
-        self.expand_kernel = self._kernel("expand_kernel", (hidden, channels), zero_start or self.kernel_initializer)
+        initializer = zero_start or _independent(self.kernel_initializer)
+        self.expand_kernel = self._kernel("expand_kernel", (hidden, channels), initializer)
         self.expand_bias = self._bias("expand_bias", channels, zero_start)
         self.built = True
 
@@ -258,6 +259,15 @@ class SqueezeExcite(keras.layers.Layer):
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
+
+
+def _independent(initializer: Any) -> Any:
+    """Returns an initializer like this one that draws other numbers; else both kernels would begin with the same."""
+    config = initializer.get_config() if isinstance(initializer, keras.initializers.Initializer) else {}
+    if not isinstance(config.get("seed", ""), int | None):  # without a seed, or with a generator, which goes on
+        return initializer
+    seed = config["seed"]
+    return type(initializer).from_config({**config, "seed": None if seed is None else seed + 1})
 
 
 def _gate_function(gate_activation: str | Callable) -> Callable:

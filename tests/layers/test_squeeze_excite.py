@@ -353,3 +353,20 @@ def test_rows_without_any_step_give_finite_gates_and_gradients(policy, rng):
 def test_a_gate_given_as_an_operation_is_the_one_that_is_loaded(gate):
     """Surgery knows the range of a gate by its function."""
     assert SqueezeExcite(gate_activation=getattr(ops, gate)).gate_activation is keras.activations.get(gate)
+
+
+@pytest.mark.parametrize("seed", [None, 3, keras.random.SeedGenerator(1)], ids=["none", "number", "generator"])
+def test_both_kernels_begin_with_numbers_of_their_own(seed):
+    layer = SqueezeExcite(1, kernel_initializer=keras.initializers.HeNormal(seed))
+    layer.build((None, 4, 4, 64))
+    kernels = [keras.ops.convert_to_numpy(kernel).ravel() for kernel in (layer.reduce_kernel, layer.expand_kernel)]
+    assert abs(np.corrcoef(*kernels)[0, 1]) < 0.1
+
+
+def test_a_seed_gives_the_same_block_again():
+    def kernel():
+        layer = SqueezeExcite(4, kernel_initializer=keras.initializers.HeNormal(3))
+        layer.build((None, 4, 4, 64))
+        return keras.ops.convert_to_numpy(layer.expand_kernel)
+
+    np.testing.assert_array_equal(kernel(), kernel())
