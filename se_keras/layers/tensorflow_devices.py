@@ -7,7 +7,7 @@ import functools
 
 @functools.cache
 def tensorflow_has_gpu() -> bool:
-    """Returns whether TensorFlow, which this function imports, sees a GPU."""
+    """Returns whether TensorFlow, which this function imports, may use a GPU."""
     import tensorflow as tf
 
-    return bool(tf.config.list_physical_devices("GPU"))
+    return bool(tf.config.get_visible_devices("GPU"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,8 +15,6 @@ from se_keras.blocks.head import average_head, output_dtype
 from se_keras.errors import check_count, one_of
 from se_keras.images.record import Preprocessing
 from se_keras.layers import ImagePreprocessing
-
-DEEPEST = 10_000  # consecutive layers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,15 +109,7 @@ def assemble(identifier: str, network: Network, options: Options, *, lineage: st
     if options.input_tensor is not None:
         sources = keras.utils.get_source_inputs(inputs)
         inputs = sources[0] if len(sources) == 1 else sources  # a list of one would require one-element lists as inputs
-    return _model(inputs, x, options.name or identifier)
-
-
-def _model(inputs: Any, outputs: Any, name: str) -> keras.Model:
-    try:
-        return keras.Model(inputs, outputs, name=name)
-    except RecursionError:  # Keras follows a graph by recursion, and the deepest networks exceed Python's limit
-        sys.setrecursionlimit(max(sys.getrecursionlimit(), DEEPEST))
-        return keras.Model(inputs, outputs, name=name)
+    return keras.Model(inputs, x, name=options.name or identifier)
 
 
 def _channels_of(shape: tuple[Any, ...]) -> Any:
