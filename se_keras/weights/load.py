@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 from collections.abc import Mapping
 
@@ -19,6 +20,9 @@ from se_keras.weights.readers import SafetensorsFile, read_tensors
 from se_keras.weights.records import LocalFile, WeightsRecord
 from se_keras.weights.rules import KERAS, OWN
 from se_keras.weights.structure import check_structure
+
+_NAMING = 1
+"""To be raised when the names or layouts of the tensors of existing networks change."""
 
 
 def load(record: WeightsRecord, model: keras.Model) -> None:
@@ -52,7 +56,9 @@ def _from_source(record: WeightsRecord, model: keras.Model) -> dict[str, np.ndar
 
 def _from_copy(record: WeightsRecord, model: keras.Model) -> dict[str, np.ndarray]:
     """Returns a published checkpoint from its converted copy, which is written first if there is none."""
-    copy = cache_folder() / "converted" / f"{record.identifier}.safetensors"
+    # Under another name if the source or the naming of our tensors changes.
+    version = hashlib.sha256(repr((_NAMING, record.sources)).encode()).hexdigest()[:8]
+    copy = cache_folder() / "converted" / f"{record.identifier}.{version}.safetensors"
     if copy.is_file():
         try:
             return _checked(SafetensorsFile(copy), model, OWN, copy)

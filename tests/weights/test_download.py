@@ -6,7 +6,9 @@ import collections
 import hashlib
 import os
 import pathlib
+import socket
 import subprocess
+import threading
 import time
 
 import keras
@@ -137,6 +139,37 @@ def test_mirror_comes_first(mirror, hub, hub_record, legacy18_bytes, tmp_path, m
         monkeypatch.setenv("SE_KERAS_WEIGHTS_MIRROR", f"{hub.url}/house")
     assert fetch(hub_record).read_bytes() == legacy18_bytes
     assert not [path for _, path, _ in hub.requests if "resolve" in path]
+
+
+def test_a_mirror_that_speaks_another_protocol_is_passed_over(hub, hub_record, legacy18_bytes, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        monkeypatch.setenv("SE_KERAS_WEIGHTS_MIRROR", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert fetch(hub_record).read_bytes() == legacy18_bytes
+        thread.join()
+
+
+def test_offline_a_mirrors_file_is_verified_without_asking_it(hub, hub_record, legacy18_bytes, monkeypatch):
+    name = f"house/{hub_record.identifier}/model.safetensors"
+    hub.files |= {name: legacy18_bytes, f"{name}.sha256": hashlib.sha256(legacy18_bytes).hexdigest().encode()}
+    monkeypatch.setenv("SE_KERAS_WEIGHTS_MIRROR", f"{hub.url}/house")
+    path = fetch(hub_record)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub.requests.clear()
+    assert fetch(hub_record) == path
+    path.write_bytes(b"damaged")
+    with pytest.raises(DownloadError, match="the content is not the published one"):
+        fetch(hub_record)
+    assert path.read_bytes() == b"damaged"
+    assert not hub.requests
 
 
 def test_mirror_without_a_hash_is_not_trusted(hub, hub_record, tmp_path, monkeypatch, legacy18_bytes):

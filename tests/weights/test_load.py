@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from test_files import net_parameter_class
 import se_keras
 from se_keras.errors import WeightsMismatchError
 from se_keras.preprocessing import preprocessing_of
+from se_keras.weights import published
 from se_keras.weights.class_order import sorted_from_devkit
 from se_keras.weights.convert import adapt_channels
 from se_keras.weights.home import cache_folder
@@ -50,15 +53,28 @@ def test_converted_copy_spares_the_download(hub, hub_record):
     np.testing.assert_array_equal(answers(first, photos()), answers(second, photos()))
 
 
+def converted_copies():
+    return sorted((cache_folder() / "converted").glob("se_resnet18.test_in1k.*.safetensors"))
+
+
+def test_a_source_that_changes_is_converted_anew(hub_record, monkeypatch):
+    se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
+    (source,) = hub_record.sources
+    changed = dataclasses.replace(hub_record, sources=(dataclasses.replace(source, revision="v2"),))
+    monkeypatch.setitem(published.RECORDS, hub_record.identifier, changed)
+    se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
+    assert len(converted_copies()) == 2
+
+
 def test_converted_copy_states_the_records_preprocessing(hub_record):
     se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL, classes=5)
-    copy = SafetensorsFile(cache_folder() / "converted/se_resnet18.test_in1k.safetensors")
+    copy = SafetensorsFile(converted_copies()[0])
     assert copy.stated.preprocessing == hub_record.preprocessing
 
 
 def test_damaged_converted_copy_is_made_anew(hub_record):
     first = se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
-    converted = cache_folder() / "converted/se_resnet18.test_in1k.safetensors"
+    (converted,) = converted_copies()
     converted.write_bytes(converted.read_bytes()[:1000])
     second = se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
     np.testing.assert_array_equal(answers(first, photos()), answers(second, photos()))
@@ -186,7 +202,7 @@ def test_se_that_would_fit_by_shape_alone_is_refused_with_and_without_a_copy(se,
 def test_features_alone_leave_a_whole_copy(hub, hub_record):
     se_keras.SEResNet18(weights="test_in1k", input_shape=(64, 64, 1), include_top=False)
     hub.files.clear()
-    copy = SafetensorsFile(cache_folder() / "converted/se_resnet18.test_in1k.safetensors")
+    copy = SafetensorsFile(converted_copies()[0])
     full = se_keras.SEResNet18(weights="test_in1k", input_shape=SMALL)
     for name in ("stem_conv/kernel", "logits/kernel", "logits/bias"):
         layer, variable = name.split("/")
