@@ -30,8 +30,8 @@ def preprocess(images: Any, preprocessing: Preprocessing | keras.Model) -> np.nd
             with `include_preprocessing=True`, the default), possibly in a nested model.
 
     Returns:
-        Float32 array of shape (batch, height, width, 3), RGB, 0 to 255; channels second under
-        Keras' "channels_first" setting. Pass it to the model unchanged.
+        Float32 array of shape (batch, height, width, 3), RGB, 0 to 255; channels second for a model with
+        "channels_first", or for a `Preprocessing` under that setting of Keras. Pass it to the model unchanged.
 
     Raises:
         FileNotFoundError: A path does not exist.
@@ -47,12 +47,13 @@ def preprocess(images: Any, preprocessing: Preprocessing | keras.Model) -> np.nd
     >>> preprocess(np.zeros((480, 640, 3), "uint8"), Preprocessing()).shape
     (1, 224, 224, 3)
     """
-    if not isinstance(preprocessing, Preprocessing):
-        preprocessing = preprocessing_of(preprocessing)
+    record = preprocessing if isinstance(preprocessing, Preprocessing) else preprocessing_of(preprocessing)
+    found = None if isinstance(preprocessing, Preprocessing) else preprocessing_layer(preprocessing)
+    data_format = keras.config.image_data_format() if found is None else found[0].data_format
     given = [_array(image) for image in _sequence(images)]
     _warn_of_divided(given)
-    batch = np.stack([_resized(image, preprocessing) for image in given])
-    return batch if keras.config.image_data_format() == "channels_last" else batch.transpose(0, 3, 1, 2)
+    batch = np.stack([_resized(image, record) for image in given])
+    return batch if data_format == "channels_last" else batch.transpose(0, 3, 1, 2)
 
 
 def preprocessing_of(model: keras.Model) -> Preprocessing:

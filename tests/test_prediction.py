@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from small_networks import shortened
 
 import se_keras
 import se_keras_cli
+from se_keras.images import reading
 from se_keras.images.folders import image_files
 from se_keras.inference import classify
 from se_keras.prediction import folder as prediction
@@ -403,6 +405,23 @@ def test_an_output_that_appears_before_the_work_is_kept_and_no_work_is_left(mode
     assert names_in(tmp_path) == ["labels.csv", "photos"]
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
+def test_what_the_system_lacks_makes_no_image_broken(model, photos, tmp_path, monkeypatch, error):
+    opened = Image.open
+
+    def fail_at_the_last(file, **options):
+        if os.fspath(file).endswith(sorted(NAMES)[-1]):
+            raise error
+        return opened(file, **options)
+
+    monkeypatch.setattr(reading.Image, "open", fail_at_the_last)
+    with pytest.raises(type(error), match=f"Too many open files.*{sorted(NAMES)[-1]}" if error.args else None):
+        predict(model, photos, tmp_path / "labels.csv")
+    monkeypatch.setattr(reading.Image, "open", opened)
+    done = predict(model, photos, tmp_path / "labels.csv")
+    assert (done.classified, done.broken) == (20, 0)
+
+
 def test_what_exists_is_kept(model, photos, tmp_path):
     output = tmp_path / "labels.csv"
     for content, reason in (
@@ -443,6 +462,13 @@ def test_missing_packages_are_named_before_the_work(model, photos, tmp_path, pac
 def test_fingerprint_follows_structure_and_weights(model, tmp_path):
     model.save(tmp_path / "model.keras")
     assert fingerprint(keras.models.load_model(tmp_path / "model.keras")) == fingerprint(model)
+    for state in ("compiled", "frozen"):
+        other = keras.models.load_model(tmp_path / "model.keras")
+        if state == "compiled":
+            other.compile("adam", "categorical_crossentropy")
+        else:
+            other.trainable = False
+        assert fingerprint(other) == fingerprint(model), state
     changed = keras.models.clone_model(model)
     weights = model.get_weights()
     changed.set_weights(weights)

@@ -12,6 +12,7 @@ from PIL import Image
 
 import se_keras
 from se_keras import Preprocessing, preprocess
+from se_keras.layers import ImagePreprocessing
 from se_keras.preprocessing import load_image, preprocessing_of, stored_preprocessing
 
 WHOLE = Preprocessing(size=32, crop=1.0)
@@ -139,6 +140,14 @@ def test_channels_first(photo):
     expected = preprocess(photo, WHOLE)
     keras.config.set_image_data_format("channels_first")
     np.testing.assert_array_equal(preprocess(photo, WHOLE), expected.transpose(0, 3, 1, 2))
+
+
+def test_the_layout_is_the_models_whatever_the_setting(photo):
+    keras.config.set_image_data_format("channels_first")
+    inputs = keras.Input((3, 64, 64))
+    model = keras.Model(inputs, ImagePreprocessing(size=64, mean=(0,) * 3, std=(1,) * 3)(inputs))
+    keras.config.set_image_data_format("channels_last")
+    assert preprocess(photo, model).shape == (1, 3, 64, 64)
 
 
 def test_normalize_equals_the_formula_by_hand():

@@ -7,6 +7,7 @@ calibration, and verification.
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import io
 import os
 import stat
@@ -23,6 +24,14 @@ from se_keras.progress import tracked
 # Pillow's names. EPS is not included, because Pillow passes it to Ghostscript whatever the file's name.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 EMPTY = "empty (0 bytes)"
+_PASSING = {
+    getattr(errno, name, None)
+    for name in (
+        *("EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN", "EIO", "ENXIO", "ENODEV", "EREMOTEIO", "ESTALE"),
+        *("ETIMEDOUT", "ENOTCONN", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH"),
+    )
+} - {None}
+"""Errors of a disk or the system, not of a file; some systems lack some of them."""
 
 Faults = tuple[tuple[str | os.PathLike[str], str], ...]
 
@@ -39,6 +48,7 @@ def load_image(path: str | os.PathLike) -> Image.Image:
 
     Raises:
         FileNotFoundError: The file does not exist.
+        MemoryError, OSError: There is too little memory, or the disk fails, which says nothing about the image.
         ValueError: The file is empty, truncated, too large, or not an image; the message names it.
     """
     if not os.path.lexists(path) or os.path.isdir(path):
@@ -99,6 +109,24 @@ def separated(files: Sequence[str | os.PathLike[str]], *, verbose: str | int = 0
     return readable, tuple((file, reason) for file, reason in zip(files, reasons, strict=True) if reason is not None)
 
 
+def is_passing(error: BaseException) -> bool:
+    """Returns whether an error says nothing about an image: too little memory, too many open files, a lost disk.
+
+    Args:
+        error: An error while the image was read.
+
+    Returns:
+        Whether another attempt may succeed.
+    """
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING)
+
+
+def _name(error: Exception, file: str | os.PathLike | BinaryIO) -> None:
+    """Adds the file's name to the message of an error of the system, unless it is there."""
+    if isinstance(error, OSError) and error.filename is None and isinstance(file, str | os.PathLike):
+        error.filename = os.fspath(file)
+
+
 def _drafted(image: Image.Image) -> Image.Image:
     image.draft("RGB", (1, 1))
     return as_rgb(image)
@@ -120,6 +148,9 @@ def _attempt(
     except FileNotFoundError:
         return None, "it is a link to a file that does not exist" if _is_link(file) else "there is no such file"
     except Exception as error:  # decoders raise many errors on unknown bytes, and none may end a run
+        if is_passing(error):
+            _name(error, file)
+            raise
         return None, f"{error}".rstrip(".") or type(error).__name__
 
 

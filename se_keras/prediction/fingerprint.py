@@ -9,9 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
+_PASSING = ("shared_object_id", "compile_config", "build_config", "trainable")
+
 
 def fingerprint(model: keras.Model) -> str:
-    """Returns a digest of the layers and weights of a model.
+    """Returns a digest of the layers and weights of a model, whether it is compiled, frozen, or neither.
 
     Args:
         model: Any model that can be saved.
@@ -28,7 +30,7 @@ def fingerprint(model: keras.Model) -> str:
 
 
 def _lasting(config: Any) -> Any:
-    """Returns a configuration without memory addresses, which differ between processes."""
+    """Returns a configuration without memory addresses, and without what concerns only training."""
     if isinstance(config, dict):
-        return {key: _lasting(value) for key, value in config.items() if key != "shared_object_id"}
+        return {key: _lasting(value) for key, value in config.items() if key not in _PASSING}
     return [_lasting(value) for value in config] if isinstance(config, list) else config
