@@ -15,6 +15,7 @@ from small_networks import answers, shortened
 
 import se_keras
 import se_keras_cli
+from se_keras.cli import models
 from se_keras.cli import train as train_command
 from se_keras.training import loop, run_folder
 from se_keras.training.recipes import RECIPES
@@ -226,6 +227,19 @@ def test_arguments_that_do_not_fit(arguments, message, capsys, tmp_path, monkeyp
     assert code == 1
     assert message in err
     assert not (tmp_path / "run/run.json").exists()
+
+
+def test_folders_named_like_what_is_named_are_no_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"model": "se_resnet20", "recipe": "cifar", "weights": "cifar10", "precision": "float32"}
+    for name in names.values():
+        (tmp_path / name).mkdir()
+    assert {option: train_command._lasting(option, value) for option, value in names.items()} == names
+    assert models.is_path("se_resnet20") is False
+    (tmp_path / "photos").mkdir()
+    assert train_command._lasting("data", "photos") == str(tmp_path / "photos")
+    (tmp_path / "se_resnet20/saved_model.pb").touch()
+    assert models.is_path("se_resnet20") is True
 
 
 @pytest.mark.parametrize(

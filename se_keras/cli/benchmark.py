@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from se_keras import export
 from se_keras.cli.console import FittingTable, console, print_json
+from se_keras.cli.models import is_path
 from se_keras.export.runtime import RUNTIMES
 from se_keras.models.registry import create_model
 
@@ -17,9 +17,7 @@ def run(options: argparse.Namespace) -> int:
     """Times exported files and models side by side and prints a table."""
     # Descriptions are next to the exports, so `out/*` also matches them.
     names = [name for name in options.models if not name.endswith((".json", ".bin"))]
-    contestants = {
-        name: name if os.path.exists(name) or name.endswith(_ENDINGS) else create_model(name) for name in names
-    }
+    contestants = {name: name if is_path(name) or name.endswith(_ENDINGS) else create_model(name) for name in names}
     tflite_files = [name for name in contestants if name.endswith(".tflite")]
     rows = export.benchmark(
         contestants,

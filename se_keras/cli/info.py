@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from typing import Any
 
 from se_keras.cli.console import FittingTable, console, print_json
-from se_keras.cli.models import check_name, load_file
+from se_keras.cli.models import check_name, is_path, load_file
 from se_keras.export.structure import size_of, structure_of
 from se_keras.models.info import Cost, ModelInfo, model_info
 from se_keras.models.registry import create_model
@@ -21,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError("--plain builds a network without SE; it cannot be applied to a .keras file.")
         model = load_file(options.model)
         shape = (options.size, options.size, model.input_shape[-1]) if options.size else None
-    elif os.path.exists(options.model):
+    elif is_path(options.model):
         return _print_structure(options)
     else:
         check_name(options.model)

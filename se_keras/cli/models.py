@@ -30,8 +30,7 @@ def check_file(path: str) -> None:
 
 def check_name(name: str) -> None:
     """Rejects a name of a model that can only be meant as a path."""
-    network = name.partition(".")[0]
-    if network in NETWORKS or network in ARCHITECTURES or is_layout(name):
+    if _is_network(name):
         return
     if os.path.isdir(name):
         models = sorted(entry for entry in os.listdir(name) if entry.endswith(".keras"))
@@ -39,6 +38,11 @@ def check_name(name: str) -> None:
         raise IsADirectoryError(f"{name!r} is a folder: pass a .keras file{inside}, or the name of a network.")
     if os.sep in name or name.endswith(EXPORTED):
         raise FileNotFoundError(f"There is no model file at {name!r}.")
+
+
+def _is_network(name: str) -> bool:
+    network = name.partition(".")[0]
+    return network in NETWORKS or network in ARCHITECTURES or is_layout(name)
 
 
 def load_file(path: str) -> keras.Model:
@@ -54,7 +58,14 @@ def load(name: str) -> keras.Model:
 
 def load_or_path(name: str) -> keras.Model | str:
     """Returns the path of an exported file that is not a .keras file, else as in `load`."""
-    return name if os.path.exists(name) and not name.endswith(".keras") else load(name)
+    return name if is_path(name) and not name.endswith(".keras") else load(name)
+
+
+def is_path(name: str) -> bool:
+    """Returns whether a name is that of a file or folder; only a SavedModel goes before a network of the same name."""
+    if not os.path.isdir(name) or os.path.isfile(os.path.join(name, "saved_model.pb")):
+        return os.path.exists(name)
+    return not _is_network(name)
 
 
 def published(name: str, **options: Any) -> keras.Model:

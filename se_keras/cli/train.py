@@ -146,7 +146,7 @@ def _train(
 def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Path]:
     """Returns the settings that determine the result, as given or as kept by the run to resume, and the folder."""
     given = {name: getattr(options, name) for name in ("model", "data", *DEFAULTS)}
-    given = {name: _lasting(value) for name, value in given.items() if value is not None}
+    given = {name: _lasting(name, value) for name, value in given.items() if value is not None}
     if not options.resume:
         missing = [name for name in ("model", "data", "out") if getattr(options, name) is None]
         if missing:
@@ -179,9 +179,14 @@ def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Pat
     return kept, pathlib.Path(options.resume)
 
 
-def _lasting(value: Any) -> Any:
-    """Returns an argument that is valid in every working folder: an existing path becomes absolute."""
-    return os.path.abspath(value) if isinstance(value, str) and os.path.exists(value) else value
+def _lasting(name: str, value: Any) -> Any:
+    """Returns an argument that is valid in every working folder: a path becomes absolute, a name stays."""
+    is_path = {
+        "data": lambda: os.path.exists(value),  # a folder goes before a dataset of the same name
+        "model": lambda: value.endswith(".keras") and os.path.exists(value),
+        "weights": lambda: os.path.isfile(value),
+    }.get(name)
+    return os.path.abspath(value) if is_path is not None and isinstance(value, str) and is_path() else value
 
 
 def _recipe(arguments: dict[str, Any]) -> Recipe:

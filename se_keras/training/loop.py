@@ -111,7 +111,6 @@ def train(
     _check(model, data, recipe, processes)
     folder = pathlib.Path(folder)
     facts = facts_of(model, data, recipe, seed, notes or {})
-    set_class_names(model, data.train.class_names)
     with contextlib.ExitStack() as claim:
 
         def begin() -> None:
@@ -120,6 +119,7 @@ def train(
             begin_run(folder, facts, resume=resume or not processes.writes)
 
         processes.in_turn(begin)
+        set_class_names(model, data.train.class_names)
         run = SaveRun(folder, save_every=save_every, processes=processes)
         check_progress(run.progress, recipe, run.state_file)
         if run.progress.history and processes.writes:  # the run may have ended between writing the state and the log
@@ -160,6 +160,13 @@ def _check(model: keras.Model, data: Data, recipe: Recipe, processes: Processes)
     check_phases(model, recipe)
 
 
+def _seed(model: keras.Model, *seed: int) -> None:
+    """Begins the random numbers of dropout and the like anew; Keras chose their seeds when the layers were made."""
+    states = [variable for variable in model.variables if variable.name == "seed_generator_state"]
+    for state, number in zip(states, np.random.SeedSequence(seed).generate_state(len(states)), strict=True):
+        state.assign([number >> 1, 0])  # a dtype may be signed
+
+
 @contextlib.contextmanager
 def _signals_noted(run: SaveRun) -> Iterator[None]:
     """Records Ctrl-C, or a scheduler's SIGTERM, in the run instead of interrupting a step; a second signal interrupts.
@@ -187,7 +194,8 @@ def _signals_noted(run: SaveRun) -> Iterator[None]:
         yield
     finally:
         for number, handler in old.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None: set by a program in C that embeds Python
+                signal.signal(number, handler)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -263,7 +271,7 @@ class Trainer:
         if index != run.progress.phase:
             run.progress = dataclasses.replace(run.progress, phase=index, epoch=0, step=0)
         set_flags(flags_in(self.phase, self.flags))
-        keras.utils.set_random_seed(self.seed + index)
+        _seed(model, self.seed, index)
         model.compile(
             make_optimizer(self.recipe, self.phase, len(self.data.train) // self.recipe.batch_size),
             keras.losses.CategoricalCrossentropy(label_smoothing=self.recipe.label_smoothing),

@@ -66,6 +66,9 @@ def load_sample() -> Sample:
         )
 
 
+_HASHED_TOGETHER = 1024  # images
+
+
 class ImageSource(Protocol):
     """Labeled images that can be read in any order.
 
@@ -122,8 +125,9 @@ class ArraySource:
         self._images = images
         self.labels: np.ndarray = labels.astype(np.int64)
         self.class_names = names
-        digest = hashlib.sha256(np.ascontiguousarray(images[:: max(1, len(images) // 256)]).tobytes())
-        digest.update(self.labels.tobytes() + repr((images.shape, names)).encode())
+        digest = hashlib.sha256(self.labels.tobytes() + repr((images.shape, names)).encode())
+        for start in range(0, len(images), _HASHED_TOGETHER):
+            digest.update(np.ascontiguousarray(images[start : start + _HASHED_TOGETHER]))
         self.fingerprint = digest.hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -148,7 +152,11 @@ class FolderSource:
         self.files = tuple(files)
         self.labels = np.asarray(labels, np.int64)
         self.class_names = tuple(class_names)
-        listing = "\n".join(f"{file.parent.name}/{file.name} {file.stat().st_size}" for file in self.files)
+        root = os.path.commonpath([file.parent for file in self.files]) if self.files else ""
+        listing = "\n".join(
+            f"{label} {os.path.relpath(file, root)} {file.stat().st_size}"
+            for file, label in zip(self.files, self.labels, strict=True)
+        )
         self.fingerprint = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     def __len__(self) -> int:

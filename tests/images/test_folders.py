@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+import numpy as np
 import pytest
 from photos import JPEG
 
@@ -17,7 +18,7 @@ from se_keras.images.folders import (
     parts_of,
     text_of,
 )
-from se_keras.training.sources import open_data
+from se_keras.training.sources import ArraySource, open_data
 
 
 @pytest.fixture
@@ -81,6 +82,24 @@ def test_a_name_that_is_not_utf8_spoils_no_folder(folder):
     assert data.train.fingerprint != data.validation.fingerprint
     broken = json.loads(json.dumps(data.broken, ensure_ascii=False).encode())
     assert [file.rsplit("/", 1)[1] for file, _ in broken] == ["gone.jpg", r"\xfd.jpg"]
+
+
+def test_the_fingerprint_follows_labels_and_every_image(folder):
+    for name in ("daisy", "rose"):
+        (folder / name / "wild").mkdir()
+        for index in range(2, 6):
+            (folder / name / "wild" / f"{name}{index}.jpg").write_bytes(JPEG)
+    before = open_data(folder).train.fingerprint
+    (folder / "rose/wild/rose2.jpg").rename(folder / "daisy/wild/rose2.jpg")
+    assert open_data(folder).train.fingerprint != before
+
+    images, labels = np.zeros((1030, 2, 2, 3), "uint8"), np.zeros(1030, int)
+    found = {ArraySource(images, labels).fingerprint}
+    for place in (0, 1, 515, 1029):
+        changed = images.copy()
+        changed[place] = 1
+        found.add(ArraySource(changed, labels).fingerprint)
+    assert len(found) == 5
 
 
 def test_a_class_whose_name_is_not_utf8_is_refused(folder):

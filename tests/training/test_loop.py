@@ -34,8 +34,8 @@ def data():
     return Data("sample", train_part, ArraySource(sample.x_test[:40], sample.y_test[:40], sample.class_names))
 
 
-def tiny_model(classes=10):
-    keras.utils.set_random_seed(0)
+def tiny_model(classes=10, seed=0):
+    keras.utils.set_random_seed(seed)
     inputs = keras.Input((32, 32, 3))
     x = ImagePreprocessing(size=32, mean=(0.5,) * 3, std=(0.25,) * 3)(inputs)
     x = keras.layers.Conv2D(8, 3, strides=4, name="conv")(x)
@@ -113,6 +113,19 @@ def test_interrupted_and_resumed_ends_with_the_same_bits(changes, stop_after, da
     assert log_of(tmp_path / "whole") == log_of(tmp_path / "parts")
     assert found.best == expected.best
     assert not list((tmp_path / "parts").glob(".*"))  # no temporary files
+
+
+def test_the_seed_decides_dropout_and_nothing_of_the_program(data, tmp_path):
+    start = tiny_model().get_weights()
+    losses = {}
+    for name, seed in (("first", 0), ("same", 0), ("other", 1)):
+        model = tiny_model(seed=len(losses))  # of which dropout would take its seed
+        model.set_weights(start)
+        before = np.random.get_state()[1].tolist()
+        plan = recipe(1, transforms=())
+        losses[name] = train(model, data, plan, tmp_path / name, seed=seed).history[0]["loss"]
+        assert np.random.get_state()[1].tolist() == before
+    assert losses["first"] == losses["same"] != losses["other"]
 
 
 def test_leaves_a_folder_that_says_what_was_done(data, tmp_path):
