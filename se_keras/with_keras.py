@@ -10,6 +10,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import sys
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -21,9 +22,19 @@ def import_classes() -> None:
     """Imports each part now if its package is already imported, otherwise right after that is imported."""
     for package, part in _REGISTERS.items():
         if sys.modules.get(package) is not None:  # None forbids the import of a package
-            importlib.import_module(part)
+            _import(part)
     if not any(isinstance(finder, _After) for finder in sys.meta_path):
         sys.meta_path.insert(0, _After())
+
+
+def _import(part: str) -> None:
+    """Imports a part; a package that is too old for it can still be used without it."""
+    try:
+        importlib.import_module(part)
+    except (ImportError, AttributeError) as error:
+        warnings.warn(
+            f"{part} cannot be imported, so saved models with its classes cannot be loaded: {error}", stacklevel=2
+        )
 
 
 class _After(importlib.abc.MetaPathFinder):
@@ -46,6 +57,6 @@ def _add_step(loader: importlib.abc.Loader, part: str) -> None:
 
     def execute_and_import(module: ModuleType) -> None:
         execute(module)
-        importlib.import_module(part)
+        _import(part)
 
     loader.exec_module = execute_and_import  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ import keras
 import pytest
 
 import se_keras
+from se_keras import with_keras
 from se_keras.catalog import known_builders
 
 SOURCE = ast.parse(pathlib.Path(se_keras.__file__).read_text("utf-8"))
@@ -59,3 +60,13 @@ def test_a_saved_model_loads_after_importing_the_package_in_either_order(tmp_pat
     assert run_python(code).split() == ["se_keras.layers.channel_shuffle", "se_keras.layers.squeeze_excite"]
     # The other order is the one of every other test: Keras first.
     assert keras.saving.get_registered_object("se_keras>SqueezeExcite") is se_keras.SqueezeExcite
+
+
+@pytest.mark.parametrize("error", [AttributeError("no attribute 'FeaturePyramidBackbone'"), ImportError("too old")])
+def test_a_package_that_is_too_old_can_be_imported(error, monkeypatch):
+    def fail(part):
+        raise error
+
+    monkeypatch.setattr(with_keras.importlib, "import_module", fail)
+    with pytest.warns(UserWarning, match=f"se_keras.hub cannot be imported.*{error}"):
+        with_keras._import("se_keras.hub")

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from se_keras.errors import check_count
+from se_keras.errors import check_count, one_of
 from se_keras.export.process import RuntimeRefusedError, Worker
 from se_keras.export.runtime import format_of
 from se_keras.export.speed import Speed, speed_of
@@ -63,8 +63,8 @@ def benchmark(
     of them equally. Each runs in a separate process with its own threads and memory.
 
     Args:
-        contestants: Paths of SavedModels, `.tflite`, `.onnx`, `.xml`, and `.keras` files; or a mapping
-            from names to paths or Keras models.
+        contestants: Paths of SavedModels, `.tflite`, `.onnx`, `.xml`, and `.keras` files, Keras models, or one of
+            these; or a mapping from names to them. Without it, the names are the paths and the names of the models.
         threads: Numbers of CPU threads, each at least 1. Each is a separate setting.
         batch_sizes: Numbers of images per call, each at least 1. A file with a fixed batch, such
             as a `.tflite` file, processes them sequentially.
@@ -79,14 +79,17 @@ def benchmark(
     Raises:
         FileNotFoundError: A path does not exist.
         RuntimeRefusedError: A runtime does not run a contestant.
-        ValueError: There is no contestant, a file is not a model, or a number is below 1.
+        ValueError: There is no contestant, two have the same name, `gpu` names none of them, a file is not a model, or
+            a number is below 1.
     """
     threads = [check_count("threads", count) for count in threads]
     batch_sizes = [check_count("batch_sizes", count) for count in batch_sizes]
     repeats, warmups = check_count("repeats", repeats), check_count("warmups", warmups)
     if not contestants:
         raise ValueError("Pass at least one file or model to time.")
-    named = contestants if isinstance(contestants, Mapping) else {os.fspath(path): path for path in contestants}
+    named = _named(contestants)
+    for name in gpu:
+        one_of("gpu", name, named)
     found = []
     with _as_files(named) as files:
         for count in threads:
@@ -99,6 +102,19 @@ def benchmark(
                         _measurement(name, files[name], workers[name], count, batch, seconds[name]) for name in files
                     ]
     return found
+
+
+def _named(contestants: Any) -> dict[str, Any]:
+    if isinstance(contestants, Mapping):
+        return dict(contestants)
+    if isinstance(contestants, str | os.PathLike | keras.Model):
+        contestants = [contestants]
+    names = [one.name if isinstance(one, keras.Model) else os.fspath(one) for one in contestants]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"The names of contestants must differ; received {', '.join(names)}. Pass a mapping from names."
+        )
+    return dict(zip(names, contestants, strict=True))
 
 
 @contextlib.contextmanager

@@ -162,15 +162,17 @@ def _converted(model: keras.Model, path: pathlib.Path, opset: int) -> Any:
 @contextlib.contextmanager
 def _garbage_collected() -> Iterator[None]:
     """Collects garbage often: each of tf2onnx's optimizers copies the graph, with the weights, in reference cycles."""
-    before = gc.get_threshold()
+    before, is_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
     gc.collect()
-    gc.freeze()  # or Python waits until the garbage is a quarter of all objects
+    if not is_frozen:  # the program would lose what it froze itself
+        gc.freeze()  # or Python waits until the garbage is a quarter of all objects
     gc.set_threshold(700, 10, 1)
     try:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
+        if not is_frozen:
+            gc.unfreeze()
 
 
 def _for_tf2onnx(model: keras.Model) -> keras.Model:

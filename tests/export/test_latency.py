@@ -58,8 +58,13 @@ def test_bad_arguments_are_refused(file, tmp_path):
             export.benchmark([file], **{name: [0]})
     with pytest.raises(ValueError, match="`repeats`"):
         export.benchmark([file], repeats=0)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        export.benchmark([tmp_path / "nowhere.tflite"])
+    for given in ([tmp_path / "nowhere.tflite"], tmp_path / "nowhere.tflite"):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            export.benchmark(given)
+    with pytest.raises(ValueError, match=r"'gpu' must be|Unknown gpu 'phone'|'phone'"):
+        export.benchmark({"file": file}, gpu=["phone"])
+    with pytest.raises(ValueError, match=r"must differ; received tiny, tiny\. Pass a mapping"):
+        export.benchmark([keras.Sequential(name="tiny"), keras.Sequential(name="tiny")])
 
 
 def test_contestant_that_does_not_run_is_named(file, tmp_path):

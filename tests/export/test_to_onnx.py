@@ -1,6 +1,7 @@
 """ONNX: names, dynamic batch, operation sets, and the same answers in ONNX Runtime; skipped without the extra."""
 
 import collections
+import gc
 import importlib.util
 import json
 import os
@@ -14,6 +15,7 @@ from small_networks import answers, shortened
 
 import se_keras
 from se_keras import export
+from se_keras.export import to_onnx
 from se_keras.export.structure import structure_of
 from se_keras.export.to_onnx import OPSET, ROUTES
 from se_keras.training.sources import load_sample
@@ -233,6 +235,7 @@ def test_operation_sets_that_a_converter_does_not_write_are_refused(model, tmp_p
 ROUTE = """
     import keras, numpy as np, se_keras
     from se_keras import export
+from se_keras.export import to_onnx
     from se_keras.export.structure import structure_of
     images = keras.Input((16, 16, 8))
     x = se_keras.layers.GroupedConv2D(8, 3, groups=4, padding="same")(images)
@@ -261,3 +264,11 @@ def test_other_backends_write_the_same_answers(backend, run_warm, tmp_path, monk
     assert "onnx images (any, 16, 16, 8) float32" in printed
     assert "'ReduceMean': 2" in printed  # each squeeze is one operation
     assert [line for line in printed.splitlines() if line in ("fp16", "int8")] == ["fp16", "int8"]
+
+
+def test_what_the_program_froze_stays_frozen():
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    with to_onnx._garbage_collected():
+        assert gc.get_threshold()[0] == 700
+    assert gc.get_freeze_count() >= frozen
