@@ -51,10 +51,7 @@ class GateStatistics:
         Raises:
             ValueError: A class has no name, there are names but no labels, or the histograms exceed 1 GiB.
         """
-        if not self._limits:
-            self._limits = _limits(self._probe, outputs)
-            ends = np.repeat(np.array(self._limits), self._widths, axis=0)
-            self._lows, self._highs = ends[:, 0], ends[:, 1]
+        self._widen(outputs)
         if labels is None:
             if self._names not in (None, ALL):
                 raise ValueError("`class_names` requires labels; received no labels. Pass `labels`.")
@@ -67,6 +64,19 @@ class GateStatistics:
             rows = labels == label
             self._class(int(label)).add(values[rows], places[rows])
 
+    def _widen(self, outputs: Sequence[np.ndarray]) -> None:
+        """Sets the range of each block's gates: of their activation if known, else at least that of all batches."""
+        limits = [
+            one.limits or _wider(self._limits[block] if self._limits else (0.0, 0.0), outputs[block])
+            for block, one in enumerate(self._probe.excitations)
+        ]
+        if limits == self._limits:
+            return
+        ends = np.repeat(np.array(limits), self._widths, axis=0)
+        for one in self._classes.values():
+            one.rebin((self._lows, self._highs), (ends[:, 0], ends[:, 1]))
+        self._limits, self._lows, self._highs = limits, ends[:, 0], ends[:, 1]
+
     def _class(self, label: int) -> _Class:
         if label not in self._classes:
             if self._names is not None and label not in self._names:
@@ -75,7 +85,8 @@ class GateStatistics:
                     f"{', '.join(map(str, self._names))}."
                 )
             self._check_memory(len(self._classes) + 1)
-            self._classes[label] = _Class(sum(self._widths), self._bins)
+            have_ends = [one.limits is not None for one in self._probe.excitations]
+            self._classes[label] = _Class(self._bins, np.repeat(have_ends, self._widths))
         return self._classes[label]
 
     def _check_memory(self, classes: int) -> None:
@@ -172,10 +183,15 @@ class GateStatistics:
 
 
 class _Class:
-    """Running statistics of one class."""
+    """Running statistics of one class.
 
-    def __init__(self, width: int, bins: int) -> None:
-        self.bins = bins
+    Args:
+        bins: Bins of each histogram.
+        have_ends: Whether each gate has a lowest and a highest possible value, (width,).
+    """
+
+    def __init__(self, bins: int, have_ends: np.ndarray) -> None:
+        self.bins, self._have_ends, width = bins, have_ends, len(have_ends)
         self.moments = Moments(width)
         self.low: np.ndarray = np.zeros(width, "int64")
         self.high: np.ndarray = np.zeros(width, "int64")
@@ -185,14 +201,26 @@ class _Class:
     def add(self, values: np.ndarray, places: np.ndarray) -> None:
         """Adds gates and their positions in their range, from 0 to 1: both (images, width)."""
         self.moments.add(values)
-        self.low += (places < SATURATED).sum(0)
-        self.high += (places > 1 - SATURATED).sum(0)
+        self.low += np.where(self._have_ends, places < SATURATED, values == 0).sum(0)
+        self.high += (self._have_ends & (places > 1 - SATURATED)).sum(0)
         self.least = np.minimum(self.least, values.min(0))
         self.greatest = np.maximum(self.greatest, values.max(0))
         if self.bins:
             cells = np.clip((places * self.bins).astype("int64"), 0, self.bins - 1)
             cells += np.arange(values.shape[1]) * self.bins
             np.add.at(self.histogram, cells.ravel(), np.uint32(1))
+
+    def rebin(self, old: tuple[np.ndarray, np.ndarray], new: tuple[np.ndarray, np.ndarray]) -> None:
+        """Moves what was counted to the bins of other ranges: lows and highs, (width,) each."""
+        if not self.bins:
+            return
+        (old_low, old_high), (new_low, new_high) = ([end[:, None] for end in ends] for ends in (old, new))
+        centers = old_low + (np.arange(self.bins) + 0.5) / self.bins * (old_high - old_low)
+        cells = ((centers - new_low) / (new_high - new_low) * self.bins).astype("int64")
+        cells = np.clip(cells, 0, self.bins - 1) + np.arange(len(old_low))[:, None] * self.bins
+        moved = np.zeros_like(self.histogram)
+        np.add.at(moved, cells.ravel(), self.histogram)
+        self.histogram = moved
 
 
 class _Reservoir:
@@ -223,10 +251,10 @@ class _Reservoir:
         return self._indices[order], self._labels[order], self._rows[order]
 
 
-def _limits(probe: Probe, first: Sequence[np.ndarray]) -> list[tuple[float, float]]:
-    """Returns the range of each block's gates: of their activation if known, else twice that of the first batch."""
-    limits = []
-    for one, values in zip(probe.excitations, first, strict=True):
-        low, high = min(0.0, 2.0 * float(values.min())), max(0.0, 2.0 * float(values.max()))
-        limits.append(one.limits or (low, high if high > low else low + 1.0))
-    return limits
+def _wider(limits: tuple[float, float], values: np.ndarray) -> tuple[float, float]:
+    """Returns a range that contains these values, 0, and a range: the same one, or at least twice as wide."""
+    low, high = limits
+    least, greatest = float(values.min()), float(values.max())
+    low = low if least >= low else 2.0 * least
+    high = high if greatest <= high else 2.0 * greatest
+    return (low, high) if high > low else (0.0, 1.0)

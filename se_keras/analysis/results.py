@@ -38,14 +38,14 @@ class BlockGates:
     Args:
         name: Name of the block.
         limits: Lowest and highest possible gate: (0, 1) for a sigmoid, (0, 2) with
-            `gate_init="identity"`; for gates without an upper limit, the range of the histogram.
+            `gate_init="identity"`; for gates without such limits, as of a ReLU, the range of the histogram.
         mean: Mean gate, shape (classes, channels).
         std: Standard deviation within a class, (classes, channels).
         low_share: Share of the images whose gate is in the lowest hundredth of the range (below
-            0.01 for a sigmoid), (classes, channels), 0 to 1.
-        high_share: The same for the highest hundredth (above 0.99).
+            0.01 for a sigmoid), (classes, channels), 0 to 1. Of gates without limits: is 0.
+        high_share: The same for the highest hundredth (above 0.99); 0 for gates without limits.
         quantiles: Shape (classes, levels, channels), from histograms: accurate to the width of a
-            bin. No levels if quantiles are disabled.
+            bin, or of two for gates without limits. No levels if quantiles are disabled.
         total_mean: Shape (channels,).
         total_std: Shape (channels,).
         total_low_share: Shape (channels,).

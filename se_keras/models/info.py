@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -13,7 +13,7 @@ from keras import layers
 
 from se_keras.errors import refuse_tf_keras
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery.excitation import find_excitations
+from se_keras.surgery.excitation import Excitation, find_excitations
 from se_keras.surgery.foreign import opened
 from se_keras.surgery.graph import read_graph
 from se_keras.surgery.hidden import shown_hidden
@@ -31,7 +31,7 @@ class Cost:
         trainable: Number of parameters that the layers count as trainable.
         conv_macs: Multiply-adds of convolutions.
         dense_macs: Multiply-adds of dense layers.
-        se_macs: Multiply-adds of the two projections of SE blocks.
+        se_macs: Multiply-adds of the projections of SE blocks, also of blocks made of other layers.
     """
 
     parameters: int = 0
@@ -120,26 +120,27 @@ def model_info(model: keras.Model, input_shape: tuple[int, ...] | None = None) -
         raise ValueError(f"model_info takes a built functional or sequential model with one input; received {model!r}.")
     shape = _fixed_shape(model.input_shape[1:], input_shape)
     uses = _uses(model, shape)
+    foreign = [one for one in find_excitations(opened(read_graph(model)).graph) if one.block is None]
+    of_se = {id(call.operation) for one in foreign for call in one.path}
     stages: dict[str, Cost] = {}
     known: set[int] = set()
     for use in uses:
         stage = _stage_of(use.layer.name)
-        stages[stage] = stages.get(stage, Cost()) + _cost(use, known)
+        stages[stage] = stages.get(stage, Cost()) + _cost(use, known, of_se)
     stages = {name: cost for name, cost in sorted(stages.items(), key=_order) if cost != Cost()}
     return ModelInfo(
         name=model.name,
         input_shape=shape,
         total=sum(stages.values(), Cost()),
         stages=stages,
-        se_blocks=_se_blocks(model),
+        se_blocks=_se_blocks(model, foreign),
         notes=(*_notes(uses), *_hidden(model)),
     )
 
 
-def _se_blocks(model: keras.Model) -> int:
+def _se_blocks(model: keras.Model, foreign: Iterable[Excitation]) -> int:
     ours = sum(isinstance(layer, SqueezeExcite) for layer in layers_inside(model))
-    found = find_excitations(opened(read_graph(model)).graph)
-    return ours + len({id(one.call.operation) for one in found if one.block is None})
+    return ours + len({id(one.call.operation) for one in foreign})
 
 
 def _notes(uses: Iterable[_Use]) -> Iterator[str]:
@@ -248,15 +249,21 @@ def _order(item: tuple[str, Any]) -> tuple[int, str]:
     return ranks.get(item[0], 1), item[0]
 
 
-def _cost(use: _Use, known: set[int]) -> Cost:
-    """Returns the cost of one use of a layer; variables in `known` are not counted again."""
+def _cost(use: _Use, known: set[int], of_se: Container[int]) -> Cost:
+    """Returns the cost of one use of a layer.
+
+    Args:
+        use: The use.
+        known: Variables that were counted before, by id; those of the layer are added.
+        of_se: Layers that belong to an SE block, by id.
+    """
     new = [variable for variable in use.layer.weights if id(variable) not in known]
     trainable = {id(variable) for variable in use.layer.trainable_weights}
     known.update(map(id, new))
     return Cost(
         parameters=_count(new),
         trainable=_count(variable for variable in new if id(variable) in trainable),
-        **{kind: use.times * macs for kind, macs in _macs(use).items()},
+        **{"se_macs" if id(use.layer) in of_se else kind: use.times * macs for kind, macs in _macs(use).items()},
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import numbers
+import operator
 import re
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -204,26 +206,33 @@ def _range(graph: Graph, tensor: Any) -> tuple[float, float] | None:
     ends = _range(graph, call.inputs[0])
     if ends is None or kind in RESHAPING:
         return ends
-    low, high = sorted(_affine(call, end) for end in ends)
-    return low, high
+    found = [result for end in ends if (result := _affine(call, end)) is not None]
+    return (min(found), max(found)) if found else None
 
 
 _AFFINE = {
-    "Add": lambda x, number: x + number,
-    "Subtract": lambda x, number: x - number,
-    "Multiply": lambda x, number: x * number,
-    "Divide": lambda x, number: x / number,
-    "TrueDivide": lambda x, number: x / number,
+    "Add": operator.add,
+    "Subtract": operator.sub,
+    "Multiply": operator.mul,
+    "Divide": operator.truediv,
+    "TrueDivide": operator.truediv,
 }
 
 
-def _affine(call: Call, value: float) -> float:
-    """Returns the result of a rescaling, or of an operation with a number, for a value; NaN if it is unknown."""
-    if type(call.operation).__name__ == "Rescaling":
-        pair = (call.operation.scale, call.operation.offset)
-        return value * pair[0] + pair[1] if all(isinstance(one, (int, float)) for one in pair) else float("nan")
-    numbers = [one for one in (*call.args[1:], *call.kwargs.values()) if isinstance(one, (int, float))]
-    return _AFFINE[type(call.operation).__name__](value, numbers[0]) if len(numbers) == 1 else float("nan")
+def _affine(call: Call, value: float) -> float | None:
+    """Returns the result of a rescaling, or of an operation with a number, for a value; None if it is unknown."""
+    kind = type(call.operation).__name__
+    if kind == "Rescaling":
+        given: list[Any] = [call.operation.scale, call.operation.offset]
+        return value * given[0] + given[1] if all(isinstance(one, numbers.Real) for one in given) else None
+    given = [*call.args, *call.kwargs.values()]
+    are_numbers = [isinstance(one, numbers.Real) for one in given]
+    if sorted(are_numbers) != [False, True]:
+        return None
+    if "Divide" in kind and (are_numbers[0] or given[1] == 0):  # a number over gates does not grow with them everywhere
+        return None
+    first, second = (one if is_number else value for one, is_number in zip(given, are_numbers, strict=True))
+    return _AFFINE[kind](first, second)
 
 
 def _named(found: Collection[Excitation]) -> Iterator[Excitation]:

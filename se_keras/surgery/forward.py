@@ -13,6 +13,8 @@ from se_keras.datasets import class_indices, elements, unpacked_arrays
 from se_keras.errors import check_count
 from se_keras.progress import steps
 
+INFINITE = -1  # tf.data.INFINITE_CARDINALITY
+
 
 class Moments:
     """The mean and standard deviation of rows that arrive in pieces, exact to float64, in memory for three rows.
@@ -154,6 +156,8 @@ def _batches(
 
         starts = range(0, count, size)
         return ((batch(start), None) for start in starts), len(starts)
+    if callable(getattr(data, "cardinality", None)) and int(data.cardinality()) == INFINITE:
+        raise ValueError("The dataset must be finite; received one that repeats forever. Pass `data.take(batches)`.")
     found, length = elements(data, inputs)
     return map(_as_arrays, found), length
 

@@ -211,16 +211,19 @@ def test_every_kind_of_gate(options, limits, images):
     np.testing.assert_allclose(block.total_mean, gates_by_hand(model, images, "se").mean(0), rtol=1e-4, atol=1e-6)
 
 
-def test_gates_without_an_upper_end(images):
+@pytest.mark.parametrize("order", [1, -1], ids=["rising", "falling"])
+def test_gates_without_an_upper_end(images, order):
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, SqueezeExcite(1, name="se", gate_activation="relu")(inputs))
-    block = collect_gates(model, images).block("se")
-    values = gates_by_hand(model, images, "se")
+    rising = (images * np.geomspace(0.1, 20, len(images))[:, None, None, None])[::order]
+    block = collect_gates(model, rising, batch_size=4).block("se")
+    values = gates_by_hand(model, rising, "se")
     assert block.limits[0] == 0
-    assert block.limits[1] == pytest.approx(2 * values.max(), rel=1e-4)
-    width = block.limits[1] / 100
+    assert values.max() <= block.limits[1] <= 2 * values.max() * (1 + 1e-4)
     exact = np.quantile(values, QUANTILES, axis=0, method="inverted_cdf")
-    np.testing.assert_allclose(block.total_quantiles, exact, atol=width + 1e-6)
+    np.testing.assert_allclose(block.total_quantiles, exact, atol=2 * block.limits[1] / 100 + 1e-6)
+    np.testing.assert_array_equal(block.total_low_share, (values == 0).mean(0))
+    np.testing.assert_array_equal(block.total_high_share, 0)
 
 
 def test_constant_gates_do_not_vary_at_all(images):
@@ -371,6 +374,11 @@ def test_endless_dataset(model):
 
     with pytest.raises(ValueError, match="must be finite"):
         collect_gates(model, Endless(None, None))
+
+
+def test_repeating_dataset(model, images, labels):
+    with pytest.raises(ValueError, match=r"must be finite.*data\.take"):
+        collect_gates(model, as_tf_data(images, labels).repeat())
 
 
 def test_unknown_block(model, images):

@@ -108,9 +108,37 @@ def test_a_block_is_found_whoever_wrote_it(block):
     name, limits = BLOCKS[block]
     assert found.name.startswith(name)
     assert found.limits == limits
-    assert model_info(with_block(block)).se_blocks == 1
+    info = model_info(with_block(block))
+    projections = [layer for layer in with_block(block).layers if layer in {call.operation for call in found.path}]
+    assert info.se_blocks == 1
+    assert (
+        info.total.se_macs >= sum(np.prod(layer.kernel.shape) for layer in projections if hasattr(layer, "kernel")) > 0
+    )
     assert (found.channels, found.axis) == (6, 3)
     assert [position.obstacle for position in find_positions(with_block(block), ["bn"])] == ["it already has SE"]
+
+
+@pytest.mark.parametrize(
+    ("change", "limits"),
+    [
+        (lambda s: 2 * s, (0, 2)),
+        (lambda s: s * 2, (0, 2)),
+        (lambda s: 1 + s, (1, 2)),
+        (lambda s: 1 - s, (0, 1)),
+        (lambda s: s - 1, (-1, 0)),
+        (lambda s: 0.5 + s * 0.5, (0.5, 1)),
+        (lambda s: s / 4, (0, 0.25)),
+        (lambda s: -2 * s, (-2, 0)),
+        (lambda s: 1 / (1 + s), None),
+        (lambda s: s + s, None),
+    ],
+)
+def test_a_gate_may_be_changed_by_numbers_on_either_side(change, limits):
+    inputs = keras.Input((8, 8, 4))
+    gate = layers.Dense(4, activation="sigmoid")(layers.GlobalAveragePooling2D(keepdims=True)(inputs))
+    model = keras.Model(inputs, inputs * change(gate))
+    (found,) = excitations(model)
+    assert found.limits == limits
 
 
 def gated(make):
