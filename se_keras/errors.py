@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import difflib
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 _MOST_LISTED = 30
 """Options that an error lists although it names the closest ones."""
+
+
+def check_normalization(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Checks the numbers by which the channels of images are normalized.
+
+    Args:
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+
+    Raises:
+        ValueError: Their lengths differ, there is none, or a `std` is not above 0.
+    """
+    if len(mean) != len(std) or not all(value > 0 for value in std) or not std:
+        raise ValueError(
+            f"`mean` and `std` need one number per channel, `std` above 0; received mean={mean}, std={std}."
+        )
 
 
 def one_of(what: str, value: object, options: Iterable[str]) -> str:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from se_keras.errors import check_count, check_count_or_none, missing_package, one_of, refuse_tf_keras
+from se_keras.errors import (
+    check_count,
+    check_count_or_none,
+    check_normalization,
+    missing_package,
+    one_of,
+    refuse_tf_keras,
+)
 
 
 def test_one_of_returns_a_value_among_the_options():
@@ -55,6 +62,13 @@ def test_check_count_or_none():
     for value in (0, True, 1.0, "2"):
         with pytest.raises(ValueError, match=r"^`n` must be None or an integer of at least 1; received n="):
             check_count_or_none("n", value)
+
+
+def test_check_normalization():
+    check_normalization((0.5,), (0.1,))
+    for mean, std in [((), ()), ((0.5,), (0.1, 0.1)), ((0.5,), (0.0,)), ((0.5,), (float("nan"),))]:
+        with pytest.raises(ValueError, match="one number per channel, `std` above 0; received"):
+            check_normalization(mean, std)
 
 
 def test_missing_package_names_the_extra():

@@ -405,6 +405,11 @@ def test_an_output_that_appears_before_the_work_is_kept_and_no_work_is_left(mode
     assert names_in(tmp_path) == ["labels.csv", "photos"]
 
 
+def test_what_is_wrong_with_a_file_is_no_failure_of_the_system():
+    for error in (ValueError(), FileNotFoundError(errno.ENOENT, ""), OSError("truncated"), OSError(errno.EINVAL, "")):
+        assert not reading.is_system_failure(error)
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError()])
 def test_what_the_system_lacks_makes_no_image_broken(model, photos, tmp_path, monkeypatch, error):
     opened = Image.open

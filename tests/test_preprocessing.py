@@ -232,6 +232,8 @@ def test_model_without_preprocessing_is_refused_with_the_way_out(photo):
         ({"crop": 1.5}, r"`crop` must be above 0 and at most 1; received crop=1\.5"),
         ({"size": 0}, r"`size` must be an integer of at least 1; received size=0"),
         ({"size": (32, 0)}, r"`size` must be an integer of at least 1; received size=0"),
+        ({"std": (0.2, 0, 0.2)}, r"`std` above 0; received .*std=\(0\.2, 0, 0\.2\)"),
+        ({"mean": (0.5,)}, r"one number per channel.*received mean=\(0\.5,\)"),
     ],
 )
 def test_bad_record_is_refused(options, message):

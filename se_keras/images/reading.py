@@ -24,14 +24,14 @@ from se_keras.progress import tracked
 # Pillow's names. EPS is not included, because Pillow passes it to Ghostscript whatever the file's name.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 EMPTY = "empty (0 bytes)"
-_PASSING = {
+_OF_THE_SYSTEM = {
     getattr(errno, name, None)
     for name in (
         *("EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN", "EIO", "ENXIO", "ENODEV", "EREMOTEIO", "ESTALE"),
         *("ETIMEDOUT", "ENOTCONN", "ECONNRESET", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH"),
     )
 } - {None}
-"""Errors of a disk or the system, not of a file; some systems lack some of them."""
+"""Error numbers; some systems lack some of them."""
 
 Faults = tuple[tuple[str | os.PathLike[str], str], ...]
 
@@ -109,8 +109,8 @@ def separated(files: Sequence[str | os.PathLike[str]], *, verbose: str | int = 0
     return readable, tuple((file, reason) for file, reason in zip(files, reasons, strict=True) if reason is not None)
 
 
-def is_passing(error: BaseException) -> bool:
-    """Returns whether an error says nothing about an image: too little memory, too many open files, a lost disk.
+def is_system_failure(error: BaseException) -> bool:
+    """Returns whether the system failed, and not an image: too little memory, too many open files, a lost disk.
 
     Args:
         error: An error while the image was read.
@@ -118,7 +118,7 @@ def is_passing(error: BaseException) -> bool:
     Returns:
         Whether another attempt may succeed.
     """
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING)
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM)
 
 
 def _name(error: Exception, file: str | os.PathLike | BinaryIO) -> None:
@@ -148,7 +148,7 @@ def _attempt(
     except FileNotFoundError:
         return None, "it is a link to a file that does not exist" if _is_link(file) else "there is no such file"
     except Exception as error:  # decoders raise many errors on unknown bytes, and none may end a run
-        if is_passing(error):
+        if is_system_failure(error):
             _name(error, file)
             raise
         return None, f"{error}".rstrip(".") or type(error).__name__

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from se_keras.errors import check_count, one_of
+from se_keras.errors import check_count, check_normalization, one_of
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
@@ -38,6 +38,7 @@ class Preprocessing:
         one_of("interpolation", self.interpolation, INTERPOLATIONS)
         if not 0 < self.crop <= 1:
             raise ValueError(f"`crop` must be above 0 and at most 1; received crop={self.crop!r}.")
+        check_normalization(self.mean, self.std)
         object.__setattr__(self, "size", _whole(self.size))
 
     @property

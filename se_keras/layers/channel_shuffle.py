@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from se_keras.errors import check_count
+from se_keras.layers.data_formats import data_format_or_default
 
 
 @keras.saving.register_keras_serializable("se_keras")
@@ -43,7 +44,7 @@ class ChannelShuffle(keras.layers.Layer):
     def __init__(self, groups: int, *, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.groups = check_count("groups", groups)
-        self.data_format = data_format or keras.config.image_data_format()
+        self.data_format = data_format_or_default(data_format)
         self.supports_masking = True
         self.built = type(self).build is keras.layers.Layer.build
 

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from se_keras.errors import check_count
+from se_keras.errors import check_count, check_normalization
+from se_keras.layers.data_formats import data_format_or_default
 
 
 @keras.saving.register_keras_serializable("se_keras")
@@ -63,10 +64,7 @@ class ImagePreprocessing(keras.layers.Layer):
     ) -> None:
         kwargs["autocast"] = False  # half precision would round resized pixels, which are not integers
         super().__init__(**kwargs)
-        if len(mean) != len(std) or min(std) <= 0:
-            raise ValueError(
-                f"`mean` and `std` need one number per channel, `std` above 0; received mean={mean}, std={std}."
-            )
+        check_normalization(mean, std)
         self.mean = tuple(float(value) for value in mean)
         self.std = tuple(float(value) for value in std)
         self.size: Any = size
@@ -76,7 +74,7 @@ class ImagePreprocessing(keras.layers.Layer):
             self.size = check_count("size", size)
         self.crop = crop
         self.interpolation = interpolation
-        self.data_format = data_format or keras.config.image_data_format()
+        self.data_format = data_format_or_default(data_format)
         self.class_names = tuple(class_names)
         self.classifier = classifier
         self.supports_masking = True

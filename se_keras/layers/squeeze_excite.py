@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from se_keras.errors import check_count, one_of
+from se_keras.layers.data_formats import data_format_or_default
 
 SQUEEZES = ("avg", "max", "avgmax")
 GATES = ("sigmoid", "hard_sigmoid", "tanh", "relu")
@@ -105,8 +106,7 @@ class SqueezeExcite(keras.layers.Layer):
         self.gate_activation = _gate_function(gate_activation)
         self.gate_init = one_of("gate_init", gate_init, GATE_INITS)
         self.use_bias = use_bias
-        self.data_format = data_format or keras.config.image_data_format()
-        one_of("data_format", self.data_format, ("channels_last", "channels_first"))
+        self.data_format = data_format_or_default(data_format)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from se_keras.class_names import decode_predictions
-from se_keras.images.reading import is_passing
+from se_keras.images.reading import is_system_failure
 from se_keras.images.record import Preprocessing
 from se_keras.inference import probabilities_of
 from se_keras.prediction.job import Row
@@ -88,7 +88,7 @@ def _decoded(folder: str, name: str, record: Preprocessing) -> np.ndarray | str:
     try:
         return preprocess(os.path.join(folder, name), record)
     except Exception as error:  # one damaged file must not stop the classification of the others
-        if is_passing(error):
+        if is_system_failure(error):
             raise
         if not os.path.isdir(folder):
             raise FileNotFoundError(

@@ -10,6 +10,8 @@ import pytest
 from keras import ops
 
 from se_keras import SqueezeExcite
+from se_keras.layers import ChannelShuffle, ImagePreprocessing
+from se_keras.layers.data_formats import data_format_or_default
 from se_keras.layers.squeeze_excite import GATES, SQUEEZES
 
 SHAPES = {3: (2, 7, 12), 4: (2, 5, 7, 12), 5: (2, 3, 5, 4, 12)}
@@ -370,3 +372,17 @@ def test_a_seed_gives_the_same_block_again():
         return keras.ops.convert_to_numpy(layer.expand_kernel)
 
     np.testing.assert_array_equal(kernel(), kernel())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda data_format: SqueezeExcite(4, data_format=data_format),
+        lambda data_format: ChannelShuffle(2, data_format=data_format),
+        lambda data_format: ImagePreprocessing(mean=(0.5,), std=(0.5,), data_format=data_format),
+    ],
+)
+def test_an_unknown_data_format_is_refused(make):
+    assert data_format_or_default(None) == keras.config.image_data_format()
+    with pytest.raises(ValueError, match="Unknown data_format 'channels_middle'"):
+        make("channels_middle")
