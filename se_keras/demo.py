@@ -239,19 +239,17 @@ def _compared(name: str, path: pathlib.Path, data: Sample, expected: np.ndarray)
     )
 
 
-def draw_predictions(data: Sample, probabilities: np.ndarray, *, columns: int = 5, rows: int = 4) -> Image.Image:
+def draw_predictions(data: Sample, probabilities: np.ndarray) -> Image.Image:
     """Draws test images with their true class, the most probable class, and its probability.
 
     Args:
         data: The images and the class names.
         probabilities: Probabilities of each test image, shape (n, classes), each a fraction of 1.
-        columns: Number of images per row.
-        rows: Number of rows.
 
     Returns:
         An image. Correct predictions have a blue bar, wrong ones an orange bar and the true class.
     """
-    side, text, gap = 144, 56, 16
+    columns, rows, side, text, gap = 5, 4, 144, 56, 16
     font, small = ImageFont.load_default(size=16), ImageFont.load_default(size=14)
     canvas = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + text + gap) + gap), "white")
     draw = ImageDraw.Draw(canvas)

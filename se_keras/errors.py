@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 _MOST_LISTED = 30
 """Options that an error lists although it names the closest ones."""
 
+_MOST_TENSORS = 20
+"""Tensors of each kind that an error lists."""
+
 
 def check_normalization(mean: Sequence[float], std: Sequence[float]) -> None:
     """Checks the numbers by which the channels of images are normalized.
@@ -146,13 +149,13 @@ class WeightsMismatchError(ValueError):
         super().__init__("\n".join(lines))
 
 
-def _listed(sign: str, entries: Mapping[str, str], heading: str, *, most: int = 20) -> list[str]:
+def _listed(sign: str, entries: Mapping[str, str], heading: str) -> list[str]:
     if not entries:
         return []
-    width = max(map(len, list(entries)[:most]))
-    lines = [f"{sign}{name:{width}}  {text}" for name, text in list(entries.items())[:most]]
-    if len(entries) > most:
-        lines.append(f"{sign}... and {len(entries) - most} more")
+    width = max(map(len, list(entries)[:_MOST_TENSORS]))
+    lines = [f"{sign}{name:{width}}  {text}" for name, text in list(entries.items())[:_MOST_TENSORS]]
+    if len(entries) > _MOST_TENSORS:
+        lines.append(f"{sign}... and {len(entries) - _MOST_TENSORS} more")
     return [f"{sign}{heading}:", *lines]
 
 

@@ -16,6 +16,7 @@ from se_keras.spacing import evenly
 from se_keras.surgery.prune import PruningReport
 
 Rows = tuple[Sequence[str], list[Sequence[Any]]]
+MOST_BLOCKS = 6  # in a figure
 
 
 def write_csv(path: str | os.PathLike, table: Rows) -> None:
@@ -38,13 +39,14 @@ def stage_of(name: str) -> str:
     return match[0] if match else ""
 
 
-def chosen_blocks(gates: Gates, names: Sequence[str] | None = None, *, most: int = 6) -> list[BlockGates]:
+def chosen_blocks(gates: Gates, names: Sequence[str] | None = None) -> list[BlockGates]:
     """Returns the blocks that a figure shows: the last of each stage and, as in the paper, all of the last stage.
+
+    If these are more than six, six of them are chosen evenly.
 
     Args:
         gates: The collected gates.
         names: Names of the blocks to show instead.
-        most: Maximum number of blocks by default, evenly chosen, even if names contain no stages.
 
     Returns:
         The blocks in the order of the network, or of `names`.
@@ -60,7 +62,7 @@ def chosen_blocks(gates: Gates, names: Sequence[str] | None = None, *, most: int
         for block, stage, following in zip(gates.blocks, stages, [*stages[1:], ""], strict=True)
         if stage != following or stage == stages[-1]
     ]
-    return [last[i] for i in evenly(len(last), most)]
+    return [last[i] for i in evenly(len(last), MOST_BLOCKS)]
 
 
 def profile_table(gates: Gates, blocks: Iterable[BlockGates], classes: Sequence[int], channels: int) -> Rows:

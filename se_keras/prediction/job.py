@@ -31,6 +31,7 @@ from se_keras.images.folders import image_files
 
 Part = tuple[int, list[str]]
 Row = dict[str, Any]
+_NAMED = 5  # files that an error names
 MANIFEST, FILES, RESULT, LOCK = "manifest.json", "files.jsonl", "result.json", "lock"
 _OWN_FILES = re.compile(r"(lock|(manifest\.json|files\.jsonl|result\.json|part-\d{8}\.jsonl)(\.partial)?)$")
 
@@ -316,6 +317,6 @@ def _short(value: Any) -> str:
     return f"{value[:12]}..." if is_digest else repr(value)
 
 
-def _some(names: set[str], most: int = 5) -> str:
-    shown = ", ".join(map(repr, sorted(names)[:most]))
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+def _some(names: set[str]) -> str:
+    shown = ", ".join(map(repr, sorted(names)[:_NAMED]))
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED:,} more"
