@@ -25,7 +25,7 @@ def pointwise_to_dense(model: keras.Model) -> keras.Model:
     `jax.jit(lambda images: model(images, training=False))`. Exports do not need it.
 
     Convolutions with strides, groups, or a weight constraint, channels-first ones, and quantized ones
-    stay as they are.
+    stay as they are. So do those whose input may come with a mask, because a dense layer passes it on.
 
     Args:
         model: A functional model, or a built sequential one, with weights of any dtype. It is not
@@ -52,10 +52,12 @@ def pointwise_to_dense(model: keras.Model) -> keras.Model:
 def _with_dense_layers(graph: Graph) -> Graph:
     graph = rewritten_inside(graph, lambda inner, _: _with_dense_layers(inner))
     dense: dict[int, Any] = {}  # by the id of the layer, which several calls may share
+    masked = {id(call.operation) for call in graph.calls if graph.takes_mask(call)}
     replacements = {}
     for call in graph.calls:
         layer = call.operation
-        if type(layer) in PLAIN_CONVOLUTIONS and _is_product(layer, len(call.inputs[0].shape)):
+        is_plain = type(layer) in PLAIN_CONVOLUTIONS and id(layer) not in masked
+        if is_plain and _is_product(layer, len(call.inputs[0].shape)):
             if id(layer) not in dense:
                 dense[id(layer)] = _dense(layer, call.inputs[0].shape)
             replacements[call] = [call.of(dense[id(layer)])]

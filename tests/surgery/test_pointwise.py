@@ -77,3 +77,17 @@ def test_channels_first_stays():
     inputs = keras.Input((4, 8, 8))
     model = keras.Model(inputs, layers.Conv2D(2, 1, data_format="channels_first", name="first")(inputs))
     assert kinds(pointwise_to_dense(model))["first"] is layers.Conv2D
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
+def test_masked_sequences_stay():
+    inputs = keras.Input((6,))
+    x = layers.Embedding(9, 4, mask_zero=True)(inputs)
+    shared = layers.Conv1D(4, 1, name="shared")
+    x = layers.Conv1D(4, 1, name="after")(shared(shared(x)))
+    model = keras.Model(inputs, layers.GlobalAveragePooling1D()(x))
+    dense = pointwise_to_dense(model)
+    tokens = np.array([[3, 4, 5, 0, 0, 0], [1, 2, 3, 4, 5, 6]])
+    np.testing.assert_allclose(model(tokens), dense(tokens), rtol=1e-5, atol=1e-6)
+    assert kinds(dense)["shared"] is layers.Conv1D  # as its first call takes a mask
+    assert kinds(dense)["after"] is layers.Dense
