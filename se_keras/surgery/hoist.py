@@ -68,6 +68,8 @@ def _convolution_before(graph: Graph, one: Excitation, squeeze: Sequence[Call]) 
         return f"{before.name!r} ({type(before.operation).__name__}) precedes it, not a convolution"
     if not graph.is_only_taken_by(one.map, {one.call, squeeze[0]}):
         return f"the output of {before.name!r} is also used elsewhere"
+    if graph.takes_mask(before):  # the convolution drops the mask, the mean of its input would not
+        return MASKED
     return graph.why_fixed(squeeze[-1]) or graph.why_fixed(before) or _mismatch(one, before.operation) or before
 
 

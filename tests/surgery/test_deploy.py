@@ -185,6 +185,26 @@ def test_branch_between_convolution_and_block_stops_the_hoist():
     assert relative_difference(model, deployed) < 1e-5
 
 
+def of_layers(x):
+    gate = layers.Dense(2, activation="relu", name="se_reduce")(layers.GlobalAveragePooling1D(keepdims=True)(x))
+    return layers.Multiply(name="se")([x, layers.Dense(x.shape[-1], activation="sigmoid", name="se_expand")(gate)])
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
+@pytest.mark.parametrize("block", [SqueezeExcite(4, name="se"), of_layers], ids=["layer", "layers"])
+def test_mask_that_the_convolution_drops_stops_the_hoist(block):
+    inputs = keras.Input((6,))
+    x = layers.Embedding(20, 8, mask_zero=True)(inputs)
+    x = block(layers.Conv1D(16, 1)(x))
+    model = randomized(keras.Model(inputs, layers.GlobalAveragePooling1D()(x)))
+    deployed, changes = deployment(model)
+    (change,) = changes
+    assert (change.layer, change.action) == ("se", "kept")
+    assert "comes with a mask" in change.detail
+    tokens = np.array([[3, 4, 5, 0, 0, 0], [1, 2, 3, 4, 5, 6]])
+    np.testing.assert_allclose(model(tokens), deployed(tokens), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("what", ["conv", "se"])
 def test_shared_layers_stop_the_hoist(what):
     images = keras.Input((9, 7, 8))
