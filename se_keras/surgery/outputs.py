@@ -60,7 +60,21 @@ def all_scores(model: keras.Model) -> list[Scores]:
     """
     if not is_functional(model):
         return [Scores("output", _columns(getattr(model, "output_shape", None)))]
-    graph = read_graph(model)
+    return graph_scores(read_graph(model))
+
+
+def graph_scores(graph: Graph) -> list[Scores]:
+    """Returns the kind of each output of a graph, determined as in `scores_of`.
+
+    Args:
+        graph: The graph, with nested models expanded.
+
+    Returns:
+        The scores, in the order of the outputs.
+
+    Raises:
+        ValueError: The graph ends in a softmax over one output.
+    """
     return [_scores(graph, output) for output in keras.tree.flatten(graph.outputs)]
 
 

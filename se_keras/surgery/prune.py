@@ -18,6 +18,7 @@ from se_keras.surgery.constant_gates import with_constant_gate
 from se_keras.surgery.forward import Moments, forward
 from se_keras.surgery.graph import build_model, read_graph
 from se_keras.surgery.layer_facts import shown
+from se_keras.surgery.outputs import graph_scores
 from se_keras.surgery.probe import Probe, probe_gates
 from se_keras.surgery.subclasses import warn_of_lost_class
 from se_keras.timing import interleaved, stopwatch
@@ -60,9 +61,9 @@ class PruningReport:
         parameters: Number of parameters, trainable and non-trainable.
         macs: Multiply-adds per image, or None if they were not counted.
         seconds: Median time per image, or None if it was not measured.
-        accuracy: Fraction of the images classified correctly, 0 to 1, or None without labels.
+        accuracy: Fraction of the images classified correctly, 0 to 1, or None without labels or classes.
         agreement: Fraction of the images to which both networks assign the same class, or None if
-            the model is not a classifier.
+            the model is not a classifier with one output per class.
     """
 
     network: str
@@ -253,7 +254,8 @@ def _observed(probe: Probe, data: Any, labels: Any, batch_size: int, verbose: st
     answers = keras.tree.flatten(probe.graph.outputs)
     observer = build_model(dataclasses.replace(probe.graph, outputs=[*probe.gates, *answers]))
     moments = [Moments(gate.shape[-1]) for gate in probe.gates]
-    is_classifier = len(answers) == 1 and len(answers[0].shape) == 2 and answers[0].shape[1] > 1
+    has_classes = len(answers) == 1 and len(answers[0].shape) == 2 and answers[0].shape[1] > 1
+    is_classifier = has_classes and graph_scores(probe.graph)[0].kind != "output"
     classes, given, one_image = [], [], None
     batches = forward(observer, data, labels, batch_size=batch_size, title="Observing gates", verbose=verbose)
     for inputs, outputs, truth in batches:

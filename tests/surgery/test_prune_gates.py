@@ -278,7 +278,8 @@ def test_bounds_decide_by_the_greatest_deviation_of_a_block():
 
 def classifier():
     inputs = keras.Input((1, 1, 2))
-    model = keras.Model(inputs, layers.Flatten()(SqueezeExcite(1, name="se")(inputs)), name="classifier")
+    scores = layers.Softmax()(layers.Flatten()(SqueezeExcite(1, name="se")(inputs)))
+    model = keras.Model(inputs, scores, name="classifier")
     # The gate of the second channel rises with the first channel: 1/2 or nearly 1.
     model.set_weights([np.eye(2), np.zeros(2), np.array([[0.0, 9.0], [0.0, 0.0]]), np.zeros(2)])
     return model, np.array([[1.0, 0.55], [0.0, 1.0], [1.0, 0.4]], "float32")[:, None, None, :]
@@ -313,6 +314,21 @@ def test_report_without_labels_or_classes():
     assert (report.accuracy, report.macs, report.seconds, report.agreement) == (None, None, None, 1.0)
     _, report = pruned(with_block(conv), photos(), labels=[0, 1, 0])
     assert (report.accuracy, report.agreement) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("head", "agreement"),
+    [
+        (lambda x: x, None),  # features
+        (lambda x: layers.Dense(2, activation="tanh")(x), None),
+        (lambda x: layers.Dense(2, activation="softmax")(x), 1.0),
+        (lambda x: layers.Dense(2)(x), 1.0),  # logits
+    ],
+)
+def test_only_classifiers_agree_on_classes(head, agreement):
+    inputs = keras.Input((1, 1, 2))
+    model = keras.Model(inputs, head(layers.Flatten()(SqueezeExcite(1, name="se")(inputs))))
+    assert pruned(model, photos(2, 1)[..., :2], labels=[0, 1])[1].agreement == agreement
 
 
 def test_labels_of_a_dataset_are_used():
