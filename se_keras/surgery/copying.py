@@ -116,7 +116,10 @@ class Copier:
         for variable in _own_variables(original):
             self._variable(variable, original, name, id(variable) in trainable)
         for key, value in _in_order_of_weights(original, own_attributes(original)):
-            setattr(copy, key, self.copied(value))
+            if _is_untracked(original, value):  # as the states of a recurrent layer are
+                vars(copy)[key] = self.copied(value)
+            else:
+                setattr(copy, key, self.copied(value))
         for variable in _own_variables(original):  # a frozen variable not tracked as trainable would stay frozen
             self.made[id(variable)].trainable = variable.trainable
         _check_complete(original, copy)
@@ -232,6 +235,13 @@ def own_attributes(layer: Any) -> dict[str, Any]:
 def _own_variables(layer: Any) -> list[Any]:
     """Returns the variables of a layer, without those of the layers in it."""
     return [*getattr(layer, "_trainable_variables", ()), *getattr(layer, "_non_trainable_variables", ())]
+
+
+def _is_untracked(layer: Any, value: Any) -> bool:
+    """Returns whether an attribute holds variables or layers, but the layer does not count them as its own."""
+    own = {id(one) for one in (*_own_variables(layer), *getattr(layer, "_layers", ()))}
+    held = [one for one in keras.tree.flatten(value) if isinstance(one, (keras.Variable, keras.layers.Layer))]
+    return any(id(one) not in own for one in held)
 
 
 def _in_order_of_weights(layer: Any, attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from any_models import CASES
 from cases import ALL
-from keras import layers
+from keras import layers, ops
 from rewriting import deployment, randomized
 
 from se_keras import export, insert_squeeze_excite, model_info
@@ -19,7 +19,7 @@ from se_keras.analysis import collect_gates
 from se_keras.export import model_ends
 from se_keras.export.runtime import open_runner
 from se_keras.layers import SqueezeExcite
-from se_keras.surgery import deploy, find_changes, find_positions, prune_gates
+from se_keras.surgery import deploy, find_changes, find_positions, pointwise_to_dense, prune_gates
 from se_keras.surgery.graph import build_model, in_float32, read_graph
 
 pytestmark = pytest.mark.filterwarnings(
@@ -217,6 +217,41 @@ def test_a_copy_shares_no_variables_and_keeps_what_is_frozen():
 def test_weights_that_are_tied_stay_tied():
     copy = build_model(read_graph(built("tied_weights")))
     assert copy.get_layer("tied").embedding is copy.get_layer("embedding")
+
+
+@pytest.mark.parametrize("operation", [insert_squeeze_excite, deploy, pointwise_to_dense])
+def test_states_of_a_recurrent_layer_are_copied_and_stay_uncounted(operation):
+    inputs = keras.Input(batch_shape=(2, 6, 3))
+    x = layers.Conv1D(4, 1, activation="relu")(inputs)
+    model = keras.Model(inputs, layers.LSTM(4, stateful=True, name="lstm")(x))
+    batch = inputs_of("masked")
+    model(batch)
+    copy = operation(model)
+    ours, theirs = (one.get_layer("lstm") for one in (copy, model))
+    assert [v.path for v in ours.variables] == [v.path for v in theirs.variables]
+    assert_same(map(as_float64, ours.states), map(as_float64, theirs.states), 0.0)
+    assert_same(answers(copy, batch), answers(model, batch), 1e-6)
+    before = as_float64(theirs.states[0])
+    ours.reset_state()
+    assert np.array_equal(as_float64(theirs.states[0]), before)
+    assert before.any()
+
+
+def test_a_layer_that_is_hidden_from_keras_stays_hidden():
+    class Pair(layers.Layer):
+        def __init__(self, partner, **options):
+            super().__init__(**options)
+            vars(self)["partner"] = [partner]
+
+        def call(self, inputs):
+            return inputs * ops.sum(self.partner[0].kernel)
+
+    inputs = keras.Input(any_models.IMAGE)
+    conv = layers.Conv2D(4, 1, name="conv")
+    model = keras.Model(inputs, Pair(conv, name="pair")(conv(inputs)))
+    copy = build_model(read_graph(model))
+    assert copy.get_layer("pair").partner[0] is copy.get_layer("conv")
+    assert not copy.get_layer("pair").weights
 
 
 def test_functions_stay_the_same_objects():
