@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import types
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 
-from se_keras.surgery.layer_facts import TORCH_PARTS, attributes_of, has_own_call, is_functional, shown
+from se_keras.surgery.held import BOUND, attributes_of_object, holds_state, uncompiled, with_cells
+from se_keras.surgery.layer_facts import TORCH_PARTS, attributes_of, has_own_call, is_functional, layers_inside, shown
 from se_keras.surgery.layer_types import quantization_of
 
 # The attributes common to all layers whose values differ between layers. The others record a layer's place in a graph,
@@ -42,8 +44,6 @@ CARRIED = (
 )
 # `compile` adds these to the attributes that a model has from the beginning.
 COMPILED = {"_compile_config", "_compiled_trainable_state", "optimizer", "stop_training"}
-# Objects of these packages are shared with the original, whatever they hold.
-BACKENDS = {"jax", "jaxlib", "numpy", "tensorflow", "torch"}
 
 
 class Copier:
@@ -66,6 +66,7 @@ class Copier:
         self.made: dict[int, Any] = dict(replaced or {})
         self._copy_model = copy_model
         self._originals: list[Any] = []  # keeps them alive, so that no id is reused
+        self._begun: set[int] = set()  # the ids of layers whose attributes are being copied
 
     def layer(self, original: Any, *, name: str | None = None, kind: type | None = None) -> Any:
         """Copies a layer, an operation, or a model.
@@ -84,6 +85,8 @@ class Copier:
         if id(original) in self.made:
             return self.made[id(original)]
         name = name or original.name
+        if self._begun and is_functional(original) and any(id(one) in self._begun for one in layers_inside(original)):
+            return original  # a function refers back to the model around its layer, which it cannot call
         if is_functional(original) and not isinstance(original, keras.Sequential):
             return self._remember(original, self._copy_model(original, self, name))
         _check_precision(original, self.dtype)
@@ -115,17 +118,32 @@ class Copier:
         trainable = {id(variable) for variable in getattr(original, "_trainable_variables", ())}
         for variable in _own_variables(original):
             self._variable(variable, original, name, id(variable) in trainable)
+        self._begun.add(id(original))
         for key, value in _in_order_of_weights(original, own_attributes(original)):
+            new = self.attribute(original, key, value)
             if _is_untracked(original, value):  # as the states of a recurrent layer are
-                vars(copy)[key] = self.copied(value)
+                vars(copy)[key] = new
             else:
-                setattr(copy, key, self.copied(value))
+                setattr(copy, key, new)
+        self._begun.remove(id(original))
         for variable in _own_variables(original):  # a frozen variable not tracked as trainable would stay frozen
             self.made[id(variable)].trainable = variable.trainable
         _check_complete(original, copy)
         if self.dtype is not None and hasattr(copy, "finalize_state") and _is_float(original):
             copy.finalize_state()  # recomputes its constants
         return copy
+
+    def attribute(self, layer: Any, key: str, value: Any) -> Any:
+        """Returns the value of a layer's attribute for the copy, as `copied` does; the error names the attribute."""
+        try:
+            return self.copied(value)
+        except Exception as error:
+            if isinstance(error, _CopyError):
+                raise
+            raise _CopyError(
+                f"The layer {shown(layer)} cannot be copied, because its attribute {key!r} cannot: "
+                f"{type(error).__name__}: {error}. Make a model of the layers before or after it."
+            ) from error
 
     def _sequential(self, original: Any, name: str) -> Any:
         if has_own_call(original):
@@ -178,10 +196,45 @@ class Copier:
             self._variable(value, value, value.name, value.trainable)
             return self.made[id(value)]
         if isinstance(value, types.MethodType):
-            return types.MethodType(value.__func__, self.copied(value.__self__))
+            return types.MethodType(self.copied(value.__func__), self.copied(value.__self__))
         if isinstance(value, (list, tuple, dict, set)):
             return self._container(value)
-        return self._object(value) if _holds_state(value, set()) else value
+        return self._holder(value) if holds_state(value) else value
+
+    def _holder(self, value: Any) -> Any:
+        """Copies an object that holds variables or layers, such as a function that captured one."""
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if isinstance(value, functools.partial):
+            new = type(value)(self.copied(value.func), *self.copied(value.args), **self.copied(value.keywords))
+            vars(new).update(self.copied(vars(value)))
+            return self._remember(value, new)
+        if isinstance(value, BOUND):
+            return getattr(self.copied(value.__self__), value.__name__)
+        if isinstance(value, weakref.ref):
+            return type(value)(self.copied(value()))
+        if (function := uncompiled(value)) is not None:
+            name = getattr(function, "__qualname__", repr(function))
+            raise ValueError(f"{name} is compiled, and would go on using the variables of the original")
+        return self._object(value)
+
+    def _function(self, value: types.FunctionType) -> types.FunctionType:
+        """Copies a function with what it captured; cells without variables and layers are shared."""
+        old = value.__closure__ or ()
+        new = [self._cell(one) for one in old]
+        copy = self._remember(value, with_cells(value, new))
+        for one, other in zip(old, new, strict=True):
+            if one is not other:  # filled only now, because it may hold the function itself
+                other.cell_contents = self.copied(one.cell_contents)
+        copy.__defaults__, copy.__kwdefaults__ = self.copied(value.__defaults__), self.copied(value.__kwdefaults__)
+        vars(copy).update(self.copied(vars(value)))
+        return copy
+
+    def _cell(self, value: types.CellType) -> types.CellType:
+        """Returns the cell that a copied function has in place of another, which may still be empty."""
+        if id(value) not in self.made and holds_state(value):
+            self._remember(value, types.CellType())
+        return self.made.get(id(value), value)
 
     def _container(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -193,10 +246,13 @@ class Copier:
         return self._remember(value, kind(self.copied(one) for one in value))
 
     def _object(self, value: Any) -> Any:
-        """Copies an object that holds variables or layers, such as a seed generator or a metric."""
+        """Copies an object with attributes, such as a seed generator or a metric."""
         copy = self._remember(value, object.__new__(type(value)))
-        for key, one in vars(value).items():
-            vars(copy)[key] = self.copied(one)
+        for key, one in attributes_of_object(value).items():
+            if hasattr(copy, "__dict__") and key in vars(value):
+                vars(copy)[key] = self.copied(one)
+            else:
+                object.__setattr__(copy, key, self.copied(one))  # in a slot, also of an object that is frozen
         return copy
 
 
@@ -289,20 +345,3 @@ def _of_kind(value: dict, items: dict) -> dict:
     copy = value.copy()
     copy.update(items)
     return copy
-
-
-def _holds_state(value: Any, seen: set[int]) -> bool:
-    """Returns whether variables or layers can be reached from an object."""
-    if isinstance(value, (keras.Variable, keras.Operation)):
-        return True
-    if id(value) in seen or keras.backend.is_keras_tensor(value):
-        return False
-    seen.add(id(value))
-    if isinstance(value, dict):
-        return any(_holds_state(one, seen) for one in value.values())
-    if isinstance(value, (list, tuple, set)):
-        return any(_holds_state(one, seen) for one in value)
-    is_shared = isinstance(value, (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType))
-    if is_shared or not hasattr(value, "__dict__") or type(value).__module__.partition(".")[0] in BACKENDS:
-        return False
-    return any(_holds_state(one, seen) for one in vars(value).values())

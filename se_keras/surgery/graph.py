@@ -213,7 +213,7 @@ def build_model(graph: Graph, *, copier: Copier | None = None, like: keras.Model
     if like is None:
         return keras.Model(inputs, outputs, name=graph.name)
     copier.adopt(tensors, graph)
-    return of_same_class(like, inputs, outputs, name=graph.name, copied=copier.copied, kept=copier.made)
+    return of_same_class(like, inputs, outputs, name=graph.name, copier=copier)
 
 
 def new_copier(*, dtype: str | None = None, replaced: Mapping[int, Any] | None = None) -> Copier:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import keras
 
-from se_keras.surgery.copying import own_attributes
+from se_keras.surgery.copying import Copier, own_attributes
 from se_keras.surgery.layer_facts import is_functional, is_of_keras
 
 # Methods that make and save a model, which every class may have.
@@ -18,9 +18,7 @@ _MADE_WITH = {"build", "build_from_config", "get_build_config", "get_config"}
 _MOST_NAMES = 6  # of attributes, and of methods
 
 
-def of_same_class(
-    model: keras.Model, inputs: Any, outputs: Any, *, name: str, copied: Callable[[Any], Any], kept: Collection[int]
-) -> keras.Model:
+def of_same_class(model: keras.Model, inputs: Any, outputs: Any, *, name: str, copier: Copier) -> keras.Model:
     """Makes a functional model of the class of another one, with copies of the attributes that were added to it.
 
     The constructor of the class does not run, as in other copies.
@@ -30,20 +28,21 @@ def of_same_class(
         inputs: Symbolic inputs of the new model.
         outputs: Symbolic outputs of the new model.
         name: Name of the new model.
-        copied: Copies the value of an attribute.
-        kept: The ids of the layers and symbolic tensors of `model` that have a counterpart in the new model.
+        copier: Copies the values of attributes. It knows the layers and symbolic tensors of `model` that have a
+            counterpart in the new model.
 
     Returns:
         The new model. Its class is that of Keras if the class does not take any graph, or if an attribute refers to a
         layer or tensor that the new model does not have.
     """
     kind: Any = type(model)
-    if is_of_keras(kind) or not _takes_any_graph(model) or _refers_to_others(model, kept):
+    if is_of_keras(kind) or not _takes_any_graph(model) or _refers_to_others(model, copier.made):
         return keras.Model(inputs, outputs, name=name)
     new = kind.__new__(kind)
     next(base for base in kind.__mro__ if is_of_keras(base)).__init__(new, inputs, outputs, name=name)
+    copier.adopt({id(model): new}, model)
     for key, value in _added_attributes(model).items():
-        setattr(new, key, new if value is model else copied(value))
+        setattr(new, key, copier.attribute(model, key, value))
     return new
 
 

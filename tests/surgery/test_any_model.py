@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
+import weakref
 
 import any_models
 import keras
@@ -301,6 +303,107 @@ def test_half_precision_inside_wrappers_becomes_float32():
     single = build_model(in_float32(read_graph(built("bfloat16"))))
     assert {v.dtype for v in single.weights} == {"float32"}
     assert {layer.compute_dtype for layer in single._flatten_layers(include_self=False)} == {"float32"}
+
+
+class Captured(layers.Layer):
+    """A layer that multiplies by its weight with a function that `make` returns, given the layer."""
+
+    def __init__(self, make, **options):
+        super().__init__(**options)
+        self.make = make
+
+    def build(self, shape):
+        self.factor = self.add_weight(shape=(1,), initializer="ones", name="factor")
+        self.function = self.make(self)
+
+    def times(self, x):
+        return x * self.factor
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InSlots:
+    factor: keras.Variable
+
+    def __call__(self, x):
+        return x * self.factor
+
+
+def logged(function):
+    @functools.wraps(function)
+    def wrapper(x):
+        return function(x)
+
+    return wrapper
+
+
+CAPTURED = {
+    "closure": lambda layer: lambda x: x * layer.factor,
+    "closure_of_variable": lambda layer: (lambda factor: lambda x: x * factor)(layer.factor),
+    "closure_in_closure": lambda layer: logged(lambda x: x * layer.factor),
+    "default": lambda layer: lambda x, factor=layer.factor: x * factor,
+    "keyword_default": lambda layer: lambda x, *, factor=layer.factor: x * factor,
+    "partial": lambda layer: functools.partial(ops.multiply, layer.factor),
+    "methods_in_a_partial": lambda layer: functools.partial(lambda methods, x: methods[0](x), [layer.times]),
+    "method_of_a_dictionary": lambda layer: functools.partial(lambda get, x: x * get(1), {1: layer.factor}.get),
+    "weak_reference": lambda layer: functools.partial(lambda found, x: x * found().factor, weakref.ref(layer)),
+    "slots": lambda layer: InSlots(layer.factor),
+}
+
+
+@pytest.mark.parametrize("make", CAPTURED.values(), ids=CAPTURED)
+def test_functions_of_a_copy_use_its_own_weights(make):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Captured(make, name="captured")(inputs))
+    copy = build_model(read_graph(model))
+    model.get_layer("captured").factor.assign([0.0])
+    assert_same(answers(copy, np.ones((2, 4))), [np.ones((2, 4))], 0.0)
+    copy.get_layer("captured").factor.assign([2.0])
+    assert_same(answers(copy, np.ones((2, 4))), [np.full((2, 4), 2.0)], 0.0)
+
+
+def test_a_function_that_calls_itself_is_copied_with_its_cells():
+    def make(layer):
+        def power(x, times=2):
+            return x if times == 0 else power(x, times - 1) * layer.factor
+
+        return power
+
+    inputs = keras.Input((4,))
+    function = build_model(read_graph(keras.Model(inputs, Captured(make)(inputs)))).layers[1].function
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__, strict=True))
+    assert cells["power"].cell_contents is function
+    assert function.__name__ == "power"
+
+
+def test_a_compiled_function_with_weights_is_refused_and_others_stay():
+    import tensorflow as tf
+
+    inputs = keras.Input((4,))
+    plain = tf.function(lambda x: 2 * x)
+    copy = build_model(read_graph(keras.Model(inputs, Captured(lambda layer: plain)(inputs))))
+    assert copy.layers[1].function is plain
+    model = keras.Model(inputs, Captured(lambda layer: tf.function(layer.times), name="captured")(inputs))
+    with pytest.raises(ValueError, match=r"'captured' \(Captured\) .* attribute 'function' cannot: .*times is compiled"):
+        deploy(model)
+
+
+def test_a_function_may_refer_to_what_holds_its_model():
+    class Trainer:
+        scale = 0.5
+
+        def __init__(self):
+            inputs = keras.Input((4,))
+            self.dense = layers.Dense(3)
+            x = layers.Lambda(lambda x: x * self.scale, output_shape=lambda shape: shape)(self.dense(inputs))
+            self.model = keras.Model(inputs, x)
+
+    model = Trainer().model
+    copy = build_model(read_graph(model))
+    x = np.ones((2, 4), "float32")
+    assert_same(answers(copy, x), answers(model, x), 0.0)
 
 
 def test_a_layer_that_cannot_be_copied_is_named():

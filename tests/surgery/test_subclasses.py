@@ -113,6 +113,19 @@ def test_state_of_a_class_is_copied_and_its_maps_are_those_of_the_new_graph():
     )
 
 
+def test_functions_of_a_class_refer_to_the_new_model():
+    class Reporting(keras.Model):
+        def __init__(self, inputs, outputs, **options):
+            super().__init__(inputs, outputs, **options)
+            self.first, self.count = lambda: self.layers[1], self.count_params
+
+    inputs = keras.Input((8, 8, 3))
+    model = Reporting(inputs, layers.Conv2D(4, 1, activation="relu", name="conv")(inputs))
+    new = insert_squeeze_excite(model, ["conv"])
+    assert new.first() is new.get_layer("conv")
+    assert new.count() == new.count_params() > model.count_params()
+
+
 def test_attribute_of_what_is_folded_away_is_named():
     inputs, outputs, _ = graph()
     model = WithState(inputs, outputs, name="mine")
