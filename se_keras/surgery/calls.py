@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.surgery.held import holds_state
 from se_keras.surgery.layer_types import why_weights_are_fixed
 
 
@@ -23,7 +24,7 @@ class Call:
         args: Positional arguments, which contain symbolic tensors.
         kwargs: Keyword arguments, likewise.
         outputs: The symbolic tensors that the call returned.
-        is_new: Whether the layer was made for this graph and need not be copied.
+        is_new: Whether the layer was made for this graph and need not be copied (see `needs_no_copy`).
         node: Keras' node of the call, shared by all copies of the call that the expansion of nested
             models makes; None for a call made here.
         path: The name of the layer; "model/layer" inside a nested model.
@@ -56,7 +57,12 @@ class Call:
 
     def of(self, operation: Any) -> Call:
         """Returns the same call with another operation, which was made for this graph."""
-        return dataclasses.replace(self, operation=operation, is_new=True)
+        return dataclasses.replace(self, operation=operation, is_new=needs_no_copy(operation))
+
+
+def needs_no_copy(operation: Any) -> bool:
+    """Returns whether a layer made for a graph shares nothing with the model, such as an activation with weights."""
+    return not holds_state(getattr(operation, "activation", None))
 
 
 @dataclasses.dataclass(frozen=True)

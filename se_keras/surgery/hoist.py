@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from se_keras.surgery.calls import Call, Graph
+from se_keras.surgery.calls import Call, Graph, needs_no_copy
 from se_keras.surgery.change import Change
 from se_keras.surgery.excitation import Excitation, find_excitations
 from se_keras.surgery.fold import float64
@@ -217,4 +217,4 @@ def new_call(layer: Any, tensor: Any, weights: Sequence[np.ndarray] = ()) -> Cal
     """Builds a new layer with its weights, and calls it on a symbolic tensor."""
     new_layer(layer, tensor.shape, weights)
     output = keras.KerasTensor(layer.compute_output_shape(tuple(tensor.shape)), dtype=layer.compute_dtype)
-    return Call(layer, (tensor,), {}, (output,), is_new=True)
+    return Call(layer, (tensor,), {}, (output,), is_new=needs_no_copy(layer))

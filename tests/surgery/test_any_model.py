@@ -364,6 +364,20 @@ def test_functions_of_a_copy_use_its_own_weights(make):
     assert_same(answers(copy, np.ones((2, 4))), [np.full((2, 4), 2.0)], 0.0)
 
 
+@pytest.mark.parametrize("operation", [deploy, pointwise_to_dense])
+def test_an_activation_with_weights_is_copied_with_the_layer_that_replaces_its_own(operation):
+    prelu = layers.PReLU(name="prelu")
+    inputs = keras.Input((8, 8, 4))
+    x = layers.Conv2D(4, 1, activation=prelu)(layers.Conv2D(4, 1, activation=prelu)(inputs))
+    x = SqueezeExcite(1, activation=layers.PReLU(), name="se")(layers.Conv2D(4, 1)(x))
+    model = keras.Model(inputs, x)
+    copy = operation(model)
+    images = np.ones((2, 8, 8, 4), "float32")
+    assert_same(answers(copy, images), answers(model, images), 1e-5)
+    assert not {id(v) for v in copy.variables} & {id(v) for v in model.variables}
+    assert sum("prelu" in v.path for v in copy.variables) == 1
+
+
 def test_a_function_that_calls_itself_is_copied_with_its_cells():
     def make(layer):
         def power(x, times=2):
