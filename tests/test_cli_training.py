@@ -298,14 +298,14 @@ def test_images_that_were_trained_on_are_not_evaluated_on(photos, tmp_path, caps
     file.parent.mkdir()
     shortened("se_resnet20", classes=2).save(file)
     arguments = ["evaluate", file, "--data", photos, "--json"]
-    assert json.loads(run(capsys, *arguments)[1])["images"] == 8
+    assert json.loads(run(capsys, *arguments)[1])["images"] == 11
     (file.parent / "run.json").write_text('{"facts": {"arguments": {"validation_split": 0.1}}}')
-    assert json.loads(run(capsys, *arguments)[1])["images"] == 4
-    assert json.loads(run(capsys, *arguments, "--validation-split", "0.5")[1])["images"] == 20
+    assert json.loads(run(capsys, *arguments)[1])["images"] == 5
+    assert json.loads(run(capsys, *arguments, "--validation-split", "0.5")[1])["images"] == 26
     arguments = ["analyze", file, "--data", photos, "--out", tmp_path / "figures", "--json"]
     assert run(capsys, *arguments)[0] == 0
     with np.load(tmp_path / "figures/gates.npz") as gates:
-        assert int(gates["counts"].sum()) == 4
+        assert int(gates["counts"].sum()) == 5
 
 
 def test_evaluate_knows_the_classes_beside_the_model(tmp_path, capsys):

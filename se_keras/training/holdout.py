@@ -11,11 +11,15 @@ import numpy as np
 def held_back(keys: Sequence[str], labels: np.ndarray, classes: int, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Splits images by a hash of their names, so that each stays in its part when others are added or removed.
 
+    An image is held back if its hash is below `share` of all values, so the fraction of a class is only about `share`.
+    There is one exception: a class of two or more images has an image in both parts. If all of its hashes are on one
+    side, the image nearest to the other side changes its part; it may change back when images are added.
+
     Args:
         keys: Name of each image.
         labels: Integer label of each image, shape (n,).
         classes: Number of classes.
-        share: Fraction of each class to hold back, between 0 and 1; at least one image of every class with two or more.
+        share: Approximate fraction of each class to hold back, between 0 and 1.
 
     Returns:
         Positions of the training images and of those held back, each sorted by class, int64.
@@ -28,15 +32,19 @@ def held_back(keys: Sequence[str], labels: np.ndarray, classes: int, share: floa
     kept: list[int] = []
     held: list[int] = []
     for label in range(classes):
-        own = sorted(np.flatnonzero(labels == label).tolist(), key=lambda i: _digest(keys[i]))
-        count = max(1, round(len(own) * share)) if len(own) > 1 else 0
+        ranks = {index: _rank(keys[index]) for index in np.flatnonzero(labels == label).tolist()}
+        own = sorted(ranks, key=lambda index: (ranks[index], keys[index]))
+        count = sum(rank < share for rank in ranks.values())
+        count = min(max(count, 1), len(own) - 1) if len(own) > 1 else 0  # each part has an image of the class
         held.extend(own[:count])
         kept.extend(own[count:])
     return np.array(kept, np.int64), np.array(held, np.int64)
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()  # file names may be any bytes
+def _rank(key: str) -> float:
+    """Returns a number from 0 to 1 that depends on the name alone."""
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()  # file names may be any bytes
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def check_labels(labels: np.ndarray, class_names: Sequence[str], where: str) -> None:

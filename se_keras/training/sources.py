@@ -211,8 +211,8 @@ def open_data(
             - "sample" for the bundled images;
             - "cifar10" or "cifar100", which `keras.datasets` downloads;
             - "tfds/NAME" for a dataset of TensorFlow Datasets: see `tfds_images.open_tfds`.
-        validation_split: Fraction of each class to hold back, chosen by the file names, if the
-            folder or dataset has no validation part; between 0 and 1.
+        validation_split: Approximate fraction of each class to hold back if the folder or dataset has no validation
+            part; between 0 and 1. See `holdout.held_back`.
         strict: Whether an unreadable image file or record is an error instead of being left out.
         verbose: "auto" or 1 to show a progress bar while the files are checked, 0 to show none.
 
@@ -284,7 +284,7 @@ def _open_folder(path: pathlib.Path, validation_split: float, strict: bool, verb
     if parts is None:
         files, labels, names = _listing(path)
         files, labels, broken = _readable(files, labels, strict, verbose)
-        train, validation = _split(files, labels, names, validation_split)
+        train, validation = _split(path, files, labels, names, validation_split)
         return Data(os.fspath(path), train, validation, broken)
     sources: list[FolderSource] = []
     faults: list[tuple[str, str]] = []
@@ -332,9 +332,11 @@ def _readable(
 
 
 def _split(
-    files: list[pathlib.Path], labels: list[int], names: list[str], share: float
+    root: pathlib.Path, files: list[pathlib.Path], labels: list[int], names: list[str], share: float
 ) -> tuple[FolderSource, FolderSource]:
-    parts = held_back([file.name for file in files], np.asarray(labels, np.int64), len(names), share)
+    # Paths, because the files of each class, or of each folder in it, may be numbered in the same way.
+    keys = [file.relative_to(root).as_posix() for file in files]
+    parts = held_back(keys, np.asarray(labels, np.int64), len(names), share)
     train, validation = (FolderSource([files[i] for i in part], [labels[i] for i in part], names) for part in parts)
     return _checked(train, "training"), _checked(validation, "validation")
 

@@ -81,7 +81,7 @@ def open_tfds(
 
     Args:
         name: Name in TFDS, `name[/config][:version]`, such as "oxford_iiit_pet" or "cifar10_1/v6:1.1.0".
-        validation_split: Fraction of each class to hold back if there is no split for validation.
+        validation_split: Approximate fraction of each class to hold back if there is no split for validation.
         strict: As in `tfrecord.open_records`, for a dataset that is prepared as TFRecord files.
         verbose: "auto" or 1 to show a progress bar while labels are read for the first time, 0 to show none.
 

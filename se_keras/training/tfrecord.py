@@ -100,7 +100,7 @@ def open_records(
 
     Args:
         path: See `record_files`.
-        validation_split: Fraction of each class to hold back if no file is named `validation`, `val`, or
+        validation_split: Approximate fraction of each class to hold back if no file is named `validation`, `val`, or
             `test`; these are looked for in this order.
         strict: Whether a record without a readable image and a label is an error instead of being left out.
         verbose: "auto" or 1 to show a progress bar while the files are read for the first time, 0 to show none.

@@ -1,6 +1,7 @@
 """Folders and arrays of images: how they are split, and what is said of bad ones."""
 
 import os
+import shutil
 import sys
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from se_keras.class_names import read_class_names, write_class_names
+from se_keras.training.holdout import held_back
 from se_keras.training.sources import ArraySource, Data, load_sample, open_data
 
 
@@ -27,12 +29,47 @@ def folder(tmp_path):
 def test_a_folder_is_split_by_class_and_name(folder):
     data = open_data(folder, validation_split=0.2)
     assert data.train.class_names == ("daisy", "rose")
-    assert np.bincount(data.train.labels).tolist() == [8, 8]
-    assert np.bincount(data.validation.labels).tolist() == [2, 2]
-    held_back = {file.name for file in data.validation.files}
-    photo(folder / "rose/another.jpg")
-    assert held_back <= {file.name for file in open_data(folder, validation_split=0.25).validation.files}
+    assert (np.bincount(data.train.labels) + np.bincount(data.validation.labels)).tolist() == [10, 10]
+    more = {*open_data(folder, validation_split=0.5).validation.files}
+    assert {*data.validation.files} < more
+    numbers = [{file.name for file in more if file.parent.name == name} for name in data.train.class_names]
+    assert numbers[0] != numbers[1], "files of the same number are not held back in every class"
     assert data.train[0].shape == (30, 40, 3)
+
+
+def parts(keys, share=0.2, classes=5):
+    """The names that are trained on, and those held back, with classes of the same size."""
+    labels = np.arange(len(keys)) % classes
+    return tuple({keys[index] for index in part} for part in held_back(keys, labels, classes, share))
+
+
+def test_an_image_stays_in_its_part_when_others_come_and_go():
+    keys = [f"class/{number}.jpg" for number in range(2000)]
+    train, validation = parts(keys)
+    assert len(validation) == pytest.approx(400, abs=40)
+    for fewer in (keys[::2], keys[:200], keys[5:]):
+        kept, held = parts(fewer)
+        assert kept == train & {*fewer}
+        assert held == validation & {*fewer}
+
+
+@pytest.mark.parametrize("share", [0.001, 0.2, 0.999])
+def test_a_small_class_has_an_image_in_both_parts(share):
+    for number in range(40):
+        for count, expected in ((0, (0, 0)), (1, (1, 0)), (2, (1, 1))):
+            assert tuple(map(len, parts([f"{number}.{index}" for index in range(count)], share, 1))) == expected
+        kept, held = parts([f"{number}.{index}" for index in range(4)], share, 1)
+        assert kept
+        assert held
+
+
+def test_evaluation_reads_no_trained_image_though_photos_were_deleted(folder, tmp_path):
+    trained = {file.relative_to(folder) for file in open_data(folder).train.files}
+    copy = shutil.copytree(folder, tmp_path / "elsewhere")
+    held = {file.relative_to(folder) for file in open_data(folder).validation.files}
+    for gone in sorted(trained)[::2]:
+        (copy / gone).unlink()
+    assert {file.relative_to(copy) for file in open_data(copy).validation.files} == held
 
 
 def test_train_and_val_folders_are_taken_as_they_are(folder, tmp_path):
