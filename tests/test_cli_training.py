@@ -19,7 +19,7 @@ from se_keras.cli import models
 from se_keras.cli import train as train_command
 from se_keras.training import loop, run_folder
 from se_keras.training.recipes import RECIPES
-from se_keras.training.sources import load_sample
+from se_keras.training.sources import ArraySource, Data, load_sample
 
 SHORT = ["train", "--model", "se_resnet20", "--recipe", "cifar", "--epochs", "1", "--batch-size", "32"]
 
@@ -421,3 +421,22 @@ def test_few_images_get_a_hint_at_more_epochs(capsys, images, expected):
     said = " ".join((captured.out + captured.err).split())
     assert expected in said
     assert bool(said) == bool(expected)
+
+
+def test_files_left_out_are_listed_one_per_line_at_every_start(tmp_path, capsys):
+    names = ("a\nb.jpg", "c\td.jpg", "\x1b[2Je\x01.jpg", "g\u2028h.jpg")
+    source = ArraySource(np.zeros((2, 8, 8, 3), np.uint8), [0, 1], ["x", "y"])
+    data = Data("photos", source, source, tuple((name, "empty\n(0 bytes)") for name in names))
+    for _ in range(2):  # a new run, and one that is resumed
+        train_command._report(data, tmp_path)
+        lines = (tmp_path / "broken.txt").read_text("utf-8").splitlines()
+        assert [line.split("\t") for line in lines] == [
+            [name, r"empty\n(0 bytes)"] for name in (r"a\nb.jpg", r"c\td.jpg", r"\x1b[2Je\x01.jpg", r"g\u2028h.jpg")
+        ]
+    (tmp_path / "broken.txt").write_text("my own notes\n")
+    capsys.readouterr()
+    train_command._report(data, tmp_path)
+    assert (tmp_path / "broken.txt").read_text() == "my own notes\n"
+    said = capsys.readouterr().err
+    assert "4 of the files cannot be read as images and are left out: " in said
+    assert "broken.txt' is a file of 13 bytes" in said

@@ -15,8 +15,9 @@ from rich.progress import Progress
 
 from se_keras.blocks.excitation import SEConfig
 from se_keras.class_names import write_class_names
-from se_keras.cli.console import console, print_json, progress_bars, progress_console
+from se_keras.cli.console import console, print_json, progress_bars, progress_console, visible
 from se_keras.cli.models import check_file, check_name, load_file
+from se_keras.export.images import left_out
 from se_keras.files import replacing, text_of
 from se_keras.models.registry import create_model, resolve
 from se_keras.training.distribute import ALONE, Processes, join, mirrored
@@ -42,6 +43,7 @@ from se_keras.training.sources import Data, open_data
 from se_keras.weights.find import find_record
 from se_keras.weights.timm_layout import is_layout, read_layout
 
+_BROKEN = text_of(r".*\t.*", name="a list of files left out")
 FEW_STEPS = 300  # with fewer, SE-ResNet-20 fine-tuned on 200 photos of flowers was still far from its best
 DEFAULTS: dict[str, Any] = {
     "recipe": "finetune",
@@ -250,9 +252,14 @@ def _report(data: Data, folder: pathlib.Path) -> None:
     progress_console.print(f"{data.name}: {counts}, {len(data.train.class_names)} classes")
     if data.broken:
         listing = folder / BROKEN_FILE
-        with replacing(listing, overwrite=True, kind=text_of(r".*\t.*", name="a list of files left out")) as temporary:
-            temporary.write_text("".join(f"{file}\t{reason}\n" for file, reason in data.broken), "utf-8")
-        progress_console.print(f"left out: {len(data.broken)} files that cannot be read, listed in {listing}")
+        try:
+            with replacing(listing, overwrite=True, kind=_BROKEN) as temporary:
+                lines = (f"{visible(file)}\t{visible(reason)}\n" for file, reason in data.broken)
+                temporary.write_text("".join(lines), "utf-8")
+        except FileExistsError as error:  # a file that is not ours is no reason not to train
+            progress_console.print(f"{left_out(data.broken)} They are not listed: {error}")
+        else:
+            progress_console.print(f"left out: {len(data.broken)} files that cannot be read, listed in {listing}")
 
 
 def _hint(images: int, recipe: Recipe) -> None:

@@ -106,7 +106,10 @@ def _weights_end(model: pathlib.Path) -> int:
 
 def _text(path: pathlib.Path) -> str | None:
     """Returns the beginning of a UTF-8 text; None for anything else."""
-    start = _start(path, _START)
+    return _decoded(_start(path, _START))
+
+
+def _decoded(start: bytes) -> str | None:
     try:
         text = start.decode("utf-8", "strict")
     except UnicodeDecodeError as error:
@@ -117,8 +120,9 @@ def _text(path: pathlib.Path) -> str | None:
 
 
 def _header(path: pathlib.Path) -> list[str]:
-    text = _text(path)
-    return next(csv.reader([text.splitlines()[0]]), []) if text and text.splitlines() else []
+    start = _start(path, _START)
+    lines = (_decoded(start.partition(b"\n")[0]) or "").splitlines()  # the names of files in the rows may be any text
+    return next(csv.reader(lines[:1]), []) if b"\0" not in start else []
 
 
 def _json(path: pathlib.Path) -> object:

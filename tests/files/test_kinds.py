@@ -89,6 +89,12 @@ def test_side_files_are_told_by_their_names_within(tmp_path):
     assert "begins with b'file,error,m'" in table_of("error").obstacle(tmp_path / "a.csv")
 
 
+def test_tables_name_files_of_any_name(tmp_path):
+    (tmp_path / "a.csv").write_text('file,error\n"a\nb\x01.jpg",empty\n')
+    for kind in (table_of("file", "error"), kind_of("a.csv")):
+        assert kind.obstacle(tmp_path / "a.csv") == ""
+
+
 def test_weights_belong_to_the_openvino_model_that_states_their_size(tmp_path):
     model, weights = tmp_path / "m.xml", tmp_path / "m.bin"
     weights.write_bytes(bytes(32))
