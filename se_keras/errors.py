@@ -95,6 +95,33 @@ def _count(name: str, value: object, least: int, rule: str) -> int:
     return int(value)
 
 
+def check_number(
+    name: str, value: object, *, least: float | None = None, above: float | None = None, most: float | None = None
+) -> float:
+    """Returns a finite number as a Python float, which JSON can store; also accepts NumPy's numbers.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: The received value.
+        least: The minimum value. None: no minimum.
+        above: A limit that the value must exceed. None: no such limit.
+        most: The maximum value. None: no maximum.
+
+    Raises:
+        ValueError: `value` is outside the limits, infinite, NaN, or no number. A bool is no number.
+    """
+    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else float("nan")
+    limits = {
+        f"of at least {least}": least is None or number >= least,
+        f"above {above}": above is None or number > above,
+        f"at most {most}": most is None or number <= most,
+    }
+    if not (abs(number) < float("inf") and all(limits.values())):
+        stated = " and ".join(text for text in limits if not text.endswith("None"))
+        raise ValueError(f"`{name}` must be a finite number {stated}; received {name}={value!r}.")
+    return number
+
+
 def refuse_tf_keras(model: object) -> None:
     """Rejects a model of another Keras, which looks like one of Keras 3 but has none of its attributes.
 

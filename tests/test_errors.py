@@ -9,6 +9,7 @@ from se_keras.errors import (
     check_count,
     check_count_or_none,
     check_normalization,
+    check_number,
     missing_package,
     one_of,
     refuse_tf_keras,
@@ -69,6 +70,17 @@ def test_check_normalization():
     for mean, std in [((), ()), ((0.5,), (0.1, 0.1)), ((0.5,), (0.0,)), ((0.5,), (float("nan"),))]:
         with pytest.raises(ValueError, match="one number per channel, `std` above 0; received"):
             check_normalization(mean, std)
+
+
+def test_check_number():
+    for value in (0, 0.5, np.float32(1), np.int64(1)):
+        assert type(check_number("n", value, least=0, most=1)) is float
+    for value in (-1, 1.5, float("nan"), True, "1", None):
+        with pytest.raises(ValueError, match=r"^`n` must be a finite number of at least 0 and at most 1; received n="):
+            check_number("n", value, least=0, most=1)
+    for value in (0, float("inf")):
+        with pytest.raises(ValueError, match=r"^`n` must be a finite number above 0; received n="):
+            check_number("n", value, above=0)
 
 
 def test_missing_package_names_the_extra():

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import keras
 
-from se_keras.errors import check_count
+from se_keras.errors import check_count, check_number, one_of
 from se_keras.training import augment
+
+Schedule = Literal["cosine", "step", "constant"]
+Trainable = Literal["all", "head", "without_norms"]
+OptimizerName = Literal["sgd", "adamw"]
+
+_LIMITS: dict[str, dict[str, float]] = {
+    "weight_decay": {"least": 0},
+    "label_smoothing": {"least": 0, "most": 1},
+    "average": {"least": 0, "most": 1},
+    "clip_norm": {"above": 0},
+}
+_OPTIONAL = ("average", "clip_norm")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,24 +33,36 @@ class Phase:
         learning_rate: Peak learning rate, for `batch_size` images per step.
         schedule: "cosine" decays to zero within the phase; "step" multiplies by `step_factor`
             every `step_epochs` epochs; "constant" keeps the rate.
-        warmup_epochs: Epochs in which the rate rises linearly from zero to the peak.
+        warmup_epochs: Epochs in which the rate rises linearly from zero to the peak; only before "cosine".
         step_epochs: See `schedule`.
         step_factor: See `schedule`.
         trainable: "all" layers; "head", the classifier only; or "without_norms", all layers but
             batch normalization, whose statistics and weights stay as they are.
+
+    Raises:
+        ValueError: A number is out of range, or `schedule` or `trainable` is unknown.
     """
 
     epochs: int
     learning_rate: float
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup_epochs: float = 0.0
     step_epochs: int = 30
     step_factor: float = 0.1
-    trainable: Literal["all", "head", "without_norms"] = "all"
+    trainable: Trainable = "all"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "step_epochs"):
             object.__setattr__(self, name, check_count(name, getattr(self, name)))
+        for name in ("learning_rate", "warmup_epochs", "step_factor"):
+            object.__setattr__(self, name, check_number(name, getattr(self, name), least=0))
+        one_of("schedule", self.schedule, get_args(Schedule))
+        one_of("trainable", self.trainable, get_args(Trainable))
+        if self.warmup_epochs and self.schedule != "cosine":
+            raise ValueError(
+                f"`warmup_epochs` needs schedule='cosine'; received schedule={self.schedule!r} and "
+                f"warmup_epochs={self.warmup_epochs}. Leave out the warmup, or make it a phase of its own."
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,12 +85,15 @@ class Recipe:
         batch_transforms: Transforms of each training batch and its one-hot labels.
         source: Source of the recipe.
         evidence: Result of a run with it in this repository, or "not yet run".
+
+    Raises:
+        ValueError: A number is out of range, `optimizer` is unknown, there is no phase, or one is no `Phase`.
     """
 
     name: str
     phases: tuple[Phase, ...]
     batch_size: int
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     nesterov: bool = True
     weight_decay: float = 0.0
     decays_norms_and_biases: bool = True
@@ -78,7 +106,16 @@ class Recipe:
     evidence: str = "not yet run"
 
     def __post_init__(self) -> None:
+        phases = tuple(self.phases)
+        if not phases or not all(isinstance(phase, Phase) for phase in phases):
+            raise ValueError(f"`phases` must be one or more `Phase`; received phases={self.phases!r}.")
+        object.__setattr__(self, "phases", phases)
         object.__setattr__(self, "batch_size", check_count("batch_size", self.batch_size))
+        one_of("optimizer", self.optimizer, get_args(OptimizerName))
+        for name, limits in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None or name not in _OPTIONAL:
+                object.__setattr__(self, name, check_number(name, value, **limits))
 
     @property
     def epochs(self) -> int:
@@ -247,40 +284,56 @@ def make_optimizer(recipe: Recipe, phase: Phase, steps_per_epoch: int) -> keras.
     Returns:
         A new, unbuilt optimizer.
     """
-    rate = _schedule(phase, steps_per_epoch)
     shared = {
-        "learning_rate": rate,
+        "learning_rate": _SCHEDULES[phase.schedule](phase, steps_per_epoch),
         "global_clipnorm": recipe.clip_norm,
         "use_ema": recipe.average is not None,
         "ema_momentum": recipe.average if recipe.average is not None else 0.99,
     }
-    if recipe.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **shared)
-    else:
-        # Keras decays outside the momentum, papers through it, which in the long run is a factor of 1 / (1 - 0.9).
-        optimizer = keras.optimizers.SGD(
-            momentum=0.9, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay / (1 - 0.9) or None, **shared
-        )
+    optimizer = _OPTIMIZERS[recipe.optimizer](recipe, shared)
     if not recipe.decays_norms_and_biases and optimizer.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     return optimizer
 
 
-def _schedule(phase: Phase, steps_per_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    schedules = keras.optimizers.schedules
-    steps, warmup = phase.epochs * steps_per_epoch, round(phase.warmup_epochs * steps_per_epoch)
-    if phase.schedule == "cosine":
-        if not warmup:
-            return schedules.CosineDecay(phase.learning_rate, steps)
-        return schedules.CosineDecay(
-            phase.learning_rate / warmup,
-            max(steps - warmup, 1),
-            warmup_target=phase.learning_rate,
-            warmup_steps=warmup,
-        )
-    if phase.schedule == "step":
-        bounds = [epoch * steps_per_epoch for epoch in range(phase.step_epochs, phase.epochs, phase.step_epochs)]
-        if bounds:
-            values = [phase.learning_rate * phase.step_factor**index for index in range(len(bounds) + 1)]
-            return schedules.PiecewiseConstantDecay(bounds, values)
+def _sgd(recipe: Recipe, shared: dict[str, Any]) -> keras.optimizers.Optimizer:
+    # Keras decays outside the momentum, papers through it, which in the long run is a factor of 1 / (1 - 0.9).
+    decay = recipe.weight_decay / (1 - 0.9) or None
+    return keras.optimizers.SGD(momentum=0.9, nesterov=recipe.nesterov, weight_decay=decay, **shared)
+
+
+def _adamw(recipe: Recipe, shared: dict[str, Any]) -> keras.optimizers.Optimizer:
+    return keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **shared)
+
+
+_OPTIMIZERS: dict[OptimizerName, Callable[[Recipe, dict[str, Any]], keras.optimizers.Optimizer]] = {
+    "sgd": _sgd,
+    "adamw": _adamw,
+}
+
+
+def _constant(phase: Phase, steps_per_epoch: int) -> float:
     return phase.learning_rate
+
+
+def _cosine(phase: Phase, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    steps, warmup = phase.epochs * steps_per_epoch, round(phase.warmup_epochs * steps_per_epoch)
+    if not warmup:
+        return keras.optimizers.schedules.CosineDecay(phase.learning_rate, steps)
+    return keras.optimizers.schedules.CosineDecay(
+        phase.learning_rate / warmup,
+        max(steps - warmup, 1),
+        warmup_target=phase.learning_rate,
+        warmup_steps=warmup,
+    )
+
+
+def _steps(phase: Phase, steps_per_epoch: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    bounds = [epoch * steps_per_epoch for epoch in range(phase.step_epochs, phase.epochs, phase.step_epochs)]
+    if not bounds:
+        return phase.learning_rate
+    values = [phase.learning_rate * phase.step_factor**index for index in range(len(bounds) + 1)]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(bounds, values)
+
+
+_SCHEDULES: dict[Schedule, Callable[[Phase, int], Any]] = {"cosine": _cosine, "step": _steps, "constant": _constant}

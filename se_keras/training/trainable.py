@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 
 from se_keras.surgery.outputs import scores_of
-from se_keras.training.recipes import Phase, Recipe
+from se_keras.training.recipes import Phase, Recipe, Trainable
 
 Flags = list[tuple[keras.layers.Layer, bool]]
 
@@ -50,15 +50,17 @@ def flags_in(phase: Phase, flags: Flags) -> Flags:
     """
     head = next(layer for layer, _ in reversed(flags) if layer.weights and not isinstance(layer, keras.Model))
     return [
-        (layer, isinstance(layer, keras.Model) or (trainable and _learns(layer, phase, head)))
+        (layer, isinstance(layer, keras.Model) or (trainable and _LEARNS[phase.trainable](layer, head)))
         for layer, trainable in flags
     ]
 
 
-def _learns(layer: keras.layers.Layer, phase: Phase, head: keras.layers.Layer) -> bool:
-    if phase.trainable == "head":
-        return layer is head
-    return phase.trainable == "all" or not isinstance(layer, keras.layers.BatchNormalization)
+_LEARNS: dict[Trainable, Callable[[keras.layers.Layer, keras.layers.Layer], bool]] = {
+    "all": lambda layer, head: True,
+    "head": lambda layer, head: layer is head,
+    "without_norms": lambda layer, head: not isinstance(layer, keras.layers.BatchNormalization),
+}
+"""Whether a layer learns, given the layer and the classifier."""
 
 
 def check_phases(model: keras.Model, recipe: Recipe) -> None:

@@ -1,11 +1,14 @@
 """Recipes: what they say is what the optimizer does."""
 
 import dataclasses
+import re
+from typing import get_args
 
 import keras
 import numpy as np
 import pytest
 
+from se_keras.training import recipes, trainable
 from se_keras.training.recipes import RECIPES, Phase, Recipe, get_recipe, make_optimizer
 
 
@@ -33,6 +36,57 @@ def test_paper_recipe_is_the_papers():
     assert float(rate) == pytest.approx(0.6)
     assert recipe.batch_size == 1024
     assert not optimizer.nesterov
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schedule": "linear"}, "Unknown schedule 'linear'. Options: 'cosine', 'step', 'constant'"),
+        ({"trainable": "heads"}, "Unknown trainable 'heads'. Did you mean 'head'?"),
+        ({"learning_rate": -1}, "`learning_rate` must be a finite number of at least 0; received learning_rate=-1."),
+        ({"learning_rate": float("nan")}, "received learning_rate=nan"),
+        ({"learning_rate": "0.1"}, "received learning_rate='0.1'"),
+        ({"warmup_epochs": -1}, "`warmup_epochs` must be"),
+        ({"step_factor": -0.1}, "`step_factor` must be"),
+        ({"epochs": 1.5}, "`epochs` must be"),
+        ({"schedule": "step", "warmup_epochs": 5}, "`warmup_epochs` needs schedule='cosine'; received schedule='step'"),
+    ],
+)
+def test_phases_that_would_train_something_else_are_refused(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Phase(**{"epochs": 1, "learning_rate": 0.1, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "adam"}, "Unknown optimizer 'adam'. Did you mean 'adamw'?"),
+        ({"label_smoothing": 10}, "`label_smoothing` must be a finite number of at least 0 and at most 1; received"),
+        ({"weight_decay": -1e-4}, "`weight_decay` must be"),
+        ({"weight_decay": None}, "received weight_decay=None"),
+        ({"average": 99.99}, "`average` must be"),
+        ({"clip_norm": 0}, "`clip_norm` must be a finite number above 0"),
+        ({"phases": ()}, "`phases` must be one or more `Phase`; received phases=()"),
+        ({"phases": ({"epochs": 1},)}, "`phases` must be one or more `Phase`"),
+    ],
+)
+def test_recipes_that_would_train_something_else_are_refused(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        dataclasses.replace(get_recipe("finetune"), **changes)
+
+
+def test_every_option_of_a_recipe_does_something_of_its_own():
+    rates, kinds = set(), set()
+    for name in get_args(recipes.OptimizerName):
+        for schedule in get_args(recipes.Schedule):
+            phase = Phase(epochs=4, learning_rate=0.1, schedule=schedule, step_epochs=1)
+            recipe = Recipe(name="t", phases=[phase], batch_size=1, optimizer=name, source="these tests")
+            optimizer = make_optimizer(recipe, recipe.phases[0], 10)
+            optimizer.iterations.assign(15)
+            rates.add(round(float(optimizer.learning_rate), 6))
+            kinds.add(type(optimizer))
+    assert (len(rates), len(kinds)) == (3, 2)
+    assert {*trainable._LEARNS} == {*trainable._NAMED} == {*get_args(recipes.Trainable)}
 
 
 def test_unknown_recipe_lists_the_known():
