@@ -247,11 +247,16 @@ def check_class_names(names: Sequence[str], classes: int, *, what: str = "`class
         The names.
 
     Raises:
-        ValueError: The names are one string instead of a sequence, are not all strings, are not one per class,
-            or repeat a name.
+        ValueError: The names are one string or None instead of a sequence, are not all strings, are not one per
+            class, or repeat a name.
     """
     if isinstance(names, str):
         raise ValueError(f"Class names must be a sequence of strings; received {what} as one string, {names[:40]!r}.")
+    if not isinstance(names, Iterable):
+        raise ValueError(
+            f"Class names must be a sequence of strings; received {what} as {names!r:.40}. Pass a list with one name "
+            "per class, in the order of the outputs."
+        )
     names = tuple(names)
     for index, name in enumerate(names):
         if not isinstance(name, str) or re.search(r"[\ud800-\udfff]", name):

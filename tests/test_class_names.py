@@ -97,6 +97,8 @@ def test_missing_file_is_named(tmp_path):
     ("names", "classes", "message"),
     [
         ("abc", 3, "must be a sequence of strings; received `class_names` as one string, 'abc'"),
+        (None, 3, "must be a sequence of strings; received `class_names` as None. Pass a list with one name per class"),
+        (3, 3, "received `class_names` as 3"),
         (["a", 1], 2, "`class_names` have 1 for class 1"),
         (["a", "\udcff"], 2, "string that UTF-8 can encode"),
         (["a", "b"], 3, r"one name for each of the 3 classes; received 2 \(`class_names`\)"),

@@ -88,6 +88,7 @@ def test_models_around_a_network_are_named(model):
 @pytest.mark.parametrize(
     ("options", "names", "message"),
     [
+        ({}, None, "must be a sequence of strings; received `class_names` as None"),
         ({}, ["a", "b"], "one name for each of the 3 classes; received 2"),
         ({}, ["a", "b", "b"], "Each class must have its own name"),
         ({"include_preprocessing": False}, NAMES, "next to its preprocessing, and 'se_resnet20' was built without"),
