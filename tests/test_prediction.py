@@ -5,6 +5,7 @@ import csv
 import errno
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from se_keras.prediction import folder as prediction
 from se_keras.prediction import predict_folder
 from se_keras.prediction.fingerprint import fingerprint
 from se_keras.prediction.job import Job, Settings, opened
+from se_keras.prediction.merge import output_targets
 from se_keras.progress import shown_by
 
 LABELS = ["ant", "bee", "cat"]
@@ -112,6 +114,14 @@ def test_an_old_list_of_broken_files_goes_with_the_old_output(model, photos, tmp
     (photos / "05.png").unlink()
     assert predict(model, photos, tmp_path / "labels.csv", overwrite=True).broken_list is None
     assert rows_of(listed) == []
+
+
+@pytest.mark.parametrize("page", ["getting-started", "images-to-train-on"])
+def test_documents_name_the_list_of_broken_files(page):
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    text = (pathlib.Path(__file__).parent.parent / "docs" / f"{page}.md").read_text("utf-8")
+    for table in ("labels.parquet", "labels.csv"):
+        assert f"`{list(output_targets(pathlib.Path(table)))[1]}`" in text
 
 
 def test_answers_that_are_not_finite_are_listed(model, photos, tmp_path):
