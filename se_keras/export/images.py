@@ -14,7 +14,7 @@ from PIL import Image
 
 from se_keras.datasets import class_indices, elements, known_classes, unpacked_arrays
 from se_keras.export.inputs import Feed, Samples
-from se_keras.images.folders import has_loose_images, image_files, labeled_files, parts_of, text_of
+from se_keras.images.folders import has_loose_images, image_files, labeled_files, parts_of, text_of, unpaired_parts
 from se_keras.images.pixels import check_numbers, is_divided, to_rgb
 from se_keras.images.reading import separated
 from se_keras.images.record import Preprocessing
@@ -174,7 +174,7 @@ def _listed(
     root: pathlib.Path, class_names: Sequence[str]
 ) -> tuple[list[pathlib.Path], Sequence[int] | None, int | None]:
     """Lists a folder's images in the order of their paths, with their labels and number of classes, if any."""
-    if has_loose_images(root) or parts_of(root) is not None:
+    if has_loose_images(root) or parts_of(root) is not None or unpaired_parts(root):
         return sorted(root / name for name in image_files(root)), None, None
     files, labels, names = labeled_files(root)
     if sorted(class_names) == names:

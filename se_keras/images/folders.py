@@ -10,6 +10,8 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
+_VALIDATION = ("val", "validation", "valid", "test")  # in the order of preference
+_PARTS = {"train", "training", *_VALIDATION, "testing"}
 
 
 def is_image_name(name: str) -> bool:
@@ -60,7 +62,7 @@ def class_folders(folder: str | os.PathLike[str]) -> list[str]:
     Raises:
         ValueError: A name is not UTF-8, and no file of class names could contain it.
     """
-    names = sorted(child.name for child in pathlib.Path(folder).iterdir() if child.is_dir() and child.name[0] != ".")
+    names = [child.name for child in _folders(folder)]
     for name in names:
         if text_of(name) != name:
             raise ValueError(
@@ -81,8 +83,15 @@ def labeled_files(folder: str | os.PathLike[str]) -> tuple[list[pathlib.Path], l
 
     Raises:
         OSError: A subfolder cannot be read.
-        ValueError: As for `class_folders`.
+        ValueError: As for `class_folders`, or the subfolders are parts, as in `unpaired_parts`, not classes.
     """
+    parts = unpaired_parts(folder)
+    if parts:
+        raise ValueError(
+            f"{os.fspath(folder)!r} must hold one folder per class, or folders train and val (or validation, valid, "
+            f"test) with such folders; received parts without a counterpart: {', '.join(parts)}. Rename or add the "
+            "missing part, or pass the folder of the part itself."
+        )
     root, names = pathlib.Path(folder), class_folders(folder)
     found = [(root / name / file, label) for label, name in enumerate(names) for file in image_files(root / name)]
     return [file for file, _ in found], [label for _, label in found], names
@@ -95,11 +104,30 @@ def parts_of(path: str | os.PathLike) -> tuple[pathlib.Path, pathlib.Path] | Non
         path: The folder.
 
     Returns:
-        `train`, and `val`, `validation`, or `test`; None unless both exist.
+        `train`, and `val`, `validation`, `valid`, or `test`, in upper or lower case; None unless both exist.
     """
-    folder = pathlib.Path(path)
-    validation = next((folder / name for name in ("val", "validation", "test") if (folder / name).is_dir()), None)
-    return (folder / "train", validation) if (folder / "train").is_dir() and validation else None
+    found = {folder.name.lower(): folder for folder in _folders(path)} if os.path.isdir(path) else {}
+    validation = next((found[name] for name in _VALIDATION if name in found), None)
+    return (found["train"], validation) if "train" in found and validation else None
+
+
+def unpaired_parts(path: str | os.PathLike) -> list[str]:
+    """Returns the subfolders that are named like parts of a dataset, but are no pair for `parts_of`.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The names of all its subfolders; [] if one of them has another name, or if `parts_of` finds its pair.
+    """
+    names = [folder.name for folder in _folders(path)]
+    return [] if parts_of(path) or not {name.lower() for name in names} <= _PARTS else names
+
+
+def _folders(path: str | os.PathLike) -> list[pathlib.Path]:
+    """Returns the visible subfolders, in the order of their names: "Train" before "train"."""
+    visible = (child for child in pathlib.Path(path).iterdir() if child.name[0] != ".")
+    return sorted((child for child in visible if child.is_dir()), key=lambda child: child.name)
 
 
 def has_loose_images(folder: str | os.PathLike[str]) -> bool:

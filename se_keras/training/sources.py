@@ -205,7 +205,7 @@ def open_data(
         name: One of:
 
             - a folder with one folder of images per class, or with such folders in `train` and `val`
-              (or `validation`, `test`);
+              (or `validation`, `valid`, `test`);
             - a folder of TFRecord files, or one such file: see `tfrecord.open_records`;
             - an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test`, and optionally `class_names`;
             - "sample" for the bundled images;

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from photos import JPEG
 
+from se_keras.export.images import real_images
 from se_keras.images.folders import (
     class_folders,
     has_loose_images,
@@ -18,6 +19,7 @@ from se_keras.images.folders import (
     parts_of,
     text_of,
 )
+from se_keras.images.record import Preprocessing
 from se_keras.training.sources import ArraySource, open_data
 
 
@@ -67,6 +69,45 @@ def test_parts_need_both(tmp_path):
     assert parts_of(tmp_path) is None
     (tmp_path / "test").mkdir()
     assert parts_of(tmp_path) == (tmp_path / "train", tmp_path / "test")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train", "valid"], ("train", "valid")),
+        (["train", "valid", "test"], ("train", "valid")),
+        (["test", "train", "valid", "validation"], ("train", "validation")),
+        (["train", "val", "valid"], ("train", "val")),
+        (["Train", "VALID"], ("Train", "VALID")),
+        (["train", "training"], None),
+        (["train", "bus"], None),
+    ],
+)
+def test_parts_of_every_name_are_found(names, expected, tmp_path):
+    for name in names:
+        (tmp_path / name).mkdir()
+    found = parts_of(tmp_path)
+    assert found == (expected and (tmp_path / expected[0], tmp_path / expected[1]))
+
+
+@pytest.mark.parametrize("names", [["training", "testing"], ["Test", "val"], ["train"]])
+def test_parts_without_a_counterpart_are_no_classes(names, tmp_path):
+    for name in names:
+        (tmp_path / name / "daisy").mkdir(parents=True)
+        (tmp_path / name / "daisy/1.png").write_bytes(JPEG)
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(ValueError, match=f"parts without a counterpart: {', '.join(sorted(names))}. Rename or add"):
+        open_data(tmp_path)
+    found = real_images(tmp_path, None, (8, 8, 3), record=Preprocessing(), most=9)
+    assert (len(found.images), found.labels, found.folders) == (len(names), None, None)
+
+
+def test_a_class_may_be_named_like_a_part(tmp_path):
+    for name in ("train", "bus"):
+        (tmp_path / name).mkdir()
+        for index in range(2):
+            (tmp_path / name / f"{index}.png").write_bytes(JPEG)
+    assert open_data(tmp_path, validation_split=0.5).train.class_names == ("bus", "train")
 
 
 def test_a_name_that_is_not_utf8_spoils_no_folder(folder):
