@@ -10,20 +10,38 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
+OTHER_SUFFIXES = (  # of images in formats that are not read
+    *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".svg", ".psd", ".xcf", ".tga"),
+    *(".exr", ".raw", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf"),
+    *(".pef", ".srw", ".3fr", ".erf", ".kdc", ".mrw", ".x3f", ".rwl", ".iiq"),
+)
 _VALIDATION = ("val", "validation", "valid", "test")  # in the order of preference
 _PARTS = {"train", "training", *_VALIDATION, "testing"}
 
 
 def is_image_name(name: str) -> bool:
-    """Returns whether a file of this name counts as an image: it ends in one of `SUFFIXES` (any case) and is visible.
+    """Returns whether a file of this name counts as an image: it has the suffix of one (any case) and is visible.
 
     Args:
         name: The last part of a path. `._photo.jpg` on macOS, which contains no image, is hidden.
 
     Returns:
-        True or False.
+        True for `SUFFIXES` and `OTHER_SUFFIXES`; the code that reads files says why one of the latter has no pixels.
     """
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    return name.lower().endswith((*SUFFIXES, *OTHER_SUFFIXES)) and not name.startswith(".")
+
+
+def unread_format(name: str) -> str | None:
+    """Returns the format that a file's name states if it is not read.
+
+    Args:
+        name: A path or its last part.
+
+    Returns:
+        Such as "HEIC" for `OTHER_SUFFIXES`; None for other names.
+    """
+    suffix = os.path.splitext(name)[1]
+    return suffix[1:].upper() if suffix.lower() in OTHER_SUFFIXES else None
 
 
 def image_files(folder: str | os.PathLike[str]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from se_keras.images.folders import unread_format
 from se_keras.images.limits import size_fault
 from se_keras.images.pixels import as_rgb, to_rgb
 from se_keras.progress import tracked
@@ -141,10 +142,12 @@ def _attempt(
         if size == 0:
             return None, EMPTY
         with Image.open(file, formats=FORMATS) as image:
-            reason = size_fault(image.width, image.height, size)
+            # As TIFF, Pillow would read the small preview in a camera's raw photo.
+            unread = _unread(file) if image.format == "TIFF" else None
+            reason = unread or size_fault(image.width, image.height, size)
             return (None, reason) if reason else (read(image), None)
     except UnidentifiedImageError:  # its message names a file or, for bytes, a memory address
-        return None, f"it is not an image in one of the formats {', '.join(FORMATS)}"
+        return None, _unread(file) or f"it is not an image in one of the formats {', '.join(FORMATS)}"
     except FileNotFoundError:
         return None, "it is a link to a file that does not exist" if _is_link(file) else "there is no such file"
     except Exception as error:  # decoders raise many errors on unknown bytes, and none may end a run
@@ -152,6 +155,12 @@ def _attempt(
             _name(error, file)
             raise
         return None, f"{error}".rstrip(".") or type(error).__name__
+
+
+def _unread(file: str | os.PathLike | BinaryIO) -> str | None:
+    """Returns why a file whose name states another format is not read."""
+    name = unread_format(os.fspath(file)) if isinstance(file, str | os.PathLike) else None
+    return name and f"{name} is not supported: convert it to JPEG or PNG"
 
 
 def _size(file: str | os.PathLike | BinaryIO) -> int:

@@ -15,7 +15,8 @@ import numpy as np
 
 from se_keras.array_files import read_arrays
 from se_keras.class_names import check_class_names
-from se_keras.images.folders import SUFFIXES, class_folders, labeled_files, parts_of, text_of
+from se_keras.export.images import left_out
+from se_keras.images.folders import SUFFIXES, class_folders, has_loose_images, labeled_files, parts_of, text_of
 from se_keras.images.reading import load_image, separated
 from se_keras.training.holdout import check_classes, held_back
 from se_keras.training.tfds_images import PREFIX, open_tfds
@@ -285,6 +286,8 @@ def _open_folder(path: pathlib.Path, validation_split: float, strict: bool, verb
         files, labels, names = _listing(path)
         files, labels, broken = _readable(files, labels, strict, verbose)
         train, validation = _split(path, files, labels, names, validation_split)
+        _check_classes(train, "training", broken)
+        _check_classes(validation, "validation", broken)
         return Data(os.fspath(path), train, validation, broken)
     sources: list[FolderSource] = []
     faults: list[tuple[str, str]] = []
@@ -302,15 +305,16 @@ def _open_folder(path: pathlib.Path, validation_split: float, strict: bool, verb
         files, labels, names = _listing(folder)
         files, labels, bad = _readable(files, labels, strict, verbose)
         faults.extend(bad)
-        sources.append(_checked(FolderSource(files, labels, names), os.fspath(folder)))
+        sources.append(FolderSource(files, labels, names))
+        _check_classes(sources[-1], os.fspath(folder), bad)
     return Data(os.fspath(path), sources[0], sources[1], tuple(faults))
 
 
 def _listing(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[int], list[str]]:
     files, labels, names = labeled_files(folder)
     if len(names) < 2:
-        has_images = any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
-        hint = " It holds images itself: pass the folder above it, if it is one class of several." if has_images else ""
+        above = " It holds images itself: pass the folder above it, if it is one class of several."
+        hint = above if has_loose_images(folder) else ""
         raise ValueError(
             f"{os.fspath(folder)!r} must hold one folder of images for each of at least two classes; found "
             f"{len(names)}: {', '.join(names) or 'none'}.{hint}"
@@ -338,9 +342,11 @@ def _split(
     keys = [file.relative_to(root).as_posix() for file in files]
     parts = held_back(keys, np.asarray(labels, np.int64), len(names), share)
     train, validation = (FolderSource([files[i] for i in part], [labels[i] for i in part], names) for part in parts)
-    return _checked(train, "training"), _checked(validation, "validation")
+    return train, validation
 
 
-def _checked(source: FolderSource, where: str) -> FolderSource:
-    check_classes(source.labels, source.class_names, where)
-    return source
+def _check_classes(source: FolderSource, where: str, broken: Sequence[tuple[str, str]]) -> None:
+    try:
+        check_classes(source.labels, source.class_names, where)
+    except ValueError as error:
+        raise ValueError(f"{error} {left_out(broken)}" if broken else f"{error}") from error

@@ -130,3 +130,9 @@ BROKEN = {
     "nan.tif": (floats(np.nan, 1), "received nan"),
     "integers.tif": (encoded(Image.fromarray(GRAY.astype("int32") * 1000), "TIFF"), "from 0 to 65,535; received 0 to"),
 }
+# Refused by name, so only as files.
+OTHER_NAMES = {
+    "phone.HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC is not supported: convert it to JPEG or PNG"),
+    "camera.dng": (encoded(PHOTO, "TIFF"), "DNG is not supported: convert it to JPEG or PNG"),
+    "drawing.svg": (b"<svg/>", "SVG is not supported: convert it to JPEG or PNG"),
+}

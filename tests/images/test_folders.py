@@ -32,7 +32,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.jfif", "a.webp", "a.ppm", "b.eps.png"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.jfif", "a.webp", "a.ppm", "b.eps.png", "a.HEIC", "a.dng"])
 def test_names_of_images(name):
     assert is_image_name(name)
 

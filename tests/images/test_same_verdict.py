@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from photos import BROKEN, OTHER_FORMATS, SOUND
+from photos import BROKEN, OTHER_FORMATS, OTHER_NAMES, SOUND
 
 import se_keras
 from se_keras import export, prediction
@@ -40,7 +40,7 @@ def photos(tmp_path_factory):
         (folder / name).mkdir()
     for index, (name, contents) in enumerate(READABLE.items()):
         (folder / "all" / f"{index:02}_{name}").write_bytes(contents)
-    for name, (contents, _) in BROKEN.items():
+    for name, (contents, _) in (BROKEN | OTHER_NAMES).items():
         (folder / "all" / name).write_bytes(contents)
     for index in range(3):
         (folder / "other" / f"{index}.png").write_bytes(SOUND["plain.png"])
@@ -53,7 +53,8 @@ def photos(tmp_path_factory):
     return folder
 
 
-LEFT_OUT = {**{name: reason for name, (_, reason) in BROKEN.items()}, "gone.jpg": "link", "pipe.jpg": "regular file"}
+LEFT_OUT = {name: reason for name, (_, reason) in (BROKEN | OTHER_NAMES).items()}
+LEFT_OUT |= {"gone.jpg": "link", "pipe.jpg": "regular file"}
 READ = len(READABLE) + 1 + 3
 
 
@@ -141,6 +142,15 @@ def test_broken_files_are_named_with_the_reason(name, tmp_path):
     with pytest.raises(ValueError, match="The image of here cannot be read"):
         decode(contents, "here")
     assert separated([tmp_path / name])[0] == []
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_other_formats_are_named_unless_the_content_is_another(name, tmp_path):
+    contents, reason = OTHER_NAMES[name]
+    (tmp_path / name).write_bytes(contents)
+    assert fault(tmp_path / name) == reason
+    (tmp_path / name).write_bytes(SOUND["plain.jpg"])
+    assert fault(tmp_path / name) is None
 
 
 def served(files):

@@ -135,6 +135,14 @@ def test_a_class_of_broken_images_only_is_named(folder):
         open_data(folder)
 
 
+def test_a_class_of_photos_in_another_format_is_told_why(folder):
+    for file in (folder / "rose").iterdir():
+        file.write_bytes(b"\0\0\0\x18ftypheic")
+        file.rename(file.with_suffix(".heic"))
+    with pytest.raises(ValueError, match=r"these have none: rose\. 10 of the files .*heic': HEIC is not supported"):
+        open_data(folder)
+
+
 def test_arrays_from_a_file(tmp_path):
     sample = load_sample()
     arrays = {name: getattr(sample, name)[:20] for name in ("x_train", "y_train", "x_test", "y_test")}
