@@ -93,8 +93,8 @@ def decoded(contents: Any) -> Any:
 
     Returns:
         uint8 tensor of shape (height, width, 3). Gray becomes RGB, transparency is dropped, a GIF yields its first
-        frame, and a JPEG or PNG is turned upright according to its EXIF data. Evaluating it on other bytes raises
-        TensorFlow's InvalidArgumentError.
+        frame, and a JPEG or PNG is turned upright according to EXIF data in its first `HEAD` bytes; the orientation in
+        XMP or in a PNG's raw profile is ignored. Evaluating it on other bytes raises TensorFlow's InvalidArgumentError.
     """
     import tensorflow as tf
 

@@ -24,11 +24,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image: Gray (1, 8, 16, or 32 bits, or floats), with a palette or transparency, CMYK, or rotated by EXIF data.
 
     Returns:
-        A PIL image of mode "RGB". Transparency is dropped. Unreadable EXIF data is ignored.
+        A PIL image of mode "RGB". Transparency is dropped. Unreadable EXIF data is ignored. The orientation may also be
+        in a PNG's raw profile or in XMP, as in `PIL.ImageOps.exif_transpose`.
 
     Raises:
         ValueError: The values are outside the ranges of `as_rgb`, or Pillow cannot convert the color model.
     """
+    image.load()  # a PNG may have its EXIF data after the pixels, and Pillow turns a TIFF itself
     orientation = exif_orientation(image)
     image = as_rgb(image)
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
@@ -38,15 +40,13 @@ def exif_orientation(image: Image.Image) -> int:
     """Returns the orientation that a camera wrote into a photo.
 
     Args:
-        image: An opened image.
+        image: A loaded image.
 
     Returns:
         1 to 8, as in the EXIF standard; 1, which is upright, if the data states none or is damaged.
     """
-    exif = Image.Exif()
     try:
-        exif.load(image.info.get("exif") or b"")
-        found = exif.get(_ORIENTATION)
+        found = image.getexif().get(_ORIENTATION)
     except Exception:  # parsing unknown bytes may raise anything; the photo itself is intact
         return 1
     return found if found in _TURNS else 1

@@ -41,9 +41,18 @@ def png(width, height, depth=1, color=0):
     body = b"".join(pack.compress(row * 64) for _ in range(-(-height // 64))) + pack.flush()
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", body), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in chunks)
+
+
+def chunk(kind, data):
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def profile(orientation):
+    """EXIF data as older versions of ImageMagick write them, as text."""
+    block = exif(orientation).tobytes()
+    return f"Raw profile type exif\0\nexif\n{len(block):8}\n{block.hex()}\n".encode()
 
 
 def resized_jpeg(contents, width, height):
@@ -108,6 +117,14 @@ OTHER_FORMATS = {
     "float.tif": floats(0, 255),
     "integers.tif": encoded(Image.fromarray(GRAY.astype("int32")), "TIFF"),
     "odd.bmp": encoded(PHOTO.quantize(16), "BMP"),
+}
+END = PNG.index(b"IEND") - 4
+# Read everywhere, but turned by "serve_bytes" only if the EXIF data is near the beginning.
+TURNED = {
+    "turned_late.png": PNG[:END] + chunk(b"eXIf", exif(6).tobytes()[6:]) + PNG[END:],
+    "turned_by_profile.png": PNG[:33] + chunk(b"tEXt", profile(6)) + PNG[33:],
+    "turned_by_xmp.jpg": encoded(PHOTO, "JPEG", xmp=b'<x:xmpmeta tiff:Orientation="6"/>'),
+    "turned_by_xmp.tif": encoded(PHOTO, "TIFF", tiffinfo={700: b'<x:xmpmeta tiff:Orientation="6"/>'}),
 }
 BROKEN = {
     "empty.jpg": (b"", "empty"),

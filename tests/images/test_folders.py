@@ -18,6 +18,8 @@ from se_keras.images.folders import (
     labeled_files,
     parts_of,
     text_of,
+    unpaired_parts,
+    unread_format,
 )
 from se_keras.images.record import Preprocessing
 from se_keras.training.sources import ArraySource, open_data
@@ -40,6 +42,10 @@ def test_names_of_images(name):
 @pytest.mark.parametrize("name", ["._a.jpg", ".jpg", "a.eps", "a.pdf", "a.npy", "jpg", "a.jpg.txt"])
 def test_names_of_other_files(name):
     assert not is_image_name(name)
+
+
+def test_formats_that_are_not_read_are_named():
+    assert [unread_format(name) for name in ("photos/a.HEIC", "a.heic.jpg", "heic")] == ["HEIC", None, None]
 
 
 def test_hidden_files_are_no_images_and_dead_links_are_kept_for_the_reader_to_name(folder):
@@ -96,6 +102,7 @@ def test_parts_without_a_counterpart_are_no_classes(names, tmp_path):
         (tmp_path / name / "daisy").mkdir(parents=True)
         (tmp_path / name / "daisy/1.png").write_bytes(JPEG)
     (tmp_path / ".git").mkdir()
+    assert unpaired_parts(tmp_path) == sorted(names)
     with pytest.raises(ValueError, match=f"parts without a counterpart: {', '.join(sorted(names))}. Rename or add"):
         open_data(tmp_path)
     found = real_images(tmp_path, None, (8, 8, 3), record=Preprocessing(), most=9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import errno
 import io
 import os
 import warnings
@@ -12,7 +13,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from photos import BROKEN, OTHER_FORMATS, OTHER_NAMES, SOUND
+from photos import BROKEN, OTHER_FORMATS, OTHER_NAMES, PIXELS, SOUND, TURNED
+from PIL import Image, ImageOps
 
 import se_keras
 from se_keras import export, prediction
@@ -21,14 +23,14 @@ from se_keras.export.calibration import calibrate
 from se_keras.export.image_bytes import decoded, prepared_images, resized_and_cropped
 from se_keras.export.images import real_images
 from se_keras.export.model_ends import inputs_of
-from se_keras.images.reading import decode, fault, separated
+from se_keras.images.reading import decode, fault, is_passing, separated
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.training.sources import open_data
 
 # What Pillow has to say of damaged EXIF data and of large images, in passing.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
-READABLE = SOUND | OTHER_FORMATS
+READABLE = SOUND | OTHER_FORMATS | TURNED
 RECORD = se_keras.Preprocessing(size=16)
 
 
@@ -116,6 +118,11 @@ def test_commands_name_what_they_leave_out_or_refuse_it(photos, capsys):
         refuse_broken(photos)
 
 
+def test_errors_of_the_system_are_not_those_of_an_image():
+    found = [is_passing(error) for error in (MemoryError(), OSError(errno.EMFILE, ""), OSError("cut"), ValueError())]
+    assert found == [True, True, False, False]
+
+
 def test_a_folder_of_broken_images_only_is_refused(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(BROKEN["cut.jpg"][0])
     with pytest.raises(ValueError, match=r"holds no image that can be read: .*cut\.jpg"):
@@ -129,6 +136,14 @@ def test_sound_files_are_read_as_files_and_as_bytes(name, tmp_path):
     assert pixels.max() > 150  # none of them is black
     assert fault(io.BytesIO(READABLE[name])) is None
     assert decode(READABLE[name], "here").shape == ((32, 24, 3) if "turned" in name else (24, 32, 3))
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_orientation_is_found_wherever_it_is(name):
+    upright = decode(TURNED[name], "here").astype(int)
+    assert np.abs(upright - np.rot90(PIXELS, 3)).max() <= (0 if name.endswith(("png", "tif")) else 40)
+    with Image.open(io.BytesIO(TURNED[name])) as image:
+        np.testing.assert_array_equal(upright, ImageOps.exif_transpose(image))
 
 
 @pytest.mark.parametrize("name", BROKEN)
