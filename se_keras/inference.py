@@ -11,7 +11,7 @@ import numpy as np
 from se_keras.batch_prediction import predict_batch
 from se_keras.class_names import class_names_for, decode_predictions
 from se_keras.errors import check_count
-from se_keras.preprocessing import preprocess
+from se_keras.preprocessing import image_sequence, preprocess
 from se_keras.progress import tracked
 from se_keras.scores import Scores
 from se_keras.surgery.outputs import scores_of
@@ -19,7 +19,7 @@ from se_keras.surgery.outputs import scores_of
 
 def classify(
     model: keras.Model,
-    images: Sequence[Any],
+    images: Any,
     *,
     class_names: Sequence[str] | None = None,
     top: int = 5,
@@ -32,7 +32,7 @@ def classify(
         model: A model that includes its preprocessing. Logits get a softmax (one logit: a sigmoid);
             one output is the probability of the second of two classes; several sigmoids stay
             independent.
-        images: Paths, PIL images, or RGB arrays (0 to 255), of any sizes.
+        images: Paths, PIL images, or RGB arrays (0 to 255), of any sizes; one or several, as in `preprocess`.
         class_names: Class names in the order of the outputs; two for one output. Default:
             the model's own, or ImageNet's.
         top: Number of classes per image, at least 1.
@@ -44,9 +44,10 @@ def classify(
 
     Raises:
         FileNotFoundError: A path does not exist.
-        ValueError: An image cannot be read (the message names it), the class names do not fit the model, or
-            the outputs are not probabilities (the message gives the number of the image).
+        ValueError: An image cannot be read (the message names it), `images` are something else, the class names do not
+            fit the model, or the outputs are not probabilities (the message gives the number of the image).
     """
+    images = image_sequence(images)
     batch_size = min(check_count("batch_size", batch_size), max(len(images), 1))
     scores = scores_of(model)
     class_names = class_names_for(model, class_names, scores.classes)

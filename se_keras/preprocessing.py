@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import keras
@@ -13,17 +13,21 @@ import numpy as np
 from PIL import Image
 
 from se_keras.images.pixels import check_pixels, is_divided, to_rgb
-from se_keras.images.reading import load_image
+from se_keras.images.reading import decode, load_image
 from se_keras.images.record import Preprocessing
 from se_keras.images.resizing import resized_and_cropped
+
+_FILES = (str, os.PathLike, Image.Image, bytes, bytearray, memoryview)
+_KINDS = "a path, bytes, a file opened in binary mode, a PIL image, or an array of shape (height, width, 3)"
 
 
 def preprocess(images: Any, preprocessing: Preprocessing | keras.Model) -> np.ndarray:
     """Decodes, resizes (shorter side, antialiased), and center-crops images to a network's input.
 
     Args:
-        images: A path, a PIL image, an array of shape (height, width, 3) or (batch, height,
-            width, 3) with RGB values 0 to 255, or a sequence of these, of any sizes. Photos
+        images: A path, the bytes of an image file or a file opened in binary mode, a PIL image, an
+            array of shape (height, width, 3) or (batch, height, width, 3) with RGB values 0 to
+            255, or several of these, of any sizes: a list or another iterable. Photos
             are rotated upright according to their EXIF data; gray and transparent images become
             RGB. Files are JPEG, PNG, BMP, GIF, TIFF, WebP, or PPM (`images.reading.FORMATS`).
         preprocessing: A `Preprocessing`, or a model that includes its preprocessing (built
@@ -36,8 +40,8 @@ def preprocess(images: Any, preprocessing: Preprocessing | keras.Model) -> np.nd
     Raises:
         FileNotFoundError: A path does not exist.
         ValueError: An image cannot be read (the message names its path) or has more pixels than the
-            limits in `images.limits` allow; an array has the wrong shape, dtype, or range; or the model
-            does not include its preprocessing.
+            limits in `images.limits` allow; an array has the wrong shape, dtype, or range; there is no
+            image; `images` are something else; or the model does not include its preprocessing.
 
     Warns:
         UserWarning: All arrays contain floats from 0 to 1, as if they had been divided by 255.
@@ -50,7 +54,9 @@ def preprocess(images: Any, preprocessing: Preprocessing | keras.Model) -> np.nd
     record = preprocessing if isinstance(preprocessing, Preprocessing) else preprocessing_of(preprocessing)
     found = None if isinstance(preprocessing, Preprocessing) else preprocessing_layer(preprocessing)
     data_format = keras.config.image_data_format() if found is None else found[0].data_format
-    given = [_array(image) for image in _sequence(images)]
+    given = [_array(image) for image in image_sequence(images)]
+    if not given:
+        raise ValueError("`images` is empty; pass at least one image.")
     _warn_of_divided(given)
     batch = np.stack([_resized(image, record) for image in given])
     return batch if data_format == "channels_last" else batch.transpose(0, 3, 1, 2)
@@ -129,30 +135,65 @@ def _image_size(model: keras.Model, data_format: str) -> tuple[int, int] | None:
     return None if None in size else size
 
 
-def _sequence(images: Any) -> Sequence[Any]:
-    if isinstance(images, str | os.PathLike | Image.Image):
+def image_sequence(images: Any) -> Sequence[Any]:
+    """Returns one image or several as a sequence of images.
+
+    Args:
+        images: As for `preprocess`.
+
+    Returns:
+        The images, possibly none. Their content is not checked.
+
+    Raises:
+        ValueError: An array has another shape, or `images` are something else.
+    """
+    if isinstance(images, _FILES) or hasattr(images, "read"):
         return [images]
-    if not hasattr(images, "ndim"):
-        if len(images) == 0:
-            raise ValueError("`images` is empty; pass at least one image.")
-        return images
-    if images.ndim not in (3, 4) or images.shape[-1] != 3 or images.shape[0] == 0:
-        raise ValueError(
-            "An array of images must have shape (height, width, 3) or (batch, height, width, 3); "
-            f"received shape {tuple(images.shape)}."
-        )
-    return images if images.ndim == 4 else images[None]
+    if getattr(images, "ndim", 0) == 1 and getattr(images.dtype, "kind", None) in ("O", "T", "U"):
+        return list(images)
+    if hasattr(images, "ndim"):
+        if images.ndim not in (3, 4) or images.shape[-1] != 3:
+            raise ValueError(
+                "An array of images must have shape (height, width, 3) or (batch, height, width, 3); "
+                f"received shape {tuple(images.shape)}."
+            )
+        return images if images.ndim == 4 else images[None]
+    if isinstance(images, Mapping | Set) or not (isinstance(images, Iterable) or hasattr(images, "__getitem__")):
+        raise ValueError(f"`images` must be {_KINDS}, or a list of these; received {_described(images)}.")
+    is_sequence = hasattr(images, "__len__") and hasattr(images, "__getitem__")
+    return images if is_sequence else list(images)
 
 
 def _array(image: Any) -> Any:
-    """Converts an image to a checked array; paths and PIL images stay as they are."""
-    if isinstance(image, str | os.PathLike | Image.Image):
+    """Converts an image to a checked array, or to bytes; paths and PIL images stay as they are."""
+    if hasattr(image, "read"):
+        image = _content(image)
+    if isinstance(image, bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, _FILES):
         return image
-    image = np.asarray(image)
+    detach = getattr(image, "detach", None)  # a tensor of Torch, perhaps with a gradient, or on a GPU
+    image = np.asarray(image if detach is None else detach().cpu())
+    if image.ndim == 0:
+        raise ValueError(f"An image must be {_KINDS}; received {_described(image.item())}.")
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(f"An image array must have shape (height, width, 3); received shape {image.shape}.")
     check_pixels(image)
     return image
+
+
+def _content(file: Any) -> bytes:
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise ValueError(
+            f"The file of an image must return bytes; {file!r:.80} returns {type(content).__name__}. Open it with "
+            "mode 'rb', or pass its path."
+        )
+    return content
+
+
+def _described(value: Any) -> str:
+    return "None" if value is None else type(value).__name__
 
 
 def _warn_of_divided(images: Sequence[Any]) -> None:
@@ -167,6 +208,8 @@ def _warn_of_divided(images: Sequence[Any]) -> None:
 
 
 def _resized(image: Any, preprocessing: Preprocessing) -> np.ndarray:
+    if isinstance(image, bytes):
+        image = decode(image, "these bytes")
     if isinstance(image, str | os.PathLike):
         image = load_image(image)
     elif isinstance(image, Image.Image):

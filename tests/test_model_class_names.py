@@ -107,6 +107,8 @@ def test_predictions_are_named(model, tmp_path):
     assert classify(model, IMAGES[:1], verbose=0)[0][0][1] == first
     assert classify(model, IMAGES[:1], class_names=["a", "b", "c"], verbose=0)[0][0][1] in "abc"
     keras.utils.save_img(tmp_path / "photo.png", IMAGES[0])
+    for given in (str(tmp_path / "photo.png"), tmp_path.glob("*.png")):
+        assert [row[0][1] for row in classify(model, given, verbose=0)] == [first]
     predict_folder(model, tmp_path, tmp_path / "out.csv", top=1, verbose=0)
     assert first in (tmp_path / "out.csv").read_text()
     assert class_names_for(network(), None, 3) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 
 import keras
@@ -13,7 +14,7 @@ from PIL import Image
 import se_keras
 from se_keras import Preprocessing, preprocess
 from se_keras.layers import ImagePreprocessing
-from se_keras.preprocessing import load_image, preprocessing_of, stored_preprocessing
+from se_keras.preprocessing import image_sequence, load_image, preprocessing_of, stored_preprocessing
 
 WHOLE = Preprocessing(size=32, crop=1.0)
 
@@ -98,6 +99,46 @@ def test_batches_sequences_paths_and_pil_images_are_the_same(photo, tmp_path):
     np.testing.assert_array_equal(
         preprocess([photo, photo[:50, :60]], record)[1], preprocess(photo[:50, :60], record)[0]
     )
+
+
+def test_encoded_images_and_iterables_are_the_same(photo, tmp_path):
+    record = Preprocessing(size=28)
+    expected = preprocess(photo, record)
+    path = tmp_path / "photo.png"
+    Image.fromarray(photo).save(path)
+    content = path.read_bytes()
+    strings = np.array([str(path)])
+    for given in (content, bytearray(content), memoryview(content), [content], io.BytesIO(content), strings):
+        np.testing.assert_array_equal(preprocess(given, record), expected)
+    for given in (tmp_path.glob("*.png"), (one for one in [photo]), iter([path]), strings.astype(object)):
+        np.testing.assert_array_equal(preprocess(given, record), expected)
+    with open(path, "rb") as file:
+        np.testing.assert_array_equal(preprocess([photo, file], record), np.concatenate([expected] * 2))
+    assert len(image_sequence(iter([]))) == 0
+
+
+class WithGradient:
+    """What matters of a tensor of Torch that has a gradient, or is on a GPU."""
+
+    def __init__(self, array):
+        self.array, self.ndim, self.shape = array, array.ndim, array.shape
+
+    def __getitem__(self, index):
+        return WithGradient(self.array[index])
+
+    def __array__(self, *args, **kwargs):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self.array
+
+
+def test_tensors_with_a_gradient_are_detached(photo):
+    np.testing.assert_array_equal(preprocess([WithGradient(photo)], WHOLE), preprocess(photo, WHOLE))
+    np.testing.assert_array_equal(preprocess(WithGradient(photo), WHOLE), preprocess(photo, WHOLE))
 
 
 def test_tensors_are_taken_as_arrays(photo):
@@ -275,7 +316,14 @@ def test_empty_truncated_and_other_files_are_named(tmp_path, rng):
         (np.zeros((32, 32)), r"\(height, width, 3\) or \(batch, height, width, 3\); received shape \(32, 32\)"),
         (np.zeros((32, 32, 4)), r"\(batch, height, width, 3\); received shape \(32, 32, 4\)"),
         (np.zeros((1, 3, 32, 32)), r"received shape \(1, 3, 32, 32\)"),
-        (np.zeros((0, 32, 32, 3)), r"received shape \(0, 32, 32, 3\)"),
+        (np.zeros((0, 32, 32, 3)), r"`images` is empty; pass at least one image"),
+        (iter([]), r"`images` is empty; pass at least one image"),
+        (None, r"`images` must be a path, bytes, .*, or an array of shape \(height, width, 3\), .*; received None"),
+        (3, r"`images` must be .*; received int"),
+        ({"a.png": 1}, r"`images` must be .*, or a list of these; received dict"),
+        ([None], r"An image must be a path, .*; received None"),
+        (b"hello", r"The image of these bytes cannot be read: it is not an image in one of the formats JPEG"),
+        (io.StringIO("hello"), r"must return bytes; .* returns str\. Open it with mode 'rb', or pass its path"),
         ([np.zeros((32, 32, 1))], r"An image array must have shape \(height, width, 3\); received shape \(32, 32, 1\)"),
         ([], r"`images` is empty; pass at least one image"),
         (np.full((32, 32, 3), -0.5), r"between 0 and 255; received -0\.5 to -0\.5\. Undo any normalization first"),
