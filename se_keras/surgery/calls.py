@@ -154,9 +154,13 @@ class Graph:
                 found.update(id(x) for x in call.outputs)
         return found
 
+    def is_masked(self, tensor: Any) -> bool:
+        """Returns whether a tensor may come with a mask."""
+        return id(tensor) in self._masked
+
     def takes_mask(self, call: Call) -> bool:
         """Returns whether a call may get a mask."""
-        return call.kwargs.get("mask") is not None or id(call.inputs[0]) in self._masked
+        return call.kwargs.get("mask") is not None or self.is_masked(call.inputs[0])
 
     def rewritten(self, replacements: Mapping[Call, Sequence[Call]], aliases: Mapping[int, Any]) -> Graph:
         """Returns the graph with some calls replaced.

@@ -16,21 +16,30 @@ from se_keras.surgery.excitation import Excitation, find_excitations
 from se_keras.surgery.fold import SCALE_KERNEL, float64, scaled
 from se_keras.surgery.graph import new_layer, remade
 from se_keras.surgery.hoist import new_call
-from se_keras.surgery.layer_types import BATCH_NORMS, LINEAR, POSITIVELY_HOMOGENEOUS, channel_axis, is_linear
+from se_keras.surgery.layer_types import (
+    BATCH_NORMS,
+    DEPTHWISE_OF_RANK,
+    LINEAR,
+    POSITIVELY_HOMOGENEOUS,
+    channel_axis,
+    is_linear,
+)
 
 
 def constant_gates(graph: Graph, gates: Mapping[str, np.ndarray]) -> Graph:
-    """Replaces SE blocks on images with multiplications by constants.
+    """Replaces SE blocks with multiplications by constants.
 
     Args:
         graph: The graph.
         gates: Maps the name of an SE block to its gates, shape (channels,).
 
     Returns:
-        The new graph. Constant gates are a 1x1 depthwise convolution with the block's name.
+        The new graph. Constant gates are a layer with the block's name: a 1x1 depthwise convolution, or a rescaling
+        where there is none for maps of this rank, or where the map may come with a mask, which it must pass on.
     """
     blocks = [one for one in find_excitations(graph) if type(one.block) is SqueezeExcite and one.name in gates]
-    return graph.rewritten({one.call: [_as_depthwise(one, np.asarray(gates[one.name]))] for one in blocks}, {})
+    products = {one.call: _product(graph, one, np.asarray(gates[one.name])) for one in blocks}
+    return graph.rewritten({call: [product] for call, product in products.items() if product is not None}, {})
 
 
 def with_constant_gate(graph: Graph, excitation: Excitation, gate: np.ndarray) -> tuple[Graph, str, str]:
@@ -47,14 +56,26 @@ def with_constant_gate(graph: Graph, excitation: Excitation, gate: np.ndarray) -
     gate = np.asarray(gate, "float64")
     cleared, one = _without_gate_path(graph, excitation)
     folding = _Folding(cleared, is_first=one.axis == 1)
-    reason = folding.push(one.map, gate)
+    reason = _why_mask_changes(cleared, one) or folding.push(one.map, gate)
     if not reason:
         aliases = {id(one.call.outputs[0]): one.map}
         targets = ", ".join(target.name for target in folding.replacements)
         return cleared.rewritten({**folding.replacements, one.call: []}, aliases), "folded", targets
-    if len(one.map.shape) != 4:
+    product = _product(cleared, one, gate)
+    if product is None:
         return graph, "kept", reason
-    return cleared.rewritten({one.call: [_as_depthwise(one, gate)]}, {}), "scaled", reason
+    return cleared.rewritten({one.call: [product]}, {}), "scaled", reason
+
+
+def _why_mask_changes(graph: Graph, one: Excitation) -> str:
+    """Returns the reason why the map of a block comes with another mask than its product, or ""."""
+    if one.call.kwargs.get("mask") is not None:
+        return f"{one.call.name!r} is called with a mask, which it passes on"
+    return f"{one.call.name!r} takes the factors at masked positions as 1" if _replaces_masked(graph, one) else ""
+
+
+def _replaces_masked(graph: Graph, one: Excitation) -> bool:
+    return one.block is None and graph.is_masked(one.map)  # as `keras.layers.Multiply` does
 
 
 def _without_gate_path(graph: Graph, excitation: Excitation) -> tuple[Graph, Excitation]:
@@ -140,8 +161,17 @@ def _scaled_norm(call: Call, gate: np.ndarray) -> Call:
     return call.of(new_layer(remade(norm, scale=True), call.inputs[0].shape, weights))
 
 
-def _as_depthwise(one: Excitation, gate: np.ndarray) -> Call:
-    data_format = "channels_first" if one.axis == 1 else "channels_last"
-    dtype = getattr(one.call.operation, "dtype_policy", one.map.dtype)
-    scale = layers.DepthwiseConv2D(1, use_bias=False, data_format=data_format, name=one.name, dtype=dtype)
-    return dataclasses.replace(new_call(scale, one.map, [gate.reshape(1, 1, -1, 1)]), outputs=one.call.outputs)
+def _product(graph: Graph, one: Excitation, gate: np.ndarray) -> Call | None:
+    """Returns a multiplication of the map of a block by constant gates, or None if it would change the mask."""
+    rank = len(one.map.shape)
+    options = {"name": one.name, "dtype": getattr(one.call.operation, "dtype_policy", one.map.dtype)}
+    if _replaces_masked(graph, one) or one.call.kwargs.get("mask") is not None:
+        return None
+    if rank in DEPTHWISE_OF_RANK and not graph.takes_mask(one.call):
+        data_format = "channels_first" if one.axis == 1 else "channels_last"
+        scale = DEPTHWISE_OF_RANK[rank](1, use_bias=False, data_format=data_format, **options)
+        call = new_call(scale, one.map, [gate.reshape(*(1,) * (rank - 2), -1, 1)])
+    else:  # this passes the mask on
+        shape = [-1 if axis == one.axis else 1 for axis in range(rank)]
+        call = new_call(layers.Rescaling(gate.reshape(shape), **options), one.map)
+    return dataclasses.replace(call, outputs=one.call.outputs)

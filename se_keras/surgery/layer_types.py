@@ -39,6 +39,7 @@ SPATIAL_DROPOUTS = _ranks("SpatialDropout{}")
 
 # By the rank of a map: sequences, images, volumes.
 CONVOLUTION_OF_RANK = dict(zip((3, 4, 5), PLAIN_CONVOLUTIONS, strict=True))
+DEPTHWISE_OF_RANK = dict(zip((3, 4), DEPTHWISE, strict=True))
 GLOBAL_AVERAGE_OF_RANK = dict(zip((3, 4, 5), _ranks("GlobalAveragePooling{}"), strict=True))
 
 # An affine map per channel passes through these unchanged: they pick, repeat, or average positions.

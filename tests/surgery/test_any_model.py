@@ -400,7 +400,9 @@ def test_a_compiled_function_with_weights_is_refused_and_others_stay():
     copy = build_model(read_graph(keras.Model(inputs, Captured(lambda layer: plain)(inputs))))
     assert copy.layers[1].function is plain
     model = keras.Model(inputs, Captured(lambda layer: tf.function(layer.times), name="captured")(inputs))
-    with pytest.raises(ValueError, match=r"'captured' \(Captured\) .* attribute 'function' cannot: .*times is compiled"):
+    with pytest.raises(
+        ValueError, match=r"'captured' \(Captured\) .* attribute 'function' cannot: .*times is compiled"
+    ):
         deploy(model)
 
 

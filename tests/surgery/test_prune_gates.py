@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from cases import ALL
-from keras import layers
+from keras import layers, ops
 from rewriting import deployment, randomized, relative_difference
 
 import se_keras
@@ -229,7 +229,11 @@ def test_sequences_volumes_and_channels_first():
     assert relative_difference(model, pruned(model, np.ones((2, 9, 3)))[0]) < 1e-5
     model = with_block(lambda x: x, shape=(9, 3))
     small, report = pruned(model, np.ones((2, 9, 3)))
-    assert actions(report) == {"se": "kept"}
+    assert actions(report) == {"se": "scaled"}
+    assert relative_difference(model, small) < 1e-6
+    model = with_block(lambda x: x, shape=(3, 2, 3, 3))
+    small, report = pruned(model, np.ones((2, 3, 2, 3, 3)))
+    assert actions(report) == {"se": "scaled"}
     assert relative_difference(model, small) < 1e-6
     model = with_block(lambda x: layers.Conv3D(4, 3)(x), shape=(5, 5, 5, 3))
     assert actions(pruned(model, np.ones((2, 5, 5, 5, 3)))[1]) == {"se": "folded"}
@@ -246,6 +250,36 @@ def test_sequences_volumes_and_channels_first():
     small, report = pruned(made_constant(model), np.ones((2, 3, 6, 6)))
     assert actions(report) == {"se": "folded"}
     assert relative_difference(model, small) < 1e-5
+
+
+def of_layers(x):
+    z = layers.Dense(2, activation="relu", name="se_reduce")(layers.GlobalAveragePooling1D(keepdims=True)(x))
+    gate = layers.Dense(x.shape[-1], kernel_initializer="zeros", bias_initializer="ones", name="se_expand")(z)
+    return layers.Multiply(name="se")([x, gate])
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
+@pytest.mark.parametrize("before", [layers.Dense(4), layers.Activation("tanh")], ids=["folded", "scaled"])
+@pytest.mark.parametrize("block", [SqueezeExcite(1, name="se"), of_layers], ids=["layer", "layers"])
+def test_masks_stay_where_constant_gates_go(block, before):
+    tokens = keras.Input((6,))
+    x = block(before(layers.Embedding(9, 4, mask_zero=True)(tokens)))
+    model = made_constant(keras.Model(tokens, layers.GlobalAveragePooling1D()(x)))
+    data = np.array([[3, 4, 5, 0, 0, 0], [1, 2, 3, 4, 5, 6]])
+    small, report = pruned(model, data)
+    action = "folded" if isinstance(before, layers.Dense) else "scaled"
+    assert actions(report) == {"se": "kept" if block is of_layers else action}
+    np.testing.assert_allclose(model(data), small(data), rtol=1e-5, atol=1e-6)
+
+
+def test_block_that_is_given_a_mask_stays():
+    tokens = keras.Input((6,))
+    embedding = layers.Embedding(9, 4)
+    x = SqueezeExcite(1, name="se")(embedding(tokens), mask=ops.not_equal(tokens, 0))
+    model = made_constant(keras.Model(tokens, layers.GlobalAveragePooling1D()(x)))
+    _, report = pruned(model, np.ones((2, 6), "int32"))
+    assert "called with a mask" in str(report.changes[0])
+    assert actions(report) == {"se": "kept"}
 
 
 def test_models_within_models_and_shared_blocks():
