@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import time
+import warnings
 from typing import Any
 
 import keras
@@ -177,11 +178,15 @@ class KeepBest(keras.callbacks.Callback):
     """A callback that saves the model whenever the validation accuracy is better than in all earlier epochs of the run.
 
     Pass it to `fit` with validation data and a metric named "accuracy". The file is replaced atomically, and has no
-    optimizer.
+    optimizer. Epochs that are not validated are not compared; without any validation, a warning says that nothing was
+    kept.
 
     Args:
         run: The run, which knows the earlier epochs, including those of an earlier call.
         name: Name of the file in the run's folder.
+
+    Raises:
+        ValueError: In `fit`, there is no metric named "accuracy".
 
     Example:
 
@@ -194,23 +199,28 @@ class KeepBest(keras.callbacks.Callback):
 
     def on_test_end(self, logs: Any = None) -> None:
         """Saves the model if it is the best."""
-        best = self.run.progress.best
-        if best is None or float((logs or {})["accuracy"]) > best:
+        accuracy, best = _accuracy(logs, self), self.run.progress.best
+        if best is None or accuracy > best:
             self.run.save_model(self.model, self.name)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Warns if no epoch was validated."""
+        _warn_if_never_validated(self.run, self)
 
 
 class StopEarly(keras.callbacks.Callback):
     """A callback that stops training when the validation accuracy has not improved for some epochs.
 
-    Unlike Keras' `EarlyStopping`, it also counts the epochs before a run was resumed. Place it after the run in the
-    list of callbacks. A resumed `fit` trains at least one epoch; check `is_stale` first.
+    Unlike Keras' `EarlyStopping`, it also counts the epochs before a run was resumed. Epochs that are not validated do
+    not count; without any validation, it never stops, and a warning says so. Place it after the run in the list of
+    callbacks. A resumed `fit` trains at least one epoch; check `is_stale` first.
 
     Args:
         run: The run, which knows the earlier epochs.
-        patience: Epochs without a better validation accuracy after which to stop; at least 1.
+        patience: Validated epochs without a better accuracy after which to stop; at least 1.
 
     Raises:
-        ValueError: `patience` is below 1.
+        ValueError: `patience` is below 1, or in `fit`, there is no metric named "accuracy".
 
     Example:
 
@@ -223,14 +233,41 @@ class StopEarly(keras.callbacks.Callback):
 
     @property
     def is_stale(self) -> bool:
-        """Returns whether at least `patience` epochs have passed without a better validation accuracy."""
-        accuracies = [row["val_accuracy"] for row in self.run.progress.history]
+        """Returns whether at least `patience` validated epochs have passed without a better accuracy."""
+        accuracies = [row["val_accuracy"] for row in self.run.progress.history if "val_accuracy" in row]
         return bool(accuracies) and len(accuracies) - 1 - int(np.argmax(accuracies)) >= self.patience
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Checks that the accuracy is measured."""
+        _accuracy(logs, self)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Stops training if the run is stale."""
         if self.is_stale:
             self.model.stop_training = True
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Warns if no epoch was validated."""
+        _warn_if_never_validated(self.run, self)
+
+
+def _accuracy(logs: Any, callback: keras.callbacks.Callback) -> float:
+    logs = logs or {}
+    if "accuracy" not in logs:
+        raise ValueError(
+            f"{type(callback).__name__} compares a metric named 'accuracy'; validation gave "
+            f"{', '.join(logs) or 'none'}. Compile the model with metrics=['accuracy']."
+        )
+    return float(logs["accuracy"])
+
+
+def _warn_if_never_validated(run: SaveRun, callback: keras.callbacks.Callback) -> None:
+    if run.progress.history and run.progress.best is None:
+        warnings.warn(
+            f"{type(callback).__name__} had no effect, because no epoch was validated. Pass `validation_data` to "
+            "`fit`, and a `validation_freq` of at most the number of epochs.",
+            stacklevel=2,
+        )
 
 
 class EvaluateAverage(keras.callbacks.Callback):

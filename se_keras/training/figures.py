@@ -20,7 +20,8 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: st
     """Draws accuracy and loss over epochs: validation as solid lines, training as dashed lines.
 
     Args:
-        histories: Maps each name in the legend to the rows of a run's `log.csv`; at most four.
+        histories: Maps each name in the legend to the rows of a run's `log.csv`; at most four. Epochs that were not
+            validated are left out of the solid lines.
         path: The PNG to write; an earlier figure is replaced.
         title: Title above the figure.
 
@@ -34,11 +35,13 @@ def draw_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], path: st
     axes = figure.subplots(1, 2)
     for axis, metric, unit, factor in ((axes[0], "accuracy", "accuracy, %", 100), (axes[1], "loss", "loss", 1)):
         for color, (name, rows) in zip(COLORS, histories.items(), strict=False):
-            epochs = [row["epoch"] for row in rows]
-            marker = "o" if len(rows) == 1 else None
             for prefix, style, what in (("val_", "-", "validation"), ("", "--", "training")):
-                values = [factor * row[f"{prefix}{metric}"] for row in rows]
-                axis.plot(epochs, values, style, color=color, marker=marker, label=f"{name}, {what}", linewidth=1.6)
+                measured = {row["epoch"]: factor * row[key] for row in rows if (key := f"{prefix}{metric}") in row}
+                marker = "o" if len(measured) == 1 else None
+                label = f"{name}, {what}"
+                axis.plot(
+                    [*measured], [*measured.values()], style, color=color, marker=marker, label=label, linewidth=1.6
+                )
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_ylabel(unit)

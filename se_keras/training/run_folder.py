@@ -245,9 +245,10 @@ def write_log(path: pathlib.Path, history: Sequence[dict[str, float]]) -> None:
 
     Args:
         path: A `.csv` file; replaced atomically.
-        history: One row per epoch, all with the same names.
+        history: One row per epoch. A metric that a row lacks, because the epoch was not validated, is left empty.
     """
-    with replacing(path, overwrite=True) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
+    columns = dict.fromkeys(name for row in sorted(history, key=len, reverse=True) for name in row)
+    with replacing(path, overwrite=True) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [*columns])
         writer.writeheader()
         writer.writerows(history)

@@ -1,5 +1,6 @@
 """Training with `model.fit`, our data, and our callbacks: resumed after an epoch, it ends with the same bits."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -12,8 +13,57 @@ from test_loop import At, data, log_of, recipe, tiny_model, weights_of  # noqa: 
 import se_keras
 from se_keras.preprocessing import preprocessing_of
 from se_keras.training import EvaluateAverage, KeepBest, SaveRun, StopEarly, fit_data, make_optimizer, train
+from se_keras.training.figures import draw_curves
 
 GUIDE = pathlib.Path(__file__).parents[2] / "docs/transfer-learning.md"
+
+
+def compiled(metrics=("accuracy",), optimizer="sgd"):
+    """A model so small that an epoch takes no time."""
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="softmax", name="logits")(inputs))
+    model.compile(optimizer, "categorical_crossentropy", weighted_metrics=list(metrics))
+    return model
+
+
+ROWS = np.eye(4, dtype="float32"), np.eye(2, dtype="float32")[[0, 1, 0, 1]]
+
+
+def fit_rows(model, callbacks, **options):
+    return model.fit(*ROWS, batch_size=2, callbacks=callbacks, verbose=0, **options)
+
+
+def test_epochs_without_validation_are_empty_in_the_log(tmp_path):
+    run = SaveRun(tmp_path)
+    early = StopEarly(run, patience=9)
+    fit_rows(compiled(), [run, KeepBest(run), early], epochs=5, validation_data=ROWS, validation_freq=2)
+    rows = log_of(tmp_path)
+    assert [*rows[0]] == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
+    assert [row["val_loss"] != "" for row in rows] == [False, True, False, True, False]
+    assert (tmp_path / "best.keras").exists()
+    draw_curves({"rows": run.progress.history}, tmp_path / "curves.png", title="rows")
+    resumed = SaveRun(tmp_path)
+    fit_rows(compiled(), [resumed], epochs=6, initial_epoch=resumed.epoch)
+    assert len(log_of(tmp_path)) == 6
+
+
+def test_only_validated_epochs_count_for_stopping_early(tmp_path):
+    run = SaveRun(tmp_path)
+    history = [{"val_accuracy": 0.5}, {}, {}, {"val_accuracy": 0.5}, {}]
+    run.progress = dataclasses.replace(run.progress, history=tuple(history))
+    assert StopEarly(run, patience=1).is_stale
+    assert not StopEarly(run, patience=2).is_stale
+
+
+@pytest.mark.parametrize("kind", [KeepBest, lambda run: StopEarly(run, patience=1)], ids=["best", "early"])
+def test_callbacks_that_compare_say_what_is_missing(kind, tmp_path):
+    run = SaveRun(tmp_path / "metric")
+    with pytest.raises(ValueError, match=r"compares a metric named 'accuracy'; validation gave .*Compile the model"):
+        fit_rows(compiled(metrics=()), [run, kind(run)], epochs=1, validation_data=ROWS)
+    run = SaveRun(tmp_path / "data")
+    with pytest.warns(UserWarning, match=r"had no effect, because no epoch was validated. Pass `validation_data`"):
+        fit_rows(compiled(), [run, kind(run)], epochs=2)
+    assert run.epoch == 2
 
 
 def fit(model, images, folder, *, epochs=3, average=None, patience=9, others=()):
