@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 import signal
+import sys
 import threading
 
 import keras
@@ -227,6 +228,16 @@ def test_arguments_that_do_not_fit(arguments, message, capsys, tmp_path, monkeyp
     assert code == 1
     assert message in err
     assert not (tmp_path / "run/run.json").exists()
+
+
+def test_tensorboard_is_asked_for_before_any_image_is_read(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "train", *UNREAD, "--model", "se_resnet20", "--recipe", "cifar", "--tensorboard")
+    assert code == 1
+    assert "needs the package 'tensorboard'. Install it with: pip install 'se_keras[tensorboard]'" in " ".join(
+        err.split()
+    )
 
 
 def test_folders_named_like_what_is_named_are_no_paths(tmp_path, monkeypatch):

@@ -186,7 +186,7 @@ _TRAIN: list[Entry] = [
     _option("--patience", "stop after this many epochs without improvement", count),
     _option("--save-every", "minutes between saves within an epoch", positive, default=10),
     _option("--threads", "threads that read images", count, default=2),
-    _switch("--tensorboard", "write logs for TensorBoard into the run's folder"),
+    _switch("--tensorboard", "write logs for TensorBoard into the run's folder (extra 'tensorboard')"),
 ]
 _EVALUATE = [
     LOADING,

@@ -17,6 +17,7 @@ from se_keras.blocks.excitation import SEConfig
 from se_keras.class_names import write_class_names
 from se_keras.cli.console import console, print_json, progress_bars, progress_console, visible
 from se_keras.cli.models import check_file, check_name, load_file
+from se_keras.errors import missing_package
 from se_keras.export.images import left_out
 from se_keras.files import replacing, text_of
 from se_keras.models.registry import create_model, resolve
@@ -66,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
     arguments, folder = _arguments(options)
     recipe = _recipe(arguments)
     _check_network(arguments, recipe)  # reports errors before any image is read
+    if options.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise missing_package("tensorboard", "tensorboard", "--tensorboard")
     if not options.resume:
         check_new(folder)
     with contextlib.ExitStack() as claim:

@@ -17,7 +17,7 @@ from se_keras.errors import check_count
 from se_keras.files import replacing
 from se_keras.training.distribute import ALONE, Processes, by_itself
 from se_keras.training.run_folder import BEST_FILE, LOG_FILE, STATE_FILE, write_log
-from se_keras.training.state import Progress, read_progress, restore_state, save_state, state_variables
+from se_keras.training.state import Progress, read_progress, restore_state, save_state
 from se_keras.training.trainable import Flags, as_given, flags_of
 
 # Steps between checks, when there are several processes, of whether one was asked to stop.
@@ -86,9 +86,7 @@ class SaveRun(keras.callbacks.Callback):
             model: The compiled model, whose optimizer is built.
             metrics: Whether to also restore the values of the metrics within an epoch.
         """
-        variables = state_variables(model)
-        own = len(variables) if metrics else len(variables) - len(model.metrics_variables)
-        restore_state(self.state_file, variables[:own])
+        restore_state(self.state_file, model, metrics=metrics)
 
     def save(self, model: keras.Model) -> None:
         """Saves the state.

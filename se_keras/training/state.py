@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -66,8 +65,14 @@ def save_state(path: str | os.PathLike, model: keras.Model, progress: Progress) 
         OSError: The file could not be written.
     """
     arrays = {f"{index}:{variable.path}": _value(variable) for index, variable in enumerate(state_variables(model))}
+    metadata = {"position": json.dumps(dataclasses.asdict(progress)), "optimizer": _optimizer_of(model)}
     with replacing(path, overwrite=True) as temporary:
-        save_file(arrays, temporary, metadata={"position": json.dumps(dataclasses.asdict(progress))})
+        save_file(arrays, temporary, metadata=metadata)
+
+
+def _optimizer_of(model: keras.Model) -> str:
+    """Returns the kind of a model's optimizer, and the number of its variables, such as "SGD, 12 variables"."""
+    return f"{type(model.optimizer).__name__}, {len(model.optimizer.variables)} variables"
 
 
 def _value(variable: Any) -> np.ndarray:
@@ -133,22 +138,31 @@ def check_progress(progress: Progress, recipe: Recipe, path: str | os.PathLike) 
         raise _damaged(path, ValueError("its history has an epoch without validation accuracy"))
 
 
-def restore_state(path: str | os.PathLike, variables: Sequence[Any]) -> None:
+def restore_state(path: str | os.PathLike, model: keras.Model, *, metrics: bool) -> None:
     """Assigns the values that `save_state` wrote.
 
     Args:
         path: The file.
-        variables: The `state_variables` of the same model in the same phase, possibly without the last ones.
+        model: The same model in the same phase, compiled, with its optimizer built.
+        metrics: Whether to also restore the values of the metrics within an epoch.
 
     Raises:
-        ValueError: The file is damaged, or its variables have other shapes or another order.
+        ValueError: The file is damaged, or it belongs to a model or optimizer with other variables.
     """
+    variables = state_variables(model)
+    variables = variables if metrics else variables[: len(variables) - len(model.metrics_variables)]
     try:
         opened = safe_open(os.fspath(path), framework="numpy")
         names = sorted(opened.keys(), key=lambda name: int(name.partition(":")[0]))
     except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, error) from error
     with opened as file:
+        optimizer = (file.metadata() or {}).get("optimizer")
+        if optimizer != _optimizer_of(model):
+            raise ValueError(
+                f"{os.fspath(pathlib.Path(path))!r} belongs to the optimizer {optimizer}, but the model is compiled "
+                f"with {_optimizer_of(model)}. {_ANOTHER_RUN}"
+            )
         if len(names) < len(variables):
             raise ValueError(
                 f"{os.fspath(pathlib.Path(path))!r} holds {len(names)} variables, but this run has "

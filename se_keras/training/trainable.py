@@ -98,14 +98,15 @@ def as_given(model: keras.Model, flags: Flags) -> Iterator[None]:
     Yields:
         Nothing. Afterwards, the model has the flags of its training again.
     """
-    now, compiled = flags_of(model), model.compiled
+    now, compiled, optimizer = flags_of(model), model.compiled, model.optimizer
     set_flags(flags)
-    model.compiled = False  # the optimizer has the variables of one phase only; loading it with others would warn
+    # The optimizer has the variables of one phase only: loading it with others would warn.
+    model.compiled, model.optimizer = False, None
     try:
         yield
     finally:
         set_flags(now)
-        model.compiled = compiled
+        model.compiled, model.optimizer = compiled, optimizer
 
 
 def check_scores(model: keras.Model) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import errno
 import io
 import os
 import warnings
@@ -23,7 +22,7 @@ from se_keras.export.calibration import calibrate
 from se_keras.export.image_bytes import decoded, prepared_images, resized_and_cropped
 from se_keras.export.images import real_images
 from se_keras.export.model_ends import inputs_of
-from se_keras.images.reading import decode, fault, is_passing, separated
+from se_keras.images.reading import decode, fault, separated
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.training.sources import open_data
 
@@ -116,11 +115,6 @@ def test_commands_name_what_they_leave_out_or_refuse_it(photos, capsys):
     assert f"{len(LEFT_OUT)} of the files cannot be read" in capsys.readouterr().err
     with pytest.raises(ValueError, match=rf"{len(LEFT_OUT)} of {len(LEFT_OUT) + READ} files cannot be read"):
         refuse_broken(photos)
-
-
-def test_errors_of_the_system_are_not_those_of_an_image():
-    found = [is_passing(error) for error in (MemoryError(), OSError(errno.EMFILE, ""), OSError("cut"), ValueError())]
-    assert found == [True, True, False, False]
 
 
 def test_a_folder_of_broken_images_only_is_refused(tmp_path):

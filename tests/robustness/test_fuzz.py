@@ -34,7 +34,7 @@ from se_keras.model_files import read_model
 from se_keras.prediction import job
 from se_keras.training import open_data
 from se_keras.training.run_folder import RUN_FILE, read_run
-from se_keras.training.state import Progress, read_progress, restore_state, save_state, state_variables
+from se_keras.training.state import Progress, read_progress, restore_state, save_state
 from se_keras.weights.caffe import net_parameter_class
 from se_keras.weights.keras_files import load_keras_file, stated_by
 from se_keras.weights.readers import SafetensorsFile, read_tensors
@@ -159,7 +159,7 @@ def read_safetensors(path):
 
 def read_state(path):
     read_progress(path)
-    restore_state(path, state_variables(MODEL.model))
+    restore_state(path, MODEL.model, metrics=True)
 
 
 def make_run(path):

@@ -3,7 +3,9 @@
 import dataclasses
 import pathlib
 import re
+import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -136,3 +138,20 @@ def test_the_guide_runs(tmp_path, monkeypatch):
     written = {path.name for path in (tmp_path / "runs/photos").iterdir()}
     assert {"best.keras", "log.csv", "state.safetensors"} <= written
     assert keras.models.load_model(tmp_path / "photos.keras").output_shape == (None, 2)
+
+
+def test_a_state_of_another_optimizer_is_refused(tmp_path):
+    run = SaveRun(tmp_path)
+    fit_rows(compiled(optimizer="adam"), [run], epochs=1)
+    for optimizer in (keras.optimizers.SGD(0.5), keras.optimizers.Adam(amsgrad=True)):
+        with pytest.raises(ValueError, match=r"optimizer Adam, 6 variables, but the model is compiled with"):
+            fit_rows(compiled(optimizer=optimizer), [SaveRun(tmp_path)], epochs=2)
+
+
+def test_saved_models_have_no_optimizer(tmp_path):
+    run, model = SaveRun(tmp_path), compiled(optimizer="adam")
+    fit_rows(model, [run, KeepBest(run)], epochs=2, validation_data=ROWS)
+    with zipfile.ZipFile(tmp_path / "best.keras") as archive, h5py.File(archive.open("model.weights.h5")) as weights:
+        assert "optimizer" not in weights
+    assert model.compiled
+    assert int(model.optimizer.iterations) == 4

@@ -291,7 +291,7 @@ def test_state_under_mirrored_devices_is_restored_with_its_metrics(run_python, t
             save_state(os.environ["FILE"], model, Progress())
             before = model.get_metrics_result()
             model.reset_metrics()
-            restore_state(os.environ["FILE"], state_variables(model))
+            restore_state(os.environ["FILE"], model, metrics=True)
             after = model.get_metrics_result()
         print({name: float(value) for name, value in before.items()} == {k: float(v) for k, v in after.items()})
         """,
