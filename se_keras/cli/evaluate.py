@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import pathlib
 
 import keras
@@ -30,9 +29,9 @@ def run(options: argparse.Namespace) -> int:
         format_of(model)  # reports errors before any image is read
     data = open_images(options)
     images = data.train if options.split == "train" else data.validation
-    names = _class_names(options.model, model, images.class_names)  # reports errors before anything is computed
-    result = evaluate(model, images, threads=options.threads)
-    result = dataclasses.replace(result, class_names=names)
+    own = get_class_names(model) if isinstance(model, keras.Model) else ()
+    names = own or names_beside(options.model, len(images.class_names)) or None
+    result = evaluate(model, images, class_names=names, threads=options.threads)
     if options.report:
         write_metrics(result, folder / METRICS_FILE)
         draw_confusion(
@@ -53,16 +52,3 @@ def run(options: argparse.Namespace) -> int:
     if options.min_accuracy is not None and result.accuracy < options.min_accuracy:
         raise ValueError(f"The accuracy {result.accuracy:.4f} is below --min-accuracy {options.min_accuracy}.")
     return 0
-
-
-def _class_names(name: str, model: keras.Model | str, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the images' class names, or those of the model if the images have numbers only."""
-    own = get_class_names(model) if isinstance(model, keras.Model) else ()
-    labels = own if len(own) == len(names) else names_beside(name, len(names))
-    moved = [label for label, own_label in zip(names, labels, strict=False) if label != own_label and label in labels]
-    if moved:
-        raise ValueError(
-            f"The images have {len(moved)} of the classes of {name!r} in another order: {', '.join(names[:10])} "
-            f"instead of {', '.join(labels[:10])}. Name and number them as in training."
-        )
-    return labels if labels and names == tuple(map(str, range(len(names)))) else names

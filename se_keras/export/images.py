@@ -21,6 +21,8 @@ from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocess, stored_preprocessing
 from se_keras.spacing import evenly
 
+_OVERSHOOT = 50  # which sharp edges get where images are resized with bicubic interpolation
+
 
 def real_images(
     data: Any,
@@ -100,19 +102,19 @@ def preparation_of(model: keras.Model | None, size: Sequence[int]) -> Preprocess
 
 
 def check_range(images: np.ndarray) -> None:
-    """Rejects images in the range 0 to 1 for a model that expects 0 to 255.
+    """Rejects images in another range for a model that expects 0 to 255.
 
     Args:
         images: Any images.
 
     Raises:
-        ValueError: No value is above 1, and not all are 0.
+        ValueError: The values are divided by 255, normalized, or beyond what resizing adds to 0 and 255.
     """
-    if is_divided(images):
-        raise ValueError(
-            f"The model expects images in the range 0 to 255; received {images.min():.4g} to {images.max():.4g}. "
-            "Multiply images in the range 0 to 1 by 255."
-        )
+    low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
+    is_normalized = low < 0 and high <= 10
+    if is_divided(images) or is_normalized or low < -_OVERSHOOT or high > 255 + _OVERSHOOT:
+        remedy = "Multiply images in the range 0 to 1 by 255." if low >= 0 and high <= 1 else "Do not normalize them."
+        raise ValueError(f"The model expects images in the range 0 to 255; received {low:.4g} to {high:.4g}. {remedy}")
 
 
 def left_out(broken: Sequence[tuple[str, str]]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from se_keras.errors import missing_package
 from se_keras.export.inputs import input_of_file
-from se_keras.export.runtime import Runner, answer_among
+from se_keras.export.runtime import Runner, answer_among, names_stated
 from se_keras.file_kinds import damaged
 from se_keras.native_output import native_output_held
 from se_keras.scores import kinds_stated
@@ -97,7 +97,13 @@ class OpenVinoRunner(Runner):
         self.outputs = tuple(output_name(output) for output in model.outputs)
         self.ports = compiled.outputs
         self.answer = answer_among(self.outputs)
-        self.kinds = kinds_stated(stored_information(model).get("output"), self.outputs)
+        self._stated = stored_information(model)
+        self.kinds = kinds_stated(self._stated.get("output"), self.outputs)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the names in the model's `rt_info`."""
+        return names_stated(self._stated.get("class_names"))
 
     def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a batch; arguments and result as in `Runner.run_one`."""

@@ -6,6 +6,7 @@ Nothing here imports Keras before it is needed: these classes also run in proces
 from __future__ import annotations
 
 import abc
+import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -92,6 +93,11 @@ class Runner(abc.ABC):
     def input_shape(self) -> tuple[int | None, ...]:
         """Returns the shape of the first input: (batch, height, width, channels) for images; None for unknown sizes."""
         return (self.batch, *self.inputs[0].shape)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the class names in the order of the outputs; () if the model or file does not hold them."""
+        return ()
 
     @property
     def kind(self) -> str:
@@ -186,6 +192,15 @@ class SavedModelRunner(Runner):
         self.outputs = tuple(outputs)
         self.answer = answer_among(self.outputs)
         self.kinds = {name: kind_named(name, output.shape) for name, output in outputs.items()}
+        self._assets = pathlib.Path(path, "assets")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the names in the file that `export.saved_model` adds to the folder."""
+        from se_keras.class_names import NAMES_FILE, read_class_names
+
+        file = self._assets / NAMES_FILE
+        return tuple(read_class_names(file)) if file.is_file() else ()
 
     def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a batch; arguments and result as in `Runner.run_one`."""
@@ -228,8 +243,13 @@ class OnnxRunner(Runner):
         self.batch = shapes[0][0] if shapes[0] else None
         self.outputs = tuple(output.name for output in self.session.get_outputs())
         self.answer = answer_among(self.outputs)
-        stated = self.session.get_modelmeta().custom_metadata_map.get("output")
-        self.kinds = kinds_stated(stated, self.outputs)
+        self._stated = self.session.get_modelmeta().custom_metadata_map
+        self.kinds = kinds_stated(self._stated.get("output"), self.outputs)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the names among the metadata properties."""
+        return names_stated(self._stated.get("class_names"))
 
     def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a batch; arguments and result as in `Runner.run_one`."""
@@ -263,6 +283,13 @@ class KerasRunner(Runner):
         self.outputs = tuple(scores)
         self.kinds = {name: one.kind for name, one in scores.items()}
         self.answer = next((name for name, kind in self.kinds.items() if kind != "output"), self.outputs[0])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the model's own names."""
+        from se_keras.class_names import get_class_names
+
+        return get_class_names(self.model)
 
     def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a batch; arguments and result as in `Runner.run_one`."""
@@ -309,6 +336,22 @@ def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads:
     from se_keras.model_files import read_model
 
     return KerasRunner(read_model(path))
+
+
+def names_stated(text: str | None) -> tuple[str, ...]:
+    """Returns the class names that a property of a file states.
+
+    Args:
+        text: A JSON list of strings, as this package writes it; None or anything else, as others may write it.
+
+    Returns:
+        The names, or ().
+    """
+    try:
+        names = json.loads(text or "[]")
+    except json.JSONDecodeError:
+        return ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 
 
 def answer_among(names: Sequence[str]) -> str:

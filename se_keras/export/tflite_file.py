@@ -62,6 +62,23 @@ def holds_data(buffer: Any) -> bool:
     return (buffer.data is not None and len(buffer.data) > 0) or buffer.size > 0
 
 
+def in_one_piece(content: bytes) -> bytes:
+    """Returns a `.tflite` file with all weights inside its flatbuffer, where metadata can be added to it.
+
+    Args:
+        content: The content of a file of less than 2 GB, which may have weights after its flatbuffer.
+
+    Returns:
+        The content of a file that computes the same.
+    """
+    model = read_model(content)
+    outside = [buffer for buffer in model.buffers if buffer.offset > 1]
+    for buffer in outside:
+        buffer.data = np.frombuffer(content, "uint8", buffer.size, buffer.offset)
+        buffer.offset = buffer.size = 0
+    return packed(model) if outside else content
+
+
 def packed(model: Any) -> bytes:
     """Writes a model as a `.tflite` file.
 

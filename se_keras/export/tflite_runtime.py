@@ -45,8 +45,16 @@ class TFLiteRunner(Runner):
         with native_output_held():
             self.interpreter = module.Interpreter(model_path=os.fspath(path), num_threads=threads, **plain)
             self.interpreter.allocate_tensors()
-        self.ends = _tflite_ends(self.interpreter)
+        self.ends, self._path = _tflite_ends(self.interpreter), pathlib.Path(path)
         _describe(self, self.ends, path)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the names in the file's metadata."""
+        from se_keras.export.metadata import read_metadata
+
+        metadata = read_metadata(self._path.read_bytes())
+        return () if metadata is None else metadata.class_names
 
     def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a batch of the model's own size; arguments and result as in `Runner.run_one`."""

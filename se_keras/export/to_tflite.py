@@ -32,6 +32,7 @@ from se_keras.export.model_ends import inputs_of, main_scores, output_scores, pa
 from se_keras.export.proof import FINITE, TOLERANCES, check_file
 from se_keras.export.samples import is_of_images
 from se_keras.export.tensorflow_internals import for_converter, nodes_of
+from se_keras.export.tflite_file import in_one_piece
 from se_keras.export.tflite_int8 import quantized_file
 from se_keras.export.tflite_ranges import with_ranges
 from se_keras.files import Kind, json_with, kind_of, replacing_together
@@ -339,4 +340,4 @@ def _quantized_weights(content: bytes) -> bytes:
         source.write_bytes(content)
         engine = quantizer.Quantizer(os.fspath(source))
         engine.load_quantization_recipe(recipe.weight_only_wi8_afp32())
-        return bytes(engine.quantize().quantized_model)
+        return in_one_piece(bytes(engine.quantize().quantized_model))

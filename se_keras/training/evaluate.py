@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -85,6 +86,7 @@ def evaluate(
     data: ImageSource,
     *,
     preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
     threads: int = 2,
     verbose: str | int = "auto",
 ) -> Evaluation:
@@ -94,6 +96,8 @@ def evaluate(
         model: A Keras model, or a SavedModel, `.tflite`, `.onnx`, `.xml` (OpenVINO), or `.keras` file.
         data: The images, such as `open_data(...).validation`.
         preprocessing: The preprocessing of the images. None uses that of the model or file.
+        class_names: Class names in the order of the model's outputs. None uses those in the model or file. If the
+            images have the same names in another order, the outputs are assigned by name.
         threads: Number of CPU threads.
         verbose: "auto" or 1 to show a progress bar, 0 to show none.
 
@@ -101,8 +105,8 @@ def evaluate(
         The `Evaluation`.
 
     Raises:
-        ValueError: `data` is not a source of images, the model has a different number of classes than the images, or
-            its outputs are not finite.
+        ValueError: `data` is not a source of images, the model has a different number of classes than the images,
+            only some of the names are the same and these stand in another order, or the outputs are not finite.
         FileNotFoundError: There is no such file.
     """
     if not hasattr(data, "class_names") or not hasattr(data, "labels"):
@@ -111,6 +115,8 @@ def evaluate(
         )
     runner = KerasRunner(model) if isinstance(model, keras.Model) else open_runner(model, threads=threads)
     preprocessing = preprocessing or _preprocessing(runner)
+    names = tuple(runner.class_names if class_names is None else class_names)
+    columns = _columns(names, data.class_names)  # reports errors before anything is computed
     classes = len(data.class_names)
     confusion: np.ndarray = np.zeros((classes, classes), np.int64)
     among_five = 0
@@ -123,10 +129,40 @@ def evaluate(
                 f"The model has {answers.shape[-1]} classes, but the images have {classes}: "
                 f"{', '.join(data.class_names[:10])}."
             )
+        answers = answers[:, columns]
         truth = labels.argmax(axis=-1)
         np.add.at(confusion, (truth, answers.argmax(axis=-1)), 1)
         among_five += int((np.argsort(answers, axis=-1)[:, -5:] == truth[:, None]).any(axis=-1).sum())
-    return Evaluation(data.class_names, confusion, among_five / len(data) if classes > 5 else None)
+    known = names if len(names) == classes and _are_numbers(data.class_names) else data.class_names
+    return Evaluation(known, confusion, among_five / len(data) if classes > 5 else None)
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Returns whether names only count the classes, as those of arrays do."""
+    return tuple(names) == tuple(map(str, range(len(names))))
+
+
+def _columns(own: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Returns the column of a model's outputs for each class of the images.
+
+    Args:
+        own: The class names of the model; () if it has none.
+        names: The class names of the images.
+
+    Raises:
+        ValueError: Some names are the same, and stand in another order.
+    """
+    if len(own) != len(names) or _are_numbers(names):
+        return list(range(len(names)))
+    if set(own) == set(names):
+        return [own.index(name) for name in names]
+    moved = [name for name, own_name in zip(names, own, strict=True) if name != own_name and name in own]
+    if moved:
+        raise ValueError(
+            f"The images have {len(moved)} of the model's classes in another order: {', '.join(names[:10])} instead of "
+            f"{', '.join(own[:10])}. Name the folders of the images as in training."
+        )
+    return list(range(len(names)))
 
 
 def _preprocessing(runner: Runner) -> Preprocessing:

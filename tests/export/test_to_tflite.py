@@ -109,7 +109,9 @@ def test_weights_alone_in_8_bits(trained, tmp_path, capfd):
     pytest.importorskip("ai_edge_quantizer")
     sample = load_sample()
     capfd.readouterr()
-    path = export.tflite(trained, tmp_path / "model.tflite", dtype="int8_weights", verbose=0)
+    names = list(sample.class_names)
+    path = export.tflite(trained, tmp_path / "model.tflite", dtype="int8_weights", class_names=names, verbose=0)
+    assert read_metadata(path.read_bytes()).class_names == sample.class_names
     expected = answers(trained, sample.x_test[:50])
     found = TFLiteRunner(path)(sample.x_test[:50])
     assert capfd.readouterr().out == ""  # the quantizer prints its sizes, and the command line prints JSON

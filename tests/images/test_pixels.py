@@ -134,6 +134,14 @@ def test_images_divided_by_255_are_met_by_one_warning(recwarn):
         check_range(divided)
 
 
+@pytest.mark.parametrize(("low", "high"), [(-2.1, 2.6), (-1, 1), (0, 765), (-128, 127)])
+def test_images_of_another_range_are_refused(low, high):
+    with pytest.raises(ValueError, match=r"range 0 to 255; received .* to .*\. Do not normalize them"):
+        check_range(np.linspace(low, high, 48, dtype="float32").reshape(4, 4, 3))
+    for pixels in ((0, 255), (-20, 280), (0, 0)):
+        check_range(np.linspace(*pixels, 48, dtype="float32").reshape(4, 4, 3))
+
+
 @pytest.mark.parametrize("image", [PIXELS, PIXELS.astype("float32"), np.zeros((9, 9, 3)), PIXELS // 255, PHOTO])
 def test_other_images_are_met_by_none(image):
     with warnings.catch_warnings():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from se_keras import export
+from se_keras import export, set_class_names
 from se_keras.layers import ImagePreprocessing
 from se_keras.training.evaluate import Evaluation, evaluate
 from se_keras.training.figures import draw_confusion, draw_curves
@@ -51,6 +51,34 @@ def test_exported_file_gives_the_same(images, tmp_path):
     np.testing.assert_array_equal(
         evaluate(tmp_path / "model.tflite", images).confusion, evaluate(brightness_model(), images).confusion
     )
+
+
+FORMATS = {
+    "keras": lambda model, folder: model,
+    "tflite": lambda model, folder: export.tflite(model, folder / "model.tflite"),
+    "onnx": lambda model, folder: export.onnx(model, folder / "model.onnx"),
+    "openvino": lambda model, folder: export.openvino(model, folder / "model.xml"),
+    "saved_model": lambda model, folder: export.saved_model(model, folder / "model"),
+}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports need TensorFlow")
+@pytest.mark.parametrize("kind", FORMATS)
+def test_outputs_are_assigned_by_name(images, kind, tmp_path):
+    if kind in ("onnx", "openvino"):
+        pytest.importorskip(kind, reason=f"needs the extra '{kind}'")
+    model = set_class_names(brightness_model(), NAMES)
+    expected = evaluate(model, images)
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel[:, ::-1], bias[::-1]])
+    found = evaluate(FORMATS[kind](set_class_names(model, NAMES[::-1]), tmp_path), images)
+    np.testing.assert_array_equal(found.confusion, expected.confusion)
+    assert found.class_names == NAMES
+
+
+def test_some_names_in_another_order_are_refused(images):
+    with pytest.raises(ValueError, match="have 6 of the model's classes in another order: dark, gray"):
+        evaluate(brightness_model(), images, class_names=[*NAMES[1:], "black"])
 
 
 def test_a_network_of_something_else_is_refused(images):
