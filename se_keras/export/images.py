@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -87,17 +88,22 @@ def _fitted(images: Sequence[np.ndarray], shape: tuple[int, ...], record: Prepro
     return (np.stack(images) if is_fitting else preprocess(images, record)).astype("float32")
 
 
-def preparation_of(model: keras.Model | None, size: Sequence[int]) -> Preprocessing:
+def preparation_of(
+    model: keras.Model | None, size: Sequence[int], resizing: Mapping[str, Any] = MappingProxyType({})
+) -> Preprocessing:
     """Returns how to resize and crop photos for a model.
 
     Args:
         model: A Keras model, or None.
         size: Height and width of the input.
+        resizing: What an exported file states, as `Runner.resizing`.
 
     Returns:
-        The record inside the model, or else the default one: the central 87.5%.
+        The record inside the model, or what the file states, or else the default: the central 87.5%.
     """
     own = None if model is None else stored_preprocessing(model)
+    if own is None and {"crop_pct", "interpolation"} <= resizing.keys():
+        own = Preprocessing(crop=resizing["crop_pct"], interpolation=resizing["interpolation"])
     return dataclasses.replace(own or Preprocessing(), size=(size[0], size[1]))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import collections
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from se_keras.errors import missing_package
 from se_keras.export.inputs import input_of_file
-from se_keras.export.runtime import Runner, answer_among, names_stated
+from se_keras.export.runtime import Runner, answer_among, facts_stated, names_stated
 from se_keras.file_kinds import damaged
 from se_keras.native_output import native_output_held
 from se_keras.scores import kinds_stated
@@ -104,6 +104,11 @@ class OpenVinoRunner(Runner):
     def class_names(self) -> tuple[str, ...]:
         """Returns the names in the model's `rt_info`."""
         return names_stated(self._stated.get("class_names"))
+
+    @property
+    def resizing(self) -> Mapping[str, Any]:
+        """Returns what the model's `rt_info` states."""
+        return facts_stated(self._stated.get("input"))
 
     def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a batch; arguments and result as in `Runner.run_one`."""

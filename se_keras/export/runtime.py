@@ -100,6 +100,11 @@ class Runner(abc.ABC):
         return ()
 
     @property
+    def resizing(self) -> Mapping[str, Any]:
+        """Returns how photos are resized, as a file states it: "crop_pct" and "interpolation"; {} if it does not."""
+        return {}
+
+    @property
     def kind(self) -> str:
         """Returns the kind of the prediction."""
         return self.kinds[self.answer]
@@ -251,6 +256,11 @@ class OnnxRunner(Runner):
         """Returns the names among the metadata properties."""
         return names_stated(self._stated.get("class_names"))
 
+    @property
+    def resizing(self) -> Mapping[str, Any]:
+        """Returns what the metadata properties state."""
+        return facts_stated(self._stated.get("input"))
+
     def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a batch; arguments and result as in `Runner.run_one`."""
         pairs = zip(self.inputs, values, strict=True)
@@ -347,11 +357,28 @@ def names_stated(text: str | None) -> tuple[str, ...]:
     Returns:
         The names, or ().
     """
-    try:
-        names = json.loads(text or "[]")
-    except json.JSONDecodeError:
-        return ()
+    names = _from_json(text)
     return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+
+
+def facts_stated(text: str | None) -> dict[str, Any]:
+    """Returns the facts that a property of a file states.
+
+    Args:
+        text: A JSON object, as this package writes it; None or anything else, as others may write it.
+
+    Returns:
+        The facts by name, or {}.
+    """
+    facts = _from_json(text)
+    return facts if isinstance(facts, dict) else {}
+
+
+def _from_json(text: str | None) -> Any:
+    try:
+        return json.loads(text or "null")
+    except json.JSONDecodeError:
+        return None
 
 
 def answer_among(names: Sequence[str]) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from se_keras.errors import missing_package, one_of
 from se_keras.export.inputs import Feed, Input, input_of_file
-from se_keras.export.runtime import Runner, answer_among
+from se_keras.export.runtime import Runner, answer_among, facts_stated
 from se_keras.export.tensorflow_internals import interpreter_module
 from se_keras.export.tflite_file import dequantized, quantized
 from se_keras.native_output import native_output_held
@@ -55,6 +55,13 @@ class TFLiteRunner(Runner):
 
         metadata = read_metadata(self._path.read_bytes())
         return () if metadata is None else metadata.class_names
+
+    @property
+    def resizing(self) -> Mapping[str, Any]:
+        """Returns what the description next to the file states."""
+        beside = self._path.with_suffix(".json")
+        stated = facts_stated(beside.read_text("utf-8", "replace")) if beside.is_file() else {}
+        return stated["input"] if isinstance(stated.get("input"), dict) else {}
 
     def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a batch of the model's own size; arguments and result as in `Runner.run_one`."""

@@ -129,7 +129,7 @@ def verify(
     if layers:
         _check_layers(path, structure, reference)
     inputs = shared_inputs(file, reference)
-    sets, notes = sample_sets(model, inputs, data, labels, most=most_images, preprocessing=preprocessing)
+    sets, notes = sample_sets(given or file, inputs, data, labels, most=most_images, preprocessing=preprocessing)
     found += Findings(notes=notes)
     with steps(f"Verifying {os.fspath(path)}", len(sets) + 3 + layers, verbose=verbose) as advance:
         for part in sets:

@@ -6,10 +6,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
-from se_keras.class_names import get_class_names
 from se_keras.export.images import check_range, left_out, preparation_of
 from se_keras.export.inputs import IMAGE, Feed, Input, Samples, described_draw, random_feed, takes_text
 from se_keras.export.runtime import KerasRunner, Runner
@@ -66,7 +64,7 @@ def _shape(of_file: Input, of_model: Input) -> tuple[int, ...]:
 
 
 def sample_sets(
-    model: Any,
+    runner: Runner,
     inputs: Sequence[Input],
     data: Any,
     labels: Sequence[int] | None,
@@ -77,7 +75,7 @@ def sample_sets(
     """Returns random samples, real ones if there are any, and notes for the report.
 
     Args:
-        model: The reference.
+        runner: The reference, or else the file, with its class names and the preparation of photos.
         inputs: The inputs, of fixed sizes.
         data: As in `real_samples`, or None.
         labels: As in `real_samples`.
@@ -101,7 +99,7 @@ def sample_sets(
             raise ValueError("`labels` require images; received labels without `data`. Pass the images as `data`.")
         notes = (_without_data(inputs),)
     else:
-        real = _real(model, inputs, data, labels, most, preprocessing)
+        real = _real(runner, inputs, data, labels, most, preprocessing)
         inputs = with_ranges_of(inputs, real.feed)
         sets, notes = [real], (left_out(real.broken),) if real.broken else ()
     drawn = Samples("random", random_feed(inputs, RANDOM_SAMPLES), unit=unit)
@@ -116,20 +114,19 @@ def _without_data(inputs: Sequence[Input]) -> str:
 
 
 def _real(
-    model: Any,
+    runner: Runner,
     inputs: Sequence[Input],
     data: Any,
     labels: Sequence[int] | None,
     most: int,
     preprocessing: Conversion | None,
 ) -> Samples:
-    model = model if isinstance(model, keras.Model) else None
+    model = runner.model if isinstance(runner, KerasRunner) else None
     own = preprocessing if isinstance(preprocessing, Preprocessing) else Preprocessing()
     if is_of_images(inputs) and not isinstance(preprocessing, Preprocessing):
         height, width = (size or OPEN_SIZE for size in inputs[0].shape[:2])
-        own = preparation_of(model, (height, width))
-    names = () if model is None else get_class_names(model)
-    real = real_samples(data, labels, inputs, record=own, most=most, class_names=names)
+        own = preparation_of(model, (height, width), runner.resizing)
+    real = real_samples(data, labels, inputs, record=own, most=most, class_names=runner.class_names)
     if model is not None and is_of_images(inputs) and stored_preprocessing(model) is not None:
         check_range(real.images)
     feed = dict(zip((one.name for one in inputs), real.feed.values(), strict=True))

@@ -171,7 +171,7 @@ def _preprocessing(runner: Runner) -> Preprocessing:
         raise ValueError(f"Only networks that take images can be evaluated on images; this one takes {names}.")
     model, (height, width) = getattr(runner, "model", None), runner.input_shape[1:3]
     if height is not None and width is not None:
-        return preparation_of(model, (height, width))
+        return preparation_of(model, (height, width), runner.resizing)
     return Preprocessing() if model is None else preprocessing_of(model)
 
 

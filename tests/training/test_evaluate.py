@@ -7,6 +7,7 @@ from PIL import Image
 
 from se_keras import export, set_class_names
 from se_keras.layers import ImagePreprocessing
+from se_keras.preprocessing import preprocessing_layer
 from se_keras.training.evaluate import Evaluation, evaluate
 from se_keras.training.figures import draw_confusion, draw_curves
 from se_keras.training.sources import ArraySource
@@ -74,6 +75,26 @@ def test_outputs_are_assigned_by_name(images, kind, tmp_path):
     found = evaluate(FORMATS[kind](set_class_names(model, NAMES[::-1]), tmp_path), images)
     np.testing.assert_array_equal(found.confusion, expected.confusion)
     assert found.class_names == NAMES
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports need TensorFlow")
+@pytest.mark.parametrize("kind", ["keras", "tflite", "onnx", "openvino"])
+def test_photos_are_cropped_as_the_file_states(kind, tmp_path):
+    if kind in ("onnx", "openvino"):
+        pytest.importorskip(kind, reason=f"needs the extra '{kind}'")
+    pixels = np.full((1, 64, 64, 3), 115, "uint8")
+    pixels[:, :4], pixels[:, -4:], pixels[:, :, :4], pixels[:, :, -4:] = (
+        255,
+        255,
+        255,
+        255,
+    )  # bright only with its edges
+    model = brightness_model()
+    preprocessing_layer(model)[0].crop = 0.5
+    dark = ArraySource(pixels, np.array([0]), NAMES)
+    assert evaluate(FORMATS[kind](model, tmp_path), dark).accuracy == 1
+    preprocessing_layer(model)[0].crop = 0.875
+    assert evaluate(model, dark).accuracy == 0
 
 
 def test_some_names_in_another_order_are_refused(images):
