@@ -188,8 +188,7 @@ def get_class_names(model: keras.Model) -> tuple[str, ...]:
 
     Returns:
         The names, in the order of the outputs; () if the model has none, like the networks for ImageNet's
-        1,000 classes, or if its classifier was replaced by one of another name or size. After replacing it, call
-        `set_class_names`.
+        1,000 classes, or if its classifier was replaced by one of another name or size.
     """
     from se_keras.preprocessing import preprocessing_layer
 

@@ -6,7 +6,6 @@ Nothing here imports Keras before it is needed: these classes also run in proces
 from __future__ import annotations
 
 import abc
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,13 +15,13 @@ import numpy as np
 
 from se_keras.errors import missing_package, one_of
 from se_keras.export.inputs import Feed, Input, filled, in_order, input_of_file, part_of, rows_of
+from se_keras.export.stated import answer_among, facts_stated, names_stated
 from se_keras.export.tflite_file import is_tflite
 from se_keras.file_kinds import described
 from se_keras.native_output import native_output_held
 from se_keras.scores import kind_named, kinds_stated
 
 LARGEST_BATCH = 32  # samples at a time for a runtime that takes any number
-ANSWERS = ("probabilities", "predictions", "logits", "output", "output_0")  # names of the prediction, most common first
 RUNTIMES = {
     "saved_model": "TensorFlow",
     "tflite": "LiteRT CPU",
@@ -346,48 +345,3 @@ def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads:
     from se_keras.model_files import read_model
 
     return KerasRunner(read_model(path))
-
-
-def names_stated(text: str | None) -> tuple[str, ...]:
-    """Returns the class names that a property of a file states.
-
-    Args:
-        text: A JSON list of strings, as this package writes it; None or anything else, as others may write it.
-
-    Returns:
-        The names, or ().
-    """
-    names = _from_json(text)
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
-
-
-def facts_stated(text: str | None) -> dict[str, Any]:
-    """Returns the facts that a property of a file states.
-
-    Args:
-        text: A JSON object, as this package writes it; None or anything else, as others may write it.
-
-    Returns:
-        The facts by name, or {}.
-    """
-    facts = _from_json(text)
-    return facts if isinstance(facts, dict) else {}
-
-
-def _from_json(text: str | None) -> Any:
-    try:
-        return json.loads(text or "null")
-    except json.JSONDecodeError:
-        return None
-
-
-def answer_among(names: Sequence[str]) -> str:
-    """Returns the name of the output that is the prediction.
-
-    Args:
-        names: Names of the outputs, at least one.
-
-    Returns:
-        The first of `ANSWERS` that is among them, else the first name.
-    """
-    return next((name for name in ANSWERS if name in names), names[0])

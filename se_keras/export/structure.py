@@ -10,7 +10,8 @@ from typing import Any
 
 from se_keras.errors import missing_package
 from se_keras.export.inspect_tflite import Refusal, TFLiteGraph, read_tflite, refusals
-from se_keras.export.runtime import answer_among, format_of
+from se_keras.export.runtime import format_of
+from se_keras.export.stated import answer_among
 from se_keras.file_kinds import damaged
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from se_keras.errors import check_count, missing_package, one_of
 from se_keras.export.calibration import calibration_for
@@ -20,6 +21,7 @@ from se_keras.export.description import stored_properties
 from se_keras.export.exportable import Format, check_export
 from se_keras.export.first_layers import check_keep_float, check_names_nothing
 from se_keras.export.inference_form import float32_form
+from se_keras.export.inputs import Feed
 from se_keras.export.model_ends import inputs_of, output_scores, packed
 from se_keras.export.onnx_graph import simplify
 from se_keras.export.onnx_operations import add_operations
@@ -124,7 +126,7 @@ def onnx(
         raise ValueError(f"dtype='int8' needs an `opset` of at least {PER_CHANNEL}; received opset={opset}.")
     _require(route)
     with replacing(path, overwrite=overwrite) as target:
-        feed = calibration_for(model, data) if dtype == "int8" else None
+        feed = _typed(calibration_for(model, data), model) if dtype == "int8" else None
         with (
             converting(model, FORMAT.what),
             steps(f"Writing {path}", 4, verbose=verbose) as advance,
@@ -142,6 +144,15 @@ def onnx(
             check_file(target, deployed, tolerance=TOLERANCES[dtype], feed=feed)
             advance()
     return path
+
+
+def _typed(feed: Feed, model: keras.Model) -> Feed:
+    """Returns samples in the dtypes of the inputs, which ONNX Runtime does not convert, such as pixels in integers."""
+    pairs = zip(feed.items(), inputs_of(model), strict=True)
+    return {
+        name: np.rint(values).astype(one.dtype) if one.dtype.startswith(("int", "uint")) else values
+        for (name, values), one in pairs
+    }
 
 
 def _converted(model: keras.Model, path: pathlib.Path, opset: int) -> Any:

@@ -272,3 +272,13 @@ def test_what_the_program_froze_stays_frozen():
     with to_onnx._garbage_collected():
         assert gc.get_threshold()[0] == 700
     assert gc.get_freeze_count() >= frozen
+
+
+def test_integer_pixels_are_calibrated_as_integers(tmp_path, rng):
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    x = layers.Conv2D(4, 3, activation="relu")(layers.Rescaling(1 / 255)(inputs))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
+    images = rng.integers(0, 256, (120, 8, 8, 3)).astype("uint8")
+    path = export.onnx(model, tmp_path / "model.onnx", dtype="int8", data=images, verbose=0)
+    found = export.verify(path, model, data=images, repeats=0, verbose=0)
+    assert found.passed, found
