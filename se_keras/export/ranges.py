@@ -23,6 +23,7 @@ from se_keras.spacing import evenly
 SAMPLE = 160  # values per image and tensor
 IN_CACHE = 2**18  # values whose maximum is found before they leave the cache where the minimum brought them
 STEPS = 255
+SMALLEST = 1e-30  # below it, a step has no exact reciprocal in float32
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3
 COMPARED = 64  # samples on which the outputs of two files are compared
@@ -147,8 +148,9 @@ class Observed:
         return search(np.stack(self._samples), *of_all, response), of_all
 
     def range_of_all(self) -> Range:
-        """Returns the extremes."""
-        return float(self.low), float(self.high)
+        """Returns the extremes; from 0 to 1 if all values are 0, because runtimes abort on steps of 0."""
+        low, high = float(self.low), float(self.high)
+        return (low, high) if max(-low, high) > SMALLEST else (0.0, 1.0)
 
 
 def compared(count: int, rows: int = 1) -> list[int]:

@@ -126,3 +126,16 @@ def test_the_last_batch_is_filled_up(calibration):
     assert [len(batch) for batch in batches] == [10, 10, 10]
     np.testing.assert_array_equal(np.concatenate(batches)[:24], images)
     np.testing.assert_array_equal(batches[-1][4:], np.repeat(images[-1:], 6, axis=0))
+
+
+@pytest.mark.parametrize("part", ["reduce", "map"])
+def test_a_unit_that_is_always_0_is_quantized(part, calibration):
+    """LiteRT aborts the whole process on a step of 0, as of an SE block whose ReLU is 0 for every image."""
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu", name="map")(keras.layers.Rescaling(1 / 255)(inputs))
+    x = keras.layers.GlobalAveragePooling2D()(SqueezeExcite(reduction=4, name="reduce")(x))
+    model = keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x))
+    layer = model.get_layer(part)
+    bias = layer.reduce_bias if part == "reduce" else layer.bias
+    bias.assign(np.full(bias.shape, -100.0))
+    assert converted(model, "int8", calibration.batches(1))

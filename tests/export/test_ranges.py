@@ -115,3 +115,10 @@ def test_samples_for_the_comparison_are_spread_over_all(count, rows, expected):
     places = compared(count, rows)
     assert len(set(places)) == expected
     assert (places[0], places[-1]) == (0, count - 1)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-40])
+def test_a_tensor_that_is_always_0_has_steps(value):
+    observed = Observed(seed=0)
+    observed.add(np.full((1, 4, 4, 3), value, "float32"))
+    assert observed.ranges() == ((0.0, 1.0), (0.0, 1.0))
