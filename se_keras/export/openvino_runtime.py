@@ -5,15 +5,15 @@ from __future__ import annotations
 import collections
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from se_keras.errors import missing_package
 from se_keras.export.inputs import input_of_file
-from se_keras.export.runtime import Runner
-from se_keras.export.stated import answer_among, facts_stated, names_stated
+from se_keras.export.runtime import StatingRunner
+from se_keras.export.stated import answer_among
 from se_keras.file_kinds import damaged
 from se_keras.native_output import native_output_held
 from se_keras.scores import kinds_stated
@@ -67,7 +67,7 @@ def read_openvino(path: str | os.PathLike) -> Any:
 _XML = "an XML document, as servers send instead of a file that they cannot provide"
 
 
-class OpenVinoRunner(Runner):
+class OpenVinoRunner(StatingRunner):
     """An `.xml` file in OpenVINO on the CPU, which computes in float32 where the file does.
 
     OpenVINO's default on newer CPUs is bfloat16, whose results differ in the second digit.
@@ -98,18 +98,8 @@ class OpenVinoRunner(Runner):
         self.outputs = tuple(output_name(output) for output in model.outputs)
         self.ports = compiled.outputs
         self.answer = answer_among(self.outputs)
-        self._stated = stored_information(model)
-        self.kinds = kinds_stated(self._stated.get("output"), self.outputs)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Returns the names in the model's `rt_info`."""
-        return names_stated(self._stated.get("class_names"))
-
-    @property
-    def resizing(self) -> Mapping[str, Any]:
-        """Returns what the model's `rt_info` states."""
-        return facts_stated(self._stated.get("input"))
+        self.stated = stored_information(model)
+        self.kinds = kinds_stated(self.stated.get("output"), self.outputs)
 
     def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a batch; arguments and result as in `Runner.run_one`."""

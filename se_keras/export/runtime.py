@@ -215,7 +215,23 @@ class SavedModelRunner(Runner):
         return [np.asarray(outputs[name], "float32") for name in self.outputs]
 
 
-class OnnxRunner(Runner):
+class StatingRunner(Runner):
+    """A file that states facts about itself as text by name, as `export.onnx` and `export.openvino` write them."""
+
+    stated: Mapping[str, str]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the names that the file states."""
+        return names_stated(self.stated.get("class_names"))
+
+    @property
+    def resizing(self) -> Mapping[str, Any]:
+        """Returns what the file states about its input."""
+        return facts_stated(self.stated.get("input"))
+
+
+class OnnxRunner(StatingRunner):
     """An `.onnx` file in ONNX Runtime on the CPU.
 
     Args:
@@ -247,18 +263,8 @@ class OnnxRunner(Runner):
         self.batch = shapes[0][0] if shapes[0] else None
         self.outputs = tuple(output.name for output in self.session.get_outputs())
         self.answer = answer_among(self.outputs)
-        self._stated = self.session.get_modelmeta().custom_metadata_map
-        self.kinds = kinds_stated(self._stated.get("output"), self.outputs)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Returns the names among the metadata properties."""
-        return names_stated(self._stated.get("class_names"))
-
-    @property
-    def resizing(self) -> Mapping[str, Any]:
-        """Returns what the metadata properties state."""
-        return facts_stated(self._stated.get("input"))
+        self.stated = self.session.get_modelmeta().custom_metadata_map
+        self.kinds = kinds_stated(self.stated.get("output"), self.outputs)
 
     def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a batch; arguments and result as in `Runner.run_one`."""
