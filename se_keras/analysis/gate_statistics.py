@@ -252,7 +252,7 @@ class _Reservoir:
 
 
 def _wider(limits: tuple[float, float], values: np.ndarray) -> tuple[float, float]:
-    """Returns a range that contains these values, 0, and a range: the same one, or at least twice as wide."""
+    """Returns a range that also contains these values; where it must grow, it reaches twice as far as they do."""
     low, high = limits
     least, greatest = float(values.min()), float(values.max())
     low = low if least >= low else 2.0 * least

@@ -42,7 +42,7 @@ class BlockGates:
         mean: Mean gate, shape (classes, channels).
         std: Standard deviation within a class, (classes, channels).
         low_share: Share of the images whose gate is in the lowest hundredth of the range (below
-            0.01 for a sigmoid), (classes, channels), 0 to 1. Of gates without limits: is 0.
+            0.01 for a sigmoid), (classes, channels), 0 to 1; for gates without limits, the share that is 0.
         high_share: The same for the highest hundredth (above 0.99); 0 for gates without limits.
         quantiles: Shape (classes, levels, channels), from histograms: accurate to the width of a
             bin, or of two for gates without limits. No levels if quantiles are disabled.

@@ -29,9 +29,9 @@ def run(options: argparse.Namespace) -> int:
         format_of(model)  # reports errors before any image is read
     data = open_images(options)
     images = data.train if options.split == "train" else data.validation
-    own = get_class_names(model) if isinstance(model, keras.Model) else ()
-    names = own or names_beside(options.model, len(images.class_names)) or None
-    result = evaluate(model, images, class_names=names, threads=options.threads)
+    is_unnamed = isinstance(model, keras.Model) and not get_class_names(model)
+    names = names_beside(options.model, len(images.class_names)) if is_unnamed else ()
+    result = evaluate(model, images, class_names=names or None, threads=options.threads)
     if options.report:
         write_metrics(result, folder / METRICS_FILE)
         draw_confusion(

@@ -186,12 +186,12 @@ def _arguments(options: argparse.Namespace) -> tuple[dict[str, Any], pathlib.Pat
 
 def _lasting(name: str, value: Any) -> Any:
     """Returns an argument that is valid in every working folder: a path becomes absolute, a name stays."""
-    is_path = {
-        "data": lambda: os.path.exists(value),  # a folder goes before a dataset of the same name
-        "model": lambda: value.endswith(".keras") and os.path.exists(value),
-        "weights": lambda: os.path.isfile(value),
-    }.get(name)
-    return os.path.abspath(value) if is_path is not None and isinstance(value, str) and is_path() else value
+    is_path = (
+        (name == "data" and os.path.exists(value))  # a folder goes before a dataset of the same name
+        or (name == "weights" and os.path.isfile(value))
+        or (name == "model" and value.endswith(".keras") and os.path.isfile(value))
+    )
+    return os.path.abspath(value) if is_path else value
 
 
 def _recipe(arguments: dict[str, Any]) -> Recipe:

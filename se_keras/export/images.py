@@ -22,7 +22,8 @@ from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocess, stored_preprocessing
 from se_keras.spacing import evenly
 
-_OVERSHOOT = 50  # which sharp edges get where images are resized with bicubic interpolation
+_OVERSHOOT = 50  # which bicubic resizing adds at sharp edges
+_NORMALIZED = 10  # standard deviations, which normalized pixels do not exceed
 
 
 def real_images(
@@ -117,7 +118,7 @@ def check_range(images: np.ndarray) -> None:
         ValueError: The values are divided by 255, normalized, or beyond what resizing adds to 0 and 255.
     """
     low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
-    is_normalized = low < 0 and high <= 10
+    is_normalized = low < 0 and high <= _NORMALIZED
     if is_divided(images) or is_normalized or low < -_OVERSHOOT or high > 255 + _OVERSHOOT:
         remedy = "Multiply images in the range 0 to 1 by 255." if low >= 0 and high <= 1 else "Do not normalize them."
         raise ValueError(f"The model expects images in the range 0 to 255; received {low:.4g} to {high:.4g}. {remedy}")

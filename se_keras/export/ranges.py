@@ -23,7 +23,7 @@ from se_keras.spacing import evenly
 SAMPLE = 160  # values per image and tensor
 IN_CACHE = 2**18  # values whose maximum is found before they leave the cache where the minimum brought them
 STEPS = 255
-SMALLEST = 1e-30  # below it, a step has no exact reciprocal in float32
+SMALLEST = 1e-30  # a tensor without larger values counts as always 0
 SHARES = 2.0 ** -np.arange(0, 6, 1 / 3)  # of the range of all values
 SLOPE_WIDTH = 1e-3
 COMPARED = 64  # samples on which the outputs of two files are compared

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.class_names import check_class_names
 from se_keras.export.images import preparation_of
 from se_keras.export.runtime import KerasRunner, Runner, open_runner
 from se_keras.export.samples import is_of_images
@@ -105,8 +106,9 @@ def evaluate(
         The `Evaluation`.
 
     Raises:
-        ValueError: `data` is not a source of images, the model has a different number of classes than the images,
-            only some of the names are the same and these stand in another order, or the outputs are not finite.
+        ValueError: `data` is not a source of images, the model or `class_names` have a different number of classes than
+            the images, only some of the names are the same and these stand in another order, or the outputs are not
+            finite.
         FileNotFoundError: There is no such file.
     """
     if not hasattr(data, "class_names") or not hasattr(data, "labels"):
@@ -115,9 +117,9 @@ def evaluate(
         )
     runner = KerasRunner(model) if isinstance(model, keras.Model) else open_runner(model, threads=threads)
     preprocessing = preprocessing or _preprocessing(runner)
-    names = tuple(runner.class_names if class_names is None else class_names)
-    columns = _columns(names, data.class_names)  # reports errors before anything is computed
     classes = len(data.class_names)
+    names = runner.class_names if class_names is None else check_class_names(class_names, classes)
+    columns = _columns(names, data.class_names)  # reports errors before anything is computed
     confusion: np.ndarray = np.zeros((classes, classes), np.int64)
     among_five = 0
     batches = iter(in_order(data, preprocessing, threads=threads))

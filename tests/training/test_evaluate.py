@@ -100,6 +100,9 @@ def test_photos_are_cropped_as_the_file_states(kind, tmp_path):
 def test_some_names_in_another_order_are_refused(images):
     with pytest.raises(ValueError, match="have 6 of the model's classes in another order: dark, gray"):
         evaluate(brightness_model(), images, class_names=[*NAMES[1:], "black"])
+    for names in (["black"], "dark"):
+        with pytest.raises(ValueError, match=r"[Cc]lass names|`class_names`"):
+            evaluate(brightness_model(), images, class_names=names)
 
 
 def test_a_network_of_something_else_is_refused(images):
