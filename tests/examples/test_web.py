@@ -86,7 +86,7 @@ def decided_network():
     model = se_keras.SEResNet20()
     classifier = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)][-1]
     kernel, bias = classifier.get_weights()
-    classifier.set_weights([kernel * 4, bias])
+    classifier.set_weights([kernel * 3, bias])
     return model
 
 

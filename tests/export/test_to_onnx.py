@@ -235,7 +235,6 @@ def test_operation_sets_that_a_converter_does_not_write_are_refused(model, tmp_p
 ROUTE = """
     import keras, numpy as np, se_keras
     from se_keras import export
-from se_keras.export import to_onnx
     from se_keras.export.structure import structure_of
     images = keras.Input((16, 16, 8))
     x = se_keras.layers.GroupedConv2D(8, 3, groups=4, padding="same")(images)

@@ -16,6 +16,7 @@ import se_keras
 from se_keras.preprocessing import preprocessing_of
 from se_keras.training import EvaluateAverage, KeepBest, SaveRun, StopEarly, fit_data, make_optimizer, train
 from se_keras.training.figures import draw_curves
+from se_keras.training.loop import _seed
 
 GUIDE = pathlib.Path(__file__).parents[2] / "docs/transfer-learning.md"
 
@@ -77,6 +78,7 @@ def fit(model, images, folder, *, epochs=3, average=None, patience=9, others=())
         "categorical_crossentropy",
         weighted_metrics=["accuracy"],
     )
+    _seed(model, 0, 0)  # `train` seeds dropout by its own `seed`
     own = [run, KeepBest(run), *([EvaluateAverage()] if average else []), StopEarly(run, patience=patience)]
     model.fit(**arguments, epochs=epochs, callbacks=[*own, *others], verbose=0)
     return run
@@ -123,12 +125,12 @@ def test_stops_early_also_by_the_epochs_before_it_was_resumed(data, tmp_path):  
 
 @pytest.mark.slow
 def test_the_guide_runs(tmp_path, monkeypatch):
-    """The part of the guide with our data and callbacks, on ten photos and a small network."""
+    """The part of the guide with our data and callbacks, on 80 photos and a small network."""
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
     code = next(block for block in blocks if "SaveRun" in block)
     for name in ("cat", "dog"):
         (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(20):
+        for number in range(40):
             pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
     monkeypatch.chdir(tmp_path)
