@@ -79,6 +79,7 @@ _VERDICT = [
     _switch("--strict", "fail on unreadable photos"),
     _option("--max-relative-error", "largest relative error of the logits (default: by dtype)", fraction),
     _option("--min-top1-agreement", "minimum fraction of photos with the same top class (default: by dtype)", fraction),
+    _option("--max-squared-error", "largest relative squared error of other outputs (default: by dtype)", fraction),
     _option("--max-accuracy-drop", "largest drop in accuracy, as a fraction of 1 (default: by dtype)", fraction),
 ]
 

@@ -57,5 +57,6 @@ def _limits(dtype: str, options: argparse.Namespace) -> Limits:
         "relative_error": options.max_relative_error,
         "top1_agreement": options.min_top1_agreement,
         "accuracy_drop": options.max_accuracy_drop,
+        "squared_error": options.max_squared_error,
     }
     return dataclasses.replace(LIMITS[dtype], **{name: value for name, value in chosen.items() if value is not None})

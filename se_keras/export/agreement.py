@@ -23,6 +23,8 @@ class Limits:
         relative_error: Largest allowed difference of a logit, as a fraction of the largest logit.
         top1_agreement: Minimum share of images with the same most probable class.
         accuracy_drop: Largest allowed drop in accuracy, as a fraction of 1.
+        squared_error: Largest allowed relative squared error of outputs that are no probabilities of exclusive
+            classes.
         headroom: Minimum ratio of the largest half-precision number to the largest sum of a
             squeeze, for files meant for a GPU.
     """
@@ -30,18 +32,21 @@ class Limits:
     relative_error: float | None = None
     top1_agreement: float | None = None
     accuracy_drop: float | None = None
+    squared_error: float | None = None
     headroom: float | None = 2.0
 
 
-# By precision. Integer files are judged by their classes, not by the error of their outputs.
+_EIGHT_BITS = Limits(top1_agreement=0.98, accuracy_drop=0.005, squared_error=0.1)
+
+# By precision. Integer files are judged by their classes and by the noise in all outputs, not by the largest error.
 LIMITS = {
     "fp32": Limits(relative_error=1e-4, top1_agreement=0.99, accuracy_drop=0.002),
     "fp16": Limits(relative_error=1e-2, top1_agreement=0.99, accuracy_drop=0.002),
     "bf16": Limits(relative_error=5e-2, top1_agreement=0.98, accuracy_drop=0.005),
-    "int8": Limits(top1_agreement=0.98, accuracy_drop=0.005),
-    "int8_weights": Limits(top1_agreement=0.98, accuracy_drop=0.005),
-    "dynamic": Limits(top1_agreement=0.98, accuracy_drop=0.005),
-    "int16x8": Limits(top1_agreement=0.98, accuracy_drop=0.005),
+    "int8": _EIGHT_BITS,
+    "int8_weights": _EIGHT_BITS,
+    "dynamic": _EIGHT_BITS,
+    "int16x8": _EIGHT_BITS,
 }
 
 
@@ -58,9 +63,14 @@ class Agreement:
         max_error: The largest difference.
         mean_error: The mean difference.
         relative_error: The largest difference divided by the largest value of the reference.
+        squared_error: The sum of all squared differences, divided by the reference's own sum of squared differences
+            from the mean of each channel (the relative squared error, 1 - R2); None for probabilities of exclusive
+            classes, and for outputs that are the same for all images.
         top1_agreement: Share of images with the same most probable class, or None if the
             output is not a vector of classes.
         top5_agreement: Mean share of common classes among the five most probable, or None.
+        exclusive: Whether each image belongs to one class, as the kind of output or the labels show; otherwise the most
+            probable class has no limit.
         reference_accuracy: Share of images that the reference classifies correctly, if labeled.
         accuracy: Share of images that the file classifies correctly, if labeled.
         output: Name of the output, if there are several.
@@ -76,8 +86,10 @@ class Agreement:
     max_error: float
     mean_error: float
     relative_error: float
+    squared_error: float | None = None
     top1_agreement: float | None = None
     top5_agreement: float | None = None
+    exclusive: bool = True
     reference_accuracy: float | None = None
     accuracy: float | None = None
     output: str = ""
@@ -89,7 +101,7 @@ class Agreement:
 
         Args:
             limits: The limits.
-            judge_classes: Whether the images are meaningful for classes.
+            judge_classes: Whether the images are meaningful for classes and for the noise in the outputs.
 
         Yields:
             One sentence per violation.
@@ -106,9 +118,16 @@ class Agreement:
             )
         if not judge_classes:
             return
+        noise = self.squared_error
+        if noise is not None and limits.squared_error is not None and noise > limits.squared_error:
+            yield (
+                f"{where}: the relative squared error of the outputs may be {limits.squared_error:.2g}; it is "
+                f"{noise:.2g}."
+            )
         least = limits.top1_agreement
-        if self.top1_agreement is not None and least is not None and self.top1_agreement < least:
-            yield f"{where}: at least {least:.1%} must have the same top class; {self.top1_agreement:.1%} do."
+        top1 = self.top1_agreement if self.exclusive else None
+        if top1 is not None and least is not None and top1 < least:
+            yield f"{where}: at least {least:.1%} must have the same top class; {top1:.1%} do."
         drop = self.accuracy_drop
         if drop is not None and limits.accuracy_drop is not None and drop > limits.accuracy_drop:
             most = 100 * limits.accuracy_drop
@@ -163,6 +182,7 @@ def compare(
     own = float(np.abs(expected_values).max())
     greatest = max(own, greatest) if greatest is not None and quantity == "logits" else own
     is_classes = expected.ndim == 2 and expected.shape[1] > 1
+    are_probabilities = _are_classes(expected, found, kind)
     top1 = float((expected.argmax(-1) == found.argmax(-1)).mean()) if is_classes else None
     accuracy = _accuracies(part.labels, expected, found) if is_classes and part.labels is not None else (None, None)
     return Agreement(
@@ -173,8 +193,10 @@ def compare(
         max_error=float(error.max()),
         mean_error=float(error.mean()),
         relative_error=float(error.max()) / max(greatest, 1e-12),
+        squared_error=None if are_probabilities else _squared_error(expected, found),
         top1_agreement=top1,
         top5_agreement=_top5(expected, found) if is_classes and expected.shape[1] > 5 else None,
+        exclusive=are_probabilities or part.labels is not None or QUANTITIES.get(kind) == "logits",
         reference_accuracy=accuracy[0],
         accuracy=accuracy[1],
         output=output,
@@ -195,12 +217,25 @@ def _comparable(expected: np.ndarray, found: np.ndarray, dtype: str, kind: str) 
     expected, found = expected.astype("float64"), found.astype("float64")
     if kind in ("probability", "independent_probabilities"):  # near 1, a sigmoid has rounded its logit away
         return "probabilities", expected, found
-    if not (_is_probabilities(expected) and _is_probabilities(found)):
+    if not _are_classes(expected, found, kind):
         return QUANTITIES.get(kind, "outputs"), expected, found
     if dtype in ("int8", "int16x8"):
         return "probabilities", expected, found
     logits = [np.log(np.maximum(values, LEAST_PROBABILITY)) for values in (expected, found)]
     return "logits", *(values - values.mean(-1, keepdims=True) for values in logits)
+
+
+def _are_classes(expected: np.ndarray, found: np.ndarray, kind: str) -> bool:
+    """Returns whether outputs are probabilities of mutually exclusive classes."""
+    return kind != "independent_probabilities" and _is_probabilities(expected) and _is_probabilities(found)
+
+
+def _squared_error(expected: np.ndarray, found: np.ndarray) -> float | None:
+    """Returns the relative squared error, with the mean of each channel as the predictor to compare with."""
+    expected, found = expected.astype("float64"), found.astype("float64")
+    channels = tuple(range(expected.ndim - 1)) if expected.ndim > 1 else None
+    spread = np.square(expected - expected.mean(channels, keepdims=True)).sum()
+    return float(np.square(found - expected).sum() / spread) if spread > 0 else None
 
 
 def _is_probabilities(values: np.ndarray) -> bool:

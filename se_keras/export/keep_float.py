@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from se_keras.export.agreement import LIMITS
+from se_keras.export.agreement import LIMITS, compare
 from se_keras.export.first_layers import LAYERS, Kind, Step, first_layers
-from se_keras.export.inputs import Feed, few_of
+from se_keras.export.inputs import Feed, Samples, few_of
 from se_keras.export.inspect_tflite import RIM, Operation, TFLiteGraph
 from se_keras.export.layer_loss import layer_losses
 from se_keras.export.tflite_runtime import TFLiteRunner
@@ -139,26 +139,25 @@ def _joined(batches: Sequence[Feed]) -> Feed:
 
 def _measured(path: pathlib.Path, graph: TFLiteGraph, feed: Feed, quantize: Quantize) -> list[str]:
     expected = _answer(path, feed)
-    if expected.ndim != 2 or expected.shape[1] < 2:
-        return []
-    least = LIMITS["int8"].top1_agreement or 0.0
+    kind = "logits" if expected.ndim == 2 and expected.shape[1] > 1 else "output"
 
-    def agreement(names: Sequence[str]) -> float:
+    def failures(names: Sequence[str]) -> list[str]:
         written = path.with_name("int8.tflite")
         written.write_bytes(quantize(_with_readers(graph, names)))
-        return float((_answer(written, feed).argmax(-1) == expected.argmax(-1)).mean())
+        part = Samples("calibration", feed)
+        found = compare(expected, _answer(written, feed), part, runtime="tflite", dtype="int8", kind=kind)
+        return list(found.failures(LIMITS["int8"], judge_classes=True))
 
-    share = agreement([])
-    if share >= least:
+    reasons = failures([])
+    if not reasons:
         return []
     names = [loss.name for loss in layer_losses(path.with_name("int8.tflite"), path, few_of(feed, LOSS_IMAGES))[0]]
     most = int(LARGEST_SHARE * len(names))
-    count = _fewest(lambda count: agreement(names[:count]) >= least, most)
+    count = _fewest(lambda count: not failures(names[:count]), most)
     if count is None:
         warnings.warn(
-            f"In int8, {share:.1%} of the calibration images keep their class, fewer than {least:.0%}. Not even "
-            f"{most} of {len(names)} tensors in float are enough, so none stays in float; consider dtype='fp16' or "
-            "'int8_weights'.",
+            f"The int8 file does not agree with the float file. {' '.join(reasons)} Not even {most} of {len(names)} "
+            "tensors in float are enough, so none stays in float; consider dtype='fp16' or 'int8_weights'.",
             stacklevel=4,
         )
     return _with_readers(graph, names[: count or 0])

@@ -182,7 +182,10 @@ class Report:
         ]
         yield self.path, ["property", "value"], [row for row in rows if row[1]]
         if self.agreements:
-            yield "Agreement with the reference", list(_AGREEMENT), [_agreement_row(entry) for entry in self.agreements]
+            rows = [_agreement_row(entry) for entry in self.agreements]
+            shown = [index for index, column in enumerate(zip(*rows, strict=True)) if {*column} != {"-"}]
+            table = [[row[index] for index in shown] for row in (_AGREEMENT, *rows)]
+            yield "Agreement with the reference", table[0], table[1:]
         if self.speeds:
             header = ["runtime", "threads", "median", "least", "middle half", "memory"]
             unit = self.agreements[0].unit if self.agreements else "images"
@@ -222,17 +225,29 @@ class Report:
         return title, ["output", "operation", "alone", "within the network"], rows
 
 
-_AGREEMENT = ("images", "runtime", "of", "max. error", "mean", "relative", "top-1", "top-5", "accuracy", "reference")
+_AGREEMENT = (
+    "images",
+    "runtime",
+    "of",
+    "max. error",
+    "mean",
+    "relative",
+    "squared",
+    "top-1",
+    "top-5",
+    "accuracy",
+    "reference",
+)
 
 
 def _agreement_row(entry: Agreement) -> list[str]:
     shares = (entry.top1_agreement, entry.top5_agreement, entry.accuracy, entry.reference_accuracy)
-    errors = (entry.max_error, entry.mean_error, entry.relative_error)
+    errors = (entry.max_error, entry.mean_error, entry.relative_error, entry.squared_error)
     return [
         f"{entry.count} {entry.images}{f', {entry.output}' if entry.output else ''}",
         RUNTIMES[entry.runtime],
         entry.quantity,
-        *(f"{error:.1e}" for error in errors),
+        *("-" if error is None else f"{error:.1e}" for error in errors),
         *("-" if share is None else f"{share:.1%}" for share in shares),
     ]
 

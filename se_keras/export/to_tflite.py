@@ -87,8 +87,8 @@ def tflite(
         keep_float: For "int8": what stays in float. By default, the first layers, if a swish or hard swish follows
             the first convolution, and all hard swishes, which LiteRT computes much faster in float on CPUs. In
             addition, layers or tensors by name (`verify` with `layers=True` lists the names), with the operations
-            that read them; or "auto": as few as possible, and no others if at least 98% of the calibration images
-            keep their class. An empty list: nothing, for accelerators that compute only integers. The description
+            that read them; or "auto": as few as possible, and no others if the file is within `verify`'s limits on the
+            calibration images. An empty list: nothing, for accelerators that compute only integers. The description
             next to the file lists the operations.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
             Default: the model's own, if it has any. They are written to the description, and to the

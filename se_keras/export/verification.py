@@ -39,7 +39,7 @@ from se_keras.timing import interleaved
 WARMUPS = 3
 HEADROOM_IMAGES = 16  # the sums of a squeeze vary little between images
 LOSS_IMAGES = 32  # every tensor has many values per image
-NO_CLASSES = "Without real samples (`data`), the classes of an integer file are not judged."
+NO_CLASSES = "Without real samples (`data`), the classes and the squared error of an integer file are not judged."
 NO_GPU = "There is neither a GPU nor a software driver: GPU refusals are inferred from the operations only."
 
 
@@ -128,6 +128,7 @@ def verify(
     reference = given if isinstance(file, KerasRunner) else _in_float32(given)
     if layers:
         _check_layers(path, structure, reference)
+    found += _unpaired(file, reference)
     inputs = shared_inputs(file, reference)
     sets, notes = sample_sets(given or file, inputs, data, labels, most=most_images, preprocessing=preprocessing)
     found += Findings(notes=notes)
@@ -197,7 +198,8 @@ def _compared(part: Samples, file: Runner, reference: Runner | None, structure: 
         is_finite = all(np.isfinite(answer).all() for answer in answers.values())
         return Findings() if is_finite else Findings(problems=(problem,))
     notes: tuple[str, ...] = ()
-    classes = Scores(reference.kind, answers[_paired(file, reference)[reference.answer]].shape[-1]).classes
+    own = _paired(file, reference).get(reference.answer)
+    classes = Scores(reference.kind, answers[own].shape[-1]).classes if own else 0
     if part.folders not in (None, classes):
         notes = (f"No accuracy: {part.folders} subfolders of photos do not match the model's {classes} classes.",)
         part = dataclasses.replace(part, labels=None)
@@ -208,13 +210,26 @@ def _compared(part: Samples, file: Runner, reference: Runner | None, structure: 
 def _paired(file: Runner, reference: Runner) -> dict[str, str]:
     """Returns the output of the file for each output of the reference that is compared."""
     if len(file.outputs) == 1 or len(reference.outputs) == 1:
-        return {reference.answer: file.answer}
+        both = set(file.outputs) & set(reference.outputs)
+        return {name: name for name in both} or {reference.answer: file.answer}
     if set(file.outputs) != set(reference.outputs):
         raise ValueError(
             f"The file and the model must have the same outputs; received {', '.join(map(repr, file.outputs))} and "
             f"{', '.join(map(repr, reference.outputs))}."
         )
     return {name: name for name in reference.outputs}
+
+
+def _unpaired(file: Runner, reference: Runner | None) -> Findings:
+    """Reports the outputs that are not compared because only the file or only the reference has them."""
+    if reference is None or len(file.outputs) == len(reference.outputs):
+        return Findings()
+    ((name, own),) = _paired(file, reference).items()
+    compared = f"only {own!r} is compared with the model's {name!r}."
+    lacking = [repr(each) for each in reference.outputs if each != name]
+    if lacking and len(file.outputs) == 1:
+        return Findings(problems=(f"The file lacks outputs of the model, {', '.join(lacking)}; {compared}",))
+    return Findings(notes=(f"The file has {len(file.outputs)} outputs, and the model has one; {compared}",))
 
 
 def _agreements(

@@ -103,7 +103,7 @@ def test_layers_are_kept_by_name(spoiled, images, tmp_path):
 
 def test_auto_keeps_nothing_where_it_does_not_pay(spoiled, images, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LARGEST_SHARE", 0.0)
-    with pytest.warns(UserWarning, match=r"of the calibration images keep their class, fewer than 98%"):
+    with pytest.warns(UserWarning, match=r"calibration images: at least 98.0% must have the same top class"):
         _, kept, _ = written(spoiled, images, tmp_path / "auto.tflite", keep_float="auto")
     assert kept == []
 

@@ -450,6 +450,74 @@ def test_agreement_counts_classes(rng):
     assert features.quantity == "outputs"
 
 
+def images_part(count, labels=None):
+    return Samples("real", {"images": random_images((1, 1, 3), count)}, labels)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("output", (8, 8, 8, 3)), ("output", (100, 16)), ("logit", (400, 1)), ("logits", (400, 4))],
+    ids=["map", "embedding", "number", "box"],
+)
+def test_8_bit_files_are_judged_by_the_noise_in_outputs_that_are_no_classes(kind, shape, rng):
+    expected = rng.normal(size=shape) + 100 * np.arange(1, 1 + shape[-1])  # the order of the columns is always the same
+    for noise, passes in ((0.1, True), (0.5, False)):
+        found = expected + noise * rng.normal(size=shape)
+        agreement = compare(expected, found, images_part(shape[0]), runtime="tflite", dtype="int8", kind=kind)
+        assert agreement.squared_error == pytest.approx(noise**2, rel=0.2)
+        failures = list(agreement.failures(LIMITS["int8"], judge_classes=True))
+        assert (not failures) == passes, failures
+    assert "the relative squared error of the outputs may be 0.1; it is" in failures[0]
+    assert not list(agreement.failures(LIMITS["int8"], judge_classes=False))  # random images
+
+
+def test_outputs_that_are_the_same_for_all_images_have_no_squared_error():
+    agreement = compare(np.ones((1, 1)), np.zeros((1, 1)), images_part(1), runtime="tflite", dtype="int8")
+    assert agreement.squared_error is None
+
+
+def maps_and_number():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
+    number = keras.layers.Dense(1, activation="relu", name="number")(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, [keras.layers.Conv2D(2, 1, name="maps")(x), number])
+
+
+def test_badly_calibrated_maps_fail(tmp_path, rng):
+    model = maps_and_number()
+    maps = keras.Model(model.inputs, model.outputs[0])
+    images = rng.uniform(0, 1, (100, 8, 8, 3)).astype("float32")
+    for name, scale, passes in (("good", 1, True), ("dark", 0.1, False)):
+        path = export.tflite(maps, tmp_path / f"{name}.tflite", dtype="int8", data=scale * images, verbose=0)
+        report = export.verify(path, maps, data=images, verbose=0, **QUICK)
+        assert report.passed == passes, report
+        assert "squared" in str(report)
+        assert "top-1" not in str(report)
+    assert "the relative squared error of the outputs may be 0.1" in str(report)
+
+
+def test_a_file_that_lacks_outputs_of_its_model_fails(tmp_path):
+    model = maps_and_number()
+    maps = keras.Model(model.inputs, model.outputs[0])
+    path = export.onnx(maps, tmp_path / "maps.onnx", verbose=0)
+    (failure,) = export.verify(path, model, verbose=0, **QUICK).failures
+    assert failure.startswith("The file lacks outputs of the model, 'number'; only "), failure
+    more = export.verify(export.onnx(model, tmp_path / "both.onnx", verbose=0), maps, verbose=0, **QUICK)
+    assert any(note.startswith("The file has 2 outputs, and the model has one; only ") for note in more.notes)
+
+
+def test_several_labels_per_image_are_not_judged_by_the_most_probable(rng):
+    expected = rng.uniform(0.8, 1, (50, 4)) * (rng.uniform(size=(50, 4)) > 0.5)
+    found = np.clip(expected + rng.uniform(-0.05, 0.05, expected.shape), 0, 1)
+    options = {"runtime": "tflite", "dtype": "int8", "kind": "independent_probabilities"}
+    agreement = compare(expected, found, images_part(50), **options)
+    assert agreement.top1_agreement < 0.98
+    assert not list(agreement.failures(LIMITS["int8"], judge_classes=True))
+    exclusive = compare(expected, found, images_part(50, labels=np.zeros(50, int)), **options)
+    assert "must have the same top class" in next(exclusive.failures(LIMITS["int8"], judge_classes=True))
+
+
 @pytest.mark.parametrize("dtype", LIMITS)
 def test_limits_of_every_dtype(dtype):
     limits = LIMITS[dtype]
