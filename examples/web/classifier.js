@@ -144,6 +144,12 @@ function inputOf({ shape, dtype }, { height, width, range = [0, 255], crop_pct: 
         `received ${dtype} of shape (${dimensions.join(", ")}).`,
     );
   }
+  if (range === null && dtype === "float32") {
+    throw new Error(
+      "model.json does not state the range of the pixels, because the model does not normalize them itself. Put " +
+        "se_keras.layers.ImagePreprocessing in front of the model, and export it again.",
+    );
+  }
   const [, modelHeight, modelWidth] = dimensions;
   if ((height ?? modelHeight) !== modelHeight || (width ?? modelWidth) !== modelWidth) {
     throw new Error(

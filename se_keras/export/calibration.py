@@ -11,10 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.export.images import check_range, left_out
+from se_keras.export.images import UNSTATED_PIXELS, check_range, is_of_files, left_out
 from se_keras.export.inputs import IMAGE, Feed, Input, filled, part_of, rows_at, rows_of
 from se_keras.export.model_ends import inputs_of
-from se_keras.export.samples import is_of_images, real_samples
+from se_keras.export.samples import is_of_images, is_of_pixels, real_samples
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.spacing import evenly
@@ -68,7 +68,7 @@ def calibrate(
     Args:
         data: As in `real_samples`.
         inputs: The model's inputs.
-        preprocessing: The preprocessing that the model includes, if any: it then expects pixels from 0 to 255.
+        preprocessing: The preprocessing that the model includes, if any, which states how photos are cropped.
         least: Required number of different samples.
         most: Largest number of samples to use, at most 128.
 
@@ -93,8 +93,10 @@ def calibrate(
         feed = rows_at(feed, [different[place] for place in evenly(len(different), most)])
     if not all(np.isfinite(values).all() for values in feed.values()):
         raise ValueError(f"Calibration {noun} must be finite; received NaN or infinite values.")
-    if preprocessing is not None and is_of_images(inputs):
+    if is_of_pixels(inputs):
         check_range(given.images)
+    elif is_of_images(inputs) and is_of_files(data):
+        warnings.warn(UNSTATED_PIXELS, stacklevel=3)
     return Calibration(dict(zip((one.name for one in inputs), feed.values(), strict=True)))
 
 

@@ -24,16 +24,19 @@ def input_facts(inputs: Sequence[Input], preprocessing: Preprocessing | None) ->
         preprocessing: What the model includes, if anything.
 
     Returns:
-        For a single input of images, how photos become one: height, width, crop, and interpolation. For another single
-        input, its name, shape, dtype, and range. For several, a list of these.
+        For a single input of images, its height, width, and range (None if the model does not state it), and if the
+        model contains its preprocessing, the crop and interpolation of photos. For another single input, its name,
+        shape, dtype, and range. For several, a list of these.
     """
     if len(inputs) > 1:
         return [one.facts() for one in inputs]
     (only,) = inputs
     if only.kind != IMAGE:
         return only.facts()
-    record, (height, width) = preprocessing or Preprocessing(), only.shape[:2]
-    return {"height": height, "width": width, "crop_pct": record.crop, "interpolation": record.interpolation}
+    facts = {"height": only.shape[0], "width": only.shape[1], "range": only.facts().get("range")}
+    if preprocessing is None:
+        return facts
+    return {**facts, "crop_pct": preprocessing.crop, "interpolation": preprocessing.interpolation}
 
 
 def output_facts(scores: dict[str, Scores]) -> str | dict[str, str]:
@@ -52,15 +55,13 @@ def stored_properties(model: keras.Model, dtype: str, class_names: Sequence[str]
 
     Returns:
         Text by name: "model", "dtype", "output" (a key of `se_keras.scores.SIGNATURES`; for several, JSON by name),
-        "input" (JSON, as in `input_facts`, with the range of images), and "class_names" (a JSON list) if there are any.
+        "input" (JSON, as in `input_facts`), and "class_names" (a JSON list) if there are any.
 
     Raises:
         ValueError: `class_names` do not fit the outputs.
     """
-    scores, own, inputs = output_scores(model), stored_preprocessing(model), inputs_of(model)
-    facts, kinds = input_facts(inputs, own), output_facts(scores)
-    if isinstance(facts, dict) and inputs[0].kind == IMAGE:
-        facts |= {"range": None if own is None else [0, 255]}
+    scores = output_scores(model)
+    facts, kinds = input_facts(inputs_of(model), stored_preprocessing(model)), output_facts(scores)
     output = kinds if isinstance(kinds, str) else json.dumps(kinds)
     properties = {"model": model.name, "dtype": dtype, "output": output, "input": json.dumps(facts)}
     names = class_names_for(model, class_names, main_scores(scores).classes)

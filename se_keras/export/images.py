@@ -22,6 +22,11 @@ from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocess, stored_preprocessing
 from se_keras.spacing import evenly
 
+UNSTATED_PIXELS = (
+    "The model does not state the range of its images, so photos are passed to it as pixels from 0 to 255. If it "
+    "expects normalized images, put its normalization in front of it (`se_keras.layers.ImagePreprocessing`), or pass "
+    "arrays as the model expects them."
+)
 _OVERSHOOT = 50  # which bicubic resizing adds at sharp edges
 _NORMALIZED = 10  # standard deviations, which normalized pixels do not exceed
 
@@ -153,6 +158,11 @@ def _from_folder(
         raise ValueError(f"The folder {os.fspath(folder)!r} holds no image files.")
     labels, folders = (own, folders) if labels is None else (labels, None)
     return _from_files(paths, labels, folders, record, most, f"The folder {os.fspath(folder)!r}")
+
+
+def is_of_files(data: Any) -> bool:
+    """Returns whether the images of `real_images` are photos in files."""
+    return isinstance(data, str | os.PathLike) or _are_files(data)
 
 
 def _are_files(data: Any) -> bool:

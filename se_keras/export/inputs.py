@@ -15,6 +15,7 @@ from se_keras.spacing import evenly
 
 IMAGE, TOKENS, VALUES = "image", "tokens", "values"
 OPEN_SIZE = 128  # for dimensions of any size: above the minimum of every network
+PIXELS = (0.0, 255.0)
 UNSTATED = {IMAGE: (0.0, 1.0), VALUES: (-1.0, 1.0), TOKENS: (0.0, 1.0)}
 """Ranges of random values for a model that does not state its own, because it expects normalized values."""
 
@@ -57,8 +58,8 @@ class Input:
 
     def facts(self) -> dict[str, Any]:
         """Returns name, shape, dtype, and range, for a description in JSON."""
-        number = int if self.is_whole else float
-        known = {} if self.low is None or self.high is None else {"range": [number(self.low), number(self.high)]}
+        ends = [end for end in (self.low, self.high) if end is not None]
+        known = {"range": [int(end) if end == int(end) else end for end in ends]} if len(ends) == 2 else {}
         return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "kind": self.kind, **known}
 
 

@@ -51,8 +51,8 @@ def add_classifier_metadata(
     content: bytes,
     *,
     class_names: Sequence[str],
-    mean: float | Sequence[float],
-    std: float | Sequence[float],
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
     name: str,
     description: str = "",
 ) -> bytes:
@@ -68,9 +68,10 @@ def add_classifier_metadata(
         class_names: Class names in the order of the outputs; two for an output of one column, which
             is the probability or logit of the second class. MediaPipe shows no names for such a file.
         mean: Value to subtract from a pixel of 0 to 255: one value, or one per channel. 0 for
-            a network that contains its preprocessing.
+            a network that contains its preprocessing. None if the normalization is unknown: MediaPipe then refuses
+            a float32 input.
         std: Divisor of the difference, above 0; 1 for a network that contains its
-            preprocessing. For a quantized input, the values before quantization.
+            preprocessing. For a quantized input, the values before quantization. None if `mean` is.
         name: Name of the model.
         description: Description of the model.
 
@@ -89,7 +90,7 @@ def add_classifier_metadata(
     channels = int(image.shape[-1])
     statement = _statement(
         image,
-        normalization=_normalization(mean, std, channels),
+        normalization=None if mean is None or std is None else _normalization(mean, std, channels),
         color_space=COLOR_SPACES[channels],
         labels_kind=VALUE_LABELS if columns == 1 else AXIS_LABELS,
         name=name,
@@ -212,24 +213,26 @@ def _normalization(mean: float | Sequence[float], std: float | Sequence[float], 
 def _statement(
     image: Any,
     *,
-    normalization: dict[str, np.ndarray],
+    normalization: dict[str, np.ndarray] | None,
     color_space: int,
     labels_kind: int,
     name: str,
     description: str,
 ) -> bytes:
     """Builds the flatbuffer of the metadata."""
-    if image.type == FLOAT32:
-        lowest, highest = ((pixel - normalization["mean"]) / normalization["std"] for pixel in (0, 255))
-    else:
-        lowest, highest = ([value] for value in RANGES[image.type])
-    image_metadata = {
+    image_metadata: dict[str, Any] = {
         "name": "image",
         "description": "Image to be classified, resized to the size of the input.",
         "content": {"content_properties": ("ImageProperties", {"color_space": color_space})},
-        "process_units": [{"options": ("NormalizationOptions", normalization)}],
-        "stats": {"max": highest, "min": lowest},
     }
+    if normalization is not None:
+        image_metadata["process_units"] = [{"options": ("NormalizationOptions", normalization)}]
+    if image.type != FLOAT32:
+        lowest, highest = RANGES[image.type]
+        image_metadata["stats"] = {"max": [highest], "min": [lowest]}
+    elif normalization is not None:
+        lowest, highest = ((pixel - normalization["mean"]) / normalization["std"] for pixel in (0, 255))
+        image_metadata["stats"] = {"max": highest, "min": lowest}
     scores_metadata = {
         "name": "scores",
         "description": "Score of each class.",

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from se_keras.export.image_rows import RowNormalization
-from se_keras.export.inputs import IMAGE, TOKENS, VALUES, Feed, Input
+from se_keras.export.inputs import IMAGE, PIXELS, TOKENS, VALUES, Feed, Input
 from se_keras.layers import ImagePreprocessing
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.scores import Scores
@@ -19,7 +19,6 @@ from se_keras.surgery.graph import read_nested_graph
 from se_keras.surgery.layer_facts import is_functional, layers_inside
 from se_keras.surgery.outputs import all_scores
 
-PIXELS = (0.0, 255.0)
 ONLY_OUTPUT = "output_0"
 _AUTOMATIC = re.compile(r"(keras_tensor|input_layer)(_\d+)?")  # names that depend on what was built before
 _PASSING = ("Cast", "Dropout", "Identity", "Permute", "Reshape", "ZeroPadding1D", "ZeroPadding2D")

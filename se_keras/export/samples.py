@@ -12,7 +12,7 @@ import numpy as np
 from se_keras.array_files import read_arrays
 from se_keras.datasets import class_indices, elements, known_classes, unpacked_arrays
 from se_keras.export.images import check_label_count, real_images
-from se_keras.export.inputs import IMAGE, OPEN_SIZE, TOKENS, Feed, Input, Samples, in_order, rows_of
+from se_keras.export.inputs import IMAGE, OPEN_SIZE, PIXELS, TOKENS, Feed, Input, Samples, in_order, rows_of
 from se_keras.images.record import Preprocessing
 
 LABELS = "labels"  # an array of an .npz file that is no input
@@ -65,6 +65,11 @@ def real_samples(
 def is_of_images(inputs: Sequence[Input]) -> bool:
     """Returns whether a model takes images and nothing else."""
     return len(inputs) == 1 and inputs[0].kind == IMAGE
+
+
+def is_of_pixels(inputs: Sequence[Input]) -> bool:
+    """Returns whether a model takes images and nothing else, and states that their pixels are from 0 to 255."""
+    return is_of_images(inputs) and (inputs[0].low, inputs[0].high) == PIXELS
 
 
 def _from_file(path: str | os.PathLike, labels: Sequence[int] | None, inputs: Sequence[Input]) -> tuple[Any, Any]:

@@ -30,7 +30,7 @@ from se_keras.export.keep_float import AUTO
 from se_keras.export.metadata import add_classifier_metadata
 from se_keras.export.model_ends import inputs_of, main_scores, output_scores, packed
 from se_keras.export.proof import FINITE, TOLERANCES, check_file
-from se_keras.export.samples import is_of_images
+from se_keras.export.samples import is_of_images, is_of_pixels
 from se_keras.export.tensorflow_internals import for_converter, nodes_of
 from se_keras.export.tflite_file import in_one_piece
 from se_keras.export.tflite_int8 import quantized_file
@@ -141,7 +141,7 @@ def tflite(
             least = CALIBRATION_IMAGES if dtype in CALIBRATED else 1
             most = READ_IMAGES if dtype == "int16x8" else CALIBRATION_IMAGES
             calibration = calibrate(data, inputs, preprocessing=own, least=least, most=most)
-            calibration = calibration.with_extremes() if own and is_of_images(inputs) else calibration
+            calibration = calibration.with_extremes() if is_of_pixels(inputs) else calibration
         batches = calibration.batches(batch_size) if calibration is not None and dtype in CALIBRATED else []
         with (
             converting(model, FORMAT.what),
@@ -161,7 +161,8 @@ def tflite(
             )
             advance()
             if class_names is not None and is_of_images(inputs) and len(scores) == 1:
-                content = add_classifier_metadata(content, class_names=class_names, mean=0.0, std=1.0, name=model.name)
+                mean, std = (0.0, 1.0) if is_of_pixels(inputs) else (None, None)
+                content = add_classifier_metadata(content, class_names=class_names, mean=mean, std=std, name=model.name)
             target.write_bytes(content)
             check_file(target, form, tolerance=TOLERANCES.get(dtype, FINITE), feed=feed)
             advance()
@@ -201,7 +202,7 @@ def tflite_targets(path: str | os.PathLike) -> dict[str | os.PathLike, Kind]:
 def _described(inputs: Sequence[Input], own: Preprocessing | None, input_type: str) -> Any:
     facts = input_facts(inputs, own)
     if is_of_images(inputs) and isinstance(facts, dict):
-        return {**facts, "dtype": input_type, "range": None if own is None else [0, 255]}
+        return {**facts, "dtype": input_type}
     for one in facts if isinstance(facts, list) else [facts]:
         one["dtype"] = input_type if one["dtype"].startswith("float") else one["dtype"]
     return facts

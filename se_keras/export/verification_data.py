@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from se_keras.export.images import check_range, left_out, preparation_of
+from se_keras.export.images import UNSTATED_PIXELS, check_range, is_of_files, left_out, preparation_of
 from se_keras.export.inputs import IMAGE, Feed, Input, Samples, described_draw, random_feed, takes_text
 from se_keras.export.runtime import KerasRunner, Runner
-from se_keras.export.samples import is_of_images, real_samples, with_ranges_of
+from se_keras.export.samples import is_of_images, is_of_pixels, real_samples, with_ranges_of
 from se_keras.images.record import Preprocessing
-from se_keras.preprocessing import stored_preprocessing
 
 OPEN_SIZE = 224  # of dimensions that neither the file nor the model states
 RANDOM_SAMPLES = 8
@@ -100,8 +99,10 @@ def sample_sets(
         notes = (_without_data(inputs),)
     else:
         real = _real(runner, inputs, data, labels, most, preprocessing)
-        inputs = with_ranges_of(inputs, real.feed)
-        sets, notes = [real], (left_out(real.broken),) if real.broken else ()
+        notes = (left_out(real.broken),) if real.broken else ()
+        if is_of_images(inputs) and not is_of_pixels(inputs) and is_of_files(data):
+            notes = (*notes, UNSTATED_PIXELS)
+        inputs, sets = with_ranges_of(inputs, real.feed), [real]
     drawn = Samples("random", random_feed(inputs, RANDOM_SAMPLES), unit=unit)
     return [_converted(part, inputs, preprocessing) for part in (drawn, *sets)], notes
 
@@ -127,7 +128,7 @@ def _real(
         height, width = (size or OPEN_SIZE for size in inputs[0].shape[:2])
         own = preparation_of(model, (height, width), runner.resizing)
     real = real_samples(data, labels, inputs, record=own, most=most, class_names=runner.class_names)
-    if model is not None and is_of_images(inputs) and stored_preprocessing(model) is not None:
+    if model is not None and is_of_pixels(inputs):
         check_range(real.images)
     feed = dict(zip((one.name for one in inputs), real.feed.values(), strict=True))
     return dataclasses.replace(real, feed=feed)

@@ -245,6 +245,16 @@ def test_page_works_without_side_car(browser, address, page, model, tmp_path):
     check(answer, expected, [f"Class {i}" for i in range(10)])
 
 
+def test_unknown_range_of_pixels_is_an_error(browser, address, page, model):
+    write_sidecar(page)
+    beside = page / "model.json"
+    content = json.loads(beside.read_text("utf-8"))
+    content["input"]["range"] = None
+    beside.write_text(json.dumps(content))
+    browser.get(address)
+    wait_for(browser, lambda b: "does not state the range of the pixels" in b.find_element("id", "status").text)
+
+
 def test_file_that_is_no_image_is_named(browser, address, page, model, tmp_path):
     write_sidecar(page)
     (tmp_path / "notes.txt").write_text("no image")

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from PIL import Image
 from small_networks import answers, images_for, shortened
 
 import se_keras
@@ -240,8 +241,49 @@ def test_description_of_a_foreign_model(tmp_path):
     found = json.loads(export.tflite(model, tmp_path / "m.tflite").with_suffix(".json").read_text("utf-8"))
     assert found["output"] == "logits"
     assert found["input"]["range"] is None
-    assert found["input"]["crop_pct"] == 0.875
+    assert "crop_pct" not in found["input"]
     assert found["calibration"] is None
+
+
+def simple(*steps):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [keras.Input((8, 8, 3)), *steps, layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3, activation="softmax")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "pixels", "normalization"),
+    [((layers.Rescaling(1 / 255),), [0, 255], ((0,), (1,))), ((), None, ((), ()))],
+    ids=["rescaling", "unstated"],
+)
+def test_metadata_of_models_without_our_preprocessing(steps, pixels, normalization, tmp_path):
+    path = export.tflite(simple(*steps), tmp_path / "m.tflite", class_names=["a", "b", "c"], verbose=0)
+    described = json.loads(path.with_suffix(".json").read_text("utf-8"))["input"]
+    assert described == {"height": 8, "width": 8, "range": pixels, "dtype": "float32"}
+    metadata = read_metadata(path.read_bytes())
+    assert (metadata.mean, metadata.std) == normalization
+    assert metadata.class_names == ("a", "b", "c")
+
+
+def test_a_folder_for_a_model_that_does_not_state_its_range(tmp_path, rng):
+    for number in range(100):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / f"{number}.png")
+    model, path = simple(), tmp_path / "m.tflite"
+    with pytest.warns(UserWarning, match=r"does not state the range of its images, so photos are passed .* 0 to 255"):
+        export.tflite(model, path, dtype="int8", data=tmp_path, verbose=0)
+    report = export.verify(path, model, data=tmp_path, verbose=0, gpu_images=0, repeats=0)
+    assert any("does not state the range of its images" in note for note in report.notes)
+    whole = keras.Sequential([keras.Input((8, 8, 3)), se_keras.layers.ImagePreprocessing(mean=[0], std=[1]), model])
+    export.tflite(whole, path, dtype="int8", data=tmp_path, overwrite=True, verbose=0)
+    report = export.verify(path, whole, data=tmp_path, verbose=0, gpu_images=0, repeats=0)
+    assert not report.notes
+
+
+def test_divided_images_are_refused_by_a_model_that_divides_them(tmp_path, rng):
+    images = rng.uniform(0, 1, (100, 8, 8, 3))
+    with pytest.raises(ValueError, match=r"The model expects images in the range 0 to 255; received .* by 255"):
+        export.tflite(simple(layers.Rescaling(1 / 255)), tmp_path / "m.tflite", dtype="int8", data=images, verbose=0)
 
 
 def test_calibration_reports_what_it_saw(small):
