@@ -14,7 +14,7 @@ import keras
 from PIL import Image
 
 import se_keras
-from se_keras.class_names import read_class_names
+from se_keras.class_names_file import read_class_names
 from se_keras.training import load_sample
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from se_keras import export
 from se_keras.blocks.excitation import SEConfig
-from se_keras.class_names import NAMES_FILE, write_class_names
+from se_keras.class_names_file import NAMES_FILE, write_class_names
 from se_keras.errors import check_count
 from se_keras.export.exportable import require_tensorflow
 from se_keras.export.runtime import open_runner

@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 
 from se_keras import decode_predictions
-from se_keras.class_names import (
-    caption,
-    check_class_names,
-    class_names_in,
-    class_names_text,
-    imagenet_classes,
-    read_class_names,
-    write_class_names,
-)
+from se_keras.class_names import check_class_names, imagenet_classes
+from se_keras.class_names_file import caption, class_names_in, class_names_text, read_class_names, write_class_names
 
 # Files.
 

@@ -16,7 +16,7 @@ from small_networks import answers, shortened
 
 import se_keras
 import se_keras_cli
-from se_keras.class_names import write_class_names
+from se_keras.class_names_file import write_class_names
 from se_keras.weights.published import RECORDS
 
 

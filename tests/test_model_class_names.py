@@ -10,8 +10,10 @@ import pytest
 from small_networks import answers
 
 import se_keras
+import se_keras_cli
 from se_keras import export, surgery
 from se_keras.class_names import class_names_for
+from se_keras.class_names_file import write_class_names
 from se_keras.export.images import real_images
 from se_keras.export.metadata import read_metadata
 from se_keras.inference import classify
@@ -120,6 +122,35 @@ def test_exports_have_the_names(model, tmp_path):
     assert read_metadata((tmp_path / "m.tflite").read_bytes()).class_names == NAMES
     export.saved_model(model, tmp_path / "saved", verbose=0)
     assert (tmp_path / "saved/assets/labels.txt").read_text().split() == [*NAMES]
+
+
+MOVED = ("daisy", "rose", "tulip")
+
+
+def test_own_names_in_another_order_are_refused(model, tmp_path, monkeypatch, capsys):
+    message = r"the order of the model's outputs; .* name class 0 'daisy', and the model names it 'rose'"
+    for use in (
+        lambda: export.tflite(model, tmp_path / "model.tflite", class_names=MOVED),
+        lambda: export.saved_model(model, tmp_path / "saved", class_names=MOVED),
+        lambda: classify(model, IMAGES, class_names=MOVED),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+    model.save(tmp_path / "plants.keras")
+    write_class_names(tmp_path / "names.txt", MOVED)
+    arguments = ["export", "plants.keras", "--format", "tflite", "--class-names", "names.txt", "--output", "m.tflite"]
+    monkeypatch.chdir(tmp_path)
+    assert se_keras_cli.main(arguments) == 1
+    assert "name class 0 'daisy', and the model names it 'rose'" in " ".join(capsys.readouterr().err.split())
+    others = ["a", "b", "c"]
+    assert class_names_for(model, others, 3) == tuple(others)
+
+
+def test_verify_fails_a_file_with_the_names_in_another_order(model, tmp_path):
+    path = export.saved_model(model, tmp_path / "saved", verbose=0)
+    se_keras.set_class_names(model, MOVED)
+    report = export.verify(path, model, verbose=0, gpu_images=0, repeats=0)
+    assert report.failures == ("The file names class 0 'rose', and the model names it 'daisy'.",)
 
 
 @pytest.mark.slow

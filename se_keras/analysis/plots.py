@@ -24,7 +24,7 @@ from se_keras.analysis.tables import (
     pruning_table,
     stage_of,
 )
-from se_keras.class_names import caption
+from se_keras.class_names_file import caption
 from se_keras.errors import check_count
 from se_keras.figures import new_figure
 from se_keras.spacing import evenly

@@ -16,7 +16,7 @@ import numpy as np
 from se_keras.analysis.drawing import figure_targets
 from se_keras.analysis.gates import Gates, collect_gates
 from se_keras.analysis.plots import GATE_FIGURES, plot_gates, plot_image, plot_pruning
-from se_keras.class_names import caption
+from se_keras.class_names_file import caption
 from se_keras.cli.console import FittingTable, console, print_json
 from se_keras.cli.images import open_images
 from se_keras.cli.models import load

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import keras
 
-from se_keras.class_names import NAMES_FILE, check_class_names, get_class_names, read_class_names
+from se_keras.class_names import check_class_names, check_same_order, get_class_names
+from se_keras.class_names_file import NAMES_FILE, read_class_names
 from se_keras.surgery.outputs import scores_of
 
 
@@ -25,11 +26,15 @@ def class_names_for(name: str, model: keras.Model, file: str | None) -> tuple[st
 
     Raises:
         FileNotFoundError: `file` does not exist.
-        ValueError: A file of class names cannot be read, or `file` does not fit the model.
+        ValueError: A file of class names cannot be read, or `file` does not fit the model or
+            has its own names in another order.
     """
     classes = scores_of(model).classes
     if file is not None:
-        return check_class_names(read_class_names(file), classes, what=f"the names in {file!r}")
+        what = f"the names in {file!r}"
+        names = check_class_names(read_class_names(file), classes, what=what)
+        check_same_order(names, get_class_names(model), what=what)
+        return names
     return get_class_names(model) or names_beside(name, classes)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import keras
 
-from se_keras.class_names import NAMES_FILE, imagenet_classes
+from se_keras.class_names import imagenet_classes
+from se_keras.class_names_file import NAMES_FILE
 from se_keras.cli.class_names import class_names_for
 from se_keras.cli.console import FittingTable, bar_on_stderr, console, print_json, progress_console
 from se_keras.cli.models import load

@@ -14,7 +14,7 @@ import keras
 from rich.progress import Progress
 
 from se_keras.blocks.excitation import SEConfig
-from se_keras.class_names import write_class_names
+from se_keras.class_names_file import write_class_names
 from se_keras.cli.console import console, print_json, progress_bars, progress_console, visible
 from se_keras.cli.models import check_file, check_name, load_file
 from se_keras.errors import missing_package

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from se_keras.class_names import NAMES_FILE, check_class_names, class_names_in, class_names_text
+from se_keras.class_names import check_class_names
+from se_keras.class_names_file import NAMES_FILE, class_names_in, class_names_text
 from se_keras.export import metadata_tables
 from se_keras.export.tensorflow_internals import schema_module
 from se_keras.export.tflite_file import damage_reported, packed, read_model

@@ -201,7 +201,7 @@ class SavedModelRunner(Runner):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Returns the names in the file that `export.saved_model` adds to the folder."""
-        from se_keras.class_names import NAMES_FILE, read_class_names
+        from se_keras.class_names_file import NAMES_FILE, read_class_names
 
         file = self._assets / NAMES_FILE
         return tuple(read_class_names(file)) if file.is_file() else ()

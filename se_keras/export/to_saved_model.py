@@ -13,7 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.class_names import NAMES_FILE, class_names_for, write_class_names
+from se_keras.class_names import class_names_for
+from se_keras.class_names_file import NAMES_FILE, write_class_names
 from se_keras.errors import check_count
 from se_keras.export.conversion import (
     PYTHON_FUNCTIONS,

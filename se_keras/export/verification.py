@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from se_keras.class_names import first_moved
 from se_keras.errors import check_count, one_of, refuse_tf_keras
 from se_keras.export.agreement import LIMITS, Agreement, Limits, compare
 from se_keras.export.exportable import require_tensorflow
@@ -128,7 +129,7 @@ def verify(
     reference = given if isinstance(file, KerasRunner) else _in_float32(given)
     if layers:
         _check_layers(path, structure, reference)
-    found += _unpaired(file, reference)
+    found += _unpaired(file, reference) + _misnamed(file, reference)
     inputs = shared_inputs(file, reference)
     sets, notes = sample_sets(given or file, inputs, data, labels, most=most_images, preprocessing=preprocessing)
     found += Findings(notes=notes)
@@ -230,6 +231,16 @@ def _unpaired(file: Runner, reference: Runner | None) -> Findings:
     if lacking and len(file.outputs) == 1:
         return Findings(problems=(f"The file lacks outputs of the model, {', '.join(lacking)}; {compared}",))
     return Findings(notes=(f"The file has {len(file.outputs)} outputs, and the model has one; {compared}",))
+
+
+def _misnamed(file: Runner, reference: Runner | None) -> Findings:
+    """Reports class names that the file and the reference have in another order."""
+    names, others = file.class_names, () if reference is None else reference.class_names
+    place = first_moved(names, others)
+    if place is None:
+        return Findings()
+    problem = f"The file names class {place} {names[place]!r}, and the model names it {others[place]!r}."
+    return Findings(problems=(problem,))
 
 
 def _agreements(

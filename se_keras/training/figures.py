@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from se_keras.class_names import caption
+from se_keras.class_names_file import caption
 from se_keras.figures import new_figure
 from se_keras.files import FIGURE, replacing
 from se_keras.training.evaluate import Evaluation

@@ -19,7 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.class_names import NAMES_FILE
+from se_keras.class_names_file import NAMES_FILE
 from se_keras.files import finish_targets, json_with, kind_of, locked, replacing
 from se_keras.training.recipes import Recipe
 from se_keras.training.sources import Data

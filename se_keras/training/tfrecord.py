@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from se_keras.class_names import class_names_in
+from se_keras.class_names_file import class_names_in
 from se_keras.images import reading
 from se_keras.training.holdout import check_classes, check_labels, held_back
 from se_keras.training.record_index import NAME_FEATURES, index_of

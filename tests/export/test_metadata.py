@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 import se_keras
-from se_keras.class_names import class_names_text
+from se_keras.class_names_file import class_names_text
 from se_keras.export import metadata_tables
 from se_keras.export.metadata import ClassifierMetadata, add_classifier_metadata, read_metadata
 from se_keras.export.tflite_file import holds_data, read_model

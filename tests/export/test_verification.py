@@ -498,6 +498,7 @@ def test_badly_calibrated_maps_fail(tmp_path, rng):
 
 
 def test_a_file_that_lacks_outputs_of_its_model_fails(tmp_path):
+    pytest.importorskip("tf2onnx", reason="needs the extra 'onnx'")
     model = maps_and_number()
     maps = keras.Model(model.inputs, model.outputs[0])
     path = export.onnx(maps, tmp_path / "maps.onnx", verbose=0)

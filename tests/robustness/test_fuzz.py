@@ -26,7 +26,7 @@ from PIL import Image
 import se_keras
 from se_keras import export
 from se_keras.analysis import Gates
-from se_keras.class_names import read_class_names
+from se_keras.class_names_file import read_class_names
 from se_keras.errors import WeightsMismatchError
 from se_keras.export.structure import structure_of
 from se_keras.images.record import Preprocessing

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from se_keras.class_names import read_class_names, write_class_names
+from se_keras.class_names_file import read_class_names, write_class_names
 from se_keras.training.holdout import held_back
 from se_keras.training.sources import ArraySource, Data, load_sample, open_data
 
