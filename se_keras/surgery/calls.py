@@ -14,6 +14,8 @@ import numpy as np
 from se_keras.surgery.held import holds_state
 from se_keras.surgery.layer_types import why_weights_are_fixed
 
+TRANSPOSING = ("Moveaxis", "Permute", "Swapaxes", "Transpose")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Call:
@@ -190,32 +192,66 @@ class Graph:
 
 
 def data_format_of(graph: Graph, tensor: Any) -> str:
-    """Returns the data format of a tensor: that of the nearest preceding layer that has one, else Keras' setting.
+    """Returns the data format of a tensor, as `channel_axis_of` finds it.
+
+    Args:
+        graph: The graph.
+        tensor: A symbolic tensor in the graph, of rank 3 or more.
+
+    Returns:
+        "channels_last" or "channels_first".
+
+    Raises:
+        ValueError: The channels are neither the first nor the last axis after the batch.
+    """
+    axis, rank = channel_axis_of(graph, tensor), len(tensor.shape)
+    if 1 < axis < rank - 1:
+        raise ValueError(
+            f"Channels must be the first or the last axis after the batch; in the map of shape {tuple(tensor.shape)}, "
+            f"they are axis {axis}. Choose a place before or after the transposition."
+        )
+    return "channels_first" if axis == 1 else "channels_last"
+
+
+def channel_axis_of(graph: Graph, tensor: Any) -> int:
+    """Returns the axis of a tensor's channels.
 
     Args:
         graph: The graph.
         tensor: A symbolic tensor in the graph.
 
     Returns:
-        "channels_last" or "channels_first".
+        The axis according to the nearest preceding layer that has a data format, else to Keras' setting, after all
+        transpositions on the way.
     """
+    rank = len(tensor.shape)
+    if rank <= 2:
+        return rank - 1
     seen: set[int] = set()
-    pending = [tensor]
+    pending = [(tensor, tuple(range(rank)))]  # with the axis of the earlier tensor for each axis of this one
+    order, found = pending[0][1], None
     while pending:
-        call = graph.producer(pending.pop(0))
+        earlier, order = pending.pop(0)
+        call = graph.producer(earlier)
         if call is None or id(call) in seen:
             continue
         seen.add(id(call))
-        if getattr(call.operation, "data_format", None):
-            return call.operation.data_format
-        pending += call.inputs
-    return keras.config.image_data_format()
+        found = getattr(call.operation, "data_format", None)
+        if found:
+            break
+        pending += [(one, _order_before(call, one, order)) for one in call.inputs]
+    channels = 1 if (found or keras.config.image_data_format()) == "channels_first" else rank - 1
+    return order.index(channels)
 
 
-def channel_axis_of(graph: Graph, tensor: Any) -> int:
-    """Returns the axis of a tensor's channels, from the nearest preceding layer that has a data format."""
-    rank = len(tensor.shape)
-    return 1 if rank > 2 and data_format_of(graph, tensor) == "channels_first" else rank - 1
+def _order_before(call: Call, tensor: Any, order: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the axes of an input of a call that become those of `order` in its output."""
+    rank = len(order)
+    if type(call.operation).__name__ not in TRANSPOSING or len(tensor.shape) != rank:
+        return order
+    sizes = range(2, rank + 2)  # all different, so that the result tells where each axis went
+    shape = call.operation.compute_output_spec(keras.KerasTensor(tuple(sizes))).shape
+    return tuple(sizes.index(shape[axis]) for axis in order)
 
 
 @functools.cache

@@ -576,3 +576,22 @@ def test_networks_of_keras_applications(name):
         assert kernel > 0, f"no gradient reaches the kernel of {block.name}"
     for value, old in zip(values_of(result.non_trainable_variables), frozen, strict=True):
         np.testing.assert_array_equal(value, old)
+
+
+@pytest.mark.parametrize(
+    "transpose",
+    [layers.Permute((3, 1, 2)), lambda x: ops.transpose(x, (0, 3, 1, 2)), lambda x: ops.moveaxis(x, -1, 1)],
+    ids=["permute", "transpose", "moveaxis"],
+)
+def test_blocks_after_a_transposition_gate_the_channels(transpose):
+    inputs = keras.Input((8, 12, 3))
+    x = transpose(layers.Conv2D(6, 3, name="conv")(inputs))
+    x = layers.Permute((2, 3, 1), name="back")(layers.Activation("relu", name="act")(x))
+    model = keras.Model(inputs, x)
+    formats = {"conv": "channels_last", "act": "channels_first", "back": "channels_last"}
+    for place, expected in formats.items():
+        block = insert_squeeze_excite(model, where=[place]).get_layer(f"{place}_se")
+        assert block.data_format == expected
+    middle = keras.Model(inputs, layers.Permute((1, 3, 2), name="middle")(layers.Conv2D(6, 3)(inputs)))
+    with pytest.raises(ValueError, match="first or the last axis after the batch; .* they are axis 2"):
+        insert_squeeze_excite(middle, where=["middle"])
