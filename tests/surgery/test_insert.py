@@ -593,5 +593,5 @@ def test_blocks_after_a_transposition_gate_the_channels(transpose):
         block = insert_squeeze_excite(model, where=[place]).get_layer(f"{place}_se")
         assert block.data_format == expected
     middle = keras.Model(inputs, layers.Permute((1, 3, 2), name="middle")(layers.Conv2D(6, 3)(inputs)))
-    with pytest.raises(ValueError, match="first or the last axis after the batch; .* they are axis 2"):
+    with pytest.raises(ValueError, match=r"first or the last axis after the batch; .* they are axis 2"):
         insert_squeeze_excite(middle, where=["middle"])
