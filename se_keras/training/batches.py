@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -279,8 +280,35 @@ def for_fit(batches: Any) -> Any:
     signature = keras.tree.map_structure(
         lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), next(iter(batches))
     )
-    dataset = tf.data.Dataset.from_generator(lambda: batches, output_signature=signature)
+
+    def read() -> Iterator[Any]:
+        try:
+            yield from batches
+        except Exception as error:
+            _FAILURES.append(error)
+            raise
+
+    dataset = tf.data.Dataset.from_generator(read, output_signature=signature)
     return dataset.prefetch(2).with_options(options)
+
+
+_FAILURES: list[Exception] = []
+
+
+@contextlib.contextmanager
+def reading_errors_kept() -> Iterator[None]:
+    """Raises the error of an image that cannot be read as it is: `tf.data` makes an error of its own from the text.
+
+    Yields:
+        Nothing.
+    """
+    _FAILURES.clear()
+    try:
+        yield
+    except Exception:
+        if _FAILURES:
+            raise _FAILURES.pop() from None
+        raise
 
 
 def fitted(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:

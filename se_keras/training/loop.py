@@ -18,7 +18,7 @@ from se_keras.class_names import set_class_names
 from se_keras.errors import check_count, check_count_or_none
 from se_keras.images.record import Preprocessing
 from se_keras.preprocessing import preprocessing_of
-from se_keras.training.batches import check_batches, fit_data
+from se_keras.training.batches import check_batches, fit_data, reading_errors_kept
 from se_keras.training.callbacks import EvaluateAverage, KeepBest, SaveRun, StopEarly
 from se_keras.training.distribute import ALONE, Processes
 from se_keras.training.recipes import Phase, Recipe, make_optimizer
@@ -302,7 +302,8 @@ class Trainer:
                 processes=run.processes,
                 threads=self.threads,
             )
-            self.model.fit(**images, epochs=end, callbacks=[*own, *self.callbacks], verbose=self.verbose)
+            with reading_errors_kept():
+                self.model.fit(**images, epochs=end, callbacks=[*own, *self.callbacks], verbose=self.verbose)
             if run.must_stop():
                 raise KeyboardInterrupt
             if self.is_stale:

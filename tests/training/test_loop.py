@@ -4,12 +4,14 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import threading
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
@@ -21,7 +23,7 @@ from se_keras.training.callbacks import TrainingDivergedError
 from se_keras.training.loop import train
 from se_keras.training.recipes import Phase, Recipe
 from se_keras.training.run_folder import check_new, claimed, read_run, versions
-from se_keras.training.sources import ArraySource, Data, load_sample
+from se_keras.training.sources import ArraySource, Data, load_sample, open_data
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*shuffle=True.*:UserWarning")
 BATCH, STEPS = 16, 6
@@ -413,7 +415,7 @@ import keras, numpy as np
 sys.path.insert(0, {tests!r})
 from test_loop import At, recipe, tiny_model, weights_of
 from se_keras.training import state
-from se_keras.training.sources import ArraySource, Data, load_sample
+from se_keras.training.sources import ArraySource, Data, load_sample, open_data
 from se_keras.training.loop import train
 
 def kill(model):
@@ -474,3 +476,19 @@ def test_ends_that_the_loss_is_not_for_are_refused(activation, kind, data, tmp_p
     with pytest.raises(ValueError, match=r"is probability\."):
         train(model, data, recipe(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_photo_that_vanishes_is_named(tmp_path, rng):
+    for number in range(3 * BATCH):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
+
+    class Remove(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            shutil.rmtree(tmp_path / "photos/a")
+
+    photos = open_data(tmp_path / "photos")
+    with pytest.raises(FileNotFoundError, match=r"^There is no image file at '.*photos/a/\d+\.png'\."):
+        train(tiny_model(2), photos, recipe(), tmp_path / "run", verbose=0, callbacks=[Remove()])
+    assert (tmp_path / "run/state.safetensors").is_file()
