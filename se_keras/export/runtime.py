@@ -256,6 +256,7 @@ class OnnxRunner(StatingRunner):
         except Exception as error:  # its exceptions have no common base class
             raise ValueError(f"ONNX Runtime cannot run {os.fspath(path)!r}: {error}") from error
         inputs = self.session.get_inputs()
+        check_inputs(path, [_onnx_dtype(one.type) for one in inputs])
         shapes = [tuple(size if isinstance(size, int) else None for size in one.shape) for one in inputs]
         self.inputs = tuple(
             input_of_file(one.name, shape[1:], _onnx_dtype(one.type)) for one, shape in zip(inputs, shapes, strict=True)
@@ -315,6 +316,23 @@ class KerasRunner(Runner):
 
         answers = predict_batch(self._graph, packed(self.model, values))
         return [np.asarray(answer, "float32") for answer in keras.tree.flatten(answers)]
+
+
+def check_inputs(path: str | os.PathLike, dtypes: Sequence[str]) -> None:
+    """Rejects a file that cannot be fed from NumPy arrays.
+
+    Args:
+        path: The file, for the message.
+        dtypes: Dtype of each input.
+
+    Raises:
+        ValueError: There is no input, or one of a dtype that NumPy lacks.
+    """
+    if not dtypes or any(dtype != "string" and np.dtype(dtype).kind not in "biuf" for dtype in dtypes):
+        raise ValueError(
+            f"A model must have inputs of dtypes that NumPy has; {os.fspath(path)!r} has "
+            f"{', '.join(dtypes) or 'no inputs'}."
+        )
 
 
 def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads: int = 1) -> Runner:

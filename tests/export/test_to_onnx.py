@@ -281,3 +281,20 @@ def test_integer_pixels_are_calibrated_as_integers(tmp_path, rng):
     path = export.onnx(model, tmp_path / "model.onnx", dtype="int8", data=images, verbose=0)
     found = export.verify(path, model, data=images, repeats=0, verbose=0)
     assert found.passed, found
+
+
+@pytest.mark.parametrize(("type_name", "message"), [(None, "has no inputs"), ("BFLOAT16", "has bfloat16")])
+def test_files_that_cannot_be_fed_are_refused(type_name, message, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
+    helper, real = onnx.helper, onnx.TensorProto.FLOAT
+    output = helper.make_tensor_value_info("y", real, [1, 2])
+    if type_name is None:
+        value = helper.make_tensor("value", real, [1, 2], [1.0, 2.0])
+        graph = helper.make_graph([helper.make_node("Constant", [], ["y"], value=value)], "graph", [], [output])
+    else:
+        given = helper.make_tensor_value_info("x", getattr(onnx.TensorProto, type_name), [1, 2])
+        graph = helper.make_graph([helper.make_node("Cast", ["x"], ["y"], to=real)], "graph", [given], [output])
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match=rf"must have inputs of dtypes that NumPy has; '.*model\.onnx' {message}"):
+        export.verify(tmp_path / "model.onnx", verbose=0, repeats=0)
