@@ -1,6 +1,6 @@
 """The kinds of classifier outputs, and the probability of each class in them.
 
-This module imports Keras only when it is needed, because `se_keras.export.runtime` runs without it.
+This module imports Keras only when it is needed, because the runtimes of exports run without it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ import se_keras
 from se_keras import export
 from se_keras.class_names import decode_predictions
 from se_keras.export.metadata import read_metadata
-from se_keras.export.runtime import KerasRunner, OnnxRunner, SavedModelRunner
+from se_keras.export.onnx_runtime import OnnxRunner
+from se_keras.export.runtime import KerasRunner, SavedModelRunner
 from se_keras.export.tflite_runtime import TFLiteRunner
 from se_keras.inference import classify
 from se_keras.prediction import predict_folder

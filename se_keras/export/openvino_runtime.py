@@ -12,7 +12,7 @@ import numpy as np
 
 from se_keras.errors import missing_package
 from se_keras.export.inputs import input_of_file
-from se_keras.export.runtime import StatingRunner
+from se_keras.export.runner import StatingRunner
 from se_keras.export.stated import answer_among
 from se_keras.file_kinds import damaged
 from se_keras.native_output import native_output_held

@@ -13,7 +13,8 @@ import numpy as np
 from se_keras.export.inference_form import perturbed
 from se_keras.export.inputs import Feed, few_of, part_of, random_feed, rows_of, takes_text
 from se_keras.export.model_ends import answers_of, inputs_of, output_scores
-from se_keras.export.runtime import RUNTIMES, Runner, format_of, open_runner
+from se_keras.export.runner import Runner
+from se_keras.export.runtime import RUNTIMES, format_of, open_runner
 
 FEW = 8  # samples like those the model will see
 PART = 2  # of them at a time: their maps are in memory together

@@ -1,27 +1,26 @@
-"""Runtimes of exports: one class each, which takes the inputs by name and returns float outputs by name.
+"""Runtimes of exports: their names, and the runner of each file.
 
 Nothing here imports Keras before it is needed: these classes also run in processes that measure time and memory.
 """
 
 from __future__ import annotations
 
-import abc
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from se_keras.errors import missing_package, one_of
-from se_keras.export.inputs import Feed, Input, filled, in_order, input_of_file, part_of, rows_of
-from se_keras.export.stated import answer_among, facts_stated, names_stated
+from se_keras.export.inputs import input_of_file
+from se_keras.export.runner import Runner
+from se_keras.export.stated import answer_among
 from se_keras.export.tflite_file import is_tflite
 from se_keras.file_kinds import described
 from se_keras.native_output import native_output_held
-from se_keras.scores import kind_named, kinds_stated
+from se_keras.scores import kind_named
 
-LARGEST_BATCH = 32  # samples at a time for a runtime that takes any number
 RUNTIMES = {
     "saved_model": "TensorFlow",
     "tflite": "LiteRT CPU",
@@ -69,90 +68,6 @@ def format_of(path: str | os.PathLike) -> str:
         ".tflite file (with TFL3 in bytes 4 to 7), an .onnx file, OpenVINO's .xml file, a .keras file, or a SavedModel "
         "folder."
     )
-
-
-class Runner(abc.ABC):
-    """A model in one runtime.
-
-    Attributes:
-        inputs: Its inputs.
-        batch: Samples per call of the runtime; None for any number.
-        outputs: The names of its outputs.
-        answer: The output that is the prediction.
-        kinds: Kind of each output, a key of `se_keras.scores.SIGNATURES`; "output" if the file does not state it.
-    """
-
-    inputs: tuple[Input, ...]
-    batch: int | None = None
-    outputs: tuple[str, ...]
-    answer: str
-    kinds: Mapping[str, str]
-
-    @property
-    def input_shape(self) -> tuple[int | None, ...]:
-        """Returns the shape of the first input: (batch, height, width, channels) for images; None for unknown sizes."""
-        return (self.batch, *self.inputs[0].shape)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Returns the class names in the order of the outputs; () if the model or file does not hold them."""
-        return ()
-
-    @property
-    def resizing(self) -> Mapping[str, Any]:
-        """Returns how photos are resized, as a file states it: "crop_pct" and "interpolation"; {} if it does not."""
-        return {}
-
-    @property
-    def kind(self) -> str:
-        """Returns the kind of the prediction."""
-        return self.kinds[self.answer]
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Runs a model with one input.
-
-        Args:
-            images: Array of shape (n, *shape of the input) in the scale of the model's input (for this package's
-                networks: RGB, 0 to 255), of any dtype.
-
-        Returns:
-            The prediction: float32 array of shape (n, classes), or (n, ...) for other outputs.
-        """
-        return self.run({self.inputs[0].name: images})[self.answer]
-
-    def run(self, feed: Feed) -> dict[str, np.ndarray]:
-        """Runs the model, in batches of its own size.
-
-        Args:
-            feed: The value of each input by its name, with one row per sample. The value of a single input may have
-                any name.
-
-        Returns:
-            Float32 array of each output by its name, with one row per sample.
-
-        Raises:
-            ValueError: The names are not those of the inputs.
-        """
-        step = self.batch or LARGEST_BATCH
-        parts = [self._padded(part_of(feed, start, start + step)) for start in range(0, rows_of(feed), step)]
-        return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
-
-    def _padded(self, feed: Feed) -> dict[str, np.ndarray]:
-        rows = rows_of(feed)
-        whole = feed if self.batch in (None, rows) else filled(feed, self.batch or rows)
-        answers = self.run_one(in_order(self.inputs, whole))
-        return {name: answer[:rows] for name, answer in zip(self.outputs, answers, strict=True)}
-
-    @abc.abstractmethod
-    def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Runs one batch of the model's own size.
-
-        Args:
-            values: The inputs, in their order.
-
-        Returns:
-            The outputs, in their order, as float32.
-        """
 
 
 class SavedModelRunner(Runner):
@@ -215,71 +130,6 @@ class SavedModelRunner(Runner):
         return [np.asarray(outputs[name], "float32") for name in self.outputs]
 
 
-class StatingRunner(Runner):
-    """A file that states facts about itself as text by name, as `export.onnx` and `export.openvino` write them."""
-
-    stated: Mapping[str, str]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Returns the names that the file states."""
-        return names_stated(self.stated.get("class_names"))
-
-    @property
-    def resizing(self) -> Mapping[str, Any]:
-        """Returns what the file states about its input."""
-        return facts_stated(self.stated.get("input"))
-
-
-class OnnxRunner(StatingRunner):
-    """An `.onnx` file in ONNX Runtime on the CPU.
-
-    Args:
-        path: The file.
-        threads: CPU threads, at least 1.
-
-    Raises:
-        ImportError: `onnxruntime` is not installed.
-        ValueError: The file is not an ONNX model, or the runtime refuses it.
-    """
-
-    def __init__(self, path: str | os.PathLike, *, threads: int = 1) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise missing_package("onnxruntime", "onnx", "Running an .onnx file") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self.session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions have no common base class
-            raise ValueError(f"ONNX Runtime cannot run {os.fspath(path)!r}: {error}") from error
-        inputs = self.session.get_inputs()
-        check_inputs(path, [_onnx_dtype(one.type) for one in inputs])
-        shapes = [tuple(size if isinstance(size, int) else None for size in one.shape) for one in inputs]
-        self.inputs = tuple(
-            input_of_file(one.name, shape[1:], _onnx_dtype(one.type)) for one, shape in zip(inputs, shapes, strict=True)
-        )
-        self.batch = shapes[0][0] if shapes[0] else None
-        self.outputs = tuple(output.name for output in self.session.get_outputs())
-        self.answer = answer_among(self.outputs)
-        self.stated = self.session.get_modelmeta().custom_metadata_map
-        self.kinds = kinds_stated(self.stated.get("output"), self.outputs)
-
-    def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Runs a batch; arguments and result as in `Runner.run_one`."""
-        pairs = zip(self.inputs, values, strict=True)
-        feed = {one.name: np.ascontiguousarray(value, dtype=one.dtype) for one, value in pairs}
-        return [np.asarray(answer, "float32") for answer in self.session.run(list(self.outputs), feed)]
-
-
-def _onnx_dtype(type_name: str) -> str:
-    """Returns the NumPy dtype for a type of ONNX Runtime, such as "tensor(float)"."""
-    inner = type_name.removeprefix("tensor(").removesuffix(")")
-    return {"float": "float32", "double": "float64"}.get(inner, inner)
-
-
 class KerasRunner(Runner):
     """A Keras model.
 
@@ -318,23 +168,6 @@ class KerasRunner(Runner):
         return [np.asarray(answer, "float32") for answer in keras.tree.flatten(answers)]
 
 
-def check_inputs(path: str | os.PathLike, dtypes: Sequence[str]) -> None:
-    """Rejects a file that cannot be fed from NumPy arrays.
-
-    Args:
-        path: The file, for the message.
-        dtypes: Dtype of each input.
-
-    Raises:
-        ValueError: There is no input, or one of a dtype that NumPy lacks.
-    """
-    if not dtypes or any(dtype != "string" and np.dtype(dtype).kind not in "biuf" for dtype in dtypes):
-        raise ValueError(
-            f"A model must have inputs of dtypes that NumPy has; {os.fspath(path)!r} has "
-            f"{', '.join(dtypes) or 'no inputs'}."
-        )
-
-
 def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads: int = 1) -> Runner:
     """Opens an exported file in a runtime.
 
@@ -358,6 +191,8 @@ def open_runner(path: str | os.PathLike, *, runtime: str | None = None, threads:
 
         return TFLiteRunner(path, threads=threads) if runtime == "tflite" else TFLiteGpuRunner(path)
     if runtime == "onnx":
+        from se_keras.export.onnx_runtime import OnnxRunner
+
         return OnnxRunner(path, threads=threads)
     if runtime == "openvino":
         from se_keras.export.openvino_runtime import OpenVinoRunner

@@ -12,7 +12,7 @@ import numpy as np
 
 from se_keras.errors import missing_package, one_of
 from se_keras.export.inputs import Feed, Input, input_of_file
-from se_keras.export.runtime import Runner
+from se_keras.export.runner import Runner
 from se_keras.export.stated import answer_among, facts_stated
 from se_keras.export.tensorflow_internals import interpreter_module
 from se_keras.export.tflite_file import dequantized, quantized

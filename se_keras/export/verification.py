@@ -24,7 +24,8 @@ from se_keras.export.inspect_tflite import TARGETS
 from se_keras.export.layer_loss import LayerLoss, layer_losses, loss_notes
 from se_keras.export.process import RuntimeRefusedError, Worker, is_missing_driver
 from se_keras.export.report import Report
-from se_keras.export.runtime import KerasRunner, Runner, open_runner
+from se_keras.export.runner import Runner
+from se_keras.export.runtime import KerasRunner, open_runner
 from se_keras.export.speed import Speed, speed_of
 from se_keras.export.structure import Structure, size_of, structure_of
 from se_keras.export.tflite_runtime import TFLiteRunner

@@ -10,7 +10,8 @@ import numpy as np
 
 from se_keras.export.images import UNSTATED_PIXELS, check_range, is_of_files, left_out, preparation_of
 from se_keras.export.inputs import IMAGE, Feed, Input, Samples, described_draw, random_feed, takes_text
-from se_keras.export.runtime import KerasRunner, Runner
+from se_keras.export.runner import Runner
+from se_keras.export.runtime import KerasRunner
 from se_keras.export.samples import is_of_images, is_of_pixels, real_samples, with_ranges_of
 from se_keras.images.record import Preprocessing
 

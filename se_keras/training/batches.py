@@ -301,6 +301,9 @@ def reading_errors_kept() -> Iterator[None]:
 
     Yields:
         Nothing.
+
+    Raises:
+        Exception: That error.
     """
     _FAILURES.clear()
     try:

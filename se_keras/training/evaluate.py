@@ -13,7 +13,8 @@ import numpy as np
 
 from se_keras.class_names import check_class_names
 from se_keras.export.images import preparation_of
-from se_keras.export.runtime import KerasRunner, Runner, open_runner
+from se_keras.export.runner import Runner
+from se_keras.export.runtime import KerasRunner, open_runner
 from se_keras.export.samples import is_of_images
 from se_keras.files import json_with, replacing
 from se_keras.images.record import Preprocessing
