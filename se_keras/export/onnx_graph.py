@@ -36,6 +36,62 @@ def simplify(model: Any) -> None:
     left = [tensor for tensor in model.graph.initializer if tensor.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(left)
+    del model.graph.value_info[:]  # shapes of tensors that are transposed now
+
+
+def lower_max_pools(model: Any) -> bool:
+    """Rewrites, in place, max poolings over all axes of a map, which ONNX Runtime refuses, to those over space.
+
+    jax2onnx writes JAX's poolings with a window of 1 over batch and channels, between two new axes.
+
+    Args:
+        model: An `onnx.ModelProto`.
+
+    Returns:
+        Whether there were any.
+    """
+    view = _View(model.graph, {})
+    pools = [node for node in model.graph.node if node.op_type == "MaxPool"]
+    lowered = [_lower_max_pool(view, pool) for pool in pools]
+    return any(lowered)
+
+
+def _lower_max_pool(view: _View, pool: Any) -> bool:
+    helper = importlib.import_module("onnx").helper
+    before = _unsqueezes_before(view, pool)
+    after = [node for node in view.graph.node if pool.output[0] in node.input]
+    kernel = list(_attribute(pool, "kernel_shape"))
+    rank = len(kernel)
+    if len(before) != 2 or [node.op_type for node in after] != ["Squeeze"] or rank < 3:
+        return False
+    axes = [0, rank - 1, *range(1, rank - 1)] if kernel[-1] == 1 else list(range(rank))  # batch and channels first
+    if any(kernel[axis] != 1 for axis in axes[:2]):
+        return False
+    settings = {name: _attribute(pool, name) for name in ("strides", "dilations", "pads")}
+    spatial = {
+        name: [values[axis + start] for start in range(0, len(values), rank) for axis in axes[2:]]
+        for name, values in {"kernel_shape": kernel, **settings}.items()
+        if values is not None
+    }
+    given, result = before[-1].input[0], after[0].output[0]
+    nodes = [
+        helper.make_node("Transpose", [given], [f"{result}_first"], perm=axes),
+        helper.make_node("MaxPool", [f"{result}_first"], [f"{result}_pooled"], **spatial),
+        helper.make_node("Transpose", [f"{result}_pooled"], [result], perm=[axes.index(axis) for axis in range(rank)]),
+    ]
+    place = list(view.graph.node).index(before[-1])
+    for node in (*before, pool, *after):
+        view.graph.node.remove(node)
+    for offset, node in enumerate(nodes):
+        view.graph.node.insert(place + offset, node)
+    return True
+
+
+def _unsqueezes_before(view: _View, node: Any) -> list[Any]:
+    """Returns the nodes right before a node that insert axes, the last first."""
+    before = view.producers.get(node.input[0])
+    is_unsqueeze = getattr(before, "op_type", "") == "Unsqueeze"
+    return [before, *_unsqueezes_before(view, before)] if is_unsqueeze else []
 
 
 class _View:

@@ -8,6 +8,7 @@ import gc
 import importlib
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from se_keras.export.first_layers import check_keep_float, check_names_nothing
 from se_keras.export.inference_form import float32_form
 from se_keras.export.inputs import Feed
 from se_keras.export.model_ends import inputs_of, output_scores, packed
-from se_keras.export.onnx_graph import simplify
+from se_keras.export.onnx_graph import lower_max_pools, simplify
 from se_keras.export.onnx_operations import add_operations
 from se_keras.export.onnx_precision import in_8_bits, in_half_precision, optimized
 from se_keras.export.proof import TOLERANCES, check_file
@@ -133,7 +134,7 @@ def onnx(
         ):
             _, deployed = float32_form(model)
             advance()
-            content = _converted(deployed, target, opset)
+            content = _converted(deployed, opset)
             advance()
             if dtype == "fp16":
                 content = in_half_precision(content)
@@ -155,16 +156,19 @@ def _typed(feed: Feed, model: keras.Model) -> Feed:
     }
 
 
-def _converted(model: keras.Model, path: pathlib.Path, opset: int) -> Any:
-    """Converts a model by way of a file, and returns the simplified `onnx.ModelProto`."""
+def _converted(model: keras.Model, opset: int) -> Any:
+    """Converts a model, and returns the simplified `onnx.ModelProto`."""
     inputs, batch = inputs_of(model), model.inputs[0].shape[0]
     specs = [keras.InputSpec(shape=(batch, *one.shape), dtype=one.dtype, name=one.name) for one in inputs]
     signature = specs if len(specs) == 1 else [packed(model, specs)]
-    with native_output_held(), _garbage_collected():
-        source = _for_tf2onnx(model) if keras.backend.backend() == "tensorflow" else model
-        source.export(os.fspath(path), format="onnx", verbose=False, input_signature=signature, opset_version=opset)
-    _check_operations(path, model)
-    content = optimized(path)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "model.onnx")
+        with native_output_held(), _garbage_collected():
+            source = _for_tf2onnx(model) if keras.backend.backend() == "tensorflow" else model
+            source.export(os.fspath(path), format="onnx", verbose=False, input_signature=signature, opset_version=opset)
+        _repair(path)
+        _check_operations(path, model)
+        content = optimized(path)
     simplify(content)
     _name_ends(content.graph, [one.name for one in inputs], list(output_scores(model)))
     return content
@@ -225,6 +229,15 @@ def _require(route: Route) -> None:
             importlib.import_module(package)
         except ImportError as error:
             raise missing_package(package, route.extra, "Writing an .onnx file") from error
+
+
+def _repair(path: pathlib.Path) -> None:
+    """Moves the weights that a converter writes next to a model into its file, and rewrites what no runtime takes."""
+    onnx = importlib.import_module("onnx")
+    is_whole = len(os.listdir(path.parent)) == 1
+    content = onnx.load(os.fspath(path))
+    if lower_max_pools(content) or not is_whole:
+        onnx.save(content, os.fspath(path))
 
 
 def _check_operations(path: pathlib.Path, model: keras.Model) -> None:
