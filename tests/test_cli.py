@@ -572,8 +572,12 @@ def test_info_describes_an_exported_file(capsys, tflite_file, tmp_path):
     assert "tflite, fp32" in out
     assert "(1, 32, 32, 3) float32" in out.replace("any", "1")
     assert "CONV_2D" in out
+    assert "returns     probabilities" in out
+    assert "pixels      from 0 to 255" in out
+    assert "photos      resized (bilinear), central crop of 100%" in out
     code, out, _ = run(capsys, "info", tflite_file, "--json")
     facts = json.loads(out)
+    assert facts["kinds"] == ["probabilities"]
     assert facts["size"] == tflite_file.stat().st_size
     assert facts["operations"]["CONV_2D"] == 15
     code, _, err = run(capsys, "info", tflite_file, "--size", 64)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from se_keras.class_names_file import caption
 from se_keras.cli.console import FittingTable, console, print_json
 from se_keras.cli.models import check_name, is_path, load_file
-from se_keras.export.structure import size_of, structure_of
+from se_keras.export.runtime import open_runner
+from se_keras.export.structure import Structure, size_of, structure_of
+from se_keras.export.tflite_runtime import input_beside_tflite, names_in_tflite
 from se_keras.models.info import Cost, ModelInfo, model_info
 from se_keras.models.registry import create_model
+from se_keras.scores import kinds_described
+
+SHOWN_NAMES = 5
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,6 +50,7 @@ def _print_structure(options: argparse.Namespace) -> int:
     if options.plain or options.size:
         raise ValueError("--plain and --size build a network; an exported file is only described.")
     structure = structure_of(options.model)
+    stated = _stated(options.model, structure)
     facts = {
         "file": options.model,
         "format": structure.format,
@@ -49,6 +58,7 @@ def _print_structure(options: argparse.Namespace) -> int:
         "size": size_of(options.model),
         "inputs": structure.inputs,
         "outputs": structure.outputs,
+        **stated,
         "operations": structure.operations,
         "refusals": [dataclasses.asdict(refusal) for refusal in structure.refusals],
     }
@@ -60,9 +70,41 @@ def _print_structure(options: argparse.Namespace) -> int:
     for heading, tensors in (("input", structure.inputs), ("output", structure.outputs)):
         for tensor in tensors:
             console.print(f"{heading:10}  {tensor}")
+    for heading, text in _lines(stated):
+        console.print(f"{heading:10}  {text}")
     counted = ", ".join(f"{count} {name}" for name, count in structure.operations.items())
     console.print(f"operations  {counted or 'none'}")
     return 0
+
+
+def _stated(path: str, structure: Structure) -> dict[str, Any]:
+    """Returns what a file states about itself beyond its structure."""
+    if structure.format == "tflite":  # opening a file that LiteRT refuses may end the process
+        kinds = kinds_described(pathlib.Path(path).with_suffix(".json"), ("output",))
+        return _facts(kinds, names_in_tflite(path), input_beside_tflite(path))
+    try:
+        runner = open_runner(path)
+    except (ImportError, RuntimeError, ValueError):
+        return {}
+    return _facts(runner.kinds, runner.class_names, runner.resizing)
+
+
+def _facts(kinds: Mapping[str, str], names: Sequence[str], photos: Mapping[str, Any]) -> dict[str, Any]:
+    return {"kinds": list(dict.fromkeys(kinds.values())), "class_names": list(names), "photos": dict(photos)}
+
+
+def _lines(stated: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    kinds = [kind.replace("_", " ") for kind in stated.get("kinds", ()) if kind != "output"]
+    names, photos = stated.get("class_names"), stated.get("photos", {})
+    if kinds:
+        yield "returns", ", ".join(kinds)
+    if names:
+        shown = ", ".join(map(caption, names[:SHOWN_NAMES])) + (", ..." if len(names) > SHOWN_NAMES else "")
+        yield "classes", f"{len(names)}: {shown}"
+    if photos.get("range"):
+        yield "pixels", "from {:g} to {:g}".format(*photos["range"])
+    if photos.get("crop_pct"):
+        yield "photos", f"resized ({photos['interpolation']}), central crop of {100 * photos['crop_pct']:g}%"
 
 
 def _info_table(info: ModelInfo) -> FittingTable:

@@ -52,17 +52,12 @@ class TFLiteRunner(Runner):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Returns the names in the file's metadata."""
-        from se_keras.export.metadata import read_metadata
-
-        metadata = read_metadata(self._path.read_bytes())
-        return () if metadata is None else metadata.class_names
+        return names_in_tflite(self._path)
 
     @property
     def resizing(self) -> Mapping[str, Any]:
         """Returns what the description next to the file states."""
-        beside = self._path.with_suffix(".json")
-        stated = facts_stated(beside.read_text("utf-8", "replace")) if beside.is_file() else {}
-        return stated["input"] if isinstance(stated.get("input"), dict) else {}
+        return input_beside_tflite(self._path)
 
     def run_one(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a batch of the model's own size; arguments and result as in `Runner.run_one`."""
@@ -74,6 +69,21 @@ class TFLiteRunner(Runner):
         for tensor, value in zip(self.ends[0].values(), values, strict=True):
             self.interpreter.set_tensor(tensor["index"], quantized(value, tensor))
         self.interpreter.invoke()
+
+
+def names_in_tflite(path: str | os.PathLike) -> tuple[str, ...]:
+    """Returns the class names in the metadata of a `.tflite` file; () if it has none."""
+    from se_keras.export.metadata import read_metadata
+
+    metadata = read_metadata(pathlib.Path(path).read_bytes())
+    return () if metadata is None else metadata.class_names
+
+
+def input_beside_tflite(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns what the description next to a `.tflite` file states about a single input; {} if it does not."""
+    beside = pathlib.Path(path).with_suffix(".json")
+    stated = facts_stated(beside.read_text("utf-8", "replace")) if beside.is_file() else {}
+    return stated["input"] if isinstance(stated.get("input"), dict) else {}
 
 
 def outputs_of(content: bytes, batches: Sequence[Feed]) -> list[np.ndarray]:
