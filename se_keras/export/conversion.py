@@ -18,6 +18,7 @@ PYTHON_FUNCTIONS = ("EagerPyFunc", "PyFunc", "PyFuncStateless")
 _LONGEST = 300
 _PASSED_ON = (ImportError, MemoryError, OSError)  # as are this package's own errors
 _MARKED = re.compile(r"\x1b\[1m(.*?)\x1b\[0m", re.DOTALL)  # by Keras, within the arguments of the layer
+_CALLING = re.compile(r"Exception encountered when calling (\w+)\.call\(\)")  # added by Keras
 _PLACES = re.compile(r"^(Exception from|Check) .*\n", re.MULTILINE)  # in the source code of OpenVINO
 
 
@@ -44,10 +45,12 @@ def converting(model: keras.Model, what: str) -> Iterator[None]:
         if _is_own(error):
             raise
         layer = _failing_layer(error)
-        where = "" if layer is None else f"{shown(layer)} fails with "
+        kind = _CALLING.match(str(error))
+        failing = shown(layer) if layer is not None else kind and f"a layer of class {kind[1]}"
+        where = f"{failing} fails with " if failing else ""
         remedy = (
             "To find the layer that fails, export parts of the model, such as keras.Model(model.input, layer.output)."
-            if layer is None
+            if not failing
             else "Replace the layer, or make a keras.Model without it."
         )
         raise ValueError(

@@ -287,6 +287,24 @@ def test_integer_pixels_are_calibrated_as_integers(tmp_path, rng):
     assert found.passed, found
 
 
+@pytest.mark.slow
+def test_the_class_of_a_layer_that_a_converter_refuses_is_named(run_warm, tmp_path, monkeypatch):
+    for package in ("jax", "jax2onnx"):
+        pytest.importorskip(package, reason="needs the extra 'onnx-jax'")
+    code = """
+        import keras
+        from se_keras import export
+        images = keras.Input((8, 8, 3))
+        model = keras.Model(images, keras.layers.UpSampling2D(2, interpolation="bilinear")(images))
+        try:
+            export.onnx(model, "model.onnx", verbose=0)
+        except ValueError as error:
+            print(error)
+    """
+    monkeypatch.chdir(tmp_path)
+    assert ": a layer of class UpSampling2D fails with " in run_warm(code, "jax")
+
+
 @pytest.mark.parametrize(("type_name", "message"), [(None, "has no inputs"), ("BFLOAT16", "has bfloat16")])
 def test_files_that_cannot_be_fed_are_refused(type_name, message, tmp_path):
     onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
