@@ -146,8 +146,11 @@ def test_own_names_in_another_order_are_refused(model, tmp_path, monkeypatch, ca
     assert class_names_for(model, others, 3) == tuple(others)
 
 
-def test_verify_fails_a_file_with_the_names_in_another_order(model, tmp_path):
-    path = export.saved_model(model, tmp_path / "saved", verbose=0)
+def test_verify_fails_a_file_with_the_names_in_another_order(tmp_path):
+    pixels = se_keras.layers.ImagePreprocessing(mean=[0.5], std=[0.5], size=8)
+    layers = [keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")]
+    model = keras.Sequential([keras.Input((8, 8, 3)), pixels, *layers])
+    path = export.tflite(se_keras.set_class_names(model, NAMES), tmp_path / "model.tflite", verbose=0)
     se_keras.set_class_names(model, MOVED)
     report = export.verify(path, model, verbose=0, gpu_images=0, repeats=0)
     assert report.failures == ("The file names class 0 'rose', and the model names it 'daisy'.",)
