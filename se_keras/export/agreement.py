@@ -121,7 +121,7 @@ class Agreement:
         noise = self.squared_error
         if noise is not None and limits.squared_error is not None and noise > limits.squared_error:
             yield (
-                f"{where}: the relative squared error of the outputs may be {limits.squared_error:.2g}; it is "
+                f"{where}: the relative squared error of the outputs may be at most {limits.squared_error:.2g}; it is "
                 f"{noise:.2g}."
             )
         least = limits.top1_agreement
