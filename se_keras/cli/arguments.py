@@ -73,13 +73,17 @@ _VERDICT = [
         action="append",
         default=[],
     ),
-    _switch("--layers", "measure the loss of each operation of an int8 or int16x8 .tflite file"),
+    _switch("--layers", "measure the quantization error of each operation of an int8 or int16x8 .tflite file"),
     _option("--threads", "CPU threads for timing", count, default=1),
     _option("--images", "maximum number of photos", count, default=256),
     _switch("--strict", "fail on unreadable photos"),
     _option("--max-relative-error", "largest relative error of the logits (default: by dtype)", fraction),
     _option("--min-top1-agreement", "minimum fraction of photos with the same top class (default: by dtype)", fraction),
-    _option("--max-squared-error", "largest relative squared error of other outputs (default: by dtype)", fraction),
+    _option(
+        "--max-squared-error",
+        "largest relative squared error of outputs other than probabilities of classes (default: by dtype)",
+        fraction,
+    ),
     _option("--max-accuracy-drop", "largest drop in accuracy, as a fraction of 1 (default: by dtype)", fraction),
 ]
 
@@ -135,7 +139,11 @@ _PREDICT: list[Entry] = [
     LOADING,
     OneOf(_IMAGES),
     _option("--model", "a .keras file, or a published checkpoint (model.tag)", required=True),
-    _option("--class-names", "text file, one name per line (default: the model's own, else ImageNet's)"),
+    _option(
+        "--class-names",
+        "text file, one name per line, in the order of the outputs (default: the model's own, else labels.txt next to "
+        "it, else ImageNet's)",
+    ),
     _option("--top", "number of classes per image", count, default=5),
     Group(
         "with --input",
@@ -226,14 +234,14 @@ _EXPORT = [
     _option("--format", "", choices=("saved_model", "tflite", "onnx", "openvino"), required=True),
     _option(
         "--dtype",
-        "number format: fp32, fp16, and int8 for all but saved_model, others for tflite; int8 needs --data",
+        "precision: fp32; fp16 and int8 (not for saved_model); others only for tflite; int8 and int16x8 need --data",
         choices=("fp32", "fp16", "int8", "int8_weights", "dynamic", "int16x8"),
         default="fp32",
     ),
     _option(
         "--keep-float",
-        "layers of an int8 .tflite file to keep in float, in addition to the default; auto: as few as needed; without "
-        "names, for .onnx and OpenVINO too: quantize also what stays in float by default",
+        "layers or tensors of an int8 .tflite file to keep in float, besides the default ones; auto: as few more as "
+        "needed; without names, also for .onnx and OpenVINO: none, not even the default ones",
         nargs="*",
     ),
     _option(
@@ -243,7 +251,11 @@ _EXPORT = [
     ),
     _option("--weights", "weights of a network given without a tag; none: random", choices=("imagenet", "none")),
     _option("--size", "height and width of a network's input in pixels", count),
-    _option("--class-names", "text file, one name per line (default: the model's own)"),
+    _option(
+        "--class-names",
+        "text file, one name per line, in the order of the outputs (default: the model's own, else labels.txt next to "
+        "it)",
+    ),
     _option(
         "--data",
         "folder of photos (if it has train and val, calibrates on train and verifies on val), or an .npz file with an "

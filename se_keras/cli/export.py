@@ -69,16 +69,14 @@ def run(options: argparse.Namespace) -> int:
     check_report(options)
     if options.strict and options.data:
         refuse_broken(options.data)
-    parts = parts_of(options.data) if options.data else None
-    calibration, options.data = parts or (options.data, options.data)
-    if options.data and not parts and options.dtype in CALIBRATED:
+    if options.data and not parts_of(options.data) and options.dtype in CALIBRATED:
         progress_console.print(
             "calibrated and verified on the same photos; to separate them, put them into folders train and val"
             if os.path.isdir(options.data)
             else "calibrated and verified on the same samples; to verify on others, use `se-keras verify`"
         )
     model = _model_to_export(options)
-    _write_export(model, target, calibration, options)
+    _write_export(model, target, options)
     return print_report(target, model, options)
 
 
@@ -101,13 +99,11 @@ def _class_names(model: keras.Model, options: argparse.Namespace) -> list[str] |
     return list(names) or None
 
 
-def _write_export(
-    model: keras.Model, target: pathlib.Path, calibration: str | os.PathLike | None, options: argparse.Namespace
-) -> None:
+def _write_export(model: keras.Model, target: pathlib.Path, options: argparse.Namespace) -> None:
     settings: dict[str, Any] = {}
     if options.format != "saved_model":
         names = AUTO if options.keep_float == [AUTO] else options.keep_float
-        settings |= {"dtype": options.dtype, "data": calibration, "keep_float": names}
+        settings |= {"dtype": options.dtype, "data": options.data, "keep_float": names}
     if options.format == "tflite":
         settings["input_type"] = options.input_type or "float32"
     write = getattr(export, options.format)

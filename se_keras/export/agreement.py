@@ -23,7 +23,7 @@ class Limits:
         relative_error: Largest allowed difference of a logit, as a fraction of the largest logit.
         top1_agreement: Minimum share of images with the same most probable class.
         accuracy_drop: Largest allowed drop in accuracy, as a fraction of 1.
-        squared_error: Largest allowed relative squared error of outputs that are no probabilities of exclusive
+        squared_error: Largest allowed relative squared error of outputs other than the probabilities of exclusive
             classes.
         headroom: Minimum ratio of the largest half-precision number to the largest sum of a
             squeeze, for files meant for a GPU.
@@ -65,7 +65,7 @@ class Agreement:
         relative_error: The largest difference divided by the largest value of the reference.
         squared_error: The sum of all squared differences, divided by the reference's own sum of squared differences
             from the mean of each channel (the relative squared error, 1 - R2); None for probabilities of exclusive
-            classes, and for outputs that are the same for all images.
+            classes, and if every channel is constant over all samples and positions.
         top1_agreement: Share of images with the same most probable class, or None if the
             output is not a vector of classes.
         top5_agreement: Mean share of common classes among the five most probable, or None.

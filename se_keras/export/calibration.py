@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.export.images import UNSTATED_PIXELS, check_range, is_of_files, left_out
+from se_keras.export.images import TRAINING, UNSTATED_PIXELS, check_range, is_of_files, left_out, part_of_folder
 from se_keras.export.inputs import IMAGE, Feed, Input, filled, part_of, rows_at, rows_of
 from se_keras.export.model_ends import inputs_of
 from se_keras.export.samples import is_of_images, is_of_pixels, real_samples
@@ -66,7 +66,7 @@ def calibrate(
     """Reads and checks the samples for calibration.
 
     Args:
-        data: As in `real_samples`.
+        data: As in `real_samples`. Of a folder with a training and a validation part, the first is read.
         inputs: The model's inputs.
         preprocessing: The preprocessing that the model includes, if any, which states how photos are cropped.
         least: Required number of different samples.
@@ -79,6 +79,7 @@ def calibrate(
         ValueError: Fewer than `least` different samples, values that are not finite, or images
             in the range 0 to 1 for a model that expects 0 to 255.
     """
+    data = part_of_folder(data, TRAINING)
     given = real_samples(data, None, inputs, record=preprocessing or Preprocessing(), most=READ_IMAGES)
     if given.broken:
         warnings.warn(left_out(given.broken), stacklevel=3)

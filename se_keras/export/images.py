@@ -23,10 +23,11 @@ from se_keras.preprocessing import preprocess, stored_preprocessing
 from se_keras.spacing import evenly
 
 UNSTATED_PIXELS = (
-    "The model does not state the range of its images, so photos are passed to it as pixels from 0 to 255. If it "
-    "expects normalized images, put its normalization in front of it (`se_keras.layers.ImagePreprocessing`), or pass "
-    "arrays as the model expects them."
+    "The model's first layers do not show the range of its images, so photos are passed to it as pixels from 0 to 255. "
+    "If it expects normalized images, put its normalization in front of it (`se_keras.layers.ImagePreprocessing`), or "
+    "pass arrays as the model expects them."
 )
+TRAINING, VALIDATION = 0, 1  # parts of a folder
 _OVERSHOOT = 50  # which bicubic resizing adds at sharp edges
 _NORMALIZED = 10  # standard deviations, which normalized pixels do not exceed
 
@@ -48,8 +49,8 @@ def real_images(
             images or (images, labels), one at a time or in batches. Arrays that have the model's input size already are
             not resized.
         labels: Integer label or one-hot row of each image, for a folder in the order of its sorted paths.
-            Default: those of the data. The subfolders of a folder are the classes, in the
-            order of their names.
+            Default: those of the data. The subfolders of a folder are the classes, in the order of
+            `class_names` if these are their names, else in sorted order.
         shape: Height, width, and channels of the model's input.
         record: How to resize and crop photos.
         most: Maximum number of images, at least 1: evenly spaced ones of files or an array, the first of a dataset.
@@ -158,6 +159,20 @@ def _from_folder(
         raise ValueError(f"The folder {os.fspath(folder)!r} holds no image files.")
     labels, folders = (own, folders) if labels is None else (labels, None)
     return _from_files(paths, labels, folders, record, most, f"The folder {os.fspath(folder)!r}")
+
+
+def part_of_folder(data: Any, part: int) -> Any:
+    """Returns a part of a folder that has both, such as `train` and `val`; other data unchanged.
+
+    Args:
+        data: As in `real_images`.
+        part: `TRAINING` or `VALIDATION`.
+
+    Returns:
+        The path of the part, or `data`.
+    """
+    parts = parts_of(data) if isinstance(data, str | os.PathLike) else None
+    return data if parts is None else parts[part]
 
 
 def is_of_files(data: Any) -> bool:

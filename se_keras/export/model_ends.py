@@ -14,14 +14,19 @@ from se_keras.export.inputs import IMAGE, PIXELS, TOKENS, VALUES, Feed, Input
 from se_keras.layers import ImagePreprocessing
 from se_keras.preprocessing import stored_preprocessing
 from se_keras.scores import Scores
-from se_keras.surgery.calls import Graph
+from se_keras.surgery.calls import Call, Graph
 from se_keras.surgery.graph import read_nested_graph
 from se_keras.surgery.layer_facts import is_functional, layers_inside
+from se_keras.surgery.layer_types import TRAINING_ONLY
 from se_keras.surgery.outputs import all_scores
 
 ONLY_OUTPUT = "output_0"
 _AUTOMATIC = re.compile(r"(keras_tensor|input_layer)(_\d+)?")  # names that depend on what was built before
-_PASSING = ("Cast", "Dropout", "Identity", "Permute", "Reshape", "ZeroPadding1D", "ZeroPadding2D")
+# Operations that change no values at inference, or only their order and number.
+_PASSING = (
+    *("Cast", "CenterCrop", "GetItem", "Identity", "Permute", "RandomCrop", "Reshape", "Resizing", "Stack"),
+    *("ZeroPadding1D", "ZeroPadding2D"),
+)
 _SMALL_SCALE = 1 / 50  # a rescaling below it is for pixels up to 255
 _LARGE_MEAN = 2.0  # a mean above it is one of pixels up to 255
 
@@ -125,7 +130,7 @@ def _is_image(tensor: Any) -> bool:
 def _input(tensor: Any, name: str, graph: Graph | None, pixels: bool) -> Input:
     shape, dtype = tuple(tensor.shape[1:]), keras.backend.standardize_dtype(tensor.dtype)
     readers = [] if graph is None else list(_readers(graph, tensor))
-    rows = [layer.input_dim for layer in _embeddings(readers, dtype)]
+    rows = [layer.input_dim for layer in _embeddings([call.operation for call in readers], dtype)]
     if rows:
         return Input(name, shape, dtype, TOKENS, 0.0, float(min(rows) - 1))
     if not _is_image(tensor):
@@ -134,18 +139,22 @@ def _input(tensor: Any, name: str, graph: Graph | None, pixels: bool) -> Input:
     return Input(name, shape, dtype, IMAGE, low, high)
 
 
-def _readers(graph: Graph, tensor: Any) -> Iterator[Any]:
-    """Yields the operations that read a tensor, looking into nested models and past those that change no values."""
+def _readers(graph: Graph, tensor: Any) -> Iterator[Call]:
+    """Yields the calls that read a tensor, looking into nested models and past those that change no values."""
     for call in graph.calls:
         positions = [place for place, one in enumerate(call.inputs) if one is tensor]
         if positions and is_functional(call.operation):
             inner = read_nested_graph(call.operation)
             for place in positions:
                 yield from _readers(inner, keras.tree.flatten(inner.inputs)[place])
-        elif positions and type(call.operation).__name__ in _PASSING:
+        elif positions and _passes_on(call.operation):
             yield from _readers(graph, call.outputs[0])
         elif positions:
-            yield call.operation
+            yield call
+
+
+def _passes_on(operation: Any) -> bool:
+    return isinstance(operation, TRAINING_ONLY) or type(operation).__name__ in _PASSING
 
 
 def _embeddings(readers: Sequence[Any], dtype: str) -> Iterator[Any]:
@@ -155,8 +164,21 @@ def _embeddings(readers: Sequence[Any], dtype: str) -> Iterator[Any]:
         yield from (part for part in (reader, *parts) if isinstance(part, keras.layers.Embedding))
 
 
-def _image_range(readers: Sequence[Any]) -> tuple[float, float] | tuple[None, None]:
-    return PIXELS if any(_normalizes_pixels(reader) for reader in readers) else (None, None)
+def _image_range(readers: Sequence[Call]) -> tuple[float, float] | tuple[None, None]:
+    is_normalized = any(_normalizes_pixels(call.operation) or _calculates_with_pixels(call) for call in readers)
+    return PIXELS if is_normalized else (None, None)
+
+
+def _calculates_with_pixels(call: Call) -> bool:
+    """Returns whether an operation scales or shifts by a number for pixels, as functions `preprocess_input` do."""
+    numbers = [value for value in call.args if not keras.backend.is_keras_tensor(value)]
+    kind = type(call.operation).__name__
+    if kind not in ("Add", "Divide", "Multiply", "Subtract", "TrueDivide") or len(numbers) != 1:
+        return False
+    values = np.abs(keras.ops.convert_to_numpy(numbers[0]))
+    if kind == "Multiply":
+        return bool(values.max() <= _SMALL_SCALE)
+    return bool(values.max() > _LARGE_MEAN if kind in ("Add", "Subtract") else values.min() >= 1 / _SMALL_SCALE)
 
 
 def _normalizes_pixels(reader: Any) -> bool:

@@ -202,7 +202,7 @@ class Report:
         """Yields what to do where an 8-bit file fails."""
         if self.dtype == "int8" and self.failures:
             others = "keep_float='auto' (--keep-float auto), 'int8_weights', or " if self.format == "tflite" else ""
-            where = "; layers=True (--layers) shows where the loss arises" if self.format == "tflite" else ""
+            where = "; layers=True (--layers) shows where the error arises" if self.format == "tflite" else ""
             yield f"Verify on more images, or export with {others}'fp16'{where}."
 
     def _kept(self) -> str:

@@ -104,12 +104,13 @@ def onnx(
 
     Raises:
         FileExistsError: The file exists, and `overwrite` is False or it is not an ONNX model.
+        FileNotFoundError: `data` names a folder or file that does not exist.
         ImportError: The extra "onnx", on JAX "onnx-jax", on Torch "onnx-torch", is not installed.
-        ValueError: `path` does not end in .onnx; the model takes text or has a vocabulary, or is subclassed, not
-            built, or quantized by Keras; `class_names` do not fit the outputs; ONNX lacks an operation, or the
-            converter fails (the message names the layer); the opset is not supported; `data` is missing or has too
-            few different images; `keep_float` is neither None nor an empty list; or the file's outputs differ from
-            the model's.
+        ValueError: `path` does not end in .onnx; the model takes text or has a vocabulary, or is subclassed, not built,
+            or quantized by Keras; `class_names` do not fit the outputs or are the model's own in another order; ONNX
+            lacks an operation, or the converter fails (the message names the layer); the opset is not supported; `data`
+            is missing or has too few different images; `keep_float` is neither None nor an empty list; or the file's
+            outputs differ from the model's.
     """
     path = pathlib.Path(path)
     check_export(model, path, FORMAT, dtype=dtype)

@@ -47,10 +47,10 @@ def openvino(
 ) -> pathlib.Path:
     """Writes a model for OpenVINO: an `.xml` file, and its weights in a `.bin` file next to it.
 
-    The model is first converted to its deployed form (`surgery.deploy`), and half-precision policies
-    to float32. For "int8", squeezes are not hoisted: OpenVINO multiplies a map by its gates in 8 bits only
-    if the squeeze reads the same map. Pass the model itself, not the result of `surgery.deploy`. Inputs and
-    outputs are float32. Before the files are moved to their paths, OpenVINO runs them once next to the model.
+    The model is first converted to its deployed form (`surgery.deploy`), and half-precision policies to float32. For
+    "int8", squeezes are not hoisted: OpenVINO multiplies a map by its gates in 8 bits only if the squeeze reads the
+    same map. Pass the model itself, not the result of `surgery.deploy`. Inputs and outputs have the model's dtypes.
+    Before the files are moved to their paths, OpenVINO runs them once next to the model.
 
     Args:
         model: A functional or sequential model, with any number of inputs and outputs.
@@ -78,13 +78,14 @@ def openvino(
 
     Raises:
         FileExistsError: One of the two files exists, and `overwrite` is False or it is something else.
+        FileNotFoundError: `data` names a folder or file that does not exist.
         ImportError: The extra "openvino" is not installed.
         RuntimeError: Keras does not run on TensorFlow.
         ValueError: `path` does not end in .xml; `batch_size` is neither None nor an integer of at least 1; the model
-            takes text or has a vocabulary, or is subclassed, not built, or quantized by Keras; `class_names` do not
-            fit the outputs; OpenVINO lacks an operation, or the converter fails (the message names the layer); `data`
-            is missing or has too few different images; `keep_float` is neither None nor an empty list; or the outputs
-            of the files differ from the model's.
+            takes text or has a vocabulary, or is subclassed, not built, or quantized by Keras; `class_names` do not fit
+            the outputs or are the model's own in another order; OpenVINO lacks an operation, or the converter fails
+            (the message names the layer); `data` is missing or has too few different images; `keep_float` is neither
+            None nor an empty list; or the outputs of the files differ from the model's.
     """
     check_export(model, path, FORMAT, dtype=dtype)
     check_keep_float(keep_float, dtype)

@@ -97,9 +97,9 @@ def saved_model(
             dropout obey `training`, every layer computes in the precision of its dtype policy, and the
             variables that are trainable in `model` are trainable.
         top: Number of class names that "serve_bytes" returns, at least 1; limited to the number of classes.
-        preprocessing: How "serve_bytes" resizes, crops, and normalizes for a model built without its
-            preprocessing. By default, such a model gets pixels from 0 to 255, with both sides
-            stretched to its input size.
+        preprocessing: How "serve_bytes" resizes, crops, and normalizes for a model without an `ImagePreprocessing`
+            layer; if it rescales pixels itself, use a mean of 0 and a std of 1 / 255. By default, such a model gets
+            pixels from 0 to 255, with both sides stretched to its input size.
         overwrite: Whether to replace an existing SavedModel. A folder with other content is never replaced.
         verbose: "auto" or 1 to show a progress bar, 0 to show nothing.
 
@@ -110,8 +110,8 @@ def saved_model(
         FileExistsError: The folder exists, and `overwrite` is False or it is not a SavedModel.
         RuntimeError: Keras does not run on TensorFlow.
         ValueError: The model is subclassed or not built, or has a softmax over one output; the class names do not fit
-            the outputs; a layer fails, or calls a Python function, which no file contains; or `preprocessing` is
-            given for a model that has its own.
+            the outputs or are the model's own in another order; `top` is below 1; a layer fails, or calls a Python
+            function, which no file contains; or `preprocessing` is given for a model that has its own.
     """
     check_export(model, path, FORMAT)
     import tensorflow as tf

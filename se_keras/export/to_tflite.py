@@ -27,7 +27,7 @@ from se_keras.export.inference_form import tflite_form
 from se_keras.export.inputs import Feed, Input
 from se_keras.export.inspect_tflite import read_tflite
 from se_keras.export.keep_float import AUTO
-from se_keras.export.metadata import add_classifier_metadata
+from se_keras.export.metadata import COLOR_SPACES, add_classifier_metadata
 from se_keras.export.model_ends import inputs_of, main_scores, output_scores, packed
 from se_keras.export.proof import FINITE, TOLERANCES, check_file
 from se_keras.export.samples import is_of_images, is_of_pixels
@@ -72,16 +72,17 @@ def tflite(
     Args:
         model: A functional or sequential model whose inputs have fixed sizes, with any number of inputs and outputs.
         path: The file to write, ending in .tflite.
-        dtype: "fp32"; "fp16": half-precision weights, half the size; "int8": all weights and
-            activations; "int8_weights": weights only, computation in float; "dynamic": 8-bit
+        dtype: "fp32"; "fp16": half-precision weights, half the size; "int8": weights and activations, except what
+            `keep_float` leaves in float; "int8_weights": weights only, computation in float; "dynamic": 8-bit
             weights, activations quantized at run time (loses accuracy in many networks with
             SE: verify); "int16x8": 8-bit weights, 16-bit activations.
-        data: For "int8" and "int16x8": at least 100 different images like those the model will see: a folder, a list
-            of image files, an array of shape (n, height, width, channels), or a dataset that `fit` takes, with or
-            without labels, such as a `tf.data.Dataset`. Values are 0 to 255 for the networks of this package. For
-            other or several inputs, arrays by name: a dictionary, an `.npz` file, a tuple in the order of the inputs,
-            or a dataset of these. At most 100 are used, 128 for "int16x8": evenly spaced ones of files or arrays, the
-            first of a dataset, so shuffle it. Other dtypes use it only for `squeeze="auto"`.
+        data: For "int8" and "int16x8": at least 100 different images like those the model will see: a folder (of
+            `train` and `val`, the former), a list of image files, an array of shape (n, height, width, channels), or a
+            dataset that `fit` takes, with or without labels, such as a `tf.data.Dataset`. Values are 0 to 255 for the
+            networks of this package. For other or several inputs, arrays by name: a dictionary, an `.npz` file, a tuple
+            in the order of the inputs, or a dataset of these. At most 100 are used, 128 for "int16x8": evenly spaced
+            ones of files or arrays, the first of a dataset, so shuffle it. Other dtypes use it only for
+            `squeeze="auto"`.
         input_type: Dtype of the inputs and outputs of an int8 file: "float32", "uint8", or "int8". An integer stands
             for (integer - zero point) * scale. Otherwise "float32".
         keep_float: For "int8": what stays in float. By default, the first layers, if a swish or hard swish follows
@@ -91,8 +92,8 @@ def tflite(
             calibration images. An empty list: nothing, for accelerators that compute only integers. The description
             next to the file lists the operations.
         class_names: Class names in the order of the outputs; two names for a single sigmoid or logit.
-            Default: the model's own, if it has any. They are written to the description, and to the
-            file as metadata that MediaPipe's ImageClassifier reads.
+            Default: the model's own, if it has any. They are written to the description and, if the
+            input is an image of 1 or 3 channels, to the file as metadata that MediaPipe's ImageClassifier reads.
         batch_size: Samples per call, at least 1. GPUs run only files with batch 1.
         squeeze: How to compute the mean over a map: "mean", in one operation; "staged", as exact
             average pools over small windows, whose sums cannot overflow on a GPU in half
@@ -106,13 +107,15 @@ def tflite(
 
     Raises:
         FileExistsError: One of the two files exists, and `overwrite` is False or it is something else.
+        FileNotFoundError: `data` names a folder or file that does not exist.
         ImportError: The package that quantizes "int8_weights" is not installed.
         RuntimeError: Keras does not run on TensorFlow.
         ValueError: `path` does not end in .tflite; the model has no fixed input sizes, takes text or has a
             vocabulary, or is subclassed, not built, or quantized by Keras; TFLite lacks an operation, or the
-            converter fails (the message names the layer); an argument is unknown; no operation has a name in
-            `keep_float`; there are too few different images; or images are in the range 0 to 1 for a network that
-            expects 0 to 255.
+            converter fails (the message names the layer); an argument is unknown or does not fit `dtype`; `class_names`
+            do not fit the outputs or are the model's own in another order; no operation has a name in `keep_float`;
+            `data` is missing or has too few different images; images are in the range 0 to 1 for a network that
+            expects 0 to 255; or the outputs of the file differ from the model's.
     """
     check_export(model, path, FORMAT, dtype=dtype)
     one_of("input_type", input_type, INPUT_TYPES)
@@ -160,7 +163,8 @@ def tflite(
                 advance=advance,
             )
             advance()
-            if class_names is not None and is_of_images(inputs) and len(scores) == 1:
+            is_classifier = is_of_images(inputs) and len(scores) == 1 and inputs[0].shape[-1] in COLOR_SPACES
+            if class_names is not None and is_classifier:
                 mean, std = (0.0, 1.0) if is_of_pixels(inputs) else (None, None)
                 content = add_classifier_metadata(content, class_names=class_names, mean=mean, std=std, name=model.name)
             target.write_bytes(content)

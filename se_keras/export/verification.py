@@ -41,7 +41,7 @@ from se_keras.timing import interleaved
 WARMUPS = 3
 HEADROOM_IMAGES = 16  # the sums of a squeeze vary little between images
 LOSS_IMAGES = 32  # every tensor has many values per image
-NO_CLASSES = "Without real samples (`data`), the classes and the squared error of an integer file are not judged."
+NO_CLASSES = "Without real samples (`data`), the classes and the squared error of an 8-bit file are not judged."
 NO_GPU = "There is neither a GPU nor a software driver: GPU refusals are inferred from the operations only."
 
 
@@ -89,19 +89,20 @@ def verify(
         model: The reference: the Keras model, or another exported file. A Keras model that computes
             in half precision is compared in float32, except with a `.keras` file. Without it, only
             the file itself is inspected and measured.
-        data: Real images: a folder of photos (its subfolders are classes, in the order of the model's class names, or
-            else in their own); a list of image files; an array of shape (n, height, width, 3), or (array, labels); or
-            a dataset that `fit` takes, such as a `tf.data.Dataset`, of images or (images, labels). Values are 0 to 255
-            for a network that contains its preprocessing. For other or several inputs, arrays by name: a dictionary,
-            an `.npz` file (with "labels", if known), a tuple in the order of the inputs, or a dataset of these.
+        data: Real images: a folder of photos (its subfolders are classes: in the order of the model's or file's class
+            names if they have the same names, else in sorted order; of `train` and `val`, the latter); a list of image
+            files; an array of shape (n, height, width, 3), or (array, labels); or a dataset that `fit` takes, such as a
+            `tf.data.Dataset`, of images or (images, labels). Values are 0 to 255 for a network that contains its
+            preprocessing. For other or several inputs, arrays by name: a dictionary, an `.npz` file (with "labels", if
+            known), a tuple in the order of the inputs, or a dataset of these.
         labels: Integer label or one-hot row of each image, for the accuracy. Default: those of the data.
         preprocessing: For a model that does not contain its preprocessing: a `Preprocessing`, or a
             function that converts pixels from 0 to 255 to the model's input. Default: no conversion.
         limits: The limits. Default: the entry of `LIMITS` for the precision of the file.
         targets: Targets in `TARGETS` that must accept the file; refusals by other targets are
             only listed.
-        layers: Whether to measure the loss of each operation of a `.tflite` file in "int8" or "int16x8", on at most
-            32 images. The model must then be a Keras model, a `.keras` file, or the same export in "fp32".
+        layers: Whether to measure the quantization error of each operation of a `.tflite` file in "int8" or "int16x8",
+            on at most 32 images. The model must then be a Keras model, a `.keras` file, or the same export in "fp32".
         most_images: Maximum number of real images, at least 1: evenly spaced ones of files or arrays, the first of a
             dataset.
         gpu_images: Number of images to run a `.tflite` file on in LiteRT's GPU runtime as well;
@@ -114,8 +115,9 @@ def verify(
         A `Report`: `report.passed` is the verdict, and `print(report)` shows the report.
 
     Raises:
-        FileNotFoundError: `path` or the folder of images does not exist.
+        FileNotFoundError: `path`, the model, or the folder of images does not exist.
         ImportError: The file's runtime is not installed.
+        RuntimeError: A runtime refuses the file or the model; or `layers` is set, and Keras does not run on TensorFlow.
         ValueError: The file is not a model, is damaged, does not fit the model, or takes
             text; images are in the range 0 to 1 where 0 to 255 is expected; there is not one label
             per image; a count is out of its range; or `layers` is set for a file or model without such operations.
@@ -132,7 +134,9 @@ def verify(
         _check_layers(path, structure, reference)
     found += _unpaired(file, reference) + _misnamed(file, reference)
     inputs = shared_inputs(file, reference)
-    sets, notes = sample_sets(given or file, inputs, data, labels, most=most_images, preprocessing=preprocessing)
+    names = (given.class_names if given else ()) or file.class_names
+    options: dict[str, Any] = {"most": most_images, "preprocessing": preprocessing, "class_names": names}
+    sets, notes = sample_sets(given or file, inputs, data, labels, **options)
     found += Findings(notes=notes)
     with steps(f"Verifying {os.fspath(path)}", len(sets) + 3 + layers, verbose=verbose) as advance:
         for part in sets:

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from se_keras.export.images import UNSTATED_PIXELS, check_range, is_of_files, left_out, preparation_of
+from se_keras.export.images import (
+    UNSTATED_PIXELS,
+    VALIDATION,
+    check_range,
+    is_of_files,
+    left_out,
+    part_of_folder,
+    preparation_of,
+)
 from se_keras.export.inputs import IMAGE, Feed, Input, Samples, described_draw, random_feed, takes_text
 from se_keras.export.runner import Runner
 from se_keras.export.runtime import KerasRunner
@@ -71,16 +79,18 @@ def sample_sets(
     *,
     most: int,
     preprocessing: Conversion | None,
+    class_names: Sequence[str] = (),
 ) -> tuple[list[Samples], tuple[str, ...]]:
     """Returns random samples, real ones if there are any, and notes for the report.
 
     Args:
-        runner: The reference, or else the file, with its class names and the preparation of photos.
+        runner: The reference, or else the file, with the preparation of photos.
         inputs: The inputs, of fixed sizes.
-        data: As in `real_samples`, or None.
+        data: As in `real_samples`, or None. Of a folder with a training and a validation part, the second is read.
         labels: As in `real_samples`.
         most: Maximum number of real samples.
         preprocessing: The conversion of pixels from 0 to 255 to the inputs that are images, or None.
+        class_names: The class names, which subfolders may have in another order.
 
     Returns:
         The sets, the random one first, and the notes. Random values are in the range that the model states, or else in
@@ -99,7 +109,8 @@ def sample_sets(
             raise ValueError("`labels` require images; received labels without `data`. Pass the images as `data`.")
         notes = (_without_data(inputs),)
     else:
-        real = _real(runner, inputs, data, labels, most, preprocessing)
+        data = part_of_folder(data, VALIDATION)
+        real = _real(runner, inputs, data, labels, most, preprocessing, class_names)
         notes = (left_out(real.broken),) if real.broken else ()
         if is_of_images(inputs) and not is_of_pixels(inputs) and is_of_files(data):
             notes = (*notes, UNSTATED_PIXELS)
@@ -122,13 +133,14 @@ def _real(
     labels: Sequence[int] | None,
     most: int,
     preprocessing: Conversion | None,
+    class_names: Sequence[str],
 ) -> Samples:
     model = runner.model if isinstance(runner, KerasRunner) else None
     own = preprocessing if isinstance(preprocessing, Preprocessing) else Preprocessing()
     if is_of_images(inputs) and not isinstance(preprocessing, Preprocessing):
         height, width = (size or OPEN_SIZE for size in inputs[0].shape[:2])
         own = preparation_of(model, (height, width), runner.resizing)
-    real = real_samples(data, labels, inputs, record=own, most=most, class_names=runner.class_names)
+    real = real_samples(data, labels, inputs, record=own, most=most, class_names=class_names)
     if model is not None and is_of_pixels(inputs):
         check_range(real.images)
     feed = dict(zip((one.name for one in inputs), real.feed.values(), strict=True))

@@ -270,14 +270,22 @@ def test_a_folder_for_a_model_that_does_not_state_its_range(tmp_path, rng):
     for number in range(100):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / f"{number}.png")
     model, path = simple(), tmp_path / "m.tflite"
-    with pytest.warns(UserWarning, match=r"does not state the range of its images, so photos are passed .* 0 to 255"):
+    with pytest.warns(UserWarning, match=r"do not show the range of its images, so photos are passed .* 0 to 255"):
         export.tflite(model, path, dtype="int8", data=tmp_path, verbose=0)
     report = export.verify(path, model, data=tmp_path, verbose=0, gpu_images=0, repeats=0)
-    assert any("does not state the range of its images" in note for note in report.notes)
+    assert any("do not show the range of its images" in note for note in report.notes)
     whole = keras.Sequential([keras.Input((8, 8, 3)), se_keras.layers.ImagePreprocessing(mean=[0], std=[1]), model])
     export.tflite(whole, path, dtype="int8", data=tmp_path, overwrite=True, verbose=0)
     report = export.verify(path, whole, data=tmp_path, verbose=0, gpu_images=0, repeats=0)
     assert not report.notes
+
+
+def test_names_of_images_with_four_channels_are_in_the_description_only(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 4)), layers.Flatten(), layers.Dense(2, activation="softmax")])
+    path = export.tflite(model, tmp_path / "m.tflite", class_names=["a", "b"], verbose=0)
+    assert json.loads(path.with_suffix(".json").read_text("utf-8"))["class_names"] == ["a", "b"]
+    assert read_metadata(path.read_bytes()) is None
 
 
 def test_divided_images_are_refused_by_a_model_that_divides_them(tmp_path, rng):

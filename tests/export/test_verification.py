@@ -405,7 +405,7 @@ def test_integer_file_is_judged_by_real_images_only(int8_file, rng):
     assert report.agreements[1].reference_accuracy == 1
     assert report.agreements[1].quantity == "probabilities"
     assert "accuracy may drop by" in report.failures[0]
-    assert str(report).endswith("or 'fp16'; layers=True (--layers) shows where the loss arises.")
+    assert str(report).endswith("or 'fp16'; layers=True (--layers) shows where the error arises.")
 
 
 def test_quantization_round_trips_and_saturates():
@@ -506,6 +506,42 @@ def test_a_file_that_lacks_outputs_of_its_model_fails(tmp_path):
     assert failure.startswith("The file lacks outputs of the model, 'number'; only "), failure
     more = export.verify(export.onnx(model, tmp_path / "both.onnx", verbose=0), maps, verbose=0, **QUICK)
     assert any(note.startswith("The file has 2 outputs, and the model has one; only ") for note in more.notes)
+
+
+def colors(folder, count, size=8):
+    """Writes photos of two colors, in folders named after it."""
+    for name, pixel in (("green", (0, 255, 0)), ("red", (255, 0, 0))):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            shade = tuple(max(value - number, 0) for value in pixel)
+            Image.new("RGB", (size, size), shade).save(folder / name / f"{number}.png")
+
+
+def red_first():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    scores = keras.layers.Dense(2, activation="softmax", name="scores")
+    model = keras.Model(inputs, scores(keras.layers.GlobalAveragePooling2D()(x)))
+    scores.set_weights([np.array([[9.0, 0.0], [0.0, 9.0], [0.0, 0.0]]), np.zeros(2)])
+    return model
+
+
+def test_folders_are_found_by_the_class_names_of_the_file(tmp_path):
+    colors(tmp_path / "photos", 4)
+    model = red_first()
+    path = export.tflite(model, tmp_path / "model.tflite", class_names=["red", "green"], verbose=0)
+    report = export.verify(path, model, data=tmp_path / "photos", verbose=0, **QUICK)
+    assert report.agreements[-1].accuracy == report.agreements[-1].reference_accuracy == 1
+
+
+def test_exports_calibrate_on_train_and_verify_reads_val(tmp_path):
+    colors(tmp_path / "photos/train", 60)
+    colors(tmp_path / "photos/val", 4)
+    path, photos = tmp_path / "model.tflite", tmp_path / "photos"
+    export.tflite(red_first(), path, dtype="int8", data=photos, class_names=["red", "green"], verbose=0)
+    assert json.loads(path.with_suffix(".json").read_text("utf-8"))["calibration"]["images"] == 100
+    report = export.verify(path, red_first(), data=photos, verbose=0, **QUICK)
+    assert (report.agreements[-1].count, report.agreements[-1].accuracy) == (8, 1)
 
 
 def test_several_labels_per_image_are_not_judged_by_the_most_probable(rng):
