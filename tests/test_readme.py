@@ -17,7 +17,7 @@ SMALLER = {
     "160": "32",
     "epochs=5": "epochs=1, verbose=0",
     'metrics=["accuracy"]': "run_eagerly=True",  # for one step: compiling takes longer
-    'data="photos")': 'data="photos", repeats=0, gpu_images=0)',
+    'model, data="photos")': 'model, data="photos", repeats=0, gpu_images=0)',
     "sample.y_test), sep": "sample.y_test[::10], timed_calls=0), sep",
     "sample.x_test,": "sample.x_test[::10],",
     "sample.y_test,": "sample.y_test[::10],",
