@@ -95,6 +95,10 @@ def _run(options: argparse.Namespace) -> int:
     with _held_back(options.verbose):
         from se_keras import cli
 
+        if not options.verbose and "tensorflow" not in sys.modules:
+            from se_keras.cli.quiet_import import import_quietly
+
+            import_quietly("tensorflow")
         command = cli.command_for(options)
         # JAX must not compute anything before the processes join.
         if "keras" in sys.modules and getattr(options, "distribute", None) is None:

@@ -114,7 +114,7 @@ class Agreement:
         if limits.relative_error is not None and self.relative_error > limits.relative_error:
             yield (
                 f"{where}: the {self.quantity} may differ by {limits.relative_error:.2g} of the largest; they differ "
-                f"by {self.relative_error:.2g}."
+                f"by {_above(limits.relative_error, self.relative_error)}."
             )
         if not judge_classes:
             return
@@ -122,7 +122,7 @@ class Agreement:
         if noise is not None and limits.squared_error is not None and noise > limits.squared_error:
             yield (
                 f"{where}: the relative squared error of the outputs may be at most {limits.squared_error:.2g}; it is "
-                f"{noise:.2g}."
+                f"{_above(limits.squared_error, noise)}."
             )
         least = limits.top1_agreement
         top1 = self.top1_agreement if self.exclusive else None
@@ -139,6 +139,12 @@ class Agreement:
         if self.accuracy is None or self.reference_accuracy is None:
             return None
         return self.reference_accuracy - self.accuracy
+
+
+def _above(limit: float, value: float) -> str:
+    """Returns a value above a limit with as many digits as it takes to see that."""
+    texts = (f"{value:.{digits}g}" for digits in range(2, 9))
+    return next((text for text in texts if float(text) > limit), repr(value))
 
 
 def compare(

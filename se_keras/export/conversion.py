@@ -53,6 +53,10 @@ def converting(model: keras.Model, what: str) -> Iterator[None]:
             if not failing
             else "Replace the layer, or make a keras.Model without it."
         )
+        if keras.backend.backend() != "tensorflow":
+            remedy += (
+                " Or export on TensorFlow (KERAS_BACKEND=tensorflow), where a .keras file of the model loads, too."
+            )
         raise ValueError(
             f"{what} cannot be written from {model.name!r}: {where}{type(error).__name__}: {_one_line(error)}. {remedy}"
         ) from error

@@ -71,8 +71,11 @@ def in_half_precision(model: Any) -> Any:
     Returns:
         A new model.
     """
-    module = importlib.import_module("onnxruntime.transformers.float16")
-    return module.convert_float_to_float16(model, keep_io_types=True)
+    float16 = importlib.import_module("onnxruntime.transformers.float16")
+    helpers = importlib.import_module("onnxruntime.transformers.onnx_model")
+    converted = helpers.OnnxModel(float16.convert_float_to_float16(model, keep_io_types=True))
+    converted.topological_sort()  # casts of inputs come last
+    return converted.model
 
 
 def in_8_bits(model: Any, feed: Feed, keep_float: Sequence[str] | None) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from se_keras.export.inference_form import perturbed
 from se_keras.export.inputs import Feed, few_of, part_of, random_feed, rows_of, takes_text
 from se_keras.export.model_ends import answers_of, inputs_of, output_scores
+from se_keras.export.process import RuntimeRefusedError, Worker
 from se_keras.export.runner import Runner
 from se_keras.export.runtime import RUNTIMES, format_of, open_runner
 
@@ -83,6 +84,22 @@ def check_file(
                 f"In {RUNTIMES[format_of(path)]}, the converted file does not match {model.name!r}, so it is not "
                 f"written: the {where} {_how(found[number], expected[number], difference, tolerance)}."
             )
+
+
+def check_opens(path: str | os.PathLike) -> None:
+    """Opens a file in its runtime in another process, because the runtime may crash.
+
+    Args:
+        path: As in `check_file`.
+
+    Raises:
+        ValueError: The runtime refuses the file, or crashes.
+    """
+    try:
+        with Worker(path):
+            pass
+    except RuntimeRefusedError as error:
+        raise ValueError(f"The converted file does not load: {error}. Export it in another precision.") from error
 
 
 def _how(found: np.ndarray, expected: np.ndarray, difference: float, tolerance: Tolerance) -> str:

@@ -27,7 +27,7 @@ from se_keras.export.model_ends import inputs_of, output_scores, packed
 from se_keras.export.onnx_graph import lower_max_pools, simplify
 from se_keras.export.onnx_operations import add_operations
 from se_keras.export.onnx_precision import in_8_bits, in_half_precision, optimized
-from se_keras.export.proof import TOLERANCES, check_file
+from se_keras.export.proof import TOLERANCES, check_file, check_opens
 from se_keras.export.tensorflow_internals import self_contained
 from se_keras.files import replacing
 from se_keras.native_output import native_output_held
@@ -143,6 +143,8 @@ def onnx(
                 content = in_8_bits(content, feed, keep_float)
             _save(content, target, properties)
             advance()
+            if dtype == "fp16":  # ONNX Runtime crashes on some operations between casts
+                check_opens(target)
             check_file(target, deployed, tolerance=TOLERANCES[dtype], feed=feed)
             advance()
     return path
@@ -164,7 +166,7 @@ def _converted(model: keras.Model, opset: int) -> Any:
     signature = specs if len(specs) == 1 else [packed(model, specs)]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "model.onnx")
-        with native_output_held(), _garbage_collected():
+        with native_output_held(), _garbage_collected(), _torch_logs_on_stderr():
             source = _for_tf2onnx(model) if keras.backend.backend() == "tensorflow" else model
             source.export(os.fspath(path), format="onnx", verbose=False, input_signature=signature, opset_version=opset)
         _repair(path)
@@ -173,6 +175,22 @@ def _converted(model: keras.Model, opset: int) -> Any:
     simplify(content)
     _name_ends(content.graph, [one.name for one in inputs], list(output_scores(model)))
     return content
+
+
+@contextlib.contextmanager
+def _torch_logs_on_stderr() -> Iterator[None]:
+    """Sends what PyTorch's exporter logs about a failure to standard error, which is held here."""
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    set_stream = getattr(torch._C, "_jit_set_onnx_log_output_stream", lambda name: None)
+    set_stream("stderr")
+    try:
+        yield
+    finally:
+        set_stream("stdout")
 
 
 @contextlib.contextmanager

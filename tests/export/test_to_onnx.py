@@ -305,6 +305,35 @@ def test_the_class_of_a_layer_that_a_converter_refuses_is_named(run_warm, tmp_pa
     assert ": a layer of class UpSampling2D fails with " in run_warm(code, "jax")
 
 
+@pytest.mark.slow
+@pytest.mark.torch
+def test_failures_of_pytorch_are_one_line_and_crashes_are_errors(run_warm, tmp_path, monkeypatch):
+    for package in ("torch", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    code = """
+        import keras
+        from keras import layers
+        from se_keras import export
+
+        def failure(layer, *shape, **options):
+            inputs = keras.Input(shape)
+            try:
+                export.onnx(keras.Model(inputs, layer(inputs)), "model.onnx", verbose=0, **options)
+            except ValueError as error:
+                print(error)
+
+        failure(layers.Conv3D(2, 3, padding="same"), 4, 4, 4, 2)
+        failure(layers.LSTM(8), 10, 6, dtype="fp16")  # ONNX Runtime 1.32 crashes on the file
+    """
+    monkeypatch.chdir(tmp_path)
+    printed = run_warm(code, "torch").splitlines()
+    assert "Or export on TensorFlow (KERAS_BACKEND=tensorflow)" in printed[0]
+    assert len(printed) <= 2, printed
+    assert all("its process ended with code" in line for line in printed[1:])
+    assert os.listdir() in ([], ["model.onnx"])
+
+
 @pytest.mark.parametrize(("type_name", "message"), [(None, "has no inputs"), ("BFLOAT16", "has bfloat16")])
 def test_files_that_cannot_be_fed_are_refused(type_name, message, tmp_path):
     onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")

@@ -471,6 +471,15 @@ def test_8_bit_files_are_judged_by_the_noise_in_outputs_that_are_no_classes(kind
     assert not list(agreement.failures(LIMITS["int8"], judge_classes=False))  # random images
 
 
+@pytest.mark.parametrize(("value", "text"), [(0.0101, "0.0101"), (0.2, "0.2"), (0.01 + 1e-12, "0.010000000001")])
+def test_a_value_above_a_limit_is_shown_above_it(value, text, rng):
+    agreement = dataclasses.replace(
+        compare(np.ones((1, 2)), np.zeros((1, 2)), images_part(1), runtime="onnx", dtype="fp16"), relative_error=value
+    )
+    (failure, *_) = agreement.failures(LIMITS["fp16"], judge_classes=False)
+    assert failure.endswith(f"may differ by 0.01 of the largest; they differ by {text}.")
+
+
 def test_outputs_that_are_the_same_for_all_images_have_no_squared_error():
     agreement = compare(np.ones((1, 1)), np.zeros((1, 1)), images_part(1), runtime="tflite", dtype="int8")
     assert agreement.squared_error is None
