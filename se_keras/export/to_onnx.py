@@ -29,6 +29,7 @@ from se_keras.export.onnx_operations import add_operations
 from se_keras.export.onnx_precision import in_8_bits, in_half_precision, optimized
 from se_keras.export.proof import TOLERANCES, check_file, check_opens
 from se_keras.export.tensorflow_internals import self_contained
+from se_keras.export.torch_internals import ready_for_export
 from se_keras.files import replacing
 from se_keras.native_output import native_output_held
 from se_keras.progress import steps
@@ -166,7 +167,8 @@ def _converted(model: keras.Model, opset: int) -> Any:
     signature = specs if len(specs) == 1 else [packed(model, specs)]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "model.onnx")
-        with native_output_held(), _garbage_collected(), _torch_logs_on_stderr():
+        ready = ready_for_export() if keras.backend.backend() == "torch" else contextlib.nullcontext()
+        with native_output_held(), _garbage_collected(), ready:
             source = _for_tf2onnx(model) if keras.backend.backend() == "tensorflow" else model
             source.export(os.fspath(path), format="onnx", verbose=False, input_signature=signature, opset_version=opset)
         _repair(path)
@@ -175,22 +177,6 @@ def _converted(model: keras.Model, opset: int) -> Any:
     simplify(content)
     _name_ends(content.graph, [one.name for one in inputs], list(output_scores(model)))
     return content
-
-
-@contextlib.contextmanager
-def _torch_logs_on_stderr() -> Iterator[None]:
-    """Sends what PyTorch's exporter logs about a failure to standard error, which is held here."""
-    if keras.backend.backend() != "torch":
-        yield
-        return
-    import torch
-
-    set_stream = getattr(torch._C, "_jit_set_onnx_log_output_stream", lambda name: None)
-    set_stream("stderr")
-    try:
-        yield
-    finally:
-        set_stream("stdout")
 
 
 @contextlib.contextmanager
