@@ -101,10 +101,12 @@ def _lines(stated: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if names:
         shown = ", ".join(map(caption, names[:SHOWN_NAMES])) + (", ..." if len(names) > SHOWN_NAMES else "")
         yield "classes", f"{len(names)}: {shown}"
-    if photos.get("range"):
-        yield "pixels", "from {:g} to {:g}".format(*photos["range"])
-    if photos.get("crop_pct"):
-        yield "photos", f"resized ({photos['interpolation']}), central crop of {100 * photos['crop_pct']:g}%"
+    match photos:  # a description may be somebody else's
+        case {"height": int(), "range": [int() | float() as low, int() | float() as high]}:
+            yield "pixels", f"from {low:g} to {high:g}"
+    match photos:
+        case {"crop_pct": int() | float() as crop, "interpolation": str(interpolation)}:
+            yield "photos", f"resized ({interpolation}), central crop of {100 * crop:g}%"
 
 
 def _info_table(info: ModelInfo) -> FittingTable:
