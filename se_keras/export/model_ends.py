@@ -27,6 +27,7 @@ _PASSING = (
     *("Cast", "CenterCrop", "GetItem", "Identity", "Permute", "RandomCrop", "Reshape", "Resizing", "Stack"),
     *("ZeroPadding1D", "ZeroPadding2D"),
 )
+_ARITHMETIC = ("Add", "Divide", "Multiply", "Subtract", "TrueDivide")
 _SMALL_SCALE = 1 / 50  # a rescaling below it is for pixels up to 255
 _LARGE_MEAN = 2.0  # a mean above it is one of pixels up to 255
 
@@ -171,9 +172,11 @@ def _image_range(readers: Sequence[Call]) -> tuple[float, float] | tuple[None, N
 
 def _calculates_with_pixels(call: Call) -> bool:
     """Returns whether an operation scales or shifts by a number for pixels, as functions `preprocess_input` do."""
-    numbers = [value for value in call.args if not keras.backend.is_keras_tensor(value)]
     kind = type(call.operation).__name__
-    if kind not in ("Add", "Divide", "Multiply", "Subtract", "TrueDivide") or len(numbers) != 1:
+    if isinstance(call.operation, keras.layers.Layer) or kind not in _ARITHMETIC:  # layers take only tensors
+        return False
+    numbers = [value for value in call.args if not keras.backend.is_keras_tensor(value)]
+    if len(numbers) != 1:
         return False
     values = np.abs(keras.ops.convert_to_numpy(numbers[0]))
     if kind == "Multiply":
