@@ -69,7 +69,7 @@ def real_images(
     if isinstance(data, str | os.PathLike):
         return _from_folder(data, given, record, most, class_names)
     if _are_files(data):
-        return _from_files(data, given, None, record, most, "`data`")
+        return _from_files(data, given, (), record, most, "`data`")
     data, own = unpacked_arrays(data, len(shape) + 1)
     given = given if own is None or given is not None else known_classes(own, is_batch=True)
     if getattr(data, "ndim", 0):
@@ -157,7 +157,7 @@ def _from_folder(
     paths, own, folders = _listed(root, class_names)
     if not paths:
         raise ValueError(f"The folder {os.fspath(folder)!r} holds no image files.")
-    labels, folders = (own, folders) if labels is None else (labels, None)
+    labels, folders = (own, folders) if labels is None else (labels, ())
     return _from_files(paths, labels, folders, record, most, f"The folder {os.fspath(folder)!r}")
 
 
@@ -187,7 +187,7 @@ def _are_files(data: Any) -> bool:
 def _from_files(
     paths: Sequence[str | os.PathLike],
     labels: Sequence[int] | None,
-    folders: int | None,
+    folders: tuple[str, ...],
     record: Preprocessing,
     most: int,
     what: str,
@@ -206,15 +206,15 @@ def _from_files(
 
 def _listed(
     root: pathlib.Path, class_names: Sequence[str]
-) -> tuple[list[pathlib.Path], Sequence[int] | None, int | None]:
-    """Lists a folder's images in the order of their paths, with their labels and number of classes, if any."""
+) -> tuple[list[pathlib.Path], Sequence[int] | None, tuple[str, ...]]:
+    """Lists a folder's images in the order of their paths, with their labels and the names of the classes, if any."""
     if has_loose_images(root) or parts_of(root) is not None or unpaired_parts(root):
-        return sorted(root / name for name in image_files(root)), None, None
+        return sorted(root / name for name in image_files(root)), None, ()
     files, labels, names = labeled_files(root)
     if sorted(class_names) == names:
         labels = [class_names.index(names[label]) for label in labels]
     order = sorted(range(len(files)), key=lambda i: files[i])
-    return [files[i] for i in order], [labels[i] for i in order], len(names)
+    return [files[i] for i in order], [labels[i] for i in order], tuple(names)
 
 
 def _from_elements(data: Iterable[Any], most: int) -> tuple[list[np.ndarray], list[int] | None]:

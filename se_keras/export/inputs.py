@@ -198,7 +198,7 @@ class Samples:
         name: "random" or "real".
         feed: The inputs, in the scale of the model.
         labels: Integer label of each sample, shape (n,), or None if unknown.
-        folders: Number of subfolders that the labels come from, or None.
+        folders: Names of the subfolders that the labels come from, in sorted order; () if from none.
         broken: Files that could not be read and were skipped, with reasons.
         unit: What they are, for a report: "images" or "samples".
     """
@@ -206,7 +206,7 @@ class Samples:
     name: str
     feed: Feed
     labels: np.ndarray | None = None
-    folders: int | None = None
+    folders: tuple[str, ...] = ()
     broken: tuple[tuple[str, str], ...] = ()
     unit: str = "images"
 

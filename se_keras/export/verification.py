@@ -206,8 +206,8 @@ def _compared(part: Samples, file: Runner, reference: Runner | None, structure: 
     notes: tuple[str, ...] = ()
     own = _paired(file, reference).get(reference.answer)
     classes = Scores(reference.kind, answers[own].shape[-1]).classes if own else 0
-    if part.folders not in (None, classes):
-        notes = (f"No accuracy: {part.folders} subfolders of photos do not match the model's {classes} classes.",)
+    if part.folders and len(part.folders) != classes:
+        notes = (f"No accuracy: {len(part.folders)} subfolders of photos do not match the model's {classes} classes.",)
         part = dataclasses.replace(part, labels=None)
     found = _agreements(reference, file, answers, part, runtime=structure.format, dtype=structure.dtype)
     return Findings(agreements=found, notes=notes)

@@ -25,6 +25,10 @@ from se_keras.images.record import Preprocessing
 
 OPEN_SIZE = 224  # of dimensions that neither the file nor the model states
 RANDOM_SAMPLES = 8
+OTHER_NAMES = (
+    "The subfolders are not named like the model's classes, so they stand for its classes in sorted order. If that is "
+    "wrong, rename them, or pass `labels`."
+)
 
 Conversion = Preprocessing | Callable[[np.ndarray], np.ndarray]
 
@@ -112,6 +116,8 @@ def sample_sets(
         data = part_of_folder(data, VALIDATION)
         real = _real(runner, inputs, data, labels, most, preprocessing, class_names)
         notes = (left_out(real.broken),) if real.broken else ()
+        if len(real.folders) == len(class_names) and sorted(class_names) != [*real.folders]:
+            notes = (*notes, OTHER_NAMES)
         if is_of_images(inputs) and not is_of_pixels(inputs) and is_of_files(data):
             notes = (*notes, UNSTATED_PIXELS)
         inputs, sets = with_ranges_of(inputs, real.feed), [real]

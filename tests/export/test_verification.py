@@ -194,7 +194,7 @@ def test_images_come_from_arrays_folders_and_pipelines(rng, photos):
         assert found.labels.tolist() == labels
     assert read(tf.data.Dataset.from_tensor_slices(images), labels).labels.tolist() == labels
     folder = read(photos, most=10)
-    assert (folder.images.shape, folder.folders) == ((10, 32, 32, 3), 10)
+    assert (folder.images.shape, folder.folders) == ((10, 32, 32, 3), tuple(f"class{number}" for number in range(10)))
     assert folder.labels.tolist() == list(range(10))
     assert read(images[:, :20]).images.shape == (6, 32, 32, 3)
     with pytest.raises(ValueError, match="must hold at least one image"):
@@ -541,6 +541,10 @@ def test_folders_are_found_by_the_class_names_of_the_file(tmp_path):
     path = export.tflite(model, tmp_path / "model.tflite", class_names=["red", "green"], verbose=0)
     report = export.verify(path, model, data=tmp_path / "photos", verbose=0, **QUICK)
     assert report.agreements[-1].accuracy == report.agreements[-1].reference_accuracy == 1
+    assert not report.notes
+    path = export.tflite(model, tmp_path / "other.tflite", class_names=["warm", "cold"], verbose=0)
+    report = export.verify(path, model, data=tmp_path / "photos", verbose=0, **QUICK)
+    assert any("not named like the model's classes, so they stand" in note for note in report.notes)
 
 
 def test_exports_calibrate_on_train_and_verify_reads_val(tmp_path):
