@@ -102,7 +102,11 @@ def kinds_stated(stated: Any, outputs: Sequence[str]) -> dict[str, str]:
         with contextlib.suppress(ValueError):
             stated = json.loads(stated)
     kinds = stated if isinstance(stated, dict) else dict.fromkeys(outputs, stated)
-    return {name: kinds[name] if kinds.get(name) in SIGNATURES else "output" for name in outputs}
+    return {name: kinds[name] if _is_kind(kinds.get(name)) else "output" for name in outputs}
+
+
+def _is_kind(value: Any) -> bool:
+    return isinstance(value, str) and value in SIGNATURES
 
 
 def kinds_described(file: str | os.PathLike, outputs: Sequence[str]) -> dict[str, str]:

@@ -581,7 +581,9 @@ def test_info_describes_an_exported_file(capsys, tflite_file, tmp_path):
     assert facts["size"] == tflite_file.stat().st_size
     assert facts["operations"]["CONV_2D"] == 15
     other = shutil.copy(tflite_file, tmp_path / "other.tflite")
-    (tmp_path / "other.json").write_text('{"input": {"height": "x", "range": ["low"], "crop_pct": "all"}, "output": 3}')
+    (tmp_path / "other.json").write_text(
+        '{"input": {"height": "x", "range": ["low"], "crop_pct": "all"}, "output": ["a"]}'
+    )
     code, out, _ = run(capsys, "info", other)
     assert (code, "pixels" in out, "photos" in out, "returns" in out) == (0, False, False, False)
     code, _, err = run(capsys, "info", tflite_file, "--size", 64)

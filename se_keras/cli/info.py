@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from se_keras.class_names_file import caption
 from se_keras.cli.console import FittingTable, console, print_json
 from se_keras.cli.models import check_name, is_path, load_file
+from se_keras.export.openvino_runtime import output_name, read_openvino, stored_information
 from se_keras.export.runtime import open_runner
+from se_keras.export.stated import facts_stated, names_stated
 from se_keras.export.structure import Structure, size_of, structure_of
 from se_keras.export.tflite_runtime import input_beside_tflite, names_in_tflite
 from se_keras.models.info import Cost, ModelInfo, model_info
 from se_keras.models.registry import create_model
-from se_keras.scores import kinds_described
+from se_keras.scores import kinds_stated
 
 SHOWN_NAMES = 5
+
+Stated = tuple[Mapping[str, str], Sequence[str], Mapping[str, Any]]
+"""Kind of each output, class names, and facts about the input."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -78,15 +84,48 @@ def _print_structure(options: argparse.Namespace) -> int:
 
 
 def _stated(path: str, structure: Structure) -> dict[str, Any]:
-    """Returns what a file states about itself beyond its structure."""
-    if structure.format == "tflite":  # opening a file that LiteRT refuses may end the process
-        kinds = kinds_described(pathlib.Path(path).with_suffix(".json"), ("output",))
-        return _facts(kinds, names_in_tflite(path), input_beside_tflite(path))
+    """Returns what a file states about itself beyond its structure, without running it: a runtime may crash."""
     try:
-        runner = open_runner(path)
-    except (ImportError, RuntimeError, ValueError):
-        return {}
-    return _facts(runner.kinds, runner.class_names, runner.resizing)
+        return _facts(*STATEMENTS[structure.format](path))
+    except Exception:  # a description or metadata by somebody else may be anything
+        return _facts({}, (), {})
+
+
+def _stated_by_tflite(path: str) -> Stated:
+    beside = pathlib.Path(path).with_suffix(".json")
+    stated = facts_stated(beside.read_text("utf-8", "replace")).get("output") if beside.is_file() else None
+    kinds = kinds_stated(stated, tuple(stated) if isinstance(stated, dict) else ("output",))
+    return kinds, names_in_tflite(path), input_beside_tflite(path)
+
+
+def _stated_by_onnx(path: str) -> Stated:
+    content = importlib.import_module("onnx").load(path, load_external_data=False)
+    properties = {one.key: one.value for one in content.metadata_props}
+    return _stated_in(properties, [output.name for output in content.graph.output])
+
+
+def _stated_by_openvino(path: str) -> Stated:
+    model = read_openvino(path)
+    return _stated_in(stored_information(model), [output_name(output) for output in model.outputs])
+
+
+def _stated_by_runner(path: str) -> Stated:
+    runner = open_runner(path)
+    return runner.kinds, runner.class_names, runner.resizing
+
+
+def _stated_in(properties: Mapping[str, str], outputs: Sequence[str]) -> Stated:
+    kinds = kinds_stated(properties.get("output"), outputs)
+    return kinds, names_stated(properties.get("class_names")), facts_stated(properties.get("input"))
+
+
+STATEMENTS: dict[str, Callable[[str], Stated]] = {
+    "tflite": _stated_by_tflite,
+    "onnx": _stated_by_onnx,
+    "openvino": _stated_by_openvino,
+    "saved_model": _stated_by_runner,
+    "keras": _stated_by_runner,
+}
 
 
 def _facts(kinds: Mapping[str, str], names: Sequence[str], photos: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,13 +23,13 @@ class QuietImport(importlib.abc.MetaPathFinder):
     """
 
     def __init__(self, package: str) -> None:
-        self._package, self._is_searching = package, False
+        self.package, self._is_searching = package, False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Returns the spec of the package, whose loader is quiet; None for other modules."""
-        if fullname != self._package or self._is_searching:
+        if fullname != self.package or self._is_searching:
             return None
         self._is_searching = True
         try:
@@ -62,4 +62,5 @@ def import_quietly(package: str) -> None:
     Args:
         package: Its name.
     """
-    sys.meta_path.insert(0, QuietImport(package))
+    if not any(isinstance(one, QuietImport) and one.package == package for one in sys.meta_path):
+        sys.meta_path.insert(0, QuietImport(package))

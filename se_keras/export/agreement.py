@@ -11,6 +11,7 @@ import numpy as np
 from se_keras.export.inputs import Samples
 from se_keras.export.runtime import RUNTIMES
 
+ROUNDING = 1e-6  # of the largest value: constant outputs vary by this much
 LEAST_PROBABILITY = 1e-12  # runtimes differ in when they flush smaller ones to zero
 QUANTITIES = {"logits": "logits", "logit": "logits", "probabilities": "probabilities"}
 
@@ -199,7 +200,7 @@ def compare(
         max_error=float(error.max()),
         mean_error=float(error.mean()),
         relative_error=float(error.max()) / max(greatest, 1e-12),
-        squared_error=None if are_probabilities else _squared_error(expected, found),
+        squared_error=None if are_probabilities else _squared_error(expected_values, found_values),
         top1_agreement=top1,
         top5_agreement=_top5(expected, found) if is_classes and expected.shape[1] > 5 else None,
         exclusive=are_probabilities or part.labels is not None or QUANTITIES.get(kind) == "logits",
@@ -238,10 +239,10 @@ def _are_classes(expected: np.ndarray, found: np.ndarray, kind: str) -> bool:
 
 def _squared_error(expected: np.ndarray, found: np.ndarray) -> float | None:
     """Returns the relative squared error, with the mean of each channel as the predictor to compare with."""
-    expected, found = expected.astype("float64"), found.astype("float64")
     channels = tuple(range(expected.ndim - 1)) if expected.ndim > 1 else None
     spread = np.square(expected - expected.mean(channels, keepdims=True)).sum()
-    return float(np.square(found - expected).sum() / spread) if spread > 0 else None
+    rounding = expected.size * (ROUNDING * float(np.abs(expected).max())) ** 2
+    return float(np.square(found - expected).sum() / spread) if spread > rounding else None
 
 
 def _is_probabilities(values: np.ndarray) -> bool:

@@ -11,7 +11,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from se_keras.export.images import TRAINING, UNSTATED_PIXELS, check_range, is_of_files, left_out, part_of_folder
+from se_keras.export.images import (
+    TRAINING,
+    UNSTATED_PIXELS,
+    check_range,
+    is_of_files,
+    left_out,
+    part_of_folder,
+    range_note,
+)
 from se_keras.export.inputs import IMAGE, Feed, Input, filled, part_of, rows_at, rows_of
 from se_keras.export.model_ends import inputs_of
 from se_keras.export.samples import is_of_images, is_of_pixels, real_samples
@@ -46,7 +54,8 @@ class Calibration:
         """
         ((name, values),) = self.feed.items()
         images = values.copy()
-        images[0, 0, 0], images[0, 0, 1] = 0.0, 255.0
+        pixels = images[0].reshape(-1, images.shape[-1])
+        pixels[:1], pixels[1:2] = 0.0, 255.0
         return Calibration({name: images})
 
     def batches(self, size: int) -> list[dict[str, np.ndarray]]:
@@ -94,9 +103,12 @@ def calibrate(
         feed = rows_at(feed, [different[place] for place in evenly(len(different), most)])
     if not all(np.isfinite(values).all() for values in feed.values()):
         raise ValueError(f"Calibration {noun} must be finite; received NaN or infinite values.")
-    if is_of_pixels(inputs):
+    if preprocessing is not None and is_of_images(inputs):
         check_range(given.images)
-    elif is_of_images(inputs) and is_of_files(data):
+    elif is_of_pixels(inputs) and not inputs[0].is_whole:
+        if note := range_note(given.images):
+            warnings.warn(note, stacklevel=3)
+    elif is_of_images(inputs) and not is_of_pixels(inputs) and is_of_files(data):
         warnings.warn(UNSTATED_PIXELS, stacklevel=3)
     return Calibration(dict(zip((one.name for one in inputs), feed.values(), strict=True)))
 

@@ -27,6 +27,10 @@ UNSTATED_PIXELS = (
     "If it expects normalized images, put its normalization in front of it (`se_keras.layers.ImagePreprocessing`), or "
     "pass arrays as the model expects them."
 )
+DIVIDED = (
+    "The model's first layers scale pixels from 0 to 255, and the images range from {:.4g} to {:.4g}. If they were "
+    "divided by 255, multiply them."
+)
 TRAINING, VALIDATION = 0, 1  # parts of a folder
 _OVERSHOOT = 50  # which bicubic resizing adds at sharp edges
 _NORMALIZED = 10  # standard deviations, which normalized pixels do not exceed
@@ -130,6 +134,11 @@ def check_range(images: np.ndarray) -> None:
         raise ValueError(f"The model expects images in the range 0 to 255; received {low:.4g} to {high:.4g}. {remedy}")
 
 
+def range_note(images: np.ndarray) -> str:
+    """Returns a remark on images that seem to be divided by 255, for a model whose first layers divide them; or ""."""
+    return DIVIDED.format(float(images.min()), float(images.max())) if is_divided(images) else ""
+
+
 def left_out(broken: Sequence[tuple[str, str]]) -> str:
     """Describes the files that were skipped.
 
@@ -176,8 +185,10 @@ def part_of_folder(data: Any, part: int) -> Any:
 
 
 def is_of_files(data: Any) -> bool:
-    """Returns whether the images of `real_images` are photos in files."""
-    return isinstance(data, str | os.PathLike) or _are_files(data)
+    """Returns whether the images of `real_images` are photos, not arrays."""
+    if isinstance(data, str | os.PathLike):
+        return not os.fspath(data).endswith(".npz")
+    return _are_files(data) or (isinstance(data, list | tuple) and bool(data) and isinstance(data[0], Image.Image))
 
 
 def _are_files(data: Any) -> bool:

@@ -23,13 +23,11 @@ from se_keras.surgery.outputs import all_scores
 ONLY_OUTPUT = "output_0"
 _AUTOMATIC = re.compile(r"(keras_tensor|input_layer)(_\d+)?")  # names that depend on what was built before
 # Operations that change no values at inference, or only their order and number.
-_PASSING = (
-    *("Cast", "CenterCrop", "GetItem", "Identity", "Permute", "RandomCrop", "Reshape", "Resizing", "Stack"),
-    *("ZeroPadding1D", "ZeroPadding2D"),
-)
+_PASSING = ("Cast", "Identity", "Permute", "Reshape", "ZeroPadding1D", "ZeroPadding2D")
+_PASSING_IMAGES = ("CenterCrop", "GetItem", "RandomCrop", "Resizing", "Stack")
 _ARITHMETIC = ("Add", "Divide", "Multiply", "Subtract", "TrueDivide")
-_SMALL_SCALE = 1 / 50  # a rescaling below it is for pixels up to 255
-_LARGE_MEAN = 2.0  # a mean above it is one of pixels up to 255
+_SCALES = 1 / 300, 1 / 50  # of pixels up to 255; smaller ones are of 12 or 16 bits
+_MEANS = 2.0, 255.0
 
 
 def inputs_of(model: keras.Model) -> tuple[Input, ...]:
@@ -130,7 +128,7 @@ def _is_image(tensor: Any) -> bool:
 
 def _input(tensor: Any, name: str, graph: Graph | None, pixels: bool) -> Input:
     shape, dtype = tuple(tensor.shape[1:]), keras.backend.standardize_dtype(tensor.dtype)
-    readers = [] if graph is None else list(_readers(graph, tensor))
+    readers = [] if graph is None else list(_readers(graph, tensor, _is_image(tensor)))
     rows = [layer.input_dim for layer in _embeddings([call.operation for call in readers], dtype)]
     if rows:
         return Input(name, shape, dtype, TOKENS, 0.0, float(min(rows) - 1))
@@ -140,22 +138,22 @@ def _input(tensor: Any, name: str, graph: Graph | None, pixels: bool) -> Input:
     return Input(name, shape, dtype, IMAGE, low, high)
 
 
-def _readers(graph: Graph, tensor: Any) -> Iterator[Call]:
+def _readers(graph: Graph, tensor: Any, is_image: bool) -> Iterator[Call]:
     """Yields the calls that read a tensor, looking into nested models and past those that change no values."""
-    for call in graph.calls:
-        positions = [place for place, one in enumerate(call.inputs) if one is tensor]
-        if positions and is_functional(call.operation):
+    for call in dict.fromkeys(graph.takers(tensor)):
+        if is_functional(call.operation):
             inner = read_nested_graph(call.operation)
-            for place in positions:
-                yield from _readers(inner, keras.tree.flatten(inner.inputs)[place])
-        elif positions and _passes_on(call.operation):
-            yield from _readers(graph, call.outputs[0])
-        elif positions:
+            for place in (place for place, one in enumerate(call.inputs) if one is tensor):
+                yield from _readers(inner, keras.tree.flatten(inner.inputs)[place], is_image)
+        elif _passes_on(call.operation, is_image):
+            yield from _readers(graph, call.outputs[0], is_image)
+        else:
             yield call
 
 
-def _passes_on(operation: Any) -> bool:
-    return isinstance(operation, TRAINING_ONLY) or type(operation).__name__ in _PASSING
+def _passes_on(operation: Any, is_image: bool) -> bool:
+    names = (*_PASSING, *_PASSING_IMAGES) if is_image else _PASSING
+    return isinstance(operation, TRAINING_ONLY) or type(operation).__name__ in names
 
 
 def _embeddings(readers: Sequence[Any], dtype: str) -> Iterator[Any]:
@@ -179,17 +177,23 @@ def _calculates_with_pixels(call: Call) -> bool:
     if len(numbers) != 1:
         return False
     values = np.abs(keras.ops.convert_to_numpy(numbers[0]))
-    if kind == "Multiply":
-        return bool(values.max() <= _SMALL_SCALE)
-    return bool(values.max() > _LARGE_MEAN if kind in ("Add", "Subtract") else values.min() >= 1 / _SMALL_SCALE)
+    if kind in ("Add", "Subtract"):
+        return _is_within(values, _MEANS)
+    return _is_within(values if kind == "Multiply" else 1 / np.maximum(values, 1e-9), _SCALES)
+
+
+def _is_within(values: Any, limits: tuple[float, float]) -> bool:
+    """Returns whether the largest of some numbers is within limits, for pixels from 0 to 255."""
+    low, high = limits
+    return bool(low <= np.max(np.abs(values)) <= high)
 
 
 def _normalizes_pixels(reader: Any) -> bool:
     if isinstance(reader, keras.layers.Rescaling):
-        return bool(np.max(np.abs(reader.scale)) <= _SMALL_SCALE)
+        return _is_within(reader.scale, _SCALES)
     if isinstance(reader, keras.layers.Normalization):
         mean = getattr(reader, "mean", None)
-        return mean is not None and bool(np.max(np.abs(keras.ops.convert_to_numpy(mean))) > _LARGE_MEAN)
+        return mean is not None and _is_within(keras.ops.convert_to_numpy(mean), _MEANS)
     if isinstance(reader, RowNormalization):
-        return bool(np.max(np.abs(reader.factor)) <= _SMALL_SCALE or np.max(np.abs(reader.mean)) > _LARGE_MEAN)
+        return _is_within(reader.factor, _SCALES) or _is_within(reader.mean, _MEANS)
     return isinstance(reader, ImagePreprocessing)

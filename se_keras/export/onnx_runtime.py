@@ -59,5 +59,5 @@ class OnnxRunner(StatingRunner):
 
 def _onnx_dtype(type_name: str) -> str:
     """Returns the NumPy dtype for a type of ONNX Runtime, such as "tensor(float)"."""
-    inner = type_name.removeprefix("tensor(").removesuffix(")")
+    inner = type_name[len("tensor(") : -1] if type_name.startswith("tensor(") else type_name
     return {"float": "float32", "double": "float64"}.get(inner, inner)

@@ -128,8 +128,15 @@ def check_inputs(path: str | os.PathLike, dtypes: Sequence[str]) -> None:
     Raises:
         ValueError: There is no input, or one of a dtype that NumPy lacks.
     """
-    if not dtypes or any(dtype != "string" and np.dtype(dtype).kind not in "biuf" for dtype in dtypes):
+    if not dtypes or not all(dtype == "string" or _is_number(dtype) for dtype in dtypes):
         raise ValueError(
             f"A model must have inputs of dtypes that NumPy has; {os.fspath(path)!r} has "
             f"{', '.join(dtypes) or 'no inputs'}."
         )
+
+
+def _is_number(dtype: str) -> bool:
+    try:
+        return np.dtype(dtype).kind in "biuf"
+    except TypeError:
+        return False

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import threading
 from collections.abc import Iterator
 from typing import Any
+
+_LOCK = threading.RLock()  # the changes are for the whole process
 
 
 @contextlib.contextmanager
@@ -22,17 +25,19 @@ def ready_for_export() -> Iterator[None]:
 
     set_stream = getattr(torch._C, "_jit_set_onnx_log_output_stream", lambda name: None)
     layers = importlib.import_module("keras.src.backend.torch.nn")
-    padding = getattr(layers, "_compute_padding_length", None)
+    with _LOCK:
+        padding = getattr(layers, "_compute_padding_length", None)
 
     def constant(input_length: Any, *others: Any, **named: Any) -> Any:
         return padding(int(input_length), *others, **named)  # type: ignore[misc]
 
-    set_stream("stderr")
-    if padding is not None:
-        layers._compute_padding_length = constant  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
+    with _LOCK:
+        set_stream("stderr")
         if padding is not None:
-            layers._compute_padding_length = padding  # type: ignore[attr-defined]
-        set_stream("stdout")
+            layers._compute_padding_length = constant  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            if padding is not None:
+                layers._compute_padding_length = padding  # type: ignore[attr-defined]
+            set_stream("stdout")

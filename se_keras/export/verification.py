@@ -132,10 +132,11 @@ def verify(
     reference = given if isinstance(file, KerasRunner) else _in_float32(given)
     if layers:
         _check_layers(path, structure, reference)
-    found += _unpaired(file, reference) + _misnamed(file, reference)
+    names, unreadable = _names_of(file)
+    others = given.class_names if given else ()
+    found += _unpaired(file, reference) + _misnamed(names, others) + unreadable
     inputs = shared_inputs(file, reference)
-    names = (given.class_names if given else ()) or file.class_names
-    options: dict[str, Any] = {"most": most_images, "preprocessing": preprocessing, "class_names": names}
+    options: dict[str, Any] = {"most": most_images, "preprocessing": preprocessing, "class_names": others or names}
     sets, notes = sample_sets(given or file, inputs, data, labels, **options)
     found += Findings(notes=notes)
     with steps(f"Verifying {os.fspath(path)}", len(sets) + 3 + layers, verbose=verbose) as advance:
@@ -206,7 +207,7 @@ def _compared(part: Samples, file: Runner, reference: Runner | None, structure: 
     notes: tuple[str, ...] = ()
     own = _paired(file, reference).get(reference.answer)
     classes = Scores(reference.kind, answers[own].shape[-1]).classes if own else 0
-    if part.folders and len(part.folders) != classes:
+    if own and part.folders and len(part.folders) != classes:
         notes = (f"No accuracy: {len(part.folders)} subfolders of photos do not match the model's {classes} classes.",)
         part = dataclasses.replace(part, labels=None)
     found = _agreements(reference, file, answers, part, runtime=structure.format, dtype=structure.dtype)
@@ -238,9 +239,16 @@ def _unpaired(file: Runner, reference: Runner | None) -> Findings:
     return Findings(notes=(f"The file has {len(file.outputs)} outputs, and the model has one; {compared}",))
 
 
-def _misnamed(file: Runner, reference: Runner | None) -> Findings:
-    """Reports class names that the file and the reference have in another order."""
-    names, others = file.class_names, () if reference is None else reference.class_names
+def _names_of(file: Runner) -> tuple[tuple[str, ...], Findings]:
+    """Returns the class names in a file, and a note if it is somebody else's and they cannot be read."""
+    try:
+        return file.class_names, Findings()
+    except ValueError as error:
+        return (), Findings(notes=(f"The class names in the file cannot be read. {error}",))
+
+
+def _misnamed(names: Sequence[str], others: Sequence[str]) -> Findings:
+    """Reports class names that the file and the reference, in this order, have in another order."""
     place = first_moved(names, others)
     if place is None:
         return Findings()

@@ -16,12 +16,14 @@ from se_keras.export.images import (
     left_out,
     part_of_folder,
     preparation_of,
+    range_note,
 )
 from se_keras.export.inputs import IMAGE, Feed, Input, Samples, described_draw, random_feed, takes_text
 from se_keras.export.runner import Runner
 from se_keras.export.runtime import KerasRunner
 from se_keras.export.samples import is_of_images, is_of_pixels, real_samples, with_ranges_of
 from se_keras.images.record import Preprocessing
+from se_keras.preprocessing import stored_preprocessing
 
 OPEN_SIZE = 224  # of dimensions that neither the file nor the model states
 RANDOM_SAMPLES = 8
@@ -118,6 +120,8 @@ def sample_sets(
         notes = (left_out(real.broken),) if real.broken else ()
         if len(real.folders) == len(class_names) and sorted(class_names) != [*real.folders]:
             notes = (*notes, OTHER_NAMES)
+        if is_of_pixels(inputs) and preprocessing is None and not inputs[0].is_whole:
+            notes = (*notes, *filter(None, [range_note(real.images)]))
         if is_of_images(inputs) and not is_of_pixels(inputs) and is_of_files(data):
             notes = (*notes, UNSTATED_PIXELS)
         inputs, sets = with_ranges_of(inputs, real.feed), [real]
@@ -147,7 +151,7 @@ def _real(
         height, width = (size or OPEN_SIZE for size in inputs[0].shape[:2])
         own = preparation_of(model, (height, width), runner.resizing)
     real = real_samples(data, labels, inputs, record=own, most=most, class_names=class_names)
-    if model is not None and is_of_pixels(inputs):
+    if model is not None and preprocessing is None and is_of_images(inputs) and stored_preprocessing(model) is not None:
         check_range(real.images)
     feed = dict(zip((one.name for one in inputs), real.feed.values(), strict=True))
     return dataclasses.replace(real, feed=feed)

@@ -246,8 +246,9 @@ def channel_axis_of(graph: Graph, tensor: Any) -> int:
 
 def _order_before(call: Call, tensor: Any, order: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the axes of an input of a call that become those of `order` in its output."""
-    rank = len(order)
-    if type(call.operation).__name__ not in TRANSPOSING or len(tensor.shape) != rank:
+    rank, operation = len(order), call.operation
+    is_known = isinstance(operation, keras.layers.Permute) or not isinstance(operation, keras.layers.Layer)
+    if not is_known or type(operation).__name__ not in TRANSPOSING or len(tensor.shape) != rank:
         return order
     sizes = range(2, rank + 2)  # all different, so that the result tells where each axis went
     shape = call.operation.compute_output_spec(keras.KerasTensor(tuple(sizes))).shape

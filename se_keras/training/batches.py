@@ -285,19 +285,21 @@ def for_fit(batches: Any) -> Any:
         try:
             yield from batches
         except Exception as error:
-            _FAILURES.append(error)
+            failures.append(error)
             raise
 
-    dataset = tf.data.Dataset.from_generator(read, output_signature=signature)
-    return dataset.prefetch(2).with_options(options)
-
-
-_FAILURES: list[Exception] = []
+    failures: list[Exception] = []
+    dataset = tf.data.Dataset.from_generator(read, output_signature=signature).prefetch(2).with_options(options)
+    dataset.reading_failures = failures
+    return dataset
 
 
 @contextlib.contextmanager
-def reading_errors_kept() -> Iterator[None]:
+def reading_errors_kept(*datasets: Any) -> Iterator[None]:
     """Raises the error of an image that cannot be read as it is: `tf.data` makes an error of its own from the text.
+
+    Args:
+        datasets: Results of `for_fit`.
 
     Yields:
         Nothing.
@@ -305,12 +307,12 @@ def reading_errors_kept() -> Iterator[None]:
     Raises:
         Exception: That error.
     """
-    _FAILURES.clear()
     try:
         yield
-    except Exception:
-        if _FAILURES:
-            raise _FAILURES.pop() from None
+    except Exception as error:
+        failures = [one for dataset in datasets for one in getattr(dataset, "reading_failures", ())]
+        if failures and type(error).__module__.startswith("tensorflow."):
+            raise failures[-1] from None
         raise
 
 

@@ -302,7 +302,7 @@ class Trainer:
                 processes=run.processes,
                 threads=self.threads,
             )
-            with reading_errors_kept():
+            with reading_errors_kept(images["x"], images["validation_data"]):
                 self.model.fit(**images, epochs=end, callbacks=[*own, *self.callbacks], verbose=self.verbose)
             if run.must_stop():
                 raise KeyboardInterrupt

@@ -58,6 +58,10 @@ def test_networks_state_what_they_take():
         (lambda: [layers.Normalization(mean=[120, 110, 100], variance=[1, 1, 1])], 255),
         (lambda: [layers.Normalization(mean=[0.5] * 3, variance=[1, 1, 1])], None),
         (lambda: [layers.Rescaling(2.0, -1)], None),
+        (lambda: [layers.Rescaling(1 / 65535)], None),
+        (lambda: [layers.Normalization(mean=[280] * 3, variance=[1, 1, 1])], None),
+        (lambda: [lambda x: x / 4095.0], None),
+        (lambda: [lambda x: x * 0.0], None),
         (lambda: [layers.RandomFlip(), layers.RandomRotation(0.1), layers.Rescaling(1 / 255)], 255),
         (lambda: [layers.Resizing(4, 4), layers.CenterCrop(2, 2), layers.Rescaling(1 / 255)], 255),
         (lambda: [lambda x: x / 127.5 - 1], 255),
@@ -93,6 +97,13 @@ def test_an_embedding_inside_another_layer_bounds_integers_only():
     whole, real = keras.Input((3,), dtype="int32"), keras.Input((3,))
     found = inputs_of(keras.Model([whole, real], [Holder()(whole), Holder()(real)]))
     assert [(one.name, one.kind, one.high) for one in found] == [("input_0", TOKENS, 6.0), ("input_1", VALUES, None)]
+
+
+def test_columns_of_an_input_are_not_tokens_of_one_table():
+    ids = keras.Input((2,), dtype="int32")
+    parts = [layers.Embedding(rows, 4)(ids[:, place]) for place, rows in enumerate((1000, 10))]
+    (found,) = inputs_of(keras.Model(ids, layers.Add()(parts)))
+    assert (found.kind, found.high) == (VALUES, None)
 
 
 def test_names_are_keys_or_the_users_and_never_numbers_of_the_session():

@@ -9,8 +9,9 @@ from keras import layers
 from small_networks import shortened
 
 from se_keras import export
-from se_keras.export import to_onnx, to_openvino, to_saved_model, to_tflite
-from se_keras.export.proof import EIGHT_BITS, EXACT, FINITE, check_file
+from se_keras.export import proof, to_onnx, to_openvino, to_saved_model, to_tflite
+from se_keras.export.process import RuntimeRefusedError
+from se_keras.export.proof import EIGHT_BITS, EXACT, FINITE, check_file, check_opens
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,13 @@ def test_answers_of_another_shape_are_refused(tiny, tmp_path):
 def test_half_precision_models_are_compared_with_more_room(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     assert export.saved_model(shortened("se_resnet20"), tmp_path / "folder", deploy=False).is_dir()
+
+
+def test_a_crash_of_a_runtime_is_an_error(tmp_path, monkeypatch):
+    class Crashed:
+        def __init__(self, path):
+            raise RuntimeRefusedError("ONNX Runtime refuses the model: its process ended with code -11")
+
+    monkeypatch.setattr(proof, "Worker", Crashed)
+    with pytest.raises(ValueError, match=r"does not load: .* ended with code -11\. Export it in another precision"):
+        check_opens(tmp_path / "model.onnx")

@@ -335,7 +335,10 @@ def test_failures_of_pytorch_are_one_line_and_crashes_are_errors(run_warm, tmp_p
     assert os.listdir() in ([], ["model.onnx"])
 
 
-@pytest.mark.parametrize(("type_name", "message"), [(None, "has no inputs"), ("BFLOAT16", "has bfloat16")])
+@pytest.mark.parametrize(
+    ("type_name", "message"),
+    [(None, "has no inputs"), ("BFLOAT16", "has bfloat16"), ("SEQUENCE", r"has seq\(tensor\(float\)\)")],
+)
 def test_files_that_cannot_be_fed_are_refused(type_name, message, tmp_path):
     onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
     helper, real = onnx.helper, onnx.TensorProto.FLOAT
@@ -343,6 +346,11 @@ def test_files_that_cannot_be_fed_are_refused(type_name, message, tmp_path):
     if type_name is None:
         value = helper.make_tensor("value", real, [1, 2], [1.0, 2.0])
         graph = helper.make_graph([helper.make_node("Constant", [], ["y"], value=value)], "graph", [], [output])
+    elif type_name == "SEQUENCE":
+        given = helper.make_tensor_sequence_value_info("x", real, [1, 2])
+        graph = helper.make_graph(
+            [helper.make_node("ConcatFromSequence", ["x"], ["y"], axis=0)], "graph", [given], [output]
+        )
     else:
         given = helper.make_tensor_value_info("x", getattr(onnx.TensorProto, type_name), [1, 2])
         graph = helper.make_graph([helper.make_node("Cast", ["x"], ["y"], to=real)], "graph", [given], [output])

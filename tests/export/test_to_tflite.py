@@ -288,10 +288,35 @@ def test_names_of_images_with_four_channels_are_in_the_description_only(tmp_path
     assert read_metadata(path.read_bytes()) is None
 
 
-def test_divided_images_are_refused_by_a_model_that_divides_them(tmp_path, rng):
-    images = rng.uniform(0, 1, (100, 8, 8, 3))
-    with pytest.raises(ValueError, match=r"The model expects images in the range 0 to 255; received .* by 255"):
-        export.tflite(simple(layers.Rescaling(1 / 255)), tmp_path / "m.tflite", dtype="int8", data=images, verbose=0)
+def test_divided_images_are_noticed_for_a_model_that_divides_them(tmp_path, rng):
+    images, path = rng.uniform(0, 1, (100, 8, 8, 3)), tmp_path / "m.tflite"
+    model = simple(layers.Rescaling(1 / 255))
+    with pytest.warns(
+        UserWarning, match=r"layers scale pixels from 0 to 255, and the images range from .* to (1|0\.99)"
+    ):
+        export.tflite(model, path, dtype="int8", data=images, verbose=0)
+    report = export.verify(path, model, data=images, verbose=0, gpu_images=0, repeats=0)
+    assert any("layers scale pixels from 0 to 255" in note for note in report.notes)
+    fine = export.verify(path, model, data=255 * images, verbose=0, gpu_images=0, repeats=0)
+    assert not fine.notes
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "dtype", "high"),
+    [
+        (lambda: layers.Rescaling(1 / 65535), (8, 8, 3), "float32", 65535),
+        (lambda: layers.Normalization(mean=[280.0], variance=[100.0]), (8, 8, 1), "float32", 310),
+        (lambda: layers.Rescaling(1.0), (8, 8, 4), "uint8", 2),
+        (lambda: layers.Rescaling(1 / 255), (4, 1, 3), "float32", 256),
+    ],
+    ids=["16 bits", "kelvin", "planes", "narrow"],
+)
+def test_other_maps_are_calibrated_as_they_are(layer, shape, dtype, high, tmp_path, rng):
+    inputs = keras.Input(shape, dtype=dtype)
+    x = layers.Dense(2)(layers.Flatten()(layer()(inputs)))
+    images = rng.integers(0, high, (100, *shape)).astype(dtype)
+    path = export.tflite(keras.Model(inputs, x), tmp_path / "m.tflite", dtype="int8", data=images, verbose=0)
+    assert path.is_file()
 
 
 def test_calibration_reports_what_it_saw(small):

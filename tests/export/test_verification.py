@@ -481,8 +481,9 @@ def test_a_value_above_a_limit_is_shown_above_it(value, text, rng):
 
 
 def test_outputs_that_are_the_same_for_all_images_have_no_squared_error():
-    agreement = compare(np.ones((1, 1)), np.zeros((1, 1)), images_part(1), runtime="tflite", dtype="int8")
-    assert agreement.squared_error is None
+    for expected in (np.ones((1, 1)), np.array([[0.1], [0.1], [np.nextafter(np.float32(0.1), 1)]])):
+        agreement = compare(expected, expected + 1e-3, images_part(1), runtime="tflite", dtype="int8")
+        assert agreement.squared_error is None
 
 
 def maps_and_number():
@@ -504,6 +505,16 @@ def test_badly_calibrated_maps_fail(tmp_path, rng):
         assert "squared" in str(report)
         assert "top-1" not in str(report)
     assert "the relative squared error of the outputs may be at most 0.1" in str(report)
+
+
+def test_a_file_with_unreadable_class_names_is_verified(tmp_path):
+    maps = keras.Model((model := maps_and_number()).inputs, model.outputs[0])
+    path = export.saved_model(maps, tmp_path / "saved", verbose=0)
+    (path / "assets").mkdir(exist_ok=True)
+    (path / "assets/labels.txt").write_text("cat\ncat\ndog\n")
+    report = export.verify(path, maps, verbose=0, **QUICK)
+    assert report.passed
+    assert any(note.startswith("The class names in the file cannot be read. Each class must") for note in report.notes)
 
 
 def test_a_file_that_lacks_outputs_of_its_model_fails(tmp_path):

@@ -595,3 +595,13 @@ def test_blocks_after_a_transposition_gate_the_channels(transpose):
     middle = keras.Model(inputs, layers.Permute((1, 3, 2), name="middle")(layers.Conv2D(6, 3)(inputs)))
     with pytest.raises(ValueError, match=r"first or the last axis after the batch; .* they are axis 2"):
         insert_squeeze_excite(middle, where=["middle"])
+
+
+def test_a_layer_that_is_only_named_like_a_transposition():
+    class Transpose(layers.Layer):
+        def call(self, x):
+            return ops.reshape(x, (-1, 6, 10, 6))
+
+    inputs = keras.Input((8, 12, 3))
+    model = keras.Model(inputs, layers.ReLU(name="act")(Transpose()(layers.Conv2D(6, 3)(inputs))))
+    assert insert_squeeze_excite(model, where=["act"]).get_layer("act_se").data_format == "channels_last"
