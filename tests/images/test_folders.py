@@ -106,7 +106,7 @@ def test_parts_without_a_counterpart_are_no_classes(names, tmp_path):
     with pytest.raises(ValueError, match=f"parts without a counterpart: {', '.join(sorted(names))}. Rename or add"):
         open_data(tmp_path)
     found = real_images(tmp_path, None, (8, 8, 3), record=Preprocessing(), most=9)
-    assert (len(found.images), found.labels, found.folders) == (len(names), None, None)
+    assert (len(found.images), found.labels, found.folders) == (len(names), None, ())
 
 
 def test_a_class_may_be_named_like_a_part(tmp_path):
