@@ -28,10 +28,9 @@ def ready_for_export() -> Iterator[None]:
     with _LOCK:
         padding = getattr(layers, "_compute_padding_length", None)
 
-    def constant(input_length: Any, *others: Any, **named: Any) -> Any:
-        return padding(int(input_length), *others, **named)  # type: ignore[misc]
+        def constant(input_length: Any, *others: Any, **named: Any) -> Any:
+            return padding(int(input_length), *others, **named)  # type: ignore[misc]
 
-    with _LOCK:
         set_stream("stderr")
         if padding is not None:
             layers._compute_padding_length = constant  # type: ignore[attr-defined]
